@@ -1,0 +1,50 @@
+# `make` alone lists the targets. Only Python 3.11 or newer is needed; everything else comes from pip.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fix docs bench clean
+
+help: ## list these targets
+	@echo "unitwork: make <target>"
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Remade only when the requirements or the project's own description change.
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "unitwork needs Python 3.11 or newer; this is %d.%d. Use: make PYTHON=/path/to/python3.11" % v[:2])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the development environment into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(STAMP) ## run the main job on SQLite and print each transaction as a timeline
+	@$(BIN)/python -m examples.demo
+
+test: $(STAMP) ## run the tests on every database found (PYTEST_ARGS="--database sqlite" for one)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(STAMP) ## lint, formatting, types, architecture, examples in the docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(wildcard src tests examples benchmarks)
+	$(BIN)/pyright
+	$(BIN)/python -m pytest --quiet tests/architecture tests/docs
+	@$(MAKE) --no-print-directory docs
+
+fix: $(STAMP) ## repair what ruff can repair, and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(STAMP) ## build the documentation into site/, failing on any warning
+	$(BIN)/zensical build --strict --clean
+
+bench: $(STAMP) ## compare speed with hand-written SQLAlchemy, as ratios in one run
+	@$(BIN)/python benchmarks/run.py
+	@$(BIN)/python benchmarks/bulk.py
+
+clean: ## remove the environment and everything that was built
+	rm -rf $(VENV) site .benchmarks .cache .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
