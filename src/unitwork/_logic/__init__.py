@@ -1,0 +1,1 @@
+"""This package decides: no await, no session, no context variable."""

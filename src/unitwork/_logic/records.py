@@ -1,0 +1,139 @@
+"""This module builds records (dataclasses, tuples, structs, models, dicts) from rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+from unitwork._logic.values import Converter, converter_for
+
+_Class: typing.TypeAlias = Any
+Builder: typing.TypeAlias = Callable[[Sequence[Any]], Any]
+
+
+class MissingColumnError(Exception):
+    """A record needs a column that the rows do not have; the text is the name of the field."""
+
+
+def fields_of(kind: _Class) -> tuple[str, ...] | None:
+    """Return the names of the fields that rows fill in a record class; None for other classes."""
+    if dataclasses.is_dataclass(kind):
+        return tuple(field.name for field in dataclasses.fields(kind) if field.init)
+    if hasattr(kind, "_fields"):
+        return tuple(kind._fields)
+    if typing.is_typeddict(kind):
+        return tuple(_hints(kind))
+    if hasattr(kind, "__struct_fields__"):  # msgspec
+        return tuple(kind.__struct_fields__)
+    if hasattr(kind, "model_fields"):  # Pydantic
+        return tuple(kind.model_fields)
+    return None
+
+
+def required_fields_of(kind: _Class) -> frozenset[str]:
+    """Return the fields of a record class that have no default."""
+    if dataclasses.is_dataclass(kind):
+        missing = dataclasses.MISSING
+        return frozenset(
+            field.name
+            for field in dataclasses.fields(kind)
+            if field.init and field.default is missing and field.default_factory is missing
+        )
+    if hasattr(kind, "_fields"):
+        return frozenset(kind._fields) - frozenset(kind._field_defaults)
+    if typing.is_typeddict(kind):
+        return frozenset(vars(kind)["__required_keys__"])
+    if hasattr(kind, "__struct_fields__"):
+        parameters = inspect.signature(kind).parameters.values()
+        return frozenset(each.name for each in parameters if each.default is each.empty)
+    fields: dict[str, Any] = getattr(kind, "model_fields", {})
+    return frozenset(name for name, field in fields.items() if field.is_required())
+
+
+def field_types_of(kind: _Class) -> Mapping[str, Any]:
+    """Return the annotation of each field that can be read; Pydantic converts values itself."""
+    return {} if hasattr(kind, "model_fields") else _hints(kind)
+
+
+def _hints(kind: _Class) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(kind)
+    except (NameError, TypeError):
+        # Names that only a type checker knows: the values are taken as they come.
+        return dict.fromkeys(getattr(kind, "__annotations__", ()), Any)
+
+
+def record_builder(kind: _Class, names: Sequence[str], *, convert: bool = True) -> Builder:
+    """Return a function that makes a record from a row whose columns have these names.
+
+    Columns that the record does not know are left out. With `convert`, values that the database
+    gives in another type than the field's annotation become what the annotation says.
+
+    Raises:
+        MissingColumnError: A field without a default is in no column.
+    """
+    known = fields_of(kind)
+    if known is None:  # a plain dict: all columns
+        return lambda row: dict(zip(names, row, strict=True))
+    for name in known:
+        if name not in names and name in required_fields_of(kind):
+            raise MissingColumnError(name)
+    used = [name for name in known if name in names]
+    chosen = _chooser([list(names).index(name) for name in used], len(names))
+    build = _constructor(kind, used)
+    converters = _converters(kind, used) if convert else []
+    if not converters:
+        return lambda row: build(chosen(row))
+
+    def build_converted(row: Sequence[Any]) -> object:
+        values = list(chosen(row))
+        for place, converter in converters:
+            values[place] = converter(values[place])
+        return build(values)
+
+    return build_converted
+
+
+def _chooser(places: list[int], width: int) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    if places == list(range(width)):
+        return lambda row: row
+    if len(places) == 1:
+        return lambda row: (row[places[0]],)
+    return itemgetter(*places) if places else lambda _row: ()
+
+
+def _constructor(kind: _Class, names: list[str]) -> Callable[[Sequence[Any]], Any]:
+    if typing.is_typeddict(kind):
+        return lambda values: dict(zip(names, values, strict=True))
+    if hasattr(kind, "model_validate"):
+        keys = [_pydantic_key(kind, name) for name in names]
+        validate = kind.model_validate
+        return lambda values: validate(dict(zip(keys, values, strict=True)))
+    if _takes_positions(kind, names):
+        return lambda values: kind(*values)
+    return lambda values: kind(**dict(zip(names, values, strict=True)))
+
+
+def _pydantic_key(kind: _Class, name: str) -> str:
+    alias = kind.model_fields[name].validation_alias
+    by_name = kind.model_config.get("populate_by_name") or kind.model_config.get("validate_by_name")
+    return name if by_name or not isinstance(alias, str) else alias
+
+
+def _takes_positions(kind: _Class, names: list[str]) -> bool:
+    if fields_of(kind) is None or tuple(names) != (fields_of(kind) or ())[: len(names)]:
+        return False
+    if dataclasses.is_dataclass(kind):
+        return not any(field.kw_only for field in dataclasses.fields(kind) if field.name in names)
+    config = getattr(kind, "__struct_config__", None)
+    return config is None
+
+
+def _converters(kind: _Class, names: list[str]) -> list[tuple[int, Converter]]:
+    types = field_types_of(kind)
+    found = ((place, converter_for(types.get(name, Any))) for place, name in enumerate(names))
+    return [(place, converter) for place, converter in found if converter is not None]
