@@ -1,0 +1,119 @@
+"""This module says what a database may need, and what most of them do."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import DBAPIError
+
+from unitwork.options import Isolation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import URL, Connection
+    from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+
+@dataclass(frozen=True, slots=True)
+class BeginMode:
+    """How a connection begins its transactions; one engine variant exists for each."""
+
+    read_only: bool = False
+    isolation: Isolation | None = None
+    autocommit: bool = False
+
+
+READ_WRITE = BeginMode()
+
+
+class Fault(enum.Enum):
+    """What a database error means for the transaction."""
+
+    STATEMENT = enum.auto()
+    """The statement failed; a savepoint around it can be rolled back."""
+    TRANSACTION = enum.auto()
+    """The database has ended the whole transaction, savepoints included."""
+
+
+def close_socket(transport: Any) -> None:  # noqa: ANN401  # of any event loop
+    """Close the socket of a transport whose loop is closed, so that nothing waits for the collector."""
+    connection = getattr(transport, "_sock", None)
+    if connection is not None:
+        transport._sock = None  # noqa: SLF001  # the loop that could do it is gone
+        connection.close()
+
+
+class Backend:
+    """What one kind of database needs. This one is for databases that need nothing special."""
+
+    extra = ""
+    one_writer = False
+    """Only one transaction at a time can write; a second one of the same task would wait forever."""
+    begins_silently = True
+    """BEGIN without options sends nothing by itself: it travels with the first statement, or never."""
+
+    connects_whole = False
+    """Opening a connection is quick, and must not be interrupted half way: it holds locks meanwhile."""
+    one_result_at_a_time = False
+    """A connection cannot send another statement while a streamed result is open."""
+    plain_is_silent = False
+    """Leaving AUTOCOMMIT sends nothing, so that it cannot be interrupted half way."""
+    limits_statements = False
+    """Each statement of a block with a time limit is to be changed by `limited`."""
+    shared_between_loops = False
+    """All event loops must use one engine, because another one would be another database."""
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self.kept: DBAPIConnection | None = None
+        """A connection that a new pool must use again, instead of opening one."""
+
+    def engine_options(self) -> Mapping[str, Any]:
+        """Return defaults for `create_async_engine`; what the user passes comes first."""
+        return {"pool_use_lifo": True}
+
+    def install(self, engine: AsyncEngine) -> None:
+        """Add the listeners that this database needs to an engine."""
+
+    def connected(self, connection: DBAPIConnection) -> None:
+        """Set up a connection that was just opened, if opening it must not be interrupted."""
+
+    def execution_options(self, mode: BeginMode) -> Mapping[str, Any]:
+        """Return the execution options that make an engine begin in this mode."""
+        options: dict[str, Any] = {}
+        if mode.autocommit:
+            options["isolation_level"] = "AUTOCOMMIT"
+        elif mode.isolation is not None:
+            options["isolation_level"] = mode.isolation.value
+        return options
+
+    def fault_of(self, context: ExceptionContext) -> Fault:
+        """Say how far a database error reaches."""
+        lost = context.is_disconnect or not isinstance(context.original_exception, Exception)
+        return Fault.TRANSACTION if lost else Fault.STATEMENT
+
+    def limited(self, connection: Connection, statement: str, seconds: float) -> str:  # noqa: ARG002  # for those that can
+        """Return a statement that the database gives up after this time."""
+        return statement
+
+    def limit_commit(self, connection: Connection, seconds: float) -> None:
+        """Make the database give up COMMIT after this time, if it can."""
+
+    def may_be_stored(self, error: BaseException) -> bool:
+        """Say whether a COMMIT that failed with this error may be stored all the same."""
+        return isinstance(error, OSError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+
+    def is_retryable(self, error: BaseException) -> bool:  # noqa: ARG002  # for those that know
+        """Say whether the same work may succeed when it is done again from the beginning."""
+        return False
+
+    def is_timeout(self, error: BaseException) -> bool:  # noqa: ARG002  # for those that know
+        """Say whether the database itself gave up because its time limit was over."""
+        return False
+
+    def release(self, driver_connection: Any) -> None:  # noqa: ANN401  # of any driver
+        """Free what a connection of a closed event loop holds, without that loop."""

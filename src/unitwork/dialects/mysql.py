@@ -1,0 +1,87 @@
+"""This module holds what MariaDB and MySQL need."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
+from typing_extensions import override
+
+from unitwork.dialects.backend import Backend, BeginMode, Fault, close_socket
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Connection
+    from sqlalchemy.engine.interfaces import ExceptionContext
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+_READ_ONLY = "unitwork_read_only"
+_DEADLOCK = 1213
+_LOCK_TIMEOUT = 1205
+_STATEMENT_TIMEOUTS = frozenset({1969, 3024})
+_LOST = frozenset({1180})
+
+
+class MySQLBackend(Backend):
+    """MariaDB and MySQL through asyncmy or aiomysql."""
+
+    extra = "mysql"
+    limits_statements = True
+    one_result_at_a_time = True
+
+    @override
+    def install(self, engine: AsyncEngine) -> None:
+        event.listen(engine.sync_engine, "begin", _begin)
+
+    @override
+    def execution_options(self, mode: BeginMode) -> Mapping[str, Any]:
+        options = super().execution_options(mode)
+        if mode.read_only and not mode.autocommit:
+            return {**options, _READ_ONLY: True}
+        return options
+
+    @override
+    def fault_of(self, context: ExceptionContext) -> Fault:
+        # After a deadlock the connection lives on in a new transaction: what follows would be half.
+        if code_of(context.original_exception) in {_DEADLOCK, *_LOST}:
+            return Fault.TRANSACTION
+        return super().fault_of(context)
+
+    @override
+    def limited(self, connection: Connection, statement: str, seconds: float) -> str:
+        # A cancelled query would run on in the server. MySQL has no such prefix.
+        if not getattr(connection.dialect, "is_mariadb", False):
+            return statement
+        return f"SET STATEMENT max_statement_time={max(seconds, 0.001):.3f} FOR {statement}"
+
+    @override
+    def is_retryable(self, error: BaseException) -> bool:
+        return isinstance(error, DBAPIError) and code_of(error.orig) in {_DEADLOCK, _LOCK_TIMEOUT}
+
+    @override
+    def is_timeout(self, error: BaseException) -> bool:
+        return isinstance(error, DBAPIError) and code_of(error.orig) in _STATEMENT_TIMEOUTS
+
+    @override
+    def release(self, driver_connection: Any) -> None:  # of any driver
+        # Its loop is closed, so that no public way is left: asyncmy's transport, or aiomysql's.
+        transport = getattr(driver_connection, "_transport", None)
+        if transport is None:
+            transport = driver_connection._writer.transport  # noqa: SLF001  # see above
+        with suppress(Exception):
+            driver_connection.close()
+        close_socket(transport)
+
+
+def code_of(error: BaseException | None) -> int | None:
+    """Return the server's error number."""
+    arguments = error.args if error is not None else ()
+    return arguments[0] if arguments and isinstance(arguments[0], int) else None
+
+
+def _begin(connection: Connection) -> None:
+    if connection.get_execution_options().get(_READ_ONLY):
+        connection.exec_driver_sql("START TRANSACTION READ ONLY")

@@ -1,0 +1,191 @@
+"""This module lets a driver do what SQLAlchemy has no words for, with SQLAlchemy's events and errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sqlalchemy import event
+from sqlalchemy.util import await_only
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+
+    from sqlalchemy import Connection
+    from sqlalchemy.engine import Engine
+    from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
+
+_ORDER = "unitwork_order"
+
+
+class DriverOrder(Protocol):
+    """One statement that a driver runs in its own way, such as COPY. Lives: one statement."""
+
+    @property
+    def statement(self) -> str:
+        """The SQL, as observers and errors show it."""
+        ...
+
+    async def run(self, driver: Any) -> None:  # noqa: ANN401  # of any driver
+        """Send it on a connection of the driver."""
+        ...
+
+
+def run_on_driver(connection: Connection, order: DriverOrder) -> None:
+    """Run it in the transaction that is open on this connection."""
+    listen(connection.engine)
+    connection.exec_driver_sql(order.statement, execution_options={_ORDER: order})
+
+
+def listen(engine: Engine) -> None:
+    """Make an engine able to do so; it may be one of the caller's own."""
+    if not event.contains(engine, "do_execute", _run_instead):
+        event.listen(engine, "do_execute", _run_instead)
+
+
+def order_of(context: ExecutionContext) -> DriverOrder | None:
+    """Return what a statement is to be run as, if not as SQLAlchemy does it."""
+    found: DriverOrder | None = context.execution_options.get(_ORDER)
+    return found
+
+
+def _run_instead(cursor: DBAPICursor, _sql: str, _parameters: object, context: ExecutionContext) -> bool:
+    order = order_of(context)
+    if order is None:
+        return False
+    # What SQLAlchemy's own cursors do with errors of asyncpg; psycopg's are as they must be.
+    translate: Callable[[Exception], None] | None = getattr(cursor, "_handle_exception", None)
+    try:
+        await_only(order.run(context.root_connection.connection.driver_connection))
+    except Exception as error:
+        if translate is not None:
+            translate(error)
+        raise
+    return True
+
+
+class Blocks:
+    """Pieces of COPY data for drivers that wait for each one."""
+
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._blocks: Iterator[bytes] = iter(blocks)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for piece in self._blocks:
+            return piece
+        raise StopAsyncIteration
+
+
+class SQLiteMany:
+    """One INSERT of SQLite for many rows: prepared once, one visit to the driver's thread for each batch."""
+
+    def __init__(self, statement: str, batches: Iterable[list[tuple[Any, ...]]]) -> None:
+        self._statement = statement
+        self._batches = batches
+        self.changed = 0
+
+    @property
+    def statement(self) -> str:
+        """The SQL, as observers and errors show it."""
+        return self._statement
+
+    async def run(self, driver: Any) -> None:  # noqa: ANN401  # an aiosqlite connection
+        """Run it."""
+        cursor = await driver.cursor()
+        try:
+            for rows in self._batches:
+                await cursor.executemany(self._statement, rows)
+                self.changed += cursor.rowcount
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                # The driver's thread works on after a cancellation.
+                await driver.interrupt()
+            raise
+        finally:
+            await cursor.close()
+
+
+class CopyTarget:
+    """A table and the columns that COPY fills."""
+
+    def __init__(self, schema: str | None, table: str, columns: Iterable[str]) -> None:
+        self.schema = schema
+        self.table = table
+        self.columns = tuple(columns)
+
+    @property
+    def statement(self) -> str:
+        """The SQL that reads rows from the client."""
+        name = ".".join(quoted(part) for part in (self.schema, self.table) if part)
+        return f"COPY {name} ({', '.join(map(quoted, self.columns))}) FROM STDIN"
+
+
+def quoted(name: str) -> str:
+    """Quote a name for PostgreSQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+class AsyncpgCopyIn:
+    """COPY FROM STDIN through asyncpg."""
+
+    def __init__(self, target: CopyTarget, blocks: Iterable[bytes]) -> None:
+        self._target = target
+        self._blocks = blocks
+
+    @property
+    def statement(self) -> str:
+        """The SQL, as observers and errors show it."""
+        return self._target.statement
+
+    async def run(self, driver: Any) -> None:  # noqa: ANN401  # an asyncpg connection
+        """Send it."""
+        target = self._target
+        source = Blocks(self._blocks)
+        await driver.copy_to_table(
+            target.table, schema_name=target.schema, columns=target.columns, source=source
+        )
+
+
+class PsycopgCopyIn(AsyncpgCopyIn):
+    """COPY FROM STDIN through psycopg."""
+
+    async def run(self, driver: Any) -> None:  # noqa: ANN401  # a psycopg connection
+        """Send it."""
+        async with driver.cursor() as cursor, cursor.copy(self.statement) as copying:
+            for piece in self._blocks:
+                await copying.write(piece)
+
+
+class AsyncpgCopyOut:
+    """COPY TO STDOUT through asyncpg, as CSV with a header; each piece goes to `write`."""
+
+    def __init__(self, query: str, write: Callable[[bytes], object], null: str) -> None:
+        self.query = query
+        self.write = write
+        self.null = null
+
+    @property
+    def statement(self) -> str:
+        """The SQL, as observers and errors show it."""
+        null = self.null.replace("'", "''")
+        return f"COPY ({self.query}) TO STDOUT (FORMAT csv, HEADER, NULL '{null}')"
+
+    async def run(self, driver: Any) -> None:  # noqa: ANN401  # an asyncpg connection
+        """Send it, and hand on what comes."""
+
+        async def write(piece: bytes) -> None:
+            self.write(piece)
+
+        await driver.copy_from_query(self.query, output=write, format="csv", header=True, null=self.null)
+
+
+class PsycopgCopyOut(AsyncpgCopyOut):
+    """COPY TO STDOUT through psycopg, as CSV with a header."""
+
+    async def run(self, driver: Any) -> None:  # noqa: ANN401  # a psycopg connection
+        """Send it, and hand on what comes."""
+        async with driver.cursor() as cursor, cursor.copy(self.statement) as copying:
+            async for piece in copying:
+                self.write(bytes(piece))

@@ -1,0 +1,176 @@
+"""This module holds what SQLite needs: its own BEGIN, pragmas, and a real pool in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from threading import Thread
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.util import await_only
+from typing_extensions import override
+
+from unitwork.dialects.backend import Backend, BeginMode, Fault
+from unitwork.dialects.orders import order_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import URL, Connection
+    from sqlalchemy.engine.interfaces import (
+        DBAPIConnection,
+        DBAPICursor,
+        ExceptionContext,
+        ExecutionContext,
+    )
+    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+_BEGIN = "unitwork_begin"
+_AGAIN_S = 0.02
+_READ_ONLY = "BEGIN DEFERRED"
+_PRAGMAS = ("busy_timeout=5000", "foreign_keys=ON", "synchronous=NORMAL", "journal_mode=WAL")
+
+
+def in_memory(url: URL) -> bool:
+    """Say whether each connection would be a database of its own."""
+    return url.database in (None, "", ":memory:") or (
+        "mode=memory" in str(url) and "cache=shared" not in str(url)
+    )
+
+
+class SQLiteBackend(Backend):
+    """SQLite through aiosqlite.
+
+    The driver's own transaction handling is switched off, because with it concurrent
+    read-modify-writes lose updates and released savepoints survive a ROLLBACK.
+    """
+
+    extra = "sqlite"
+    one_writer = True
+    begins_silently = False
+    connects_whole = True
+
+    def __init__(self, url: URL) -> None:
+        super().__init__(url)
+        self.shared_between_loops = in_memory(url)
+
+    @override
+    def engine_options(self) -> Mapping[str, Any]:
+        if self.shared_between_loops:
+            # One connection, waited for: with StaticPool one task's ROLLBACK discards another's rows.
+            return {"poolclass": AsyncAdaptedQueuePool, "pool_size": 1, "max_overflow": 0}
+        return super().engine_options()
+
+    @override
+    def install(self, engine: AsyncEngine) -> None:
+        event.listen(engine.sync_engine, "connect", self._keep)
+        event.listen(engine.sync_engine, "close", self._forget)
+        event.listen(engine.sync_engine, "begin", _begin)
+        event.listen(engine.sync_engine, "reset", _make_writable)
+        event.listen(engine.sync_engine, "do_execute", _execute)
+        event.listen(engine.sync_engine, "handle_error", _keep_after_cancellation)
+
+    @override
+    def connected(self, connection: DBAPIConnection) -> None:
+        connection.isolation_level = None
+        for pragma in _PRAGMAS:
+            _run(connection, f"PRAGMA {pragma}")
+
+    def _keep(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        # The one connection of a database in memory outlives the pool, which is replaced for a new loop.
+        if self.shared_between_loops:
+            self.kept = connection
+
+    def _forget(self, _connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        self.kept = None
+
+    @override
+    def execution_options(self, mode: BeginMode) -> Mapping[str, Any]:
+        # Every SQLite transaction is serializable, which satisfies each isolation level.
+        if mode.autocommit:
+            return {_BEGIN: None}
+        return {_BEGIN: _READ_ONLY} if mode.read_only else {}
+
+    @override
+    def is_retryable(self, error: BaseException) -> bool:
+        if not isinstance(error, DBAPIError):
+            return False
+        return getattr(error.orig, "sqlite_errorname", "").startswith("SQLITE_BUSY")
+
+    @override
+    def release(self, driver_connection: Any) -> None:
+        async def end() -> None:
+            await driver_connection.interrupt()
+            await driver_connection.close()
+
+        # In a loop of its own: the one that the connection was used on is closed, another may be soon.
+        ending = Thread(target=lambda: asyncio.run(end()))
+        ending.start()
+        ending.join()
+
+    @override
+    def fault_of(self, context: ExceptionContext) -> Fault:
+        # SQLite ends the whole transaction by itself after a full disk, an interrupt and the like.
+        connection = context.connection
+        if connection is None or connection.invalidated:
+            return Fault.TRANSACTION
+        driver: Any = connection.connection.driver_connection
+        return super().fault_of(context) if driver.in_transaction else Fault.TRANSACTION
+
+
+def _run(connection: DBAPIConnection, statement: str) -> None:
+    cursor = connection.cursor()
+    cursor.execute(statement)
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    options = connection.get_execution_options()
+    if options.get("isolation_level") == "AUTOCOMMIT":
+        return
+    statement = options.get(_BEGIN, "BEGIN IMMEDIATE")
+    if statement == _READ_ONLY:
+        connection.info[_READ_ONLY] = True
+        connection.exec_driver_sql("PRAGMA query_only=ON")
+    if statement is not None:
+        connection.exec_driver_sql(statement)
+
+
+def _make_writable(connection: DBAPIConnection, entry: ConnectionPoolEntry, _state: object) -> None:
+    if entry.info.pop(_READ_ONLY, False):
+        _run(connection, "PRAGMA query_only=OFF")
+
+
+def _execute(cursor: DBAPICursor, statement: str, parameters: object, context: ExecutionContext) -> bool:
+    if order_of(context) is not None:
+        return False
+    try:
+        cursor.execute(statement, cast("Any", parameters))
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            # The driver's thread works on after a cancellation; stop it, or the ROLLBACK waits for it.
+            driver: Any = context.root_connection.connection.driver_connection
+            await_only(_stop(driver))
+        raise
+    return True
+
+
+def _keep_after_cancellation(context: ExceptionContext) -> None:
+    # The interrupted connection is whole; for a database in memory it *is* the database.
+    if not isinstance(context.original_exception, Exception):
+        context.is_disconnect = False
+
+
+async def _stop(driver: Any) -> None:  # noqa: ANN401  # an aiosqlite connection
+    """Interrupt until the driver's thread is free: what has not begun yet hears no interrupt."""
+    free = asyncio.ensure_future(driver.execute_fetchall("SELECT 1"))
+    while not free.done():
+        await driver.interrupt()
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait((free,), timeout=_AGAIN_S)
+    if not free.cancelled():
+        free.exception()
