@@ -1,0 +1,239 @@
+"""This module holds where sessions and connections of one Database come from."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+from sqlalchemy.util import await_only, greenlet_spawn
+
+from unitwork._runtime import state
+from unitwork._runtime.finish import finish
+from unitwork._runtime.watch import Watch
+from unitwork.dialects import Fault
+from unitwork.errors import TransactionRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import URL, Connection
+    from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+    from unitwork._runtime.frame import Frame
+    from unitwork.dialects import Backend
+
+
+_STATEMENT_CHARACTERS = 120
+_THREAD_ENDS_S = 0.05
+
+
+class _Home:
+    """One engine and the event loop that uses it."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self.loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        self.connections: set[DBAPIConnection] = set()
+
+    def opened(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        """Remember a connection, to release it when its loop is closed before it is."""
+        self.connections.add(connection)
+
+    def closed(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        """Forget a connection."""
+        self.connections.discard(connection)
+
+    def free(self) -> bool:
+        """Say whether no loop uses this engine any more, or none has yet."""
+        loop = self.loop() if self.loop is not None else None
+        return loop is None or loop.is_closed()
+
+
+class Source:
+    """Engines, open frames and observers of one Database. Lives: as long as its Database."""
+
+    def __init__(
+        self,
+        name: str,
+        backend: Backend,
+        engine: AsyncEngine | None,
+        engine_options: Mapping[str, Any],
+        session_options: Mapping[str, Any],
+    ) -> None:
+        self.name = name
+        self.backend = backend
+        self.session_options = session_options
+        self.frames: dict[Connection, Frame] = {}
+        self.watch = Watch(self)
+        self._engine_options = engine_options
+        self._given = engine is not None
+        self._moving = threading.Lock()
+        self._homes = [self._equipped(engine or self._new_engine())]
+        self._current: tuple[asyncio.AbstractEventLoop | None, _Home] = (None, self._homes[0])
+
+    @property
+    def url(self) -> URL:
+        """The URL of the database; its password shows in no text."""
+        return self.backend.url
+
+    def home_engine(self) -> AsyncEngine:
+        """Return the engine for the event loop that is running, if one is."""
+        return self._at_home().engine
+
+    def capacity(self) -> int | None:
+        """Return how many connections the pool can give out at once; None is without limit."""
+        pool: Any = self._at_home().engine.pool
+        if isinstance(pool, NullPool) or not hasattr(pool, "size"):
+            return None
+        overflow: int = getattr(pool, "_max_overflow", -1)
+        size: int = pool.size()
+        return None if overflow < 0 else size + overflow
+
+    def holders(self) -> str:
+        """Say who holds the connections, for a person whose pool is exhausted."""
+        now = time.monotonic()
+        lines = [
+            f"  {frame.owner}: for {now - frame.since:.1f} s, last statement: {_short(frame.last_statement)}"
+            for frame in self.frames.values()
+        ]
+        return "\n".join([f"Connections of database {self.name!r} are held by:", *lines])
+
+    async def dispose(self) -> None:
+        """Close all connections of this loop; forget those of loops that are closed."""
+        here = self._at_home()
+        state.strike(self)
+        await here.engine.dispose()
+        kept, self.backend.kept = self.backend.kept, None
+        if kept is not None:
+            # It was opened for a pool that is gone, and used by this one never.
+            await greenlet_spawn(kept.close)
+        with self._moving:
+            for home in self._homes:
+                if home is not here and home.free():
+                    self._abandon(home)
+            self._homes = [here, *(home for home in self._homes if not (home is here or home.free()))]
+            self._current = (None, here)
+
+    def _at_home(self) -> _Home:
+        """Return the engine of the loop that runs here; threads may ask at the same time."""
+        loop, home = self._current
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            return home
+        return home if running is loop else self._moved(running)
+
+    def _moved(self, loop: asyncio.AbstractEventLoop) -> _Home:
+        """Make the engine of this loop the current one; adopt a free one, or build another."""
+        with self._moving:
+            state.enlist(self)
+            known = [home for home in self._homes if home.loop is not None and home.loop() is loop]
+            home = known[0] if known else self._adopted() or self._twin()
+            home.loop = weakref.ref(loop)
+            self._current = (loop, home)
+            return home
+
+    def _adopted(self) -> _Home | None:
+        for home in self._homes:
+            if home.free() or self.backend.shared_between_loops:
+                if home.loop is not None:
+                    self._abandon(home)
+                return home
+        return None
+
+    def _abandon(self, home: _Home) -> None:
+        """Give an engine a new pool, without the event loop that its connections belong to."""
+        if not self.backend.shared_between_loops:
+            for connection in home.connections:
+                with suppress(Exception):
+                    self.backend.release(connection.driver_connection)
+            home.connections.clear()
+        for lost in [known for known in self.frames if known.engine is home.engine.sync_engine]:
+            del self.frames[lost]
+        home.engine.sync_engine.dispose(close=False)
+
+    def _twin(self) -> _Home:
+        if self._given:
+            raise TransactionRefusedError(
+                self.name,
+                f"The AsyncEngine of database {self.name!r} is in use on another event loop.",
+                "give the Database a URL instead, or dispose of it on the other loop first.",
+            )
+        home = self._equipped(self._new_engine())
+        self._homes = [home, *(known for known in self._homes if not known.free())]
+        return home
+
+    def _new_engine(self) -> AsyncEngine:
+        # A pool class of the user's own has options of its own.
+        defaults = {} if "poolclass" in self._engine_options else self.backend.engine_options()
+        options = {**defaults, **self._engine_options}
+        return create_async_engine(self.url, **options)
+
+    def _equipped(self, engine: AsyncEngine) -> _Home:
+        home = _Home(engine)
+        self.backend.install(engine)
+        event.listen(engine.sync_engine, "handle_error", self._condemn)
+        if self.backend.connects_whole:
+            event.listen(engine.sync_engine, "do_connect", self._connect)
+        event.listen(engine.sync_engine, "connect", home.opened)
+        event.listen(engine.sync_engine, "close", home.closed)
+        if self.backend.limits_statements:
+            event.listen(engine.sync_engine, "before_cursor_execute", self._limit, retval=True)
+        self.watch.equip(engine)
+        return home
+
+    def _connect(
+        self, dialect: Dialect, _entry: object, arguments: list[Any], keywords: dict[str, Any]
+    ) -> DBAPIConnection:
+        """Open and set up a connection; a cancellation waits until that is done, and closes it."""
+        if self.backend.kept is not None:
+            return self.backend.kept
+        opened: list[DBAPIConnection] = []
+
+        def open_whole() -> None:
+            opened.append(dialect.connect(*arguments, **keywords))
+            self.backend.connected(opened[0])
+
+        done = await_only(finish(greenlet_spawn(open_whole)))
+        failure = done.cancelled or done.error
+        if failure is None:
+            return opened[0]
+        if opened:
+            await_only(finish(greenlet_spawn(opened[0].close)))
+        else:
+            # aiosqlite's thread tells this loop that it has stopped, and must not find it closed.
+            await_only(asyncio.sleep(_THREAD_ENDS_S))
+        raise failure
+
+    def _limit(
+        self, connection: Connection, _cursor: object, statement: str, parameters: object, *_more: object
+    ) -> tuple[str, object]:
+        """Tell the database the time limit of the block, since it works on when nobody waits any more."""
+        frame = self.frames.get(connection)
+        deadline = frame.session.turns.top.deadline if frame is not None else None
+        if deadline is not None:
+            statement = self.backend.limited(connection, statement, deadline.remaining())
+        return statement, parameters
+
+    def _condemn(self, context: ExceptionContext) -> None:
+        """Mark the frame whose connection had an error, however the statement got there."""
+        frame = self.frames.get(context.connection) if context.connection is not None else None
+        if context.connection is not None and frame is not None:
+            error = context.sqlalchemy_exception or context.original_exception
+            if self.backend.fault_of(context) is Fault.TRANSACTION:
+                frame.database_ended(error)
+            else:
+                frame.database_failed(error, context.connection.get_nested_transaction())
+
+
+def _short(statement: object) -> str:
+    text = " ".join(str(statement).split()) if statement is not None else "none yet"
+    return text if len(text) <= _STATEMENT_CHARACTERS else f"{text[:_STATEMENT_CHARACTERS]}…"

@@ -1,0 +1,211 @@
+"""This module holds the three kinds of frame: a transaction, a savepoint, and neither."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.util import greenlet_spawn
+from typing_extensions import override
+
+from unitwork._runtime.finish import NOTHING_HAPPENED, Finished, finish
+from unitwork._runtime.frame import Frame
+from unitwork.errors import CommitOutcomeUnknownError
+from unitwork.events import Outcome
+
+if TYPE_CHECKING:
+    from asyncio import CancelledError
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session, SessionTransaction
+
+
+def _note(cause: BaseException | None, second: BaseException) -> None:
+    if cause is not None:
+        cause.add_note(f"The rollback failed too, and the connection was discarded: {second!r}")
+
+
+class PhysicalTransaction(Frame):
+    """A transaction from BEGIN to COMMIT or ROLLBACK. BEGIN is sent with the first statement."""
+
+    __slots__ = ("committing",)
+
+    def untouched(self) -> bool:
+        """Say whether nothing was sent and nothing waits to be sent."""
+        session = self.session
+        return self.connection is None and not (session.started and session.has_changes())
+
+    async def keep(self) -> CancelledError | None:
+        if self.untouched():
+            self._end_unsent(keep=True)
+            return None
+        self.committing = False
+        done = await finish(greenlet_spawn(self._commit), self.deadline)
+        error = done.error
+        if error is None:
+            self.disconnected()
+            return done.cancelled
+        unknown = self.committing and (done.abandoned or self.source.backend.may_be_stored(error))
+        cancelled = await self.undo(error) or done.cancelled
+        if unknown:
+            raise CommitOutcomeUnknownError(self.source.name, self.owner) from error
+        if cancelled is not None:
+            raise cancelled from error
+        raise error
+
+    async def undo(self, cause: BaseException | None) -> CancelledError | None:
+        if self.connection is None:
+            self._end_unsent(keep=False)
+            return None
+        done = await finish(greenlet_spawn(self._roll_back))
+        self.disconnected()
+        if done.error is not None:
+            _note(cause, done.error)
+        return done.cancelled
+
+    @property
+    def closes(self) -> bool:
+        """Whether the session ends with this transaction; that of a unit of work goes on."""
+        return self.parent is None
+
+    def _end_unsent(self, *, keep: bool) -> None:
+        """End without a word to the database."""
+        if self.session.started:
+            session = self.session.sync_session
+            with self.session.ending():
+                if self.closes:
+                    session.close()
+                elif keep:
+                    session.commit()
+                else:
+                    session.rollback()
+
+    def _commit(self) -> None:
+        session = self.session.sync_session
+        if self.deadline is not None and self.connection is not None:
+            self.source.backend.limit_commit(self.connection, self.deadline.remaining())
+        self.committing = True
+        started = time.perf_counter()
+        with self.session.ending():
+            session.commit()
+            self.source.watch.ending(self, "COMMIT", started)
+            if self.closes:
+                session.close()
+            self.give_back()
+
+    def _roll_back(self) -> None:
+        session = self.session.sync_session
+        started = time.perf_counter()
+        with self.session.ending():
+            try:
+                session.rollback()
+                self.source.watch.ending(self, "ROLLBACK", started)
+            except BaseException:
+                session.invalidate()
+                raise
+            finally:
+                self.give_back()
+            if self.closes:
+                session.close()
+
+
+class Savepoint(Frame):
+    """A savepoint: it can be undone alone. SAVEPOINT is sent with its first statement."""
+
+    __slots__ = ("transaction",)
+
+    transaction: SessionTransaction
+    kept = Outcome.SAVEPOINT_KEPT
+    undone = Outcome.SAVEPOINT_UNDONE
+
+    @property
+    def root(self) -> Frame:
+        return self.parent.root if self.parent is not None else self
+
+    async def begin(self) -> None:
+        """Send what is pending, then begin. The turn of the frame around it is taken."""
+        session = self.session.sync_session
+        self.transaction = await greenlet_spawn(session.begin_nested)
+
+    async def keep(self) -> CancelledError | None:
+        done = await finish(greenlet_spawn(self.transaction.commit), self.deadline)
+        if done.error is not None:
+            cancelled = await self.undo(done.error) or done.cancelled
+            if cancelled is not None:
+                raise cancelled from done.error
+            raise done.error
+        if self.callbacks is not None and self.parent is not None:
+            self.parent.hooks().take_over(self.callbacks)
+        return done.cancelled
+
+    async def undo(self, cause: BaseException | None) -> CancelledError | None:
+        done = await finish(greenlet_spawn(self._roll_back, self.session.sync_session))
+        if done.error is not None:
+            _note(cause, done.error)
+            if self.parent is not None:
+                self.parent.condemn(self.owner, done.error, by_database=True)
+        return done.cancelled
+
+    def _roll_back(self, session: Session) -> None:
+        # After a failed RELEASE the session has already gone back behind it.
+        if session.in_nested_transaction():
+            self.transaction.rollback()
+
+
+class Plain(Frame):
+    """No transaction: each statement commits by itself, and holds no connection afterwards."""
+
+    __slots__ = ()
+
+    settles = True
+    kept = undone = Outcome.NO_TRANSACTION
+
+    @property
+    def transactional(self) -> bool:
+        return False
+
+    async def keep(self) -> CancelledError | None:
+        return await self.undo(None)
+
+    async def undo(self, cause: BaseException | None) -> CancelledError | None:  # noqa: ARG002  # as its siblings
+        if not self.session.started or self.parent is not None:
+            return None
+        done = await self._finish(self.session.sync_session.close)
+        self.disconnected()
+        return done.cancelled
+
+    @override
+    def condemn(self, *arguments: Any, **keywords: Any) -> None:
+        """Nothing to condemn: what was done is committed."""
+
+    @override
+    async def settle(self, *, failed: bool) -> None:
+        """Commit and give the connection back after an operation; what was loaded stays."""
+        session = self.session
+        if not session.started or (self.connection is None and not failed):
+            return
+        sync = session.sync_session
+        done = await self._finish(sync.rollback if failed else sync.commit)
+        self.disconnected()
+        if done.error is not None and not failed:
+            await self._finish(sync.rollback)
+            raise done.error
+        if done.cancelled is not None:
+            raise done.cancelled
+
+    async def _finish(self, end: Callable[[], None]) -> Finished:
+        work = greenlet_spawn(self._settle, end)
+        if not self.source.backend.plain_is_silent:
+            return await finish(work)
+        try:
+            await work
+        except BaseException as error:  # noqa: BLE001  # handed over, as by `finish`
+            return Finished(error, None, abandoned=False)
+        return NOTHING_HAPPENED
+
+    def _settle(self, end: Callable[[], None]) -> None:
+        with self.session.ending():
+            try:
+                end()
+            finally:
+                self.give_back()

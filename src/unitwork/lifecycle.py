@@ -1,0 +1,175 @@
+"""This module holds what a Database does besides transactions: its engine, from first use to the end."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import MetaData
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+from unitwork._runtime.check import Check
+from unitwork._runtime.edges import edge
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import DeclarativeBase
+
+    from unitwork._logic.findings import CheckReport
+    from unitwork._runtime.engine import Source
+    from unitwork.events import Observer
+
+__all__ = ["Lifecycle", "Ping", "PoolStatus"]
+
+_KINDS = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL"}
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """The answer of a server. `latency_ms` is one round trip in milliseconds."""
+
+    server_version: str
+    latency_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """The connections of a pool. `capacity` is the most that it gives out at once; None is no limit."""
+
+    checked_out: int
+    idle: int
+    capacity: int | None
+
+
+class Lifecycle:
+    """The engine of a Database: made at once, connected with the first statement, disposed of at the end."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._session_factory: async_sessionmaker[AsyncSession] | None = None
+
+    @property
+    def name(self) -> str:
+        """What `using="..."` calls it."""
+        return self._source.name
+
+    @property
+    def source(self) -> Source:
+        """Where its sessions come from; for the library's own floors."""
+        return self._source
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The SQLAlchemy engine of the event loop that is running."""
+        return self._source.home_engine()
+
+    @property
+    def session_factory(self) -> async_sessionmaker[AsyncSession]:
+        """SQLAlchemy's own factory, for sessions that you commit and close yourself."""
+        if self._session_factory is None or self._session_factory.kw["bind"] is not self.engine:
+            options: dict[str, Any] = {"expire_on_commit": False, **self._source.session_options}
+            self._session_factory = async_sessionmaker(self.engine, **options)
+        return self._session_factory
+
+    def observe(self, observer: Observer) -> None:
+        """Tell an observer of each block and statement from now on."""
+        self._source.watch.add(observer)
+
+    def unobserve(self, observer: Observer) -> None:
+        """Tell an observer no more."""
+        self._source.watch.remove(observer)
+
+    async def check(self, *repositories: type, explain: bool = False) -> CheckReport:
+        """Check declared queries against the live database; none is run.
+
+        Tables and columns exist, the types of parameters fit their annotations, and the columns of
+        results fit what the queries promise.
+
+        Args:
+            *repositories: Classes whose queries are checked; without any, all of the program.
+            explain: Also warn of queries that read large tables as a whole.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: The server cannot be reached.
+
+        Database:
+            PREPARE on PostgreSQL, EXPLAIN elsewhere, and SELECTs without rows, in transactions that
+            are rolled back, and read-only where that allows EXPLAIN.
+
+        Example:
+            >>> class Users(Repository[User]):
+            ...     @query("email = :email")
+            ...     async def by_email(self, email: str) -> User | None: ...
+            >>> print(await db.check(Users))
+            1 query checked on database 'default': 0 errors, 0 warnings.
+        """
+        return await Check(self._source, explain=explain).run(*repositories)
+
+    async def ping(self) -> Ping:
+        """Ask the server for an answer.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: The server cannot be reached or refuses.
+
+        Database:
+            One small SELECT on a pooled connection. Commits nothing.
+        """
+        async with self.engine.connect() as connection:
+            dialect = connection.dialect
+            started = time.perf_counter()
+            await connection.exec_driver_sql("SELECT 1")
+            latency_ms = (time.perf_counter() - started) * 1000
+            version = ".".join(str(part) for part in dialect.server_version_info or ())
+        kind = "MariaDB" if getattr(dialect, "is_mariadb", False) else _KINDS.get(dialect.name, dialect.name)
+        return Ping(server_version=f"{kind} {version}", latency_ms=latency_ms)
+
+    async def create_all(self, *bases: type[DeclarativeBase] | MetaData) -> None:
+        """Create the tables of these declarative bases that do not exist yet, in one transaction."""
+        async with self.engine.begin() as connection:
+            for metadata in map(_metadata, bases):
+                await connection.run_sync(metadata.create_all)
+
+    async def drop_all(self, *bases: type[DeclarativeBase] | MetaData) -> None:
+        """Drop the tables of these declarative bases, with all their rows, in one transaction."""
+        async with self.engine.begin() as connection:
+            for metadata in map(_metadata, bases):
+                await connection.run_sync(metadata.drop_all)
+
+    async def migrate(
+        self, directory: str | os.PathLike[str] = "migrations", *, revision: str = "head"
+    ) -> list[str]:
+        """Run the migrations in a folder that have not run yet, and return their ids.
+
+        For the start of a program; several instances may start at once.
+
+        Args:
+            directory: The folder that `unitwork migrations init` made.
+            revision: How far.
+
+        Raises:
+            MissingExtraError: Alembic is not installed.
+            alembic.util.CommandError: There is no such folder or revision.
+            TransactionRefusedError: Inside a transaction block.
+
+        Database:
+            See `unitwork.integrations.alembic.Migrations.upgrade`.
+        """
+        migrations: Any = edge("integrations.alembic").Migrations(self, directory)
+        done: list[str] = await migrations.upgrade(revision)
+        return done
+
+    def pool_status(self) -> PoolStatus:
+        """Return how many connections are in use and idle. Sends nothing."""
+        pool: Any = self.engine.pool
+        checked_out = pool.checkedout() if hasattr(pool, "checkedout") else len(self._source.frames)
+        idle = pool.checkedin() if hasattr(pool, "checkedin") else 0
+        return PoolStatus(checked_out=checked_out, idle=idle, capacity=self._source.capacity())
+
+    async def dispose(self) -> None:
+        """Close all connections. May be called again; the next use connects anew."""
+        await self._source.dispose()
+
+
+def _metadata(base: type[DeclarativeBase] | MetaData) -> MetaData:
+    return base if isinstance(base, MetaData) else base.metadata

@@ -1,0 +1,122 @@
+"""This module holds the unit of work: one session for one request, message, job or script."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+
+from unitwork._runtime import state
+from unitwork._runtime.scope import Scope
+from unitwork._runtime.starvation import held_by_this_task, refuse_starvation
+from unitwork._runtime.unit import Unit
+from unitwork.errors import TransactionRefusedError
+from unitwork.options import Propagation, TransactionOptions
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from unitwork._runtime.engine import Source
+
+__all__ = ["UnitOfWork"]
+
+_APART = TransactionOptions(propagation=Propagation.REQUIRES_NEW)
+
+
+class UnitOfWork:
+    """What `db.unit_of_work()` returns. Lives: one request, message, job or script.
+
+    One session, made at its first use, that sees several transactions one after another. Blocks
+    inside begin and commit on it. What is open at the end is committed, or rolled back when an
+    exception leaves. With `atomic=True` the unit is itself one transaction that all blocks join.
+    """
+
+    __slots__ = ("_atomic", "_name", "_scope", "_source")
+
+    def __init__(self, source: Source, name: str, *, atomic: bool) -> None:
+        self._source = source
+        self._name = name
+        self._atomic = atomic
+        self._scope: Scope | None = None
+
+    def __repr__(self) -> str:
+        status = "new" if self._scope is None else "ended" if self._scope.left else "open"
+        return f"<UnitOfWork {self._name} on database {self._source.name!r}: {status}>"
+
+    async def __aenter__(self) -> AsyncSession:
+        if self._scope is not None and not self._scope.left:
+            raise TransactionRefusedError(
+                self._source.name,
+                f"{self._name} is open already: one unit of work cannot be entered twice at a time.",
+                "call `db.unit_of_work()` for each `async with`.",
+            )
+        scope = Scope(self._source, self._name, _APART) if self._atomic else Unit(self._source, self._name)
+        session = await scope.enter()
+        self._scope = scope
+        return session
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        scope = self._scope
+        if scope is None:
+            return
+        try:
+            if not scope.left:
+                await scope.leave(error)
+        finally:
+            # It may have ended before, in a task whose context is another one.
+            state.drop(scope)
+
+    async def end(self, *, commit: bool) -> None:
+        """End the unit before its `async with` does, committing or rolling back.
+
+        Raises:
+            UnexpectedRollbackError: Commit was asked for, but something inside had failed.
+        """
+        scope = self._scope
+        if scope is not None and not scope.left:
+            if not commit:
+                scope.frame.rollback_only = True
+            await scope.leave(None)
+
+
+async def run_parallel(source: Source, name: str, work: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """Run each coroutine in a unit of work of its own, at most as many at once as the pool allows.
+
+    The first one that fails cancels the others, and its exception is raised when all have ended.
+    """
+    try:
+        at_once = _places(source, name)
+    except BaseException:
+        for coroutine in work:
+            coroutine.close()
+        raise
+    gate = asyncio.Semaphore(at_once or max(1, len(work)))
+    started: set[int] = set()
+
+    async def run(number: int, coroutine: Coroutine[Any, Any, Any]) -> object:
+        async with gate, UnitOfWork(source, name, atomic=False):
+            started.add(number)
+            return await coroutine
+
+    tasks = [asyncio.ensure_future(run(number, coroutine)) for number, coroutine in enumerate(work)]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for number, coroutine in enumerate(work):
+            if number not in started:
+                coroutine.close()
+
+
+def _places(source: Source, name: str) -> int | None:
+    held = held_by_this_task(source)
+    if held:
+        refuse_starvation(source, name, held, writes=True)
+    capacity = source.capacity()
+    return None if capacity is None else capacity - len(held)
