@@ -1,0 +1,255 @@
+"""This module runs declared queries, and turns their declarations into methods."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from unitwork._logic.paging import CursorCodec, CursorPage, CursorRequest, Page, PageRequest
+from unitwork._logic.shape import Rows
+from unitwork._runtime.execute import Asked, Reading
+from unitwork._runtime.registry import enlist
+from unitwork.errors import QueryDeclarationError
+from unitwork.query.order import counted, cursor_at, entity_in, in_order, order_of, refuse_limits
+from unitwork.query.signature import QuerySignature, signature_of
+
+if TYPE_CHECKING:
+    from sqlalchemy import Select
+
+    from unitwork._logic.shape import Shape
+    from unitwork._runtime.execute import Door
+
+QUERY = "__unitwork_query__"
+"""The attribute of a method that tells which declared query it is."""
+
+_BATCH_ROWS = 500
+_OWN_NAMES = frozenset({"door", "entity", "select", "session", "where"})
+
+
+class HasDoor(Protocol):
+    """An object whose declared queries can run."""
+
+    @property
+    def door(self) -> Door:
+        """How it reaches its database."""
+        ...
+
+
+class Form(Protocol):
+    """One way to say what a query asks."""
+
+    def query(self, signature: QuerySignature, entity: type | None) -> DeclaredQuery:
+        """Build the query; refuse what cannot work."""
+        ...
+
+
+class DeclaredQuery:
+    """One declared query. Lives: as long as the class that declares it.
+
+    Args:
+        signature: Its name and parameters.
+        shape: What it promises.
+        ask: Gives the statement for the object that it is called on, and the arguments of a call.
+        target: The entity, or an alias of it, that sorts may name the attributes of; None if the
+            statement of each call tells.
+        convert: The values come from SQL text; make them what the annotations say.
+    """
+
+    def __init__(
+        self,
+        signature: QuerySignature,
+        shape: Shape,
+        ask: Callable[[Any, dict[str, Any]], Asked],
+        *,
+        target: Any = None,  # noqa: ANN401  # class or alias
+        convert: bool = False,
+    ) -> None:
+        self.signature = signature
+        self.shape = shape
+        self.reading = Reading(signature.name, shape, convert=convert)
+        self.counts = False
+        """The number of rows that a DML statement touches is what it returns."""
+        self._ask = ask
+        self._target = target
+        self._request = page_parameter(signature)
+        self._names = tuple(name for name in signature.parameters if name != self._request)
+
+    @property
+    def name(self) -> str:
+        """Module, class and method."""
+        return self.signature.name
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The annotations of its parameters."""
+        return self.signature.parameters
+
+    def asked(self, owner: object, arguments: dict[str, Any]) -> Asked:
+        """Return the statement of one call."""
+        asked = self._ask(owner, arguments)
+        return asked if asked.parameters is not None or not self._names else replace(asked, names=self._names)
+
+    async def run(self, owner: HasDoor, arguments: dict[str, Any]) -> object:
+        """Ask the database, and return what the shape promises."""
+        asked = self.asked(owner, arguments)
+        rows = self.shape.rows
+        if rows is Rows.PAGE:
+            return await self.page(owner.door, asked, arguments[self._request])
+        if rows is Rows.CURSOR_PAGE:
+            return await self.cursor_page(owner.door, asked, arguments[self._request])
+        if self.counts:
+            count = await owner.door.change(self.name, asked)
+            return count > 0 if self.shape.kind is bool else count
+        return await owner.door.fetch(self.reading, asked)
+
+    def stream(self, owner: HasDoor, arguments: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        """Ask the database, and yield item by item."""
+        return owner.door.stream(self.reading, self.asked(owner, arguments), _BATCH_ROWS)
+
+    async def page(self, door: Door, asked: Asked, request: PageRequest) -> Page[Any]:
+        """Return one page, and count all rows if that is asked for and the page does not tell."""
+        refuse_limits("page", asked.statement)
+        statement = in_order(asked.statement, self._target, request.sorts)
+        size, offset = request.size, request.offset
+        limited = statement.limit(size if request.count else size + 1).offset(offset)
+        many = self.reading.with_rows(Rows.MANY)
+        found: Any = await door.fetch(many, replace(asked, statement=limited))
+        content, total = found[:size], None
+        if request.count and (len(content) == size or (offset and not content)):
+            rows = await door.rows(self.name, replace(asked, statement=counted(asked.statement)))
+            total = rows[0][0]
+        elif request.count:
+            total = offset + len(content)
+        more = len(found) > size if total is None else offset + size < total
+        return Page(content=content, total_elements=total, page=request.page, size=size, has_more=more)
+
+    async def cursor_page(self, door: Door, asked: Asked, request: CursorRequest) -> CursorPage[Any]:
+        """Return the page after or before a cursor."""
+        refuse_limits("cursor_page", asked.statement)
+        order = order_of(self._target or entity_in(asked.statement), request.sorts)
+        codec = CursorCodec(door.cursor_key(), self.name, order.sorts)
+        position = codec.read(request.cursor) if request.cursor is not None else None
+        forward = position is None or position.forward
+        statement: Select[Any] = asked.statement.order_by(None).add_columns(*order.columns())
+        if position is not None:
+            statement = statement.where(order.beyond(position))
+        statement = statement.order_by(*order.clauses(forward=forward)).limit(request.size + 1)
+        items, edges = await door.edged(self.reading, replace(asked, statement=statement), len(order.sorts))
+        more = len(items) > request.size
+        items, edges = items[: request.size], edges[: request.size]
+        if not forward:
+            items, edges = items[::-1], edges[::-1]
+        after, before = (more, position is not None) if forward else (True, more)
+        return CursorPage(
+            content=list(items),
+            next_cursor=cursor_at(codec, order, edges[-1:] if after else (), forward=True),
+            previous_cursor=cursor_at(codec, order, edges[:1] if before else (), forward=False),
+            size=request.size,
+        )
+
+
+def page_parameter(signature: QuerySignature) -> str:
+    """Return the name of the parameter that asks for a page; empty if there is none."""
+    for name, annotation in signature.parameters.items():
+        if annotation in (PageRequest, CursorRequest):
+            return name
+    return ""
+
+
+class Declaration:
+    """A declared query before the class that holds it is complete. Lives: until it is."""
+
+    def __init__(self, function: Callable[..., Any], form: Form, *, returns_statement: bool = False) -> None:
+        self.function = function
+        self.form = form
+        self._returns_statement = returns_statement
+        self._known = _enclosing_names(function)
+
+    def __call__(self, *_arguments: object, **_keywords: object) -> object:
+        """Refuse to run outside of a repository."""
+        raise QueryDeclarationError(
+            f"{self.function.__module__}.{self.function.__qualname__}",
+            "its class is no repository",
+            "inherit `Repository[Model]`, or decorate the class with `@repository(entity=Model)`.",
+        )
+
+    def bound_to(self, owner: type, entity: type | None) -> Callable[..., Any]:
+        """Return the method that runs the query for this entity.
+
+        Raises:
+            QueryDeclarationError: The declaration cannot work.
+        """
+        function = self.function
+        name = f"{owner.__module__}.{owner.__qualname__}.{function.__name__}"
+        known: dict[str, Any] = {owner.__name__: owner, **self._known}
+        if entity is not None:
+            known.setdefault(entity.__name__, entity)
+        signature = signature_of(function, name, known, returns_needed=not self._returns_statement)
+        query = self.form.query(signature, entity)
+        method = self._method(query, signature)
+        setattr(method, QUERY, query)
+        enlist(query, owner)
+        return method
+
+    def _method(self, query: DeclaredQuery, signature: QuerySignature) -> Callable[..., Any]:
+        bind = signature.bind
+
+        @functools.wraps(self.function)
+        def stream(self: HasDoor, *arguments: Any, **keywords: Any) -> AsyncIterator[Any]:
+            return query.stream(self, bind(arguments, keywords))
+
+        @functools.wraps(self.function)
+        async def streaming(self: HasDoor, *arguments: Any, **keywords: Any) -> AsyncIterator[Any]:
+            return query.stream(self, bind(arguments, keywords))
+
+        @functools.wraps(self.function)
+        async def run(self: HasDoor, *arguments: Any, **keywords: Any) -> object:
+            return await query.run(self, bind(arguments, keywords))
+
+        if query.shape.rows is not Rows.STREAM:
+            return run
+        return streaming if inspect.iscoroutinefunction(self.function) else stream
+
+
+def _enclosing_names(function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Return the local names around a repository that is declared inside a function."""
+    if "<locals>" not in function.__qualname__:
+        return {}
+    names: dict[str, Any] = {}
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == function.__module__:
+            names = {**frame.f_locals, **names}
+        if frame.f_code.co_name == "<module>":
+            break
+        frame = frame.f_back
+    return names
+
+
+def bind_declarations(owner: type, entity: type | None) -> None:
+    """Complete all queries that a class declares, or inherits from a generic repository.
+
+    Raises:
+        QueryDeclarationError: One of them cannot work.
+    """
+    if entity is None and vars(owner).get("__parameters__"):
+        return  # a generic repository: its subclasses name the entity
+    for name in dict.fromkeys(name for cls in owner.__mro__ for name in vars(cls)):
+        value = inspect.getattr_static(owner, name)
+        if isinstance(value, Declaration):
+            if name in _OWN_NAMES and hasattr(owner, "__unitwork_source__"):
+                raise QueryDeclarationError(
+                    f"{owner.__module__}.{owner.__qualname__}.{name}",
+                    "a repository needs this name for itself",
+                    "call the method otherwise.",
+                )
+            setattr(owner, name, value.bound_to(owner, entity))
+
+
+def queries_of(owner: type) -> list[DeclaredQuery]:
+    """Return the declared queries of a class."""
+    found = (getattr(value, QUERY, None) for value in vars(owner).values())
+    return [query for query in found if query is not None]

@@ -1,0 +1,282 @@
+"""This module holds the ways to say what a query asks: text, parameter names, or a statement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Executable, exists, select
+from sqlalchemy import inspect as inspect_entity
+from sqlalchemy.orm import aliased
+from sqlalchemy.sql import Select
+
+from unitwork._logic.paging import CursorPage, CursorRequest, Page, PageRequest
+from unitwork._logic.shape import Item, Rows, Shape, ShapeError, shape_of
+from unitwork._logic.writes import is_write, text_writes
+from unitwork._runtime.execute import Asked
+from unitwork.errors import QueryDeclarationError
+from unitwork.query.declared import DeclaredQuery, page_parameter
+from unitwork.query.derived import conditions_for
+from unitwork.query.text import (
+    as_part,
+    check_parameters,
+    has_order,
+    in_parentheses,
+    mapper_of,
+    returns_rows,
+    select_for,
+    takes_list,
+    text_with_types,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy import TextClause
+    from sqlalchemy.orm import Mapper
+
+    from unitwork.query.signature import QuerySignature
+
+_PAGES = {Page: Rows.PAGE, CursorPage: Rows.CURSOR_PAGE}
+_REQUESTS = {Rows.PAGE: PageRequest, Rows.CURSOR_PAGE: CursorRequest}
+
+
+def promised(signature: QuerySignature, entity: type | None) -> Shape:
+    """Read the shape from the return annotation.
+
+    Raises:
+        QueryDeclarationError: Rows cannot become that, or a page has no request.
+    """
+    try:
+        shape = shape_of(signature.returns, entity, _PAGES)
+    except ShapeError as error:
+        raise signature.wrong(
+            f"it returns {error}, which rows cannot become",
+            "return the model, `Model | None`, `list[Model]`, a scalar, a dataclass or another record.",
+        ) from None
+    check_request(signature, shape.rows)
+    return shape
+
+
+def check_request(signature: QuerySignature, rows: Rows) -> None:
+    """Refuse a page without its request, and a request without a page."""
+    parameter = page_parameter(signature)
+    wanted = _REQUESTS.get(rows)
+    given = signature.parameters.get(parameter)
+    if wanted is not None and given is not wanted:
+        raise signature.wrong(
+            f"it returns a page, but has no parameter of type {wanted.__name__}",
+            f"add a parameter such as `page: {wanted.__name__}`.",
+        )
+    if wanted is None and parameter:
+        raise signature.wrong(
+            f"it takes a {given.__name__ if given else 'page request'}, but returns no page",
+            "return `Page[Model]` or `CursorPage[Model]`.",
+        )
+
+
+def _needs_entity(signature: QuerySignature, entity: type | None) -> type:
+    if entity is None:
+        raise signature.wrong(
+            "a condition needs an entity", "declare it in a `Repository[Model]`, or use `@query.sql`."
+        )
+    if inspect_entity(entity, raiseerr=False) is None:
+        raise signature.wrong(
+            f"{entity.__name__} is not mapped", "name a model: a class with `__tablename__` on a `Base`."
+        )
+    return entity
+
+
+def _values(signature: QuerySignature) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return a function that makes of the arguments of a call the values of a statement."""
+    request = page_parameter(signature)
+    lists = [name for name, annotation in signature.parameters.items() if takes_list(annotation)]
+    if not request and not lists:
+        return lambda arguments: arguments
+
+    def values(arguments: dict[str, Any]) -> dict[str, Any]:
+        chosen = {name: value for name, value in arguments.items() if name != request}
+        for name in lists:
+            if chosen[name] is not None:
+                chosen[name] = list(chosen[name])
+        return chosen
+
+    return values
+
+
+def _statement(signature: QuerySignature, shape: Shape, entity: type, criteria: Sequence[Any]) -> Select[Any]:
+    """Select what the shape asks for from an entity, where the criteria hold."""
+    if shape.kind is bool and shape.rows is Rows.ONE:
+        return select(exists(select(1).select_from(entity).where(*criteria)))
+    return select_for(signature, shape, entity).where(*criteria)
+
+
+def _selecting(signature: QuerySignature, shape: Shape, entity: type, *criteria: Any) -> DeclaredQuery:
+    """Build the statement once, for all calls."""
+    statement = _statement(signature, shape, entity, criteria)
+    values = _values(signature)
+    return DeclaredQuery(
+        signature,
+        shape,
+        lambda _owner, arguments: Asked(statement, values(arguments)),
+        target=entity,
+    )
+
+
+class TextCondition:
+    """`@query("email = :email")`: the WHERE clause as text."""
+
+    def __init__(self, expression: str, *, unique: bool | None = None) -> None:
+        self.expression = expression
+        self.unique = unique
+
+    def query(self, signature: QuerySignature, entity: type | None) -> DeclaredQuery:
+        """Select the entity where the condition holds."""
+        known = _needs_entity(signature, entity)
+        check_parameters(signature, self.expression, besides=frozenset({page_parameter(signature)}))
+        shape = self._fitting(signature, promised(signature, known))
+        condition = text_with_types(signature, in_parentheses(self.expression), inspect_entity(known))
+        return _selecting(signature, shape, known, condition)
+
+    def _fitting(self, signature: QuerySignature, shape: Shape) -> Shape:
+        if not self.expression.strip():
+            raise signature.wrong("its text is empty", "write what stands after WHERE, or `@query` alone.")
+        if shape.rows is Rows.NONE:
+            raise signature.wrong("it returns nothing", "say what it returns, for example `-> list[Model]`.")
+        if self.unique is True and shape.rows is Rows.MANY:
+            raise signature.wrong(
+                "`unique=True` promises one row, but it returns a list", "return `Model | None`."
+            )
+        if self.unique is False and shape.rows in (Rows.ONE, Rows.MAYBE):
+            raise signature.wrong(
+                "`unique=False` promises many rows, but it returns one", "return `list[Model]`."
+            )
+        if shape.item is Item.SCALAR and shape.rows is not Rows.ONE:
+            raise signature.wrong("a condition has no scalar for each row", "write `@query.sql`.")
+        return shape
+
+
+class FullSQL:
+    """`@query.sql("SELECT …")`: the whole statement as text; also INSERT, UPDATE and DELETE."""
+
+    def __init__(self, sql: str) -> None:
+        self.sql = sql
+
+    def query(self, signature: QuerySignature, entity: type | None) -> DeclaredQuery:
+        """Run the text, and make of its rows what the annotation says."""
+        sql = as_part(self.sql)
+        check_parameters(signature, sql, besides=frozenset({page_parameter(signature)}))
+        shape = promised(signature, entity)
+        mapper: Mapper[Any] | None = mapper_of(entity)
+        clause = text_with_types(signature, sql, mapper)
+        statement: Any = clause
+        target: Any = None
+        if shape.rows in _REQUESTS:
+            statement, target = self._subquery(signature, shape, clause)
+        elif shape.item is Item.ENTITY:
+            statement = select(shape.kind).from_statement(clause)
+        values = _values(signature)
+        writes = text_writes(sql) or is_write(clause)
+        query = DeclaredQuery(
+            signature,
+            shape,
+            lambda _owner, arguments: Asked(statement, values(arguments), writes=writes),
+            target=target,
+            convert=True,
+        )
+        query.counts = writes and self._counts(signature, shape, sql)
+        return query
+
+    def _counts(self, signature: QuerySignature, shape: Shape, sql: str) -> bool:
+        """Say whether the query returns how many rows it touches; refuse rows that cannot come."""
+        if returns_rows(sql) or shape.rows is Rows.NONE:
+            return False
+        if shape.rows is not Rows.ONE or shape.kind not in (int, bool):
+            raise signature.wrong(
+                "it changes rows and returns none of them",
+                "return `None`, `int` (how many rows), `bool` (any row), or add RETURNING to the text.",
+            )
+        return True
+
+    def _subquery(self, signature: QuerySignature, shape: Shape, clause: TextClause) -> tuple[Any, Any]:
+        if shape.item is not Item.ENTITY:
+            raise signature.wrong(
+                "only entities can be paged from SQL text", "return `Page[Model]`, or build a statement."
+            )
+        if has_order(self.sql):
+            raise signature.wrong(
+                "its text has an ORDER BY or LIMIT, which a page replaces",
+                "take it out; the request says the order: `PageRequest(sorts=[Sort(...)])`.",
+            )
+        mapper = inspect_entity(shape.kind)
+        rows = clause.columns(*mapper.local_table.columns).subquery("unitwork_rows")
+        target = aliased(shape.kind, rows)
+        return select(target), target
+
+
+class Derived:
+    """`@query` alone: the names of the parameters say what must hold."""
+
+    def query(self, signature: QuerySignature, entity: type | None) -> DeclaredQuery:
+        """Select the entity where all parameters hold."""
+        known = _needs_entity(signature, entity)
+        shape = promised(signature, known)
+        if shape.rows is Rows.NONE or (shape.item is Item.SCALAR and shape.rows is not Rows.ONE):
+            raise signature.wrong(
+                "it has no rows of the entity to return", "return `list[Model]`, int or bool."
+            )
+        derived = conditions_for(signature, known, besides=page_parameter(signature))
+        if derived.fixed is not None:
+            return _selecting(signature, shape, known, *derived.fixed)
+        _statement(signature, shape, known, ())  # refuses at import what would fail at the call
+
+        def ask(_owner: object, arguments: dict[str, Any]) -> Asked:
+            return Asked(_statement(signature, shape, known, derived.for_values(arguments)))
+
+        return DeclaredQuery(signature, shape, ask, target=known)
+
+
+class Built:
+    """`@query.many` and its siblings: the body returns the statement."""
+
+    def __init__(self, function: Callable[..., Any], rows: Rows, *, scalar: bool = False) -> None:
+        self._function = function
+        self._rows = rows
+        self._scalar = scalar
+
+    def query(self, signature: QuerySignature, entity: type | None) -> DeclaredQuery:  # noqa: ARG002  # as each form
+        """Call the body for each call, and run what it returns."""
+        self._refuse_annotation(signature)
+        check_request(signature, self._rows)
+        # `Select[Model]` is plain `Select` at run time: each statement tells what its rows are.
+        item = Item.SCALAR if self._scalar else Item.ENTITY
+        query = DeclaredQuery(signature, Shape(self._rows, item), self._asker(signature))
+        query.counts = self._rows is Rows.NONE
+        return query
+
+    def _refuse_annotation(self, signature: QuerySignature) -> None:
+        returns = signature.returns
+        if isinstance(returns, type) and returns is not object and not issubclass(returns, Executable):
+            raise self._wrong(signature, returns)
+
+    def _wrong(self, signature: QuerySignature, returned: type) -> QueryDeclarationError:
+        decorator = f"@query.{'scalar' if self._scalar else self._rows.value}"
+        needed = "statement" if self._rows is Rows.NONE else "Select"
+        fix = "return `update(Model)...`, `delete(Model)...` or `insert(Model)...`."
+        if self._rows is not Rows.NONE:
+            fix = (
+                "return `select(Model).where(...)`; for raw SQL return "
+                "`select(Model).from_statement(text(...))`."
+            )
+        problem = f"it returns {returned.__name__}, but {decorator} needs a SQLAlchemy {needed}"
+        return signature.wrong(problem, fix)
+
+    def _asker(self, signature: QuerySignature) -> Callable[[Any, dict[str, Any]], Asked]:
+        function = self._function
+        wanted = Select if self._rows in _REQUESTS else Executable
+
+        def ask(owner: object, arguments: dict[str, Any]) -> Asked:
+            statement = function(owner, **arguments)
+            if not isinstance(statement, wanted):
+                raise self._wrong(signature, type(statement))
+            return Asked(statement, None, writes=not isinstance(statement, Select) and is_write(statement))
+
+        return ask

@@ -1,0 +1,114 @@
+"""This module completes a class that declares queries: binds them, and opens blocks around its methods."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, overload
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from unitwork._runtime.execute import Door
+from unitwork.errors import DatabaseChoiceError
+from unitwork.lifecycle import Lifecycle
+from unitwork.options import TransactionOptions
+from unitwork.query.declared import QUERY, HasDoor, bind_declarations
+from unitwork.transaction import TRANSACTIONAL, Decoration, HasSource
+
+R = TypeVar("R")
+
+_ANYWHERE = Door(None, None)
+_HANDLES = (Lifecycle, AsyncSession)
+
+
+def door_of(owner: Any) -> Door:  # noqa: ANN401  # of any class
+    """Return how an object with declared queries reaches its database.
+
+    Its own way, if it has one; else the Database or `AsyncSession` that it holds as an attribute;
+    else the ambient one.
+
+    Raises:
+        DatabaseChoiceError: It holds several.
+    """
+    door: Door | None = getattr(owner, "_door", None)
+    if door is not None:
+        return door
+    held = [each for each in getattr(owner, "__dict__", {}).values() if isinstance(each, _HANDLES)]
+    if len(held) > 1:
+        raise DatabaseChoiceError(
+            f"The repository {type(owner).__name__} holds several Databases or sessions.",
+            [each.name for each in held if isinstance(each, Lifecycle)],
+            "hold one, or open a block of the one that is meant and hold none.",
+        )
+    return door_to(held[0]) if held else _ANYWHERE
+
+
+def door_to(where: HasSource | AsyncSession) -> Door:
+    """Return the way to a Database, or to a session that is given."""
+    if isinstance(where, AsyncSession):
+        return Door(None, where)
+    return Door(where.source, None)
+
+
+def complete(cls: type, entity: type | None) -> None:
+    """Bind the declared queries of a class, and make its public coroutine methods transactional.
+
+    Raises:
+        QueryDeclarationError: A query cannot work.
+    """
+    bind_declarations(cls, entity)
+    for name, value in list(vars(cls).items()):
+        if not name.startswith("_") and _is_plain_coroutine(value):
+            setattr(cls, name, _transactional_unless_given(value))
+
+
+def _is_plain_coroutine(value: object) -> bool:
+    return (
+        inspect.iscoroutinefunction(value) and not hasattr(value, QUERY) and not hasattr(value, TRANSACTIONAL)
+    )
+
+
+def _transactional_unless_given(method: Callable[..., Any]) -> Callable[..., Any]:
+    in_block = Decoration(None, TransactionOptions.of()).wrap(method)
+
+    @wraps(method)
+    async def run(self: HasDoor, *arguments: Any, **keywords: Any) -> object:
+        # On a session of the caller's, the caller commits.
+        chosen = method if self.door.given is not None else in_block
+        return await chosen(self, *arguments, **keywords)
+
+    setattr(run, TRANSACTIONAL, TransactionOptions.of())
+    return run
+
+
+@overload
+def repository(cls: type[R], /) -> type[R]: ...
+@overload
+def repository(*, entity: type) -> Callable[[type[R]], type[R]]: ...
+def repository(cls: Any = None, /, *, entity: type | None = None) -> Any:
+    """Make a plain class a repository: its queries run, its coroutine methods are transactional.
+
+    Args:
+        cls: The class; need not inherit anything.
+        entity: The mapped class that its queries are about.
+
+    Raises:
+        QueryDeclarationError: A declared query cannot work. At import.
+
+    Example:
+        >>> @repository(entity=User)
+        ... class Users:
+        ...     @query("email = :email")
+        ...     async def by_email(self, email: str) -> User | None: ...
+    """
+
+    def adorn(plain: Any) -> Any:  # noqa: ANN401  # a class that gets attributes
+        if not hasattr(plain, "door"):
+            plain.door = property(door_of)
+        if not hasattr(plain, "__unitwork_source__"):
+            plain.__unitwork_source__ = lambda self: door_of(self).source
+        complete(plain, entity)
+        return plain
+
+    return adorn if cls is None else adorn(cls)
