@@ -1,0 +1,99 @@
+"""This module holds what a caller asks of one bulk insert, checked before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from unitwork._logic.conflicts import OnConflict, check_target
+from unitwork.bulk.fields import Field, Model
+from unitwork.bulk.plan import Plan, onupdate_values, update_values
+from unitwork.errors import OptionError
+
+Progress: TypeAlias = Callable[[int, int | None], object]
+Update: TypeAlias = Sequence[str] | Mapping[str, Any]
+
+LARGEST_BATCH = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class InsertOrder:
+    """What to insert, and what to do on a conflict. Lives: one bulk write."""
+
+    model: Model
+    on_conflict: OnConflict
+    target: tuple[Field, ...]
+    update: Update | None
+    returning: bool
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        on_conflict: object,
+        index_elements: Sequence[Any] | None,
+        update: Update | None,
+        *,
+        returning: bool,
+    ) -> InsertOrder:
+        """Check what a person wrote.
+
+        Raises:
+            OptionError: An option has a value that does not exist, or does not fit another one.
+            ConflictTargetError: No unique key covers exactly these columns.
+        """
+        known = [action.value for action in OnConflict]
+        if on_conflict not in known:
+            raise OptionError("on_conflict", on_conflict, [repr(value) for value in known])
+        action = OnConflict(on_conflict)
+        if action is OnConflict.FAIL and (index_elements is not None or update is not None):
+            raise OptionError("on_conflict", "fail", ["'nothing' or 'update' with index_elements"])
+        if action is not OnConflict.UPDATE and update is not None:
+            raise OptionError("update", update, ["it with on_conflict='update'"])
+        if action is not OnConflict.FAIL:
+            model.refuse_several_tables("a conflict clause")
+        target = _target(model, action, index_elements)
+        if target:
+            check_target(model.table, [field.column.key for field in target])
+        _check_update(model, update)
+        return cls(model, action, target, update, returning)
+
+    def changes(self, plan: Plan) -> dict[Field, object]:
+        """Return what a conflicting row gets: NEW for the value of the new row, or a value."""
+        chosen = update_values(self.model, plan.names, self.target, self.update)
+        changes = {**chosen, **(onupdate_values(self.model, chosen) if chosen else {})}
+        # An update of nothing still has to tell the stored row.
+        return changes or update_values(self.model, (), (), [self.target[0].name])
+
+
+def _target(model: Model, action: OnConflict, elements: Sequence[Any] | None) -> tuple[Field, ...]:
+    if elements is None:
+        return model.key if action is OnConflict.UPDATE else ()
+    if isinstance(elements, str):
+        raise OptionError("index_elements", elements, [f"a list: [{elements!r}]"])
+    return tuple(_field(model, element, "index_elements") for element in elements)
+
+
+def _field(model: Model, name: Any, option: str) -> Field:  # noqa: ANN401  # a name or an attribute
+    key = name if isinstance(name, str) else getattr(name, "key", name)
+    if key not in model.fields:
+        raise OptionError(option, key, [repr(known) for known in model.fields])
+    return model.fields[key]
+
+
+def _check_update(model: Model, update: Update | None) -> None:
+    if isinstance(update, str):
+        raise OptionError("update", update, [f"a list: [{update!r}]", "a mapping"])
+    for name in update if update is not None else ():
+        _field(model, name, "update")
+
+
+def check_batch(batch_rows: int) -> None:
+    """Refuse a number of rows that no batch can have.
+
+    Raises:
+        OptionError: It is out of range.
+    """
+    if isinstance(batch_rows, bool) or not 1 <= batch_rows <= LARGEST_BATCH:
+        raise OptionError("batch_rows", batch_rows, [f"a number from 1 to {LARGEST_BATCH:,}"])

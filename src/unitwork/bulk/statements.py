@@ -1,0 +1,262 @@
+"""This module inserts by statements: the driver's executemany, or many rows in one VALUES list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, insert, literal, select
+from sqlalchemy.exc import DBAPIError, StatementError
+
+from unitwork._logic.conflicts import OnConflict, other_keys
+from unitwork.bulk.fields import Field
+from unitwork.bulk.plan import NEW, Plan
+from unitwork.dialects.orders import SQLiteMany, run_on_driver
+from unitwork.dialects.upserts import CONFLICTS_COUNTED, COUNT_FROM_ZERO, MariaDBUpserts, Upserts, upserts_for
+from unitwork.errors import OptionError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+
+    from unitwork.bulk.feed import Feed
+    from unitwork.bulk.order import InsertOrder
+    from unitwork.bulk.rows import Group
+
+REFUSED = (StatementError, TypeError, ValueError)
+"""What types and drivers raise about values. Only after `DBAPIError`, which is one of them."""
+_PACKET_BYTES = 4_000_000
+
+
+class Wording:
+    """How one order is said in one dialect. Lives: one bulk write."""
+
+    def __init__(self, order: InsertOrder, dialect: Dialect) -> None:
+        self.order = order
+        self.dialect = dialect
+        self._kind = upserts_for(dialect)
+        self._check()
+
+    def _check(self) -> None:
+        name = self.dialect.name
+        if self._kind is None and self.order.on_conflict is not OnConflict.FAIL:
+            raise OptionError("on_conflict", self.order.on_conflict.value, [f"'fail' on {name}"])
+        if self.order.returning and not self.dialect.insert_returning:
+            fix = [f"returning=False: {name} here has no INSERT ... RETURNING"]
+            raise OptionError("returning", "True", fix)
+
+    @property
+    def counts_conflicts(self) -> bool:
+        """Whether only a counter on the server tells which rows were new."""
+        return self._kind is MariaDBUpserts and self.order.on_conflict is OnConflict.NOTHING
+
+    @property
+    def joins_values(self) -> bool:
+        """Whether many rows are fastest in one VALUES list."""
+        return self._kind is not None and self._kind.joins_values
+
+    def upserts(self, plan: Plan) -> Upserts | None:
+        """Return the words for conflicts of such rows."""
+        if self._kind is None:
+            return None
+        target = [field.column for field in self.order.target]
+        given = [column.key for column in plan.columns]
+        ambiguous = bool(other_keys(self.order.model.table, [column.key for column in target], given))
+        return self._kind(self.order.model.table, target, ambiguous=ambiguous)
+
+    def statement(self, plan: Plan, into: Any) -> Any:  # noqa: ANN401  # a table or a mapped class
+        """Return the INSERT into a table or a mapped class, without what to do on a conflict."""
+        upserts = self.upserts(plan)
+        return insert(into) if upserts is None else upserts.insert(into)
+
+    def with_conflict(self, statement: Any, plan: Plan) -> Any:  # noqa: ANN401  # an Insert
+        """Add what to do on a conflict."""
+        upserts = self.upserts(plan)
+        action = self.order.on_conflict
+        if upserts is None or action is OnConflict.FAIL:
+            return statement
+        if action is OnConflict.NOTHING:
+            return upserts.nothing(statement)
+        values = {
+            field.column: upserts.new(statement, field.column) if value is NEW else _bound(field, value)
+            for field, value in self.order.changes(plan).items()
+        }
+        return upserts.update(statement, values)
+
+    def explain(self, plan: Plan, error: DBAPIError) -> None:
+        """Add to an error what the database could not say."""
+        upserts = self.upserts(plan)
+        if upserts is not None:
+            upserts.explain(error)
+
+
+def _bound(field: Field, value: object) -> Any:  # noqa: ANN401  # SQL or a value
+    return (
+        value
+        if hasattr(value, "__clause_element__") or hasattr(value, "compile")
+        else literal(value, field.column.type)
+    )
+
+
+class Statements:
+    """Inserts groups by statements. Lives: one bulk write."""
+
+    def __init__(self, wording: Wording) -> None:
+        self._wording = wording
+        self._known: dict[Plan, _Compiled] = {}
+        self._counting = False
+        self.count = 0
+
+    def write(self, connection: Connection, plan: Plan, feed: Feed) -> None:
+        """Insert the next group; SQLite takes with it those that have the same columns."""
+        last: list[Group] = []
+        try:
+            if connection.dialect.driver == "aiosqlite" and plan.fields:
+                self._on_sqlite(connection, plan, feed, last)
+                return
+            group = next(feed.alike(plan))
+            last.append(group)
+            self._write(connection, plan, group)
+        except DBAPIError as error:
+            self._wording.explain(plan, error)
+            if last:
+                error.add_note(f"In rows {last[-1].numbers[0]:,} to {last[-1].numbers[-1]:,}.")
+            raise
+        except REFUSED:
+            if last:
+                plan.find_bad_value(last[-1])
+            raise
+        feed.take()
+        feed.stored(len(group))
+
+    def _on_sqlite(self, connection: Connection, plan: Plan, feed: Feed, last: list[Group]) -> None:
+        compiled = self._compiled(plan)
+        sent = 0
+
+        def batches() -> Iterator[list[tuple[Any, ...]]]:
+            nonlocal sent
+            for group in feed.alike(plan):
+                rows = compiled.rows(plan.values(group), group)
+                last[:] = [group]
+                yield rows
+                sent += len(group)
+
+        # What is wrong in the first rows is found before anything is sent.
+        waiting = batches()
+        order = SQLiteMany(compiled.sql, chain([next(waiting)], waiting))
+        run_on_driver(connection, order)
+        self.count += order.changed if self._wording.order.on_conflict is OnConflict.NOTHING else sent
+
+    def _compiled(self, plan: Plan) -> _Compiled:
+        compiled = self._known.get(plan)
+        if compiled is None:
+            compiled = self._known[plan] = _Compiled(self._wording, plan)
+        return compiled
+
+    def _write(self, connection: Connection, plan: Plan, group: Group) -> None:
+        if not (self._wording.joins_values and plan.fields and connection.dialect.positional):
+            self._by_core(connection, plan, group)
+            return
+        if self._wording.counts_conflicts and not self._counting:
+            connection.exec_driver_sql(COUNT_FROM_ZERO)
+            self._counting = True
+        compiled = self._compiled(plan)
+        columns = plan.values(group)
+        for start, stop in _portions(columns, len(group)):
+            part = [column[start:stop] for column in columns]
+            connection.exec_driver_sql(compiled.joined(stop - start), compiled.flat(part, stop - start))
+        self.count += len(group)
+
+    def _by_core(self, connection: Connection, plan: Plan, group: Group) -> None:
+        wording = self._wording
+        statement = wording.with_conflict(wording.statement(plan, plan.model.table), plan)
+        keys = [column.key for column in plan.columns]
+        columns = [values for values, _kinds in plan.checked(group)]
+        rows = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+        if wording.order.on_conflict is OnConflict.NOTHING:
+            counted = connection.execute(statement.returning(literal(1)), rows or [{} for _ in group.numbers])
+            self.count += len(counted.all())
+        else:
+            connection.execute(statement, rows or [{} for _ in group.numbers])
+            self.count += len(group)
+
+    def finish(self, connection: Connection) -> None:
+        """Ask the server what only it has counted."""
+        if self._counting:
+            conflicts = connection.execute(select(CONFLICTS_COUNTED)).scalar_one()
+            self.count -= int(conflicts)
+
+
+class _Compiled:
+    """The text of one INSERT, and where its values go."""
+
+    def __init__(self, wording: Wording, plan: Plan) -> None:
+        keys = [column.key for column in plan.columns]
+        plain = wording.statement(plan, plan.model.table)
+        dialect = wording.dialect
+        whole: Any = wording.with_conflict(plain, plan).compile(dialect=dialect, column_keys=keys)
+        self.sql: str = str(whole)
+        self._order = places_of(whole, keys)
+        if not wording.joins_values:
+            return
+        bare: Any = plain.compile(dialect=dialect, column_keys=keys)
+        rows_start = str(bare).index(" VALUES ") + len(" VALUES ")
+        self._head = str(bare)[:rows_start]
+        self._row = str(bare)[rows_start:]
+        self._tail = self.sql[len(str(bare)) :]
+        self._in_row = places_of(bare, keys)
+        self._in_tail = self._order[len(self._in_row) :]
+        self._joined: tuple[int, str] = (0, "")
+
+    def rows(self, columns: Sequence[Sequence[Any]], group: Group) -> list[tuple[Any, ...]]:
+        """Return the values of each row, in the order of the text."""
+        arranged = _arranged(self._order, columns, len(group))
+        if group.rows is not None and list(map(id, arranged)) == list(map(id, group.columns)):
+            return group.rows
+        return list(zip(*arranged, strict=True))
+
+    def joined(self, count: int) -> str:
+        """Return the text for so many rows in one VALUES list."""
+        if self._joined[0] != count:
+            self._joined = (count, f"{self._head}{', '.join(repeat(self._row, count))}{self._tail}")
+        return self._joined[1]
+
+    def flat(self, columns: Sequence[Sequence[Any]], count: int) -> tuple[Any, ...]:
+        """Return the values of all rows of one VALUES list, and of what follows it."""
+        rows = zip(*_arranged(self._in_row, columns, count), strict=True)
+        return (*(value for row in rows for value in row), *(place.value for place in self._in_tail))
+
+
+class _Place:
+    """Where a value comes from: a column, or a constant of the statement."""
+
+    def __init__(self, column: int | None, value: object) -> None:
+        self.column = column
+        self.value = value
+
+
+def places_of(compiled: Any, keys: Sequence[str]) -> list[_Place]:  # noqa: ANN401  # an SQLCompiler
+    """Return where each value of a compiled statement comes from."""
+    found: list[_Place] = []
+    for name in compiled.positiontup or ():
+        if name in keys:
+            found.append(_Place(keys.index(name), None))
+            continue
+        value = compiled.params[name]
+        processor = compiled.binds[name].type.dialect_impl(compiled.dialect).bind_processor(compiled.dialect)
+        found.append(_Place(None, processor(value) if processor is not None else value))
+    return found
+
+
+def _arranged(places: Sequence[_Place], columns: Sequence[Sequence[Any]], count: int) -> list[Any]:
+    return [
+        columns[place.column] if place.column is not None else repeat(place.value, count) for place in places
+    ]
+
+
+def _portions(columns: Sequence[Sequence[Any]], count: int) -> Iterator[tuple[int, int]]:
+    """Cut rows so that the text of a statement stays far below what a server takes."""
+    long = sum(len(value) for column in columns for value in column if isinstance(value, str | bytes))
+    rows = count if long <= _PACKET_BYTES else max(1, count * _PACKET_BYTES // long)
+    for start in range(0, count, rows):
+        yield start, min(start + rows, count)

@@ -1,0 +1,186 @@
+"""This module turns entities into plain data, and plain data into entities."""
+
+from __future__ import annotations
+
+import inspect as python
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from sqlalchemy import inspect
+from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty
+from sqlalchemy.orm.base import PASSIVE_NO_FETCH, PASSIVE_NO_RESULT, PassiveFlag
+
+from unitwork._runtime.edges import edge
+from unitwork.errors import OptionError, UnloadedAttributeError
+from unitwork.models.values import from_json, to_json
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from unitwork.options import SchemaKeywords
+
+__all__: list[str] = []
+
+METADATA = "__metadata__"
+_SENDS_NOTHING = PASSIVE_NO_FETCH | PassiveFlag.NO_RAISE
+
+
+class SchemaClass(Protocol):
+    """A Pydantic model class."""
+
+    model_fields: Mapping[str, Any]
+
+    def model_validate(self, obj: object) -> Any:  # noqa: ANN401  # an instance of this class
+        """Check an entity or a mapping, and make an instance of it."""
+        ...
+
+
+class PlainData:
+    """What the bases add to each model: a repr, and ways to plain data and back."""
+
+    def __repr__(self) -> str:
+        state = _state(self)
+        loaded = [key for key in _columns(state.mapper) if key in state.dict]
+        return f"{type(self).__name__}({', '.join(f'{key}={state.dict[key]!r}' for key in loaded)})"
+
+    def to_dict(self, fields: Collection[str] | None = None, *, with_meta: bool = False) -> dict[str, Any]:
+        """Return the attributes as a dict. Sends nothing.
+
+        Args:
+            fields: Names of columns, loaded relationships, hybrids and properties. Without it, all columns
+                that are not deferred.
+            with_meta: Add `__metadata__`: the model as 'module:Class', and its table.
+
+        Raises:
+            UnloadedAttributeError: An attribute is not loaded.
+            OptionError: A name in `fields` is no attribute.
+
+        Example:
+            >>> User(id=1, email="ann@example.com").to_dict(fields=["id", "email"])
+            {'id': 1, 'email': 'ann@example.com'}
+        """
+        state = _state(self)
+        names = _plain_columns(state.mapper) if fields is None else list(fields)
+        for name in names:
+            if name not in state.mapper.all_orm_descriptors and not hasattr(type(self), name):
+                raise OptionError("fields", name, [repr(known) for known in _columns(state.mapper)])
+        unloaded = unloaded_attributes(self, names)
+        if unloaded:
+            raise UnloadedAttributeError(type(self).__name__, unloaded)
+        found = {name: _as_data(getattr(self, name)) for name in names}
+        return {**found, METADATA: _metadata(state.mapper)} if with_meta else found
+
+    def dump_model(self, fields: Collection[str] | None = None, *, with_meta: bool = False) -> dict[str, Any]:
+        """Return what `to_dict` does, ready for `json.dumps`.
+
+        Times are ISO 8601, UUIDs and decimals text, enums their values, bytes base64.
+
+        Raises:
+            UnloadedAttributeError: An attribute is not loaded.
+            OptionError: A name in `fields` is no attribute, or a value has no form in JSON.
+        """
+        found = self.to_dict(fields, with_meta=with_meta)
+        return {name: to_json(name, value) for name, value in found.items()}
+
+    @classmethod
+    def load(cls, data: Mapping[str, Any]) -> Self:
+        """Make a new entity of what `to_dict` or `dump_model` returned, or of a part of it. Sends nothing.
+
+        Text becomes what the column holds, such as a UUID or a time; mappings become related entities.
+
+        Raises:
+            OptionError: A name is no attribute, or text cannot be read as what the column holds.
+            TypeError: A dataclass model lacks a field.
+
+        Example:
+            >>> User.load({"email": "ann@example.com"}).email
+            'ann@example.com'
+        """
+        mapper: Mapper[Any] = inspect(cls)
+        values = {name: _loaded(mapper, name, value) for name, value in data.items() if name != METADATA}
+        accepted = _accepted(cls, values)
+        entity = cls(**{name: values[name] for name in accepted})
+        for name in values.keys() - set(accepted):
+            setattr(entity, name, values[name])
+        return entity
+
+    @classmethod
+    def pydantic_schema(cls, **options: Unpack[SchemaKeywords]) -> SchemaClass:
+        """Return a Pydantic model of this class, as `unitwork.schemas.schema_for` does.
+
+        Args:
+            **options: `purpose` ("read", "create" or "update"), `include`, `exclude`, `depth`.
+
+        Raises:
+            MissingExtraError: Pydantic is not installed.
+        """
+        schema: SchemaClass = edge("schemas").schema_for(cls, **options)
+        return schema
+
+
+def unloaded_attributes(entity: object, names: Iterable[str]) -> list[str]:
+    """Return those of these attributes whose reading would need the database."""
+    state = _state(entity)
+    return [name for name in names if not _is_loaded(state, name)]
+
+
+def _state(entity: object) -> InstanceState[Any]:
+    state: InstanceState[Any] = inspect(entity)
+    return state
+
+
+def _columns(mapper: Mapper[Any]) -> list[str]:
+    return [attribute.key for attribute in mapper.column_attrs]
+
+
+def _plain_columns(mapper: Mapper[Any]) -> list[str]:
+    return [attribute.key for attribute in mapper.column_attrs if not attribute.deferred]
+
+
+def _is_loaded(state: InstanceState[Any], name: str) -> bool:
+    """Say whether reading this attribute would send nothing."""
+    if name in state.dict or name not in state.mapper.attrs:
+        return True
+    found: object = state.manager[name].impl.get(state, state.dict, _SENDS_NOTHING)
+    return found is not PASSIVE_NO_RESULT
+
+
+def _as_data(value: object) -> object:
+    if isinstance(value, PlainData):
+        return value.to_dict()
+    if isinstance(value, list | set | tuple):
+        return [_as_data(item) for item in value]
+    return value
+
+
+def _metadata(mapper: Mapper[Any]) -> dict[str, str]:
+    model = mapper.class_
+    return {"model": f"{model.__module__}:{model.__qualname__}", "table": str(mapper.local_table)}
+
+
+def _loaded(mapper: Mapper[Any], name: str, value: object) -> object:
+    attribute = mapper.attrs.get(name)
+    if attribute is None:
+        if name in mapper.all_orm_descriptors:
+            return value
+        raise OptionError("attribute", name, [repr(known.key) for known in mapper.attrs])
+    if isinstance(attribute, RelationshipProperty):
+        return _related(attribute.mapper.class_, value)
+    columns = getattr(attribute, "columns", None)
+    return from_json(name, value, columns[0].type) if columns else value
+
+
+def _related(model: type[Any], value: object) -> object:
+    if isinstance(value, Mapping):
+        return model.load(value)
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [_related(model, item) for item in value]
+    return value
+
+
+def _accepted(model: type, names: Iterable[str]) -> list[str]:
+    """Return the names that the constructor takes; a dataclass takes its `init` fields alone."""
+    parameters = python.signature(model).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return list(names)
+    return [name for name in names if name in parameters]
