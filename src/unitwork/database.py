@@ -1,0 +1,351 @@
+"""This module holds the Database: the handle that a program keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
+
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from unitwork._runtime import state
+from unitwork._runtime.callbacks import Hook, NothingToAwait, run_at_once
+from unitwork._runtime.opening import DEFAULT_NAME, open_source, refuse_second
+from unitwork.errors import (
+    NoTransactionError,
+    TransactionRefusedError,
+)
+from unitwork.lifecycle import Lifecycle
+from unitwork.options import DatabaseSettings, RetryPolicy, TransactionKeywords, TransactionOptions
+from unitwork.repository import Repository
+from unitwork.transaction import Decoration, TransactionBlock
+from unitwork.unit_of_work import UnitOfWork, run_parallel
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Unpack
+
+    from unitwork._runtime.entry import Entry
+    from unitwork.events import Observer
+
+__all__ = ["Database", "get_session"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+M = TypeVar("M")
+RepositoryT = TypeVar("RepositoryT", bound=Repository[Any])
+
+
+class RepositoryBlock(Generic[RepositoryT]):
+    """What `db.repository(Model)` returns: a transaction block that is entered as a repository.
+
+    Lives: one `async with`.
+    """
+
+    __slots__ = ("_block", "_repository")
+
+    def __init__(self, block: TransactionBlock, repository: RepositoryT) -> None:
+        self._block = block
+        self._repository = repository
+
+    async def __aenter__(self) -> RepositoryT:
+        await self._block.__aenter__()
+        return self._repository
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._block.__aexit__(kind, error, trace)
+
+
+class Database(Lifecycle):
+    """One database: its engine, its sessions, and the transactions on it.
+
+    Nothing connects before the first statement. Lives: as long as the application; end it with
+    `await db.dispose()` or `async with Database(...) as db:`.
+
+    Args:
+        url: A URL as text or `sqlalchemy.URL`, `DatabaseSettings`, or an `AsyncEngine` of yours.
+        name: What `using="..."` calls it. Two live Databases cannot be given the same name.
+        session_options: Passed to each session, as to `sqlalchemy.ext.asyncio.AsyncSession`.
+            `expire_on_commit` is False unless you say otherwise.
+        observers: Told of each block and statement; see `unitwork.events`.
+        **engine_options: Passed to `sqlalchemy.ext.asyncio.create_async_engine`.
+
+    Raises:
+        DatabaseChoiceError: Another live Database was given this name.
+        MissingExtraError: The driver in the URL is not installed.
+        sqlalchemy.exc.ArgumentError: The URL cannot be read.
+
+    Example:
+        >>> db = Database("sqlite+aiosqlite:///:memory:", name="example")
+        >>> db.name
+        'example'
+    """
+
+    def __init__(
+        self,
+        url: str | URL | DatabaseSettings | AsyncEngine,
+        *,
+        name: str = DEFAULT_NAME,
+        session_options: Mapping[str, Any] | None = None,
+        observers: tuple[Observer, ...] | list[Observer] = (),
+        **engine_options: Any,
+    ) -> None:
+        refuse_second(name)
+        super().__init__(open_source(url, name, engine_options, session_options or {}))
+        state.enlist(self._source)
+        for observer in observers:
+            self.observe(observer)
+
+    def __repr__(self) -> str:
+        return f"<Database {self.name!r} at {self._source.url.render_as_string(hide_password=True)}>"
+
+    # -- transactions --------------------------------------------------------------------------
+
+    def transaction(self, **options: Unpack[TransactionKeywords]) -> TransactionBlock:
+        """Open a transaction block: `async with db.transaction() as session:`.
+
+        Args:
+            **options: `propagation` (REQUIRED), `read_only` (False), `isolation` (the database's),
+                `timeout` in seconds for the whole block with its commit (none), `durable` (False:
+                True refuses to run inside another transaction), `rollback_for` and
+                `no_rollback_for` (exception classes; every exception rolls back).
+
+        Raises:
+            OptionError: An option has a value that does not exist.
+            TransactionRefusedError: The options do not fit what is open. On entry.
+            UnexpectedRollbackError: A block inside had failed. At the end; rolled back.
+            TransactionTimeoutError: The time is over. Rolled back.
+            CommitOutcomeUnknownError: The connection was lost during COMMIT.
+            AfterCommitError: Committed, but an `on_commit` function failed.
+
+        Database:
+            BEGIN with the first statement, COMMIT or ROLLBACK at the end; nothing for an empty
+            block. A joined block sends nothing, NESTED sends SAVEPOINT and RELEASE.
+
+        Example:
+            >>> async with db.transaction():
+            ...     db.session.add(User(email="ann@example.com"))
+        """
+        return TransactionBlock(self._source, TransactionOptions.of(**options), f"the block at {_caller()}")
+
+    @overload
+    def transactional(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> Callable[P, Coroutine[Any, Any, R]]: ...
+    @overload
+    def transactional(
+        self, /, *, retry: RetryPolicy | int | None = ..., **options: Unpack[TransactionKeywords]
+    ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Callable[P, Coroutine[Any, Any, R]]]: ...
+    def transactional(
+        self,
+        function: Any = None,
+        /,
+        *,
+        retry: RetryPolicy | int | None = None,
+        **options: Unpack[TransactionKeywords],
+    ) -> Any:
+        """Run an async function in a transaction block of this Database.
+
+        As `unitwork.transactional`, with the Database chosen.
+        """
+        decoration = Decoration(self, TransactionOptions.of(**options), retry)
+        return decoration.wrap if function is None else decoration.wrap(function)
+
+    def unit_of_work(self, *, atomic: bool = False) -> UnitOfWork:
+        """Open a unit of work: `async with db.unit_of_work():`; one session for a request or a job.
+
+        Args:
+            atomic: Make the unit itself one transaction, which all blocks inside join.
+
+        Raises:
+            UnexpectedRollbackError: At the end; something inside had failed, and was swallowed.
+
+        Database:
+            Nothing for a unit that sends nothing. Blocks inside commit by themselves; what a
+            session used by hand has begun is committed at the end.
+
+        Example:
+            >>> async with db.unit_of_work():
+            ...     db.session.add(User(email="unit@example.com"))
+            ...     await db.commit()
+        """
+        return UnitOfWork(self._source, f"the unit of work at {_caller()}", atomic=atomic)
+
+    @overload
+    def repository(  # pyright: ignore[reportOverlappingOverload]  # a class of repositories comes first
+        self, kind: type[RepositoryT], /
+    ) -> RepositoryBlock[RepositoryT]: ...
+    @overload
+    def repository(self, kind: type[M], /) -> RepositoryBlock[Repository[M]]: ...
+    def repository(self, kind: type, /) -> RepositoryBlock[Any]:
+        """Open a transaction block with a repository in one line: `async with db.repository(User) as users:`.
+
+        Args:
+            kind: A mapped class, or a subclass of `Repository`.
+
+        Raises:
+            UnexpectedRollbackError: A block inside had failed. At the end; rolled back.
+
+        Database:
+            As `transaction()`: joins the transaction that is open, or begins and ends one.
+
+        Example:
+            >>> async with db.repository(User) as users:
+            ...     await users.create(email="script@example.com")
+            User(id=1, email='script@example.com', active=True)
+        """
+        made = kind(self) if issubclass(kind, Repository) else Repository[kind](self)  # type: ignore[valid-type]  # known at run time
+        block = TransactionBlock(
+            self._source, TransactionOptions.of(), f"the repository of {kind.__name__} at {_caller()}"
+        )
+        return RepositoryBlock(block, made)
+
+    async def parallel(self, *work: Coroutine[Any, Any, Any]) -> list[Any]:
+        """Run coroutines at the same time, each in a unit of work and on a connection of its own.
+
+        Args:
+            *work: Coroutines, such as `load(1), load(2)`; at most as many run at once as the pool
+                has connections.
+
+        Returns:
+            Their results, in the order of the arguments.
+
+        Raises:
+            TransactionRefusedError: This task holds the connections that they would wait for.
+
+        Database:
+            Each commits or rolls back by itself. When one fails, the others are cancelled.
+        """
+        return await run_parallel(self._source, f"db.parallel at {_caller()}", work)
+
+    @property
+    def session(self) -> AsyncSession:
+        """The ambient session: that of the innermost open block or unit of work.
+
+        Raises:
+            NoTransactionError: No block and no unit of work is open here.
+            TransactionEndedError: The one that this code was started in has ended.
+        """
+        return self._scope().frame.session
+
+    def set_rollback_only(self) -> None:
+        """Make the open transaction roll back at its end.
+
+        Called by the block that began it, the rollback is silent; called in a joined block, the
+        outer block raises `UnexpectedRollbackError`.
+
+        Raises:
+            NoTransactionError: No transaction is open here.
+        """
+        scope = self._scope()
+        if not scope.frame.transactional:
+            raise NoTransactionError(self.name)
+        if scope.owns:
+            scope.frame.rollback_only = True
+        else:
+            scope.frame.condemn(scope.name, None)
+
+    async def commit(self) -> None:
+        """Commit by hand, in a unit of work.
+
+        Raises:
+            TransactionRefusedError: Inside a transaction block, which commits by itself.
+        """
+        await self._scope().by_hand("commit")
+
+    async def rollback(self) -> None:
+        """Roll back by hand, in a unit of work.
+
+        Raises:
+            TransactionRefusedError: Inside a transaction block.
+        """
+        await self._scope().by_hand("rollback")
+
+    async def close(self) -> None:
+        """Give the connection back at once, in a unit of work; the next use begins anew.
+
+        Raises:
+            TransactionRefusedError: Inside a transaction block.
+        """
+        await self._scope().by_hand("close")
+
+    # -- hooks ---------------------------------------------------------------------------------
+
+    def on_commit(self, function: Hook) -> Awaitable[object]:
+        """Call a function, sync or async, after the physical commit.
+
+        It runs once, with no transaction current, so it may open its own. Without a transaction it
+        runs at once; an async one then runs in a task, which is returned to be awaited.
+
+        Raises:
+            AfterCommitError: From the block, when functions failed; the transaction *is* committed.
+        """
+        return self._register("after_commit", function)
+
+    def on_rollback(self, function: Hook) -> Awaitable[object]:
+        """Call a function, sync or async, after a rollback; without a transaction, never.
+
+        It belongs to the savepoint or transaction that is open here. What it raises becomes a note
+        on the exception that caused the rollback.
+        """
+        return self._register("after_rollback", function)
+
+    def before_commit(self, function: Hook) -> Awaitable[object]:
+        """Call a function, sync or async, inside the transaction just before COMMIT.
+
+        What it raises rolls back. Without a transaction it runs at once.
+        """
+        return self._register("before_commit", function)
+
+    def _register(self, moment: str, function: Hook) -> Awaitable[object]:
+        scope = state.innermost(self._source)
+        if scope is not None and scope.frame.transactional:
+            getattr(scope.frame.hooks(), moment).append(function)
+        elif moment != "after_rollback":
+            return run_at_once(function)
+        return NothingToAwait()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.dispose()
+
+    def _scope(self) -> Entry:
+        scope = state.last(self._source)
+        if scope is None:
+            raise NoTransactionError(self.name)
+        if scope.frame.ended:
+            raise scope.frame.ended_error()
+        _check_thread(self.name)
+        return scope
+
+
+def get_session(database: Database) -> AsyncSession:
+    """Return the ambient session, for those who like functions; the same as `database.session`."""
+    return database.session
+
+
+def _caller() -> str:
+    """Say where the method of the Database that calls this was called."""
+    # The public way, inspect.stack, takes a thousand times as long.
+    frame = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _check_thread(name: str) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise TransactionRefusedError(
+            name,
+            f"The session on database {name!r} is used in a thread without an event loop.",
+            "use it in the task that opened the block, and hand plain values to the thread.",
+        ) from None

@@ -1,0 +1,382 @@
+"""This module holds the repository: the door to one entity."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from sqlalchemy import Select, func, inspect, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.exc import StaleDataError
+
+from unitwork._logic.patches import patch_values
+from unitwork._runtime.execute import Asked, Door
+from unitwork.bulk import BulkWrites
+from unitwork.errors import DeclarationError, NoRowError, OptionError, StaleRowError
+from unitwork.query.locks import Lock, lock_of
+from unitwork.query.order import counted, refuse_unknown
+from unitwork.query.owner import complete, door_of, door_to, repository
+from unitwork.query.select import FluentSelect
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import InstanceState
+    from sqlalchemy.sql.base import ExecutableOption
+
+    from unitwork._runtime.engine import Source
+    from unitwork.transaction import HasSource
+
+__all__ = ["Repository", "repository"]
+
+M = TypeVar("M")
+R = TypeVar("R")
+
+
+class Repository(BulkWrites[M], Generic[M]):
+    """The door to one entity: reads, writes, and the queries that you declare.
+
+    Use it as it is, or subclass it to declare queries. It finds its session by itself: that of the
+    open block or unit of work; without one, a read holds nothing afterwards, and a write is a
+    transaction of its own. Public `async def` methods of subclasses are transactional by themselves.
+    Lives: as long as you like; it holds no session. May be shared between tasks.
+
+    Args:
+        where: A Database, or an `AsyncSession` of yours (then nothing is ever committed here).
+            Without it, the Database of the innermost block, or the only one called "default".
+
+    Example:
+        >>> class Users(Repository[User]):
+        ...     @query("email = :email")
+        ...     async def by_email(self, email: str) -> User | None: ...
+    """
+
+    _entity_class: type[Any]
+
+    def __init__(self, where: HasSource | AsyncSession | None = None) -> None:
+        self._door = Door(None, None) if where is None else door_to(where)
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        entity = _entity_in_bases(cls)
+        if entity is not None:
+            cls._entity_class = entity
+        complete(cls, getattr(cls, "_entity_class", None))
+
+    def __unitwork_source__(self) -> Source | None:
+        return self.door.source
+
+    @property
+    def door(self) -> Door:
+        """How this repository reaches its database; for the library's own floors."""
+        return door_of(self)
+
+    @property
+    def entity(self) -> type[M]:
+        """The mapped class."""
+        found = getattr(self, "_entity_class", None)
+        if found is None:
+            made_as = getattr(self, "__orig_class__", None)
+            found = next(iter(typing.get_args(made_as)), None)
+        if found is None:
+            raise DeclarationError(type(self).__name__, "it has no entity", "write `Repository[Model]`.")
+        return cast("type[M]", found)
+
+    @property
+    def session(self) -> AsyncSession:
+        """The session that is given, or the ambient one.
+
+        Raises:
+            NoTransactionError: There is neither.
+        """
+        return self.door.session()
+
+    # -- reads ---------------------------------------------------------------------------------
+
+    def select(self) -> FluentSelect[M]:
+        """Return a `Select` of the entity that can be awaited: `await users.select().all()`."""
+        return FluentSelect.of(self.door, self.entity, self._name())
+
+    def where(self, *criteria: Any) -> FluentSelect[M]:
+        """Return a `Select` with these conditions that can be awaited: `await users.where(...).all()`."""
+        return self.select().where(*criteria)
+
+    async def get(
+        self, key: object, *, options: Sequence[ExecutableOption] = (), lock: Lock | None = None
+    ) -> M | None:
+        """Return the entity with this primary key, or None.
+
+        Args:
+            key: The value, or a tuple of values for a composite key.
+            options: Loader options, such as `selectinload(User.orders)`.
+            lock: Lock the row until the transaction ends: "update", "share", "skip_locked" (a row that
+                is locked counts as missing) or "nowait" (it is an error).
+
+        Raises:
+            NoTransactionError: A lock is asked for, but would end at once.
+
+        Database:
+            One SELECT, or none if the session has it already. Commits nothing. SQLite has no row
+            locks: its transactions that write exclude each other from the start.
+        """
+        entity, locked = self.entity, lock_of(lock)
+        if locked is not None:
+            self.door.require_transaction()
+        if key is None:
+            return None
+
+        async def work(session: AsyncSession) -> M | None:
+            return await session.get(entity, key, options=options or None, with_for_update=locked)  # type: ignore[arg-type]  # ORM options
+
+        with self.door.noted(self._name("get")):
+            return await self.door.read(self._name("get"), work)
+
+    async def get_one(
+        self, key: object, *, options: Sequence[ExecutableOption] = (), lock: Lock | None = None
+    ) -> M:
+        """Return the entity with this primary key; as `get` otherwise.
+
+        Raises:
+            NoRowError: There is none.
+        """
+        found = await self.get(key, options=options, lock=lock)
+        if found is None:
+            raise NoRowError(self._name("get_one"))
+        return found
+
+    async def find_by(self, **attributes: Any) -> M | None:
+        """Return the first entity whose attributes have these values, or None. One SELECT.
+
+        Raises:
+            OptionError: A name is no attribute of the entity.
+        """
+        return await self._having(attributes).first()
+
+    async def first(self, statement: Select[Any] | None = None) -> M | None:
+        """Return the first entity of a statement, by primary key if it has no order, or None. One SELECT."""
+        return await self._fluent(statement).first()
+
+    async def all(self, statement: Select[Any] | None = None) -> list[M]:
+        """Return all entities, or those of a statement. One SELECT."""
+        return await self._fluent(statement).all()
+
+    async def count(self, statement: Select[Any] | None = None) -> int:
+        """Return how many rows there are, or a statement has. One SELECT."""
+        chosen = select(func.count()).select_from(self.entity) if statement is None else counted(statement)
+        return cast("int", (await self.door.rows(self._name("count"), Asked(chosen)))[0][0])
+
+    async def exists(self, **attributes: Any) -> bool:
+        """Say whether an entity has these values. One SELECT.
+
+        Raises:
+            OptionError: A name is no attribute of the entity.
+        """
+        return await self._having(attributes).exists()
+
+    # -- writes --------------------------------------------------------------------------------
+
+    async def add(self, entity: M) -> M:
+        """Insert a new entity and return it, with what the database fills in.
+
+        Raises:
+            sqlalchemy.exc.IntegrityError: A constraint forbids it.
+
+        Database:
+            One INSERT at once. Commits only if no transaction is open.
+        """
+
+        async def work(session: AsyncSession) -> M:
+            session.add(entity)
+            await session.flush()
+            return entity
+
+        return await self._write("add", work, entity)
+
+    async def add_all(self, entities: Iterable[M]) -> list[M]:
+        """Insert new entities and return them. For very many rows use `bulk_insert`."""
+        known = list(entities)
+
+        async def work(session: AsyncSession) -> list[M]:
+            session.add_all(known)
+            await session.flush()
+            return known
+
+        return await self._write("add_all", work, *known)
+
+    async def create(self, **attributes: Any) -> M:
+        """Make an entity of these attributes and insert it; as `add` otherwise."""
+        return await self.add(self.entity(**attributes))
+
+    async def save(self, entity: M) -> M:
+        """Insert a new entity, or update a known one; return the one that the session holds.
+
+        A detached entity is merged: the returned object is another one then.
+
+        Raises:
+            StaleRowError: Its version is not that of the row any more.
+
+        Database:
+            INSERT or UPDATE, for a detached entity after a SELECT. Commits only if no transaction is open.
+        """
+
+        async def work(session: AsyncSession) -> M:
+            saved = entity
+            if inspect(entity).detached:
+                saved = await session.merge(entity)
+            else:
+                session.add(entity)
+            await session.flush()
+            return saved
+
+        return await self._write("save", work, entity)
+
+    async def update(self, key: object, patch: Mapping[str, Any] | object) -> M:
+        """Change some attributes of the entity with this primary key, and return it.
+
+        Args:
+            key: The value, or a tuple of values for a composite key.
+            patch: A mapping of attribute names, or a Pydantic model (only the fields that were set).
+                What is not named is not touched; None is a value.
+
+        Raises:
+            NoRowError: There is no such entity.
+            OptionError: A name is no attribute of the entity.
+            StaleRowError: Somebody else has changed a versioned row meanwhile.
+
+        Database:
+            One SELECT and one UPDATE. Commits only if no transaction is open.
+        """
+        values = patch_values(patch)
+        mapper = inspect(self.entity)
+        refuse_unknown(values, mapper.attrs.keys())
+        related = [name for name in values if name in mapper.relationships]
+
+        async def work(session: AsyncSession) -> M:
+            found = await session.get(self.entity, key)
+            if found is None:
+                raise NoRowError(self._name("update"))
+            unloaded = [name for name in related if name in inspect(found).unloaded]
+            if unloaded:
+                # What is replaced must be known, and an async session loads nothing by itself.
+                await session.refresh(found, unloaded)
+            for name, value in values.items():
+                setattr(found, name, value)
+            await session.flush()
+            return found
+
+        return await self._write("update", work, key=key)
+
+    async def delete(self, entity: M) -> None:
+        """Delete an entity.
+
+        Raises:
+            StaleRowError: Somebody else has changed or deleted a versioned row meanwhile.
+
+        Database:
+            One DELETE, after the SELECTs that cascades need. Commits only if no transaction is open.
+        """
+
+        async def work(session: AsyncSession) -> None:
+            await session.delete(_held(session, entity))
+            await session.flush()
+
+        await self._write("delete", work, entity)
+
+    async def delete_where(self, *criteria: Any) -> int:
+        """Delete the rows that meet the conditions, and return how many. One DELETE.
+
+        Raises:
+            OptionError: There is no condition; for all rows use `select().delete()`.
+        """
+        if not criteria:
+            raise OptionError("criteria", "no condition", ["at least one condition, or `select().delete()`"])
+        return await self.where(*criteria).delete()
+
+    # -- the session's own ---------------------------------------------------------------------
+
+    async def refresh(self, entity: M, attribute_names: Sequence[str] | None = None) -> M:
+        """Load the present state of an entity, or of some attributes, and return it. One SELECT.
+
+        Changes to these attributes that were not sent are lost. A detached entity is refreshed too;
+        if the session holds another object for its row, that one is refreshed and returned.
+        """
+
+        async def work(session: AsyncSession) -> M:
+            held = _held(session, entity)
+            if held not in session:
+                session.add(held)
+                session.expire(held, attribute_names)
+            await session.refresh(held, attribute_names=attribute_names)
+            return held
+
+        with self.door.noted(self._name("refresh")):
+            return await self.door.read(self._name("refresh"), work)
+
+    async def expire(self, entity: M, attribute_names: Sequence[str] | None = None) -> M:
+        """Forget what is loaded of an entity; the next `refresh` loads it. Sends nothing."""
+        self.session.expire(entity, attribute_names)
+        return entity
+
+    async def expunge(self, entity: M) -> M:
+        """Detach an entity from the session. Sends nothing."""
+        self.session.expunge(entity)
+        return entity
+
+    async def is_modified(self, entity: M) -> bool:
+        """Say whether an entity has changes that were not sent. Sends nothing."""
+        state: InstanceState[M] = inspect(entity)
+        return any(attribute.history.has_changes() for attribute in state.attrs)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    async def _write(
+        self, method: str, work: Callable[[AsyncSession], Awaitable[R]], *about: object, key: object = None
+    ) -> R:
+        name = self._name(method)
+        try:
+            with self.door.noted(name):
+                return await self.door.write(name, work)
+        except StaleDataError as error:
+            keys = [_key_of(entity) for entity in about] if about else [key]
+            told = "of one of these: " + ", ".join(map(repr, keys)) if len(keys) > 1 else repr(keys[0])
+            raise StaleRowError(self.entity.__name__, told) from error
+
+    def _having(self, attributes: Mapping[str, Any]) -> FluentSelect[M]:
+        refuse_unknown(attributes, inspect(self.entity).all_orm_descriptors.keys())
+        return self.select().filter_by(**attributes)
+
+    def _fluent(self, statement: Select[Any] | None) -> FluentSelect[M]:
+        if statement is None:
+            return self.select()
+        if isinstance(statement, FluentSelect):
+            return statement
+        return FluentSelect.adopt(statement, self.select())
+
+    def _name(self, method: str = "") -> str:
+        cls = type(self)
+        name = f"{cls.__module__}.{cls.__qualname__}"
+        if cls is Repository:
+            name = f"Repository[{self.entity.__name__}]"
+        return f"{name}.{method}" if method else name
+
+
+def _entity_in_bases(cls: type) -> type | None:
+    for base in getattr(cls, "__orig_bases__", ()):
+        for argument in typing.get_args(base):
+            if isinstance(argument, type):
+                return argument
+    return None
+
+
+def _held(session: AsyncSession, entity: M) -> M:
+    """Return the object that a session holds for the row of an entity, else the entity itself."""
+    state: InstanceState[M] = inspect(entity)
+    if state.key is None:
+        return entity
+    return cast("M", session.sync_session.identity_map.get(state.key, entity))
+
+
+def _key_of(entity: object) -> object:
+    identity = inspect(entity).identity
+    if identity is None:
+        return "a new row"
+    return identity[0] if len(identity) == 1 else tuple(identity)
