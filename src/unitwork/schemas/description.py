@@ -1,0 +1,250 @@
+"""This module describes schemas: what is common to those made at run time and those written as source."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import uuid
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from sqlalchemy import Column, Computed, Identity, Numeric, String, inspect
+from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.orm import ColumnProperty, Mapper, RelationshipProperty
+from sqlalchemy.types import Enum, LargeBinary
+
+from unitwork.errors import DeclarationError, OptionError
+from unitwork.schemas.annotations import NOTHING, allows_none, annotated_kind, column_kind, without_none
+
+__all__: list[str] = []
+
+Purpose: TypeAlias = Literal["read", "create", "update"]
+PURPOSES: tuple[Purpose, ...] = ("read", "create", "update")
+
+_NAMES = {"read": "{}Schema", "create": "{}CreateSchema", "update": "{}UpdateSchema"}
+_DOCS = {
+    "read": "A row of {}, as it is read.",
+    "create": "What a new row of {} needs.",
+    "update": "What of a row of {} is to change.",
+}
+_LITERALS = (
+    str, int, float, bool, bytes, enum.Enum, decimal.Decimal,
+    uuid.UUID, dt.date, dt.time, dt.timedelta,
+)  # fmt: skip
+_UNREAD = {"write_only", "dynamic", "noload"}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Which schema of a model."""
+
+    purpose: Purpose = "read"
+    include: frozenset[str] | None = None
+    exclude: frozenset[str] = frozenset()
+    depth: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        purpose: str = "read",
+        include: Collection[str] | None = None,
+        exclude: Collection[str] = (),
+        depth: int = 0,
+    ) -> Options:
+        """Check what a person wrote.
+
+        Raises:
+            OptionError: There is no such purpose, or the depth is below 0.
+        """
+        if purpose not in PURPOSES:
+            raise OptionError("purpose", purpose, [repr(known) for known in PURPOSES])
+        if depth < 0:
+            raise OptionError("depth", depth, ["0 or more"])
+        chosen = None if include is None else frozenset(include)
+        return cls(purpose, chosen, frozenset(exclude), depth)
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """The type of a field that holds related entities."""
+
+    schema: Schema
+    many: bool
+    optional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaField:
+    """One field. Without a `default` it is required, unless it may be left `unset`."""
+
+    key: str
+    kind: Any
+    default: Any = NOTHING
+    unset: bool = False
+    limits: Mapping[str, int] = field(default_factory=dict)
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """One schema. `name` is that of its class."""
+
+    name: str
+    model: type
+    text: str
+    fields: tuple[SchemaField, ...]
+
+
+def describe(model: type, options: Options) -> Schema:
+    """Describe the schema of a model.
+
+    Raises:
+        DeclarationError: The class is no model.
+        OptionError: A name in `include` or `exclude` is no attribute.
+    """
+    mapper: Any = inspect(model, raiseerr=False)
+    if not isinstance(mapper, Mapper):
+        raise DeclarationError(repr(model), "it is no mapped class", "name a model.")
+    known = {key for key in mapper.all_orm_descriptors.keys() if not key.startswith("_")}  # noqa: SIM118  # no mapping
+    for option, names in (("include", options.include or ()), ("exclude", options.exclude)):
+        for name in names:
+            if name not in known:
+                raise OptionError(option, name, [repr(each) for each in sorted(known)])
+    return _Description(mapper, options, None).schema(_NAMES[options.purpose].format(model.__name__))
+
+
+class _Description:
+    """Describes one schema. Lives: one call."""
+
+    def __init__(
+        self, mapper: Mapper[Any], options: Options, arrived_by: RelationshipProperty[Any] | None
+    ) -> None:
+        self.mapper = mapper
+        self.options = options
+        self.way_back: set[Any] = getattr(arrived_by, "_reverse_property", set())
+        self.factories = _factories(mapper.class_)
+
+    def schema(self, name: str) -> Schema:
+        fields = (*self._columns(), *self._hybrids(), *self._relationships(name))
+        table = str(self.mapper.local_table)
+        return Schema(name, self.mapper.class_, _DOCS[self.options.purpose].format(table), fields)
+
+    def _is_chosen(self, key: str, *, usual: bool) -> bool:
+        if key in self.options.exclude or key.startswith("_"):
+            return False
+        return usual if self.options.include is None else key in self.options.include
+
+    def _columns(self) -> Iterator[SchemaField]:
+        for attribute in self.mapper.column_attrs:
+            column = attribute.columns[0]
+            if not self._is_chosen(attribute.key, usual=self._is_usual(attribute)):
+                continue
+            if isinstance(column, Column):
+                yield self._column(attribute, column)
+            elif self.options.purpose == "read":
+                kind = annotated_kind(self.mapper, attribute.key)
+                yield SchemaField(attribute.key, column_kind(column) | None if kind is NOTHING else kind)
+
+    def _is_usual(self, attribute: ColumnProperty[Any]) -> bool:
+        if self.options.purpose == "read":
+            return not attribute.deferred
+        columns = [column for column in attribute.columns if isinstance(column, Column)]
+        return bool(columns) and not any(self._is_filled_in(column) for column in columns)
+
+    def _is_filled_in(self, column: Column[Any]) -> bool:
+        """Say whether nobody but the database or the model should write it."""
+        if isinstance(column.computed, Computed) or (
+            isinstance(column.identity, Identity) and column.identity.always
+        ):
+            return True
+        if column is self.mapper.version_id_col or column.onupdate is not None:
+            return True
+        if column.primary_key:
+            return self.options.purpose == "update" or self._has_default(column)
+        return False
+
+    def _has_default(self, column: Column[Any]) -> bool:
+        counts = column is getattr(column.table, "autoincrement_column", None)
+        return counts or column.default is not None or column.server_default is not None
+
+    def _column(self, attribute: ColumnProperty[Any], column: Column[Any]) -> SchemaField:
+        kind = annotated_kind(self.mapper, attribute.key)
+        kind = column_kind(column) if kind is NOTHING else without_none(kind)
+        nullable = all(each.nullable for each in attribute.columns if isinstance(each, Column))
+        if nullable and kind is not Any:
+            kind = kind | None
+        text = column.doc or column.comment
+        if self.options.purpose == "read":
+            return SchemaField(attribute.key, kind, text=text)
+        default, unset = self._default(attribute.key, column, nullable=nullable)
+        return SchemaField(attribute.key, kind, default, unset, _limits(column), text)
+
+    def _default(self, key: str, column: Column[Any], *, nullable: bool) -> tuple[Any, bool]:
+        if self.options.purpose == "update":
+            return NOTHING, True
+        default: Any = column.default
+        if default is not None and default.is_scalar and isinstance(default.arg, _LITERALS):
+            return default.arg, False
+        if self._has_default(column) or key in self.factories:
+            return NOTHING, True
+        return (None, False) if nullable else (NOTHING, False)
+
+    def _hybrids(self) -> Iterator[SchemaField]:
+        named = self.options.include or frozenset()
+        for key, descriptor in self.mapper.all_orm_descriptors.items():
+            if key in named and isinstance(descriptor, hybrid_property) and self.options.purpose == "read":
+                kind = annotated_kind(self.mapper, key)
+                yield SchemaField(key, Any if kind is NOTHING else kind)
+
+    def _relationships(self, name: str) -> Iterator[SchemaField]:
+        if self.options.purpose != "read":
+            return
+        named = self.options.include or frozenset()
+        for relationship in self.mapper.relationships:
+            usual = (
+                self.options.depth > 0
+                and relationship not in self.way_back
+                and relationship.lazy not in _UNREAD
+            )
+            if self._is_chosen(relationship.key, usual=usual) or (
+                relationship.key in named and relationship.key not in self.options.exclude
+            ):
+                yield SchemaField(relationship.key, self._related(relationship, name))
+
+    def _related(self, relationship: RelationshipProperty[Any], name: str) -> Related:
+        inner = Options(depth=max(self.options.depth - 1, 0))
+        words = "".join(part.capitalize() for part in relationship.key.split("_"))
+        schema = _Description(relationship.mapper, inner, relationship).schema(f"{name}{words}")
+        many = bool(relationship.uselist)
+        kind = annotated_kind(self.mapper, relationship.key)
+        optional = _may_be_missing(relationship) if kind is NOTHING else allows_none(kind)
+        return Related(schema, many, optional and not many)
+
+
+def _may_be_missing(relationship: RelationshipProperty[Any]) -> bool:
+    local = [column for column in relationship.local_columns if isinstance(column, Column)]
+    return relationship.direction.name != "MANYTOONE" or any(column.nullable for column in local)
+
+
+def _limits(column: Column[Any]) -> dict[str, int]:
+    kind = column.type
+    found: dict[str, int | None] = {}
+    # The length of an Enum is that of its longest label.
+    if isinstance(kind, String | LargeBinary) and not isinstance(kind, Enum):
+        found["max_length"] = kind.length
+    elif isinstance(kind, Numeric) and kind.asdecimal:
+        found["max_digits"] = kind.precision
+        found["decimal_places"] = kind.scale
+    return {name: number for name, number in found.items() if number is not None}
+
+
+def _factories(model: type) -> set[str]:
+    """Return the fields of a dataclass model that it fills in by itself."""
+    if not dataclasses.is_dataclass(model):
+        return set()
+    return {
+        each.name for each in dataclasses.fields(model) if each.default_factory is not dataclasses.MISSING
+    }

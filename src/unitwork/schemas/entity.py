@@ -1,0 +1,44 @@
+"""This module holds the class that schemas of models inherit from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+from sqlalchemy import inspect
+from sqlalchemy.orm import InstanceState
+
+from unitwork.errors import UnloadedAttributeError
+from unitwork.models.data import unloaded_attributes
+
+__all__ = ["UNSET", "EntitySchema"]
+
+UNSET: Any = None
+"""The default of a field that may be left out, and cannot be null: for type checkers, any value."""
+
+
+class EntitySchema(BaseModel):
+    """A Pydantic model that reads entities: `UserSchema.model_validate(user)`.
+
+    Fields that may be left out hold None until they are set; `model_dump(exclude_unset=True)` has only those
+    that were.
+
+    Raises:
+        UnloadedAttributeError: The entity lacks something that the schema shows. Nothing is loaded behind
+            your back.
+    """
+
+    model_config = ConfigDict(
+        from_attributes=True, populate_by_name=True, protected_namespaces=(), arbitrary_types_allowed=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unloaded(cls, data: Any) -> Any:  # noqa: ANN401  # whatever is to be checked
+        if isinstance(data, dict) or not isinstance(inspect(data, raiseerr=False), InstanceState):
+            return data
+        keys = [field.alias or name for name, field in cls.model_fields.items()]
+        unloaded = unloaded_attributes(data, keys)
+        if unloaded:
+            raise UnloadedAttributeError(type(data).__name__, unloaded)
+        return data
