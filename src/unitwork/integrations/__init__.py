@@ -1,0 +1,1 @@
+"""This package holds what joins unitwork to other libraries, one module each."""

@@ -1,0 +1,288 @@
+"""This module opens a unit of work around each HTTP request of any ASGI application."""
+
+from __future__ import annotations
+
+import json
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from unitwork.database import Database
+from unitwork.errors import AfterCommitError, OptionError, TransactionRefusedError
+from unitwork.unit_of_work import UnitOfWork
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Lifespan", "UnitOfWorkMiddleware", "below_400", "lifespan"]
+
+# Mappings. Each framework has types of its own for them, which do not fit each other.
+Scope: TypeAlias = Any
+Message: TypeAlias = Any
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+CommitRule: TypeAlias = Callable[[int], bool]
+ErrorRule: TypeAlias = Callable[[Exception], int | None]
+
+_INSIDE = "unitwork.databases"
+_START = "http.response.start"
+_FIRST_FINAL_STATUS = 200
+_FIRST_ERROR_STATUS = 400
+_BODY = json.dumps({"detail": "The request could not be stored."}).encode()
+_HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(_BODY)).encode())]
+
+
+def below_400(status: int) -> bool:
+    """Commit what ended well: every status below 400."""
+    return status < _FIRST_ERROR_STATUS
+
+
+class UnitOfWorkMiddleware:
+    """Gives each HTTP request a unit of work, committed before the first byte of the response.
+
+    A pure ASGI middleware: `app.add_middleware(UnitOfWorkMiddleware, database=db)` in Starlette and
+    FastAPI, `UnitOfWorkMiddleware(app, database=db)` anywhere. The status decides: below 400
+    commits, anything else and every exception rolls back. If COMMIT fails, the client gets an
+    error and never a success. The connection is back in the pool before the body is sent, so a
+    streaming body or a background task opens a transaction of its own. WebSocket and lifespan get
+    nothing. A request that never touches the database sends and opens nothing.
+
+    Args:
+        app: The application inside.
+        database: One Database, or several: each gets a unit of its own. They commit in this order;
+            when one cannot, those after it roll back, and those before it stay committed.
+        atomic: Make each unit one transaction that all blocks inside join.
+        commit_when: Says by the status whether to commit.
+        on_commit_error: Says by the exception of a failed COMMIT which status the client gets,
+            such as 409 or 503; None raises the exception, and the server answers 500.
+
+    Raises:
+        TransactionRefusedError: The middleware is installed twice for one Database. At the request.
+        AfterCommitError: The work is stored, but functions registered with `on_commit` failed.
+            When the response has been sent: it is what the client gets.
+
+    Example:
+        >>> async def application(scope, receive, send): ...
+        >>> app = UnitOfWorkMiddleware(application, database=db)
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        *,
+        database: Database | Sequence[Database],
+        atomic: bool = False,
+        commit_when: CommitRule = below_400,
+        on_commit_error: ErrorRule | None = None,
+    ) -> None:
+        self._app = app
+        databases = (database,) if isinstance(database, Database) else tuple(database)
+        self._rules = _Rules(databases, atomic, commit_when, on_commit_error)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, WebSocket or lifespan."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        inside: tuple[Database, ...] = scope.get(_INSIDE, ())
+        if inside:
+            self._refuse_twice(inside)
+        # The scope itself is changed, not a copy: middleware outside may read what routers put there.
+        scope[_INSIDE] = (*inside, *self._rules.databases)
+        request = _Request(self._rules, f"the request {scope['method']} {scope['path']}", send)
+        try:
+            await request.begin()
+            await self._app(scope, receive, request.send)
+        except BaseException as error:
+            if await request.fail(error):
+                raise
+        else:
+            await request.end()
+        finally:
+            scope[_INSIDE] = inside
+        if request.failure is not None:
+            raise request.failure
+
+    def _refuse_twice(self, inside: tuple[Database, ...]) -> None:
+        for database in self._rules.databases:
+            if database in inside:
+                raise TransactionRefusedError(
+                    database.name,
+                    f"UnitOfWorkMiddleware is installed twice for database {database.name!r}.",
+                    "remove one of them; one installation may serve several Databases.",
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What one installation was told. Lives: as long as the application."""
+
+    databases: tuple[Database, ...]
+    atomic: bool
+    commit_when: CommitRule
+    on_commit_error: ErrorRule | None
+
+
+class _Request:
+    """One request: ends the units when the status is known. Lives: as long as the request."""
+
+    __slots__ = ("_answered", "_refusal", "_rules", "_send", "_settled", "_units", "failure")
+
+    def __init__(self, rules: _Rules, name: str, send: Send) -> None:
+        self._rules = rules
+        self._units = [UnitOfWork(database.source, name, atomic=rules.atomic) for database in rules.databases]
+        self._send = send
+        self._settled = False
+        self._answered = False
+        self._refusal: Exception | None = None
+        """Why no success may be answered."""
+        self.failure: Exception | None = None
+        """What is still to be raised, if the application does not do it."""
+
+    async def begin(self) -> None:
+        """Make the units current. Sends nothing, opens nothing."""
+        for unit in self._units:
+            await unit.__aenter__()
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on; before the first of the response, commit or roll back."""
+        if not self._settled:
+            if message["type"] == _START and message["status"] >= _FIRST_FINAL_STATUS:
+                await self._settle(commit=self._rules.commit_when(message["status"]))
+        elif self._refusal is not None:
+            if self._answered or message["type"] != _START or message["status"] < _FIRST_ERROR_STATUS:
+                raise self._refusal
+            # The application answers the failure by itself.
+            self._refusal = self.failure = None
+        await self._send(message)
+
+    async def end(self) -> None:
+        """The application has returned: roll back what no response has ended."""
+        if not self._settled:
+            self._settled = True
+            await _end(self._units, commit=False)
+        await self._leave(None)
+
+    async def fail(self, error: BaseException) -> bool:
+        """An exception leaves: roll back what no response has ended; say whether to raise it."""
+        ended, self._settled = self._settled, True
+        await self._leave(None if ended else error)
+        if self._refusal is not None and isinstance(error, Exception):
+            # What follows from a failed COMMIT is that failure, or is answered already.
+            return False
+        if self.failure is not None:
+            error.add_note(str(self.failure))
+        return True
+
+    async def _settle(self, *, commit: bool) -> None:
+        self._settled = True
+        try:
+            await _end(self._units, commit=commit)
+        except AfterCommitError as failure:
+            # The work is stored, and so the answer is true: it goes out, the error is raised after it.
+            self.failure = failure
+        except CancelledError:
+            self._refusal = _cancelled(self._rules.databases)
+            raise
+        except Exception as failure:
+            self._refusal = self.failure = failure
+            await self._answer(failure)
+            raise
+
+    async def _answer(self, failure: Exception) -> None:
+        """Answer a failed COMMIT, if a rule says how."""
+        rule = self._rules.on_commit_error
+        try:
+            status = _error_status(rule, failure) if rule is not None else None
+        except Exception as second:
+            self.failure = second
+            raise
+        if status is not None:
+            self.failure = None
+            self._answered = True
+            head = {"type": _START, "status": status, "headers": _HEADERS}
+            await self._send(head)
+            await self._send({"type": "http.response.body", "body": _BODY})
+
+    async def _leave(self, error: BaseException | None) -> None:
+        """Take the units out of the context of the request; they may have ended in another task."""
+        cancelled: CancelledError | None = None
+        for unit in reversed(self._units):
+            try:
+                await unit.__aexit__(type(error) if error else None, error, None)
+            except CancelledError as meanwhile:
+                cancelled = meanwhile
+            except Exception as second:
+                if error is None:
+                    raise
+                error.add_note(f"The end of {unit!r} failed too: {second!r}")
+        if cancelled is not None and not isinstance(error, CancelledError):
+            raise cancelled
+
+
+async def _end(units: list[UnitOfWork], *, commit: bool) -> None:
+    """End all units; when one COMMIT fails, the units after it roll back."""
+    failure: BaseException | None = None
+    late: AfterCommitError | None = None
+    for unit in units:
+        try:
+            await unit.end(commit=commit and failure is None)
+        except AfterCommitError as error:
+            late = late or error
+        except BaseException as error:  # noqa: BLE001  # raised when all units have ended
+            failure = failure or error
+    if failure is None:
+        failure = late
+    elif late is not None:
+        failure.add_note(str(late))
+    if failure is not None:
+        raise failure
+
+
+def _error_status(rule: ErrorRule, failure: Exception) -> int | None:
+    status = rule(failure)
+    if status is not None and status < _FIRST_ERROR_STATUS:
+        raise OptionError("on_commit_error", status, ["a status of 400 or above", "None"]) from failure
+    return status
+
+
+def _cancelled(databases: tuple[Database, ...]) -> TransactionRefusedError:
+    return TransactionRefusedError(
+        databases[0].name,
+        "The request was cancelled while its work was being stored, so no success can be answered.",
+        "answer with a status of 400 or above, or let the cancellation pass.",
+    )
+
+
+class Lifespan:
+    """What `lifespan()` returns. Lives: as long as the application."""
+
+    def __init__(self, databases: tuple[Database, ...]) -> None:
+        self._databases = databases
+
+    def __call__(self, _app: object) -> Lifespan:
+        """Be the lifespan of an application, as frameworks call it."""
+        return self
+
+    async def __aenter__(self) -> None:
+        """Start. Nothing connects before the first statement."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for database in self._databases:
+            await database.dispose()
+
+
+def lifespan(*databases: Database) -> Lifespan:
+    """Close the connections of these Databases when the application ends.
+
+    For Starlette and FastAPI: `FastAPI(lifespan=lifespan(db))`. In a lifespan of your own, write
+    `async with db:` around its `yield` instead.
+
+    Example:
+        >>> running = lifespan(db)
+    """
+    return Lifespan(databases)

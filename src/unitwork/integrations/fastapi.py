@@ -1,0 +1,53 @@
+"""This module gives FastAPI endpoints their session as a dependency."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any, TypeAlias
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from unitwork._runtime import state
+from unitwork._runtime.engine import Source
+from unitwork.database import Database
+from unitwork.errors import MissingExtraError
+from unitwork.integrations.asgi import UnitOfWorkMiddleware, lifespan
+from unitwork.unit_of_work import UnitOfWork
+
+try:
+    from fastapi import Depends
+except ModuleNotFoundError as missing:
+    raise MissingExtraError("unitwork.integrations.fastapi", "fastapi", "fastapi") from missing
+
+__all__ = ["SessionDep", "UnitOfWorkMiddleware", "lifespan", "session_of"]
+
+
+def _dependency(source: Callable[[], Source]) -> Any:  # noqa: ANN401  # what FastAPI's `Depends` returns
+    async def session() -> AsyncIterator[AsyncSession]:
+        here = source()
+        scope = state.innermost(here)
+        if scope is not None:
+            yield scope.frame.session
+            return
+        async with UnitOfWork(here, "the session dependency of a request", atomic=False) as own:
+            yield own
+
+    # FastAPI's own default scope would commit after the response has been sent.
+    return Depends(session, scope="function")
+
+
+def session_of(database: Database) -> Any:  # noqa: ANN401  # what FastAPI's `Depends` returns
+    """Return the dependency that gives an endpoint the session of one Database.
+
+    Under `UnitOfWorkMiddleware` it is the session of the request. Without it the dependency opens
+    a unit of work around the endpoint: it commits when the endpoint returns and before the
+    response is sent, and rolls back when the endpoint raises, `HTTPException` included.
+
+    Example:
+        >>> ReportSession = Annotated[AsyncSession, session_of(db)]
+    """
+    return _dependency(lambda: database.source)
+
+
+SessionDep: TypeAlias = Annotated[AsyncSession, _dependency(state.current_or_default)]
+"""The session of the innermost open unit of work, else of the only live Database called "default"."""
