@@ -1,0 +1,126 @@
+"""This module holds the command `load`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from unitwork.cli._files import FORMATS
+from unitwork.cli._output import counted, json_option, say, show
+from unitwork.cli._target import with_database
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from unitwork.cli._loading import Summary
+    from unitwork.database import Database
+
+_NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--into", required=True, metavar="MODULE:MODEL", help="The model whose table takes the rows.")
+@click.option("--format", "kind", type=click.Choice(FORMATS), help="What FILE is, if its name does not tell.")
+@click.option(
+    "--on-conflict",
+    type=click.Choice(["fail", "nothing", "update"]),
+    default="fail",
+    help="What to do with rows whose key is stored already.",
+)
+@click.option("--key", metavar="NAMES", help="The attributes of that key, with commas; else the primary key.")
+@click.option(
+    "--rename", metavar="OLD=NEW", multiple=True, help="Read OLD as attribute NEW; OLD= leaves it out."
+)
+@click.option(
+    "--null", metavar="TEXT", default="", help="What stands for no value in CSV. Nothing by default."
+)
+@click.option(
+    "--rejects", type=_NEW_FILE, help="Go on past bad records; write them here with line and reason."
+)
+@click.option("--resume", type=_NEW_FILE, help="Commit as it goes, and remember here how far it is.")
+@click.option("--dry-run", is_flag=True, help="Do everything, and undo it at the end.")
+@json_option
+@with_database
+async def command(database: Database, *, file: str, into: str, as_json: bool, **asked: Any) -> None:
+    """Store the rows of FILE in the table of a model.
+
+    FILE is CSV with a header, JSON lines, or Parquet; - is stdin. The header names attributes, not
+    columns. All of the file is stored or nothing, unless --rejects allows to go on past bad records,
+    or --resume commits as it goes: run the same command again to go on after a failure.
+    """
+    from unitwork.cli._files import Records, format_of
+    from unitwork.cli._loading import Loading
+
+    records = Records(file, format_of(file, asked["kind"]))
+    loading = Loading(database, _model(into), records, _options(asked))
+    with _Bar(records.size) as bar:
+        summary = await loading.run(bar.move)
+    show(dataclasses.asdict(summary), as_json=as_json, text="")
+    say(_told(summary))
+
+
+def _options(asked: dict[str, Any]) -> Any:  # noqa: ANN401  # LoadOptions
+    from unitwork.cli._loading import LoadOptions
+
+    renames = [each.partition("=") for each in asked["rename"]]
+    if any(not middle for _old, middle, _new in renames):
+        raise click.UsageError("--rename is OLD=NEW, such as 'E-Mail=email'.")
+    return LoadOptions(
+        on_conflict=asked["on_conflict"],
+        key=tuple(name.strip() for name in asked["key"].split(",")) if asked["key"] else None,
+        null=asked["null"],
+        rename={old: new for old, _middle, new in renames},
+        rejects=asked["rejects"],
+        resume=asked["resume"],
+        dry_run=asked["dry_run"],
+    )
+
+
+def _model(reference: str) -> type[Any]:
+    from unitwork.cli._models import model_named
+
+    return model_named(reference, "--into")
+
+
+def _told(summary: Summary) -> str:
+    verb = "Would store" if summary.dry_run else "Stored"
+    parts = [f"{verb} {counted(summary.stored, 'row')} of {summary.read:,} in {summary.seconds:.1f} s"]
+    if summary.rejected:
+        parts.append(f"{summary.rejected:,} rejected")
+    if summary.skipped:
+        parts.append(f"{summary.skipped:,} stored before")
+    return "; ".join(parts) + "."
+
+
+class _Bar:
+    """A progress bar on stderr, where a person looks at it. Lives: one load."""
+
+    def __init__(self, size: int | None) -> None:
+        self._size = size
+        self._progress: Any = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self._progress = Progress(console=Console(stderr=True), transient=True)
+            self._progress.start()
+            self._task = self._progress.add_task("Loading", total=self._size)
+        return self
+
+    def move(self, read: int) -> None:
+        """Show how many bytes were read."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=read)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
