@@ -1,0 +1,117 @@
+"""PostgreSQL takes many rows by COPY, inside the transaction that is open, wherever COPY can."""
+
+import pytest
+
+from tests.fixtures.articles import (
+    FEW,
+    MANY,
+    Article,
+    Articles,
+    Plain,
+    Plains,
+    articles,
+    create_articles,
+    plains,
+)
+from tests.fixtures.observer import Observer
+from unitwork import Database
+from unitwork.observe import StatementLog
+
+pytestmark = pytest.mark.only("postgresql", reason="only PostgreSQL has COPY")
+
+TEMPORARY = "SELECT count(*) FROM pg_class WHERE relname LIKE 'unitwork%'"
+
+
+@pytest.fixture(autouse=True)
+async def _tables(db: Database) -> None:
+    await create_articles(db)
+
+
+def verbs(log: StatementLog) -> list[str]:
+    """The first word of each statement that was sent, without those that begin and end."""
+    return [text.split()[0] for text in log.texts]
+
+
+async def test_copy_is_chosen_for_many_rows(db: Database) -> None:
+    """Many rows are one COPY, however many batches they are read in; observers see it."""
+    with StatementLog(db) as log:
+        await Plains(db).bulk_insert(plains(10 * MANY), returning=False, batch_rows=MANY)
+
+    assert verbs(log) == ["SELECT", "COPY"]
+
+
+async def test_few_rows_are_one_insert(db: Database) -> None:
+    """A COPY would cost few rows more than it saves."""
+    with StatementLog(db) as log:
+        await Plains(db).bulk_insert(list(plains(FEW)), returning=False)
+
+    assert verbs(log) == ["INSERT"]
+
+
+async def test_conflicts_go_through_a_temporary_table(db: Database, observer: Observer) -> None:
+    """With conflicts, rows are copied into a temporary table and moved by one INSERT; it is dropped."""
+    await Plains(db).bulk_insert(list(plains(FEW)), returning=False)
+
+    with StatementLog(db) as log:
+        await Plains(db).bulk_insert(
+            plains(10 * MANY), on_conflict="update", returning=False, batch_rows=MANY
+        )
+
+    assert verbs(log) == ["SELECT", "CREATE", "COPY", "INSERT", "DROP"]
+    assert await observer.scalar(TEMPORARY) == 0
+
+
+async def test_expressions_of_defaults_go_through_a_temporary_table(db: Database) -> None:
+    """A default that is a SQL expression is filled in by that INSERT."""
+    with StatementLog(db) as log:
+        await Articles(db).bulk_insert(list(articles(MANY)), returning=False)
+
+    assert verbs(log) == ["SELECT", "CREATE", "COPY", "INSERT", "DROP"]
+    assert await Articles(db).where(Article.made == 4).count() == MANY
+
+
+async def test_table_with_row_security_takes_statements(db: Database, observer: Observer) -> None:
+    """COPY refuses tables with row-level security; statements do not."""
+    role = "unitwork_test_guest"
+    await observer.run(f"DROP ROLE IF EXISTS {role}")
+    for statement in (
+        f"CREATE ROLE {role}",
+        f"GRANT USAGE ON SCHEMA public TO {role}",
+        f"GRANT ALL ON plain TO {role}",
+        "ALTER TABLE plain ENABLE ROW LEVEL SECURITY",
+        f"CREATE POLICY everything ON plain TO {role} USING (true)",
+    ):
+        await observer.run(statement)
+    try:
+        async with db.transaction() as session:
+            connection = await session.connection()
+            await connection.exec_driver_sql(f"SET LOCAL ROLE {role}")
+            with StatementLog(db) as log:
+                assert await Plains().bulk_insert(list(plains(MANY)), returning=False) == MANY
+        assert verbs(log) == ["SELECT", "INSERT"]
+        assert await observer.count(Plain) == MANY
+    finally:
+        await observer.run(f"DROP OWNED BY {role}")
+        await observer.run(f"DROP ROLE {role}")
+
+
+async def test_copy_of_the_callers_engine(db: Database) -> None:
+    """A session on an engine that unitwork has never seen can COPY as well."""
+    async with db.session_factory() as session:
+        connection = await session.connection()
+        await Plains(session).bulk_insert(list(plains(MANY)), returning=False)
+        assert (await connection.exec_driver_sql("SELECT 1")).scalar() == 1
+        await session.commit()
+
+    assert await Plains(db).count() == MANY
+
+
+async def test_failed_merge_leaves_no_table_behind(db: Database, observer: Observer) -> None:
+    """When the INSERT from the temporary table fails, both are undone."""
+    await Plains(db).bulk_insert([{"id": 5000, "name": "n1"}])
+
+    with pytest.raises(Exception, match="plain"):
+        await Plains(db).bulk_insert(list(plains(MANY)), on_conflict="update", returning=False)
+
+    assert await observer.scalar(TEMPORARY) == 0
+    assert await observer.count(Plain) == 1

@@ -1,0 +1,161 @@
+"""One Database, several event loops: it works, or says exactly what to do."""
+
+import asyncio
+import gc
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import URL, select
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from tests.fixtures.models import Audit
+from unitwork import Base, Database, TransactionRefusedError
+
+THREADS = 3
+ROUNDS = 15
+
+
+async def write(db: Database, note: str) -> None:
+    """Store one line, in a block of its own."""
+    async with db.transaction():
+        db.session.add(Audit(note=note))
+
+
+async def notes(db: Database) -> list[str]:
+    """All lines."""
+    async with db.transaction(read_only=True):
+        return sorted(await db.session.scalars(select(Audit.note)))
+
+
+@pytest.fixture
+def quick_switches() -> Iterator[None]:
+    """Threads change places as often as possible."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_database_serves_one_loop_after_another(database_url: URL) -> None:
+    """`asyncio.run` twice, and a third time: without dispose between them."""
+    db = Database(database_url)
+
+    for number in ("1", "2", "3"):
+        asyncio.run(write(db, number))
+
+    assert asyncio.run(notes(db)) == ["1", "2", "3"]
+    asyncio.run(db.dispose())
+    gc.collect()
+
+
+def test_database_serves_one_loop_after_another_with_dispose(database_url: URL) -> None:
+    """And with dispose at the end of each, as people do it."""
+    db = Database(database_url)
+
+    async def whole(number: str) -> list[str]:
+        await write(db, number)
+        stored = await notes(db)
+        await db.dispose()
+        return stored
+
+    assert asyncio.run(whole("1")) == ["1"]
+    assert asyncio.run(whole("2")) == ["1", "2"]
+    gc.collect()
+
+
+def test_database_made_inside_a_loop_serves_the_next(database_url: URL) -> None:
+    """It does not matter where it was made."""
+
+    async def make() -> Database:
+        made = Database(database_url)
+        await write(made, "1")
+        return made
+
+    db = asyncio.run(make())
+    asyncio.run(write(db, "2"))
+
+    assert asyncio.run(notes(db)) == ["1", "2"]
+    asyncio.run(db.dispose())
+    gc.collect()
+
+
+def test_loop_that_was_closed_in_the_middle_of_a_block_harms_no_other(database_url: URL) -> None:
+    """A program that was stopped left a connection checked out; the next run works."""
+    db = Database(database_url)
+
+    async def interrupted() -> None:
+        async with db.transaction():
+            db.session.add(Audit(note="lost"))
+            await db.session.flush()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(interrupted())
+    asyncio.run(write(db, "kept"))
+
+    assert asyncio.run(notes(db)) == ["kept"]
+    asyncio.run(db.dispose())
+    gc.collect()
+
+
+@pytest.mark.usefixtures("quick_switches")
+def test_database_serves_several_loops_at_once(database_url: URL) -> None:
+    """Threads with loops of their own share one Database."""
+    db = Database(database_url)
+    errors: list[BaseException] = []
+    start = threading.Barrier(THREADS)
+
+    async def rounds(thread: int) -> None:
+        for number in range(ROUNDS):
+            await write(db, f"{thread} {number}")
+        await db.dispose()
+
+    def run(thread: int) -> None:
+        start.wait()
+        try:
+            asyncio.run(rounds(thread))
+        except BaseException as error:  # noqa: BLE001 - told by the test
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert errors == []
+    assert len(asyncio.run(notes(db))) == THREADS * ROUNDS
+    asyncio.run(db.dispose())
+    gc.collect()
+
+
+def test_memory_keeps_its_rows_from_loop_to_loop() -> None:
+    """A database in memory lives as long as its Database, not as its loop."""
+    db = Database("sqlite+aiosqlite:///:memory:", name="memory")
+
+    asyncio.run(db.create_all(Base))
+    asyncio.run(write(db, "1"))
+    asyncio.run(write(db, "2"))
+
+    assert asyncio.run(notes(db)) == ["1", "2"]
+    asyncio.run(db.dispose())
+    gc.collect()
+
+
+@pytest.mark.only("asyncpg", reason="one driver that is bound to its loop is enough")
+def test_given_engine_on_a_second_living_loop_says_what_to_do(database_url: URL) -> None:
+    """An engine of the user's cannot be doubled: the error says what to do instead."""
+    db = Database(create_async_engine(database_url), name="given")
+    first = asyncio.new_event_loop()
+    first.run_until_complete(write(db, "1"))
+    second = asyncio.new_event_loop()
+
+    with pytest.raises(TransactionRefusedError, match="Fix:"):
+        second.run_until_complete(write(db, "2"))
+
+    first.run_until_complete(db.dispose())
+    first.close()
+    second.close()
+    gc.collect()
