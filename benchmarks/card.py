@@ -1,0 +1,22 @@
+"""This module holds what all contenders answer with: the plain record of one person."""
+
+from dataclasses import dataclass
+
+PEOPLE = 2_000
+PAGE_ROWS = 20
+
+
+@dataclass(slots=True)
+class Card:
+    """One row of the table `person`, without any library."""
+
+    id: int
+    name: str
+    email: str
+    age: int
+    city: str
+
+
+def card(number: int) -> Card:
+    """What the database holds about this person; numbers go from 1 to `PEOPLE`."""
+    return Card(number, f"name {number}", f"p{number}@example.com", number % 80, "Bern")

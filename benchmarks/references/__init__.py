@@ -1,0 +1,1 @@
+"""The contenders that every other one is compared with."""

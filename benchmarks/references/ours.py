@@ -1,0 +1,112 @@
+"""unitwork: blocks, the ambient session, repositories and declared queries."""
+
+from sqlalchemy import select
+
+from benchmarks.card import PAGE_ROWS, Card
+from benchmarks.model import Person, Signup
+from benchmarks.place import Place
+from benchmarks.references.engine import database_at
+from unitwork import Page, PageRequest, Repository, query
+
+TITLE = "unitwork"
+REQUIREMENTS: tuple[str, ...] = ()
+DATABASES = ("postgresql", "sqlite", "mariadb")
+
+
+class People(Repository[Person]):
+    """Reads."""
+
+    @query("id = :number")
+    async def card(self, number: int) -> Card | None: ...
+
+    @query("id BETWEEN :low AND :high")
+    async def between(self, low: int, high: int) -> list[Person]: ...  # type: ignore[empty-body]  # declared
+
+    @query("id BETWEEN :low AND :high")
+    async def cards_between(self, low: int, high: int) -> list[Card]: ...  # type: ignore[empty-body]  # declared
+
+    @query("age >= :least")
+    async def of_age(self, least: int, page: PageRequest) -> Page[Person]: ...  # type: ignore[empty-body]  # declared
+
+
+class Signups(Repository[Signup]):
+    """Writes."""
+
+    @query("email = :email")
+    async def by_email(self, email: str) -> Signup | None: ...
+
+
+class Ours:
+    """unitwork as its users write it."""
+
+    def __init__(self, place: Place) -> None:
+        db = self._db = database_at(place)
+        self._people = People(db)
+        self._signups = Signups(db)
+
+        async def select_one(number: int) -> Person:
+            return (await db.session.execute(select(Person).where(Person.id == number))).scalar_one()
+
+        @db.transactional
+        async def innermost(number: int) -> Person:
+            return await select_one(number)
+
+        @db.transactional
+        async def middle(number: int) -> Person:
+            await select_one(number)
+            return await innermost(number)
+
+        @db.transactional
+        async def outermost(number: int) -> Person:
+            await select_one(number)
+            return await middle(number)
+
+        self.three_nested = outermost
+
+    async def empty(self, _number: int) -> None:
+        async with self._db.transaction():
+            pass
+
+    async def select_one(self, number: int) -> Person:
+        async with self._db.transaction() as session:
+            return (await session.execute(select(Person).where(Person.id == number))).scalar_one()
+
+    async def get(self, number: int) -> Person | None:
+        return await self._people.get(number)
+
+    async def get_attached(self, number: int) -> Person | None:
+        async with self._db.unit_of_work():
+            return await self._people.get(number)
+
+    async def find_dto(self, number: int) -> Card | None:
+        return await self._people.card(number)
+
+    async def entities_100(self, _number: int) -> list[Person]:
+        return await self._people.between(1, 100)
+
+    async def dtos_100(self, _number: int) -> list[Card]:
+        return await self._people.cards_between(1, 100)
+
+    async def dtos_1000(self, _number: int) -> list[Card]:
+        return await self._people.cards_between(1, 1000)
+
+    async def insert(self, email: str) -> int:
+        return (await self._signups.add(Signup(email=email, name="new"))).id
+
+    async def check_insert(self, email: str) -> int:
+        async with self._db.transaction():
+            assert await self._signups.by_email(email) is None
+            signup = await self._signups.add(Signup(email=email, name="new"))
+        return signup.id
+
+    async def page(self, number: int) -> tuple[int | None, list[Person]]:
+        found = await self._people.of_age(0, PageRequest(page=number % 50, size=PAGE_ROWS))
+        return found.total_elements, list(found.content)
+
+    async def close(self) -> None:
+        await self._db.dispose()
+
+
+async def connect(place: Place) -> Ours:
+    """Make the contender."""
+    return Ours(place)
