@@ -91,7 +91,7 @@ async def test_written_migration_means_the_same_on_every_database(migrations: Mi
 async def test_what_unitwork_remembers_of_a_model_is_not_written(
     migrations: Migrations, db: Database
 ) -> None:
-    """Alembic writes `Table.info` into its files: what a bulk write remembers of a model is not kept there."""
+    """Alembic writes `Table.info` into its files; what a bulk write remembers of a model is not there."""
     with pytest.raises(RowError):
         await repository_of(Lamp, db).bulk_insert([{"colour": "red"}])
 
