@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
 
     from unitwork._runtime.frame import Frame
+    from unitwork._runtime.pinned import Pinned
     from unitwork.dialects import Backend
 
 
@@ -58,7 +59,13 @@ class _Home:
 
 
 class Source:
-    """Engines, open frames and observers of one Database. Lives: as long as its Database."""
+    """Engines, open frames and observers of one Database. Lives: as long as its Database.
+
+    Attributes:
+        pinned: The one connection that everything runs on while `db.rolled_back()` is open, else
+            None. Whoever takes connections from the pool by another way than `home_engine()` must
+            not do so while it is set: what is written there would not be seen, and would stay.
+    """
 
     def __init__(
         self,
@@ -73,6 +80,7 @@ class Source:
         self.session_options = session_options
         self.frames: dict[Connection, Frame] = {}
         self.watch = Watch(self)
+        self.pinned: Pinned | None = None
         self._engine_options = engine_options
         self._given = engine is not None
         self._moving = threading.Lock()
