@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from tests.fixtures.models import Account, Audit
 from tests.fixtures.observer import Observer
 from tests.fixtures.web import Exchange, Web
-from unitwork import Database, DatabaseChoiceError
+from unitwork import Database, DatabaseChoiceError, Repository
 from unitwork.integrations.fastapi import SessionDep, UnitOfWorkMiddleware, lifespan, session_of
 
 TAKEN = "INSERT INTO account (id, name, balance) VALUES (1, 'ann', 0)"
@@ -172,3 +172,24 @@ async def test_lifespan_closes_the_connections(db: Database, web: Web) -> None:
 
     assert answer.startswith(b"HTTP/1.1 200")
     assert (used, db.pool_status().idle) == (1, 0)
+
+
+async def test_repository_as_a_dependency(db: Database, observer: Observer) -> None:
+    """`Depends` gives endpoints a repository, whose work is committed or rolled back with the request."""
+
+    async def accounts() -> Repository[Account]:
+        return Repository[Account](db)
+
+    app = FastAPI()
+    app.add_middleware(UnitOfWorkMiddleware, database=db, atomic=True)
+
+    @app.post("/{name}")
+    async def create(name: str, accounts: Annotated[Repository[Account], Depends(accounts)]) -> None:
+        await accounts.create(name=name)
+        if name == "bob":
+            raise HTTPException(409)
+
+    answers = [await Exchange(f"/{name}", "POST").run(app) for name in ("ann", "bob")]
+
+    assert [answer.statuses for answer in answers] == [[200], [409]]
+    assert await observer.names(Account) == ["ann"]

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from litestar import Litestar, post
-from litestar.di import NamedDependency
+from litestar.di import NamedDependency, Provide
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath
 from sqlalchemy import select
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from tests.fixtures.models import Account, Audit
 from tests.fixtures.observer import Observer
 from tests.fixtures.web import Exchange, Web
-from unitwork import Database
+from unitwork import Database, Repository
 from unitwork.integrations.litestar import UnitworkPlugin
 
 TAKEN = "INSERT INTO account (id, name, balance) VALUES (1, 'ann', 0)"
@@ -117,3 +117,28 @@ async def test_plugin_closes_the_connections(db: Database, web: Web) -> None:
 
     assert answer.startswith(b"HTTP/1.1 201")
     assert (used, db.pool_status().idle) == (1, 0)
+
+
+async def test_repository_as_a_dependency(db: Database, observer: Observer) -> None:
+    """`Provide` gives handlers a repository, whose work is committed or rolled back with the request."""
+
+    def accounts() -> Repository[Account]:
+        return Repository[Account](db)
+
+    @post("/{name:str}")
+    async def create(name: FromPath[str], accounts: NamedDependency[Repository[Account]]) -> None:
+        await accounts.create(name=name)
+        if name == "bob":
+            raise HTTPException(status_code=409)
+
+    app = Litestar(
+        [create],
+        plugins=[UnitworkPlugin(db, atomic=True)],
+        dependencies={"accounts": Provide(accounts, sync_to_thread=False)},
+        openapi_config=None,
+        logging_config=None,
+    )
+    answers = [await Exchange(f"/{name}", "POST").run(app) for name in ("ann", "bob")]
+
+    assert [answer.statuses for answer in answers] == [[201], [409]]
+    assert await observer.names(Account) == ["ann"]

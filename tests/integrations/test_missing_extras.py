@@ -8,7 +8,7 @@ import pytest
 from unitwork import MissingExtraError
 
 
-@pytest.mark.parametrize("name", ["fastapi", "litestar"])
+@pytest.mark.parametrize("name", ["dishka", "fastapi", "litestar"])
 def test_missing_library_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The import fails with one line that says what to type."""
     for module in [known for known in sys.modules if known == name or known.startswith(f"{name}.")]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from unitwork.database import Database
 from unitwork.errors import AfterCommitError, OptionError, TransactionRefusedError
-from unitwork.unit_of_work import UnitOfWork
+from unitwork.integrations.units import Units, several
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -78,8 +78,7 @@ class UnitOfWorkMiddleware:
         on_commit_error: ErrorRule | None = None,
     ) -> None:
         self._app = app
-        databases = (database,) if isinstance(database, Database) else tuple(database)
-        self._rules = _Rules(databases, atomic, commit_when, on_commit_error)
+        self._rules = _Rules(several(database), atomic, commit_when, on_commit_error)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, WebSocket or lifespan."""
@@ -132,7 +131,7 @@ class _Request:
 
     def __init__(self, rules: _Rules, name: str, send: Send) -> None:
         self._rules = rules
-        self._units = [UnitOfWork(database.source, name, atomic=rules.atomic) for database in rules.databases]
+        self._units = Units(rules.databases, name, atomic=rules.atomic)
         self._send = send
         self._settled = False
         self._answered = False
@@ -143,8 +142,7 @@ class _Request:
 
     async def begin(self) -> None:
         """Make the units current. Sends nothing, opens nothing."""
-        for unit in self._units:
-            await unit.__aenter__()
+        await self._units.__aenter__()
 
     async def send(self, message: Message) -> None:
         """Pass a message on; before the first of the response, commit or roll back."""
@@ -162,13 +160,13 @@ class _Request:
         """The application has returned: roll back what no response has ended."""
         if not self._settled:
             self._settled = True
-            await _end(self._units, commit=False)
-        await self._leave(None)
+            await self._units.end(commit=False)
+        await self._units.leave(None)
 
     async def fail(self, error: BaseException) -> bool:
         """An exception leaves: roll back what no response has ended; say whether to raise it."""
         ended, self._settled = self._settled, True
-        await self._leave(None if ended else error)
+        await self._units.leave(None if ended else error)
         if self._refusal is not None and isinstance(error, Exception):
             # What follows from a failed COMMIT is that failure, or is answered already.
             return False
@@ -179,7 +177,7 @@ class _Request:
     async def _settle(self, *, commit: bool) -> None:
         self._settled = True
         try:
-            await _end(self._units, commit=commit)
+            await self._units.end(commit=commit)
         except AfterCommitError as failure:
             # The work is stored, and so the answer is true: it goes out, the error is raised after it.
             self.failure = failure
@@ -205,40 +203,6 @@ class _Request:
             head = {"type": _START, "status": status, "headers": _HEADERS}
             await self._send(head)
             await self._send({"type": "http.response.body", "body": _BODY})
-
-    async def _leave(self, error: BaseException | None) -> None:
-        """Take the units out of the context of the request; they may have ended in another task."""
-        cancelled: CancelledError | None = None
-        for unit in reversed(self._units):
-            try:
-                await unit.__aexit__(type(error) if error else None, error, None)
-            except CancelledError as meanwhile:
-                cancelled = meanwhile
-            except Exception as second:
-                if error is None:
-                    raise
-                error.add_note(f"The end of {unit!r} failed too: {second!r}")
-        if cancelled is not None and not isinstance(error, CancelledError):
-            raise cancelled
-
-
-async def _end(units: list[UnitOfWork], *, commit: bool) -> None:
-    """End all units; when one COMMIT fails, the units after it roll back."""
-    failure: BaseException | None = None
-    late: AfterCommitError | None = None
-    for unit in units:
-        try:
-            await unit.end(commit=commit and failure is None)
-        except AfterCommitError as error:
-            late = late or error
-        except BaseException as error:  # noqa: BLE001  # raised when all units have ended
-            failure = failure or error
-    if failure is None:
-        failure = late
-    elif late is not None:
-        failure.add_note(str(late))
-    if failure is not None:
-        raise failure
 
 
 def _error_status(rule: ErrorRule, failure: Exception) -> int | None:

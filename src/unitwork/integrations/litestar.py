@@ -15,6 +15,7 @@ from unitwork.integrations.asgi import (
     below_400,
     lifespan,
 )
+from unitwork.integrations.units import several
 
 try:
     from litestar.config.app import AppConfig
@@ -52,7 +53,7 @@ class UnitworkPlugin(InitPlugin):
         commit_when: CommitRule = below_400,
         on_commit_error: ErrorRule | None = None,
     ) -> None:
-        self._databases = (database,) if isinstance(database, Database) else tuple(database)
+        self._databases = several(database)
         self._middleware = DefineMiddleware(
             UnitOfWorkMiddleware,
             database=self._databases,

@@ -1,0 +1,98 @@
+"""This module opens a unit of work on each of several Databases, and ends them together."""
+
+from __future__ import annotations
+
+import logging
+from asyncio import CancelledError
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
+
+from unitwork.database import Database
+from unitwork.errors import AfterCommitError
+from unitwork.unit_of_work import UnitOfWork
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+__all__ = ["Units", "several"]
+
+_log = logging.getLogger("unitwork")
+
+
+def several(database: Database | Sequence[Database]) -> tuple[Database, ...]:
+    """Return the Databases that an adapter is given: one, or several."""
+    return (database,) if isinstance(database, Database) else tuple(database)
+
+
+class Units:
+    """The units of work of one request, message, call or operation. Lives: as long as that.
+
+    At the end of `async with` they commit in the order of the Databases; when one cannot, those
+    after it roll back. When an exception leaves, all roll back.
+    """
+
+    __slots__ = ("_units", "sessions")
+
+    def __init__(self, databases: tuple[Database, ...], name: str, *, atomic: bool) -> None:
+        self._units = [UnitOfWork(database.source, name, atomic=atomic) for database in databases]
+        self.sessions: list[AsyncSession] = []
+        """Their sessions, in the order of the Databases."""
+
+    async def __aenter__(self) -> Self:
+        """Make the units current. Sends nothing, opens nothing."""
+        self.sessions = [await unit.__aenter__() for unit in self._units]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                await self.finish(commit=True)
+        finally:
+            await self.leave(error)
+
+    async def end(self, *, commit: bool) -> None:
+        """End all units; when one COMMIT fails, the units after it roll back."""
+        failure: BaseException | None = None
+        late: AfterCommitError | None = None
+        for unit in self._units:
+            try:
+                await unit.end(commit=commit and failure is None)
+            except AfterCommitError as error:
+                late = late or error
+            except BaseException as error:  # noqa: BLE001  # raised when all units have ended
+                failure = failure or error
+        if failure is None:
+            failure = late
+        elif late is not None:
+            failure.add_note(str(late))
+        if failure is not None:
+            raise failure
+
+    async def finish(self, *, commit: bool) -> None:
+        """End all units where nobody can be told that functions failed after the COMMIT.
+
+        The work is stored. If that were raised, a runner would do it again; so it is logged.
+        """
+        try:
+            await self.end(commit=commit)
+        except AfterCommitError as error:
+            _log.error("Committed, but functions registered with `on_commit` failed.", exc_info=error)
+
+    async def leave(self, error: BaseException | None) -> None:
+        """Take the units out of the context; they may have ended in another task."""
+        cancelled: CancelledError | None = None
+        for unit in reversed(self._units):
+            try:
+                await unit.__aexit__(type(error) if error else None, error, None)
+            except CancelledError as meanwhile:
+                cancelled = meanwhile
+            except Exception as second:
+                if error is None:
+                    raise
+                error.add_note(f"The end of {unit!r} failed too: {second!r}")
+        if cancelled is not None and not isinstance(error, CancelledError):
+            raise cancelled
