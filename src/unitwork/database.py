@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
 
@@ -17,7 +16,7 @@ from unitwork.errors import (
     NoTransactionError,
     TransactionRefusedError,
 )
-from unitwork.lifecycle import Lifecycle
+from unitwork.lifecycle import Lifecycle, caller
 from unitwork.options import DatabaseSettings, RetryPolicy, TransactionKeywords, TransactionOptions
 from unitwork.repository import Repository
 from unitwork.transaction import Decoration, TransactionBlock
@@ -131,7 +130,7 @@ class Database(Lifecycle):
             >>> async with db.transaction():
             ...     db.session.add(User(email="ann@example.com"))
         """
-        return TransactionBlock(self._source, TransactionOptions.of(**options), f"the block at {_caller()}")
+        return TransactionBlock(self._source, TransactionOptions.of(**options), f"the block at {caller()}")
 
     @overload
     def transactional(
@@ -174,7 +173,7 @@ class Database(Lifecycle):
             ...     db.session.add(User(email="unit@example.com"))
             ...     await db.commit()
         """
-        return UnitOfWork(self._source, f"the unit of work at {_caller()}", atomic=atomic)
+        return UnitOfWork(self._source, f"the unit of work at {caller()}", atomic=atomic)
 
     @overload
     def repository(  # pyright: ignore[reportOverlappingOverload]  # a class of repositories comes first
@@ -201,7 +200,7 @@ class Database(Lifecycle):
         """
         made = kind(self) if issubclass(kind, Repository) else Repository[kind](self)  # type: ignore[valid-type]  # known at run time
         block = TransactionBlock(
-            self._source, TransactionOptions.of(), f"the repository of {kind.__name__} at {_caller()}"
+            self._source, TransactionOptions.of(), f"the repository of {kind.__name__} at {caller()}"
         )
         return RepositoryBlock(block, made)
 
@@ -221,7 +220,7 @@ class Database(Lifecycle):
         Database:
             Each commits or rolls back by itself. When one fails, the others are cancelled.
         """
-        return await run_parallel(self._source, f"db.parallel at {_caller()}", work)
+        return await run_parallel(self._source, f"db.parallel at {caller()}", work)
 
     @property
     def session(self) -> AsyncSession:
@@ -331,13 +330,6 @@ class Database(Lifecycle):
 def get_session(database: Database) -> AsyncSession:
     """Return the ambient session, for those who like functions; the same as `database.session`."""
     return database.session
-
-
-def _caller() -> str:
-    """Say where the method of the Database that calls this was called."""
-    # The public way, inspect.stack, takes a thousand times as long.
-    frame = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def _check_thread(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from unitwork._runtime.check import Check
 from unitwork._runtime.edges import edge
+from unitwork._runtime.rolled_back import RolledBack
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import DeclarativeBase
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from unitwork._runtime.engine import Source
     from unitwork.events import Observer
 
-__all__ = ["Lifecycle", "Ping", "PoolStatus"]
+__all__ = ["Lifecycle", "Ping", "PoolStatus", "caller"]
 
 _KINDS = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL"}
 
@@ -79,6 +81,32 @@ class Lifecycle:
     def unobserve(self, observer: Observer) -> None:
         """Tell an observer no more."""
         self._source.watch.remove(observer)
+
+    def rolled_back(self) -> RolledBack:
+        """Undo at the end all that is done on this Database meanwhile: `async with db.rolled_back():`.
+
+        For tests. Everything runs on one connection, in one transaction that is rolled back at the
+        end, whatever happened: blocks, units of work, repositories, `session_factory` and `engine`, in
+        all tasks of this event loop, requests that are handled in it included. The code under test
+        commits, nests and rolls back as always, and its hooks run; its transactions are savepoints,
+        also those of REQUIRES_NEW. Transactions beside each other take turns. Inside another
+        `rolled_back()` it undoes its own part.
+
+        Raises:
+            TransactionRefusedError: Something is open already; on entry. It is used in another event
+                loop; a transaction waits for one that waits for it; a statement would commit
+                (MariaDB: DDL); when they do. Something is still open; at the end.
+
+        Database:
+            BEGIN and ROLLBACK; SAVEPOINT and RELEASE or ROLLBACK TO for each transaction, and for each
+            statement outside of one. `isolation` is that of the whole. Sequences keep what they gave.
+
+        Example:
+            >>> async with db.rolled_back():
+            ...     async with db.transaction():
+            ...         db.session.add(User(email="eve@example.com"))
+        """
+        return RolledBack(self._source, f"rolled_back() at {caller()}")
 
     async def check(self, *repositories: type, explain: bool = False) -> CheckReport:
         """Check declared queries against the live database; none is run.
@@ -173,3 +201,10 @@ class Lifecycle:
 
 def _metadata(base: type[DeclarativeBase] | MetaData) -> MetaData:
     return base if isinstance(base, MetaData) else base.metadata
+
+
+def caller() -> str:
+    """Say where the method of the Database that calls this was called."""
+    # The public way, inspect.stack, takes a thousand times as long.
+    frame = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -16,6 +16,8 @@ from sqlalchemy.util import await_only, greenlet_spawn
 
 from unitwork._runtime import state
 from unitwork._runtime.finish import finish
+from unitwork._runtime.lent import lending_engine
+from unitwork._runtime.pinned import Pinned, in_another_loop
 from unitwork._runtime.watch import Watch
 from unitwork.dialects import Fault
 from unitwork.errors import TransactionRefusedError
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
 
     from unitwork._runtime.frame import Frame
-    from unitwork._runtime.pinned import Pinned
     from unitwork.dialects import Backend
 
 
@@ -42,6 +43,7 @@ class _Home:
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
         self.loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        self.lending: AsyncEngine | None = None
         self.connections: set[DBAPIConnection] = set()
 
     def opened(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
@@ -114,8 +116,35 @@ class Source:
         ]
         return "\n".join([f"Connections of database {self.name!r} are held by:", *lines])
 
+    async def pin(self) -> Pinned:
+        """Take one connection, begin, and let all that ask an engine for one have that."""
+        home = self._at_home()
+        held = await home.engine.connect()
+        try:
+            await held.begin()
+            await held.exec_driver_sql(self.backend.begin_held)
+        except BaseException:
+            await held.close()
+            raise
+        if home.lending is None:
+            # Not before the first connection, from which a dialect learns what the server can.
+            home.lending = lending_engine(self, home.engine)
+        self.pinned = Pinned(self, held)
+        self._current = (self.pinned.loop, _Home(home.lending))
+        return self.pinned
+
+    def unpin(self) -> None:
+        """Take connections from the pool again."""
+        _loop, lending = self._current
+        for connection in [known for known in self.frames if known.engine is lending.engine.sync_engine]:
+            del self.frames[connection]
+        self.pinned = None
+        self._current = (None, self._homes[0])
+
     async def dispose(self) -> None:
         """Close all connections of this loop; forget those of loops that are closed."""
+        if self.pinned is not None:
+            return  # a program under test ends; its database goes on with the test
         here = self._at_home()
         state.strike(self)
         await here.engine.dispose()
@@ -141,6 +170,9 @@ class Source:
 
     def _moved(self, loop: asyncio.AbstractEventLoop) -> _Home:
         """Make the engine of this loop the current one; adopt a free one, or build another."""
+        if self.pinned is not None and not self.pinned.loop.is_closed():
+            raise in_another_loop(self.name)
+        self.pinned = None
         with self._moving:
             state.enlist(self)
             known = [home for home in self._homes if home.loop is not None and home.loop() is loop]

@@ -186,8 +186,8 @@ class Door:
         source = None if self.given is not None else self.where()
         if source is None or self._transaction(source) is not None:
             flow = Flow(self.session(), None, reading)
-        elif source.backend.shared_between_loops:
-            # A database in memory has one connection, which the loop's body may need.
+        elif source.backend.shared_between_loops or source.pinned is not None:
+            # There is one connection, which the loop's body may need.
             for item in await self.fetch(reading.with_rows(Rows.MANY), asked):
                 yield item
             return

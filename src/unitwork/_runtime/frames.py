@@ -82,7 +82,7 @@ class PhysicalTransaction(Frame):
 
     def _commit(self) -> None:
         session = self.session.sync_session
-        if self.deadline is not None and self.connection is not None:
+        if self.deadline is not None and self.connection is not None and self.source.pinned is None:
             self.source.backend.limit_commit(self.connection, self.deadline.remaining())
         self.committing = True
         started = time.perf_counter()

@@ -28,7 +28,7 @@ def held_by_this_task(source: Source, besides: AsyncSession | None = None) -> se
 
 def writer_among(source: Source, held: set[Frame]) -> Frame | None:
     """Return the transaction that keeps all others from writing, if the database has one writer."""
-    if not source.backend.one_writer:
+    if not source.backend.one_writer or source.pinned is not None:
         return None
     return next((frame for frame in held if not (frame.mode.read_only or frame.mode.autocommit)), None)
 
@@ -39,6 +39,8 @@ def refuse_starvation(source: Source, name: str, held: set[Frame], *, writes: bo
     Raises:
         TransactionRefusedError: The task holds all connections of the pool, or the only write lock.
     """
+    if source.pinned is not None:
+        return  # a second transaction is a savepoint in the first
     capacity = source.capacity()
     if capacity is not None and len(held) >= capacity:
         raise TransactionRefusedError(

@@ -43,6 +43,11 @@ class Turns:
         """Whether an operation is running."""
         return self._holder is not None
 
+    @property
+    def holder(self) -> asyncio.Task[Any] | None:
+        """The task whose operation is running."""
+        return self._holder
+
     async def take(self, frame: Frame) -> None:
         """Wait for this frame's turn. A task that has the turn may take it again."""
         task = asyncio.current_task()

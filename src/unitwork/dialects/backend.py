@@ -29,6 +29,9 @@ class BeginMode:
 
 READ_WRITE = BeginMode()
 
+LENT = "unitwork_lent"
+"""The execution option of a connection that is lent: its transactions are savepoints of another one."""
+
 
 class Fault(enum.Enum):
     """What a database error means for the transaction."""
@@ -62,6 +65,10 @@ class Backend:
     """A connection cannot send another statement while a streamed result is open."""
     plain_is_silent = False
     """Leaving AUTOCOMMIT sends nothing, so that it cannot be interrupted half way."""
+    survives_cancellation = False
+    """A statement that is cancelled leaves the connection and its transaction whole."""
+    begin_held = "SELECT 1"
+    """What begins the transaction of a connection that is held, if BEGIN waits for a statement."""
     limits_statements = False
     """Each statement of a block with a time limit is to be changed by `limited`."""
     shared_between_loops = False
@@ -90,6 +97,26 @@ class Backend:
         elif mode.isolation is not None:
             options["isolation_level"] = mode.isolation.value
         return options
+
+    def mode_of(self, options: Mapping[str, Any]) -> BeginMode:
+        """Return what execution options ask for: the way back from `execution_options`."""
+        return BeginMode(autocommit=options.get("isolation_level") == "AUTOCOMMIT")
+
+    def read_only_switch(self, *, on: bool) -> str | None:  # noqa: ARG002  # for those that can
+        """Return what makes a savepoint read-only, and what makes the one around it writable again."""
+        return None
+
+    def commits_by_itself(self, sql: str) -> bool:  # noqa: ARG002  # for those that do
+        """Say whether a statement commits the open transaction."""
+        return False
+
+    def savepoint_is_gone(self, error: BaseException) -> bool:  # noqa: ARG002  # for those that know
+        """Say whether an error of a driver means that the transaction of a savepoint has ended."""
+        return False
+
+    def in_transaction(self, driver_connection: Any) -> bool:  # noqa: ANN401, ARG002  # of any driver
+        """Say whether a transaction is open, as far as the driver knows without asking."""
+        return True
 
     def fault_of(self, context: ExceptionContext) -> Fault:
         """Say how far a database error reaches."""

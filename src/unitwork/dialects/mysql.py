@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
-from unitwork.dialects.backend import Backend, BeginMode, Fault, close_socket
+from unitwork.dialects.backend import LENT, Backend, BeginMode, Fault, close_socket
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +25,12 @@ _DEADLOCK = 1213
 _LOCK_TIMEOUT = 1205
 _STATEMENT_TIMEOUTS = frozenset({1969, 3024})
 _LOST = frozenset({1180})
+_NO_SAVEPOINT = 1305
+_COMMITS = re.compile(
+    r"\s*(ALTER|ANALYZE|BEGIN|CREATE(?!\s+(OR\s+REPLACE\s+)?TEMPORARY)|DROP(?!\s+TEMPORARY)|GRANT|LOCK|OPTIMIZE"
+    r"|RENAME|REPAIR|REVOKE|START\s+TRANSACTION|TRUNCATE|UNLOCK)\b",
+    re.IGNORECASE,
+)
 
 
 class MySQLBackend(Backend):
@@ -30,6 +38,7 @@ class MySQLBackend(Backend):
 
     extra = "mysql"
     limits_statements = True
+    begin_held = "START TRANSACTION"
     one_result_at_a_time = True
 
     @override
@@ -42,6 +51,18 @@ class MySQLBackend(Backend):
         if mode.read_only and not mode.autocommit:
             return {**options, _READ_ONLY: True}
         return options
+
+    @override
+    def mode_of(self, options: Mapping[str, Any]) -> BeginMode:
+        return replace(super().mode_of(options), read_only=bool(options.get(_READ_ONLY)))
+
+    @override
+    def commits_by_itself(self, sql: str) -> bool:
+        return _COMMITS.match(sql) is not None
+
+    @override
+    def savepoint_is_gone(self, error: BaseException) -> bool:
+        return code_of(error) == _NO_SAVEPOINT
 
     @override
     def fault_of(self, context: ExceptionContext) -> Fault:
@@ -83,5 +104,6 @@ def code_of(error: BaseException | None) -> int | None:
 
 
 def _begin(connection: Connection) -> None:
-    if connection.get_execution_options().get(_READ_ONLY):
+    options = connection.get_execution_options()
+    if options.get(_READ_ONLY) and LENT not in options:
         connection.exec_driver_sql("START TRANSACTION READ ONLY")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sqlalchemy import event
 from sqlalchemy.util import await_only
 
+from unitwork.dialects.backend import LENT
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
@@ -32,11 +34,12 @@ class DriverOrder(Protocol):
 
 def run_on_driver(connection: Connection, order: DriverOrder) -> None:
     """Run it in the transaction that is open on this connection."""
-    listen(connection.engine)
+    if LENT not in connection.get_execution_options():  # what lends a connection asks `run_in_its_way`
+        _listen(connection.engine)
     connection.exec_driver_sql(order.statement, execution_options={_ORDER: order})
 
 
-def listen(engine: Engine) -> None:
+def _listen(engine: Engine) -> None:
     """Make an engine able to do so; it may be one of the caller's own."""
     if not event.contains(engine, "do_execute", _run_instead):
         event.listen(engine, "do_execute", _run_instead)
@@ -49,6 +52,11 @@ def order_of(context: ExecutionContext) -> DriverOrder | None:
 
 
 def _run_instead(cursor: DBAPICursor, _sql: str, _parameters: object, context: ExecutionContext) -> bool:
+    return run_in_its_way(cursor, context)
+
+
+def run_in_its_way(cursor: DBAPICursor, context: ExecutionContext) -> bool:
+    """Run what is to be run as a driver does it, and say whether it was that."""
     order = order_of(context)
     if order is None:
         return False

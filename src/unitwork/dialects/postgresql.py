@@ -27,6 +27,7 @@ class PostgreSQLBackend(Backend):
     """PostgreSQL: read-only and isolation ride on BEGIN, and cost no round trip."""
 
     plain_is_silent = True
+    survives_cancellation = True
 
     @override
     def execution_options(self, mode: BeginMode) -> Mapping[str, Any]:
@@ -37,6 +38,16 @@ class PostgreSQLBackend(Backend):
         if mode.read_only and not mode.autocommit:
             return {**options, "postgresql_readonly": True}
         return options
+
+    @override
+    def mode_of(self, options: Mapping[str, Any]) -> BeginMode:
+        read_only = bool(options.get("postgresql_readonly"))
+        return replace(super().mode_of(options), read_only=read_only)
+
+    @override
+    def read_only_switch(self, *, on: bool) -> str | None:
+        # The end of the savepoint ends it too.
+        return "SET LOCAL transaction_read_only = on" if on else None
 
     @override
     def limit_commit(self, connection: Connection, seconds: float) -> None:
@@ -64,6 +75,11 @@ class AsyncpgBackend(PostgreSQLBackend):
     extra = "asyncpg"
 
     @override
+    def in_transaction(self, driver_connection: Any) -> bool:  # of any driver
+        inside: bool = driver_connection.is_in_transaction()
+        return inside
+
+    @override
     def release(self, driver_connection: Any) -> None:  # of any driver
         transport = driver_connection._transport  # noqa: SLF001  # its loop is closed: no public way left
         with suppress(Exception):
@@ -75,6 +91,10 @@ class PsycopgBackend(PostgreSQLBackend):
     """PostgreSQL through psycopg 3."""
 
     extra = "psycopg"
+
+    @override
+    def in_transaction(self, driver_connection: Any) -> bool:  # of any driver
+        return driver_connection.info.transaction_status.name in {"ACTIVE", "INTRANS", "INERROR"}
 
     @override
     def release(self, driver_connection: Any) -> None:  # of any driver

@@ -13,7 +13,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import await_only
 from typing_extensions import override
 
-from unitwork.dialects.backend import Backend, BeginMode, Fault
+from unitwork.dialects.backend import LENT, Backend, BeginMode, Fault
 from unitwork.dialects.orders import order_of
 
 if TYPE_CHECKING:
@@ -96,6 +96,20 @@ class SQLiteBackend(Backend):
         return {_BEGIN: _READ_ONLY} if mode.read_only else {}
 
     @override
+    def mode_of(self, options: Mapping[str, Any]) -> BeginMode:
+        plain = super().mode_of(options).autocommit or options.get(_BEGIN, "") is None
+        return BeginMode(autocommit=plain, read_only=options.get(_BEGIN) == _READ_ONLY)
+
+    @override
+    def read_only_switch(self, *, on: bool) -> str | None:
+        return f"PRAGMA query_only={'ON' if on else 'OFF'}"
+
+    @override
+    def in_transaction(self, driver_connection: Any) -> bool:  # of any driver
+        inside: bool = driver_connection.in_transaction
+        return inside
+
+    @override
     def is_retryable(self, error: BaseException) -> bool:
         if not isinstance(error, DBAPIError):
             return False
@@ -130,7 +144,7 @@ def _run(connection: DBAPIConnection, statement: str) -> None:
 
 def _begin(connection: Connection) -> None:
     options = connection.get_execution_options()
-    if options.get("isolation_level") == "AUTOCOMMIT":
+    if options.get("isolation_level") == "AUTOCOMMIT" or LENT in options:
         return
     statement = options.get(_BEGIN, "BEGIN IMMEDIATE")
     if statement == _READ_ONLY:
