@@ -39,7 +39,7 @@ class UnitworkError(Exception):
     """The root of all errors that unitwork raises for its own rules."""
 
 
-class NoTransactionError(UnitworkError):
+class NoTransactionError(UnitworkError, RuntimeError):
     """A session was asked for where no unit of work or transaction block is open."""
 
     def __init__(self, database: str) -> None:
@@ -70,7 +70,7 @@ class TransactionEndedError(UnitworkError):
         )
 
 
-class TransactionRefusedError(UnitworkError):
+class TransactionRefusedError(UnitworkError, RuntimeError):
     """A rule of the transaction (propagation, isolation, read-only, condemned) forbids this now."""
 
     def __init__(self, database: str, sentence: str, fix: str, facts: Sequence[str] = ()) -> None:
