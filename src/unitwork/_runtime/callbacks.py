@@ -19,18 +19,25 @@ Hook: TypeAlias = Callable[[], object | Awaitable[object]]
 class Callbacks:
     """The functions registered in one frame. Lives: as long as the frame."""
 
-    __slots__ = ("after_commit", "after_rollback", "before_commit")
+    __slots__ = ("after_commit", "after_rollback", "at_end", "before_commit")
 
     def __init__(self) -> None:
         self.before_commit: list[Hook] = []
         self.after_commit: list[Hook] = []
         self.after_rollback: list[Hook] = []
+        self.at_end: list[Callable[[], None]] = []
 
     def take_over(self, other: Callbacks) -> None:
         """Add what a released savepoint hands up."""
         self.before_commit += other.before_commit
         self.after_commit += other.after_commit
         self.after_rollback += other.after_rollback
+        self.at_end += other.at_end
+
+    def tell_end(self) -> None:
+        """Tell whoever lives as long as this frame that it has ended, whichever way."""
+        while self.at_end:
+            self.at_end.pop(0)()
 
     async def run_before_commit(self) -> None:
         """Run inside the transaction; what they register for before the commit runs too."""

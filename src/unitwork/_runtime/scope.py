@@ -159,6 +159,8 @@ class Scope(Entry):
             return raised, None
         finally:
             self._forget()
+            if frame.callbacks is not None:
+                frame.callbacks.tell_end()
 
     async def _send_rest(self) -> None:
         """Do what is still to be done inside, before COMMIT or RELEASE."""
