@@ -40,7 +40,7 @@ TWO_NOUNS_LINES = 300
 BANNED_CLASS = re.compile(r"Manager|Helper|Utils?(?![a-z])|^Base(?=[A-Z])")
 BANNED_MODULE = re.compile(r"(^|_)(manager|helper|util|common|misc)s?(_|$)")
 # Names that an outside library or a published design gives us.
-GIVEN_NAMES = {(f"{PACKAGE}.integrations.pico_ioc", "SessionManager")}
+GIVEN_NAMES = {(f"{PACKAGE}.integrations.pico_ioc.session", "SessionManager")}
 
 ASYNC_SYNTAX = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.AsyncFunctionDef)
 

@@ -110,7 +110,7 @@ KEPT: list[tuple[Rule, str, str]] = [
     (rules.logging_imports, "observe/log.py", "import logging"),
     (rules.acting_logic, "_runtime/scope.py", "async def f():\n    await g()"),
     (rules.banned_names, "models/declarative.py", "class Base: ...\nclass DataclassBase: ..."),
-    (rules.banned_names, "integrations/pico_ioc.py", "class SessionManager: ..."),
+    (rules.banned_names, "integrations/pico_ioc/session.py", "class SessionManager: ..."),
 ]
 
 

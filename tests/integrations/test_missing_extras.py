@@ -8,15 +8,18 @@ import pytest
 from unitwork import MissingExtraError
 
 
-@pytest.mark.parametrize("name", ["dishka", "fastapi", "litestar"])
-def test_missing_library_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [("dishka", "dishka"), ("fastapi", "fastapi"), ("litestar", "litestar"), ("pico_ioc", "pico")],
+)
+def test_missing_library_names_the_extra(name: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The import fails with one line that says what to type."""
     for module in [known for known in sys.modules if known == name or known.startswith(f"{name}.")]:
         monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, f"unitwork.integrations.{name}", raising=False)
 
-    with pytest.raises(MissingExtraError, match=rf"pip install 'unitwork\[{name}\]'"):
+    with pytest.raises(MissingExtraError, match=rf"pip install 'unitwork\[{extra}\]'"):
         importlib.import_module(f"unitwork.integrations.{name}")
 
 

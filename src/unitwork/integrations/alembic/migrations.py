@@ -88,6 +88,17 @@ class Migrations:
         """
         return await self._move(lambda config: command.upgrade(config, revision))
 
+    def upgrade_alone(self, revision: str = "head") -> None:
+        """Run the migrations up to a revision as the command `alembic` does: `env.py` connects by itself.
+
+        For an `env.py` that was not made by unitwork; call it in a thread without an event loop. The
+        URL is in its `sqlalchemy.url`. A database in memory cannot be reached so.
+        """
+        config = self._config()
+        url = self._database.source.url.render_as_string(hide_password=False)
+        config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+        command.upgrade(config, revision)
+
     async def downgrade(self, revision: str = "-1") -> list[str]:
         """Undo the migrations down to a revision, and return the ids of those that were undone."""
         return await self._move(lambda config: command.downgrade(config, revision))

@@ -1,0 +1,85 @@
+"""This module pages whole SQL statements, which say their order themselves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+from typing_extensions import override
+
+from unitwork._logic.paging import Page, PageRequest
+from unitwork._logic.shape import Item, Rows
+from unitwork._runtime.execute import Asked
+from unitwork.errors import OptionError
+from unitwork.query.declared import DeclaredQuery, page_parameter
+from unitwork.query.forms import FullSQL, promised
+from unitwork.query.text import as_part, check_parameters, has_order, mapper_of, text_with_types
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from unitwork._logic.shape import Shape
+    from unitwork._runtime.execute import Door
+    from unitwork.query.signature import QuerySignature
+
+_LIMIT, _OFFSET = "unitwork_limit", "unitwork_offset"
+
+
+class PagedSQL:
+    """`@query.sql("SELECT …", paged=True)`: a page of any rows, in the order that the text says."""
+
+    def __init__(self, sql: str) -> None:
+        self.sql = sql
+
+    def query(self, signature: QuerySignature, entity: type | None) -> DeclaredQuery:
+        """Limit the text, and count its rows."""
+        shape = promised(signature, entity)
+        if shape.rows is not Rows.PAGE:
+            raise signature.wrong("`paged=True` promises a page", "return `Page[Model]` or `Page[dict]`.")
+        if shape.item is Item.ENTITY and not has_order(self.sql):
+            return FullSQL(self.sql).query(signature, entity)
+        sql = as_part(self.sql)
+        request = page_parameter(signature)
+        check_parameters(signature, sql, besides=frozenset({request}))
+        typed = replace(signature, parameters={**signature.parameters, _LIMIT: int, _OFFSET: int})
+        clause: Any = text_with_types(typed, f"{sql} LIMIT :{_LIMIT} OFFSET :{_OFFSET}", mapper_of(entity))
+        if shape.item is Item.ENTITY:
+            clause = select(shape.kind).from_statement(clause)
+        count = f"SELECT count(*) FROM ({sql}) AS unitwork_rows"  # noqa: S608  # the declared text itself
+        counting = text_with_types(signature, count, mapper_of(entity))
+
+        def ask(_owner: object, arguments: dict[str, Any]) -> Asked:
+            return Asked(clause, {name: value for name, value in arguments.items() if name != request})
+
+        return _TextPage(signature, shape, ask, counting)
+
+
+class _TextPage(DeclaredQuery):
+    """A page of the rows of a text. Lives: as long as the class that declares it."""
+
+    def __init__(
+        self,
+        signature: QuerySignature,
+        shape: Shape,
+        ask: Callable[[Any, dict[str, Any]], Asked],
+        counting: object,
+    ) -> None:
+        super().__init__(signature, shape, ask, convert=True)
+        self._counting = counting
+
+    @override
+    async def page(self, door: Door, asked: Asked, request: PageRequest) -> Page[Any]:
+        if request.sorts:
+            allowed = ["no sort: write ORDER BY into the SQL, or declare the query with `expr`"]
+            raise OptionError("sort field", request.sorts[0].field, allowed)
+        values = dict(asked.parameters or {})
+        size = request.size + (not request.count)
+        limited = replace(asked, parameters={**values, _LIMIT: size, _OFFSET: request.offset})
+        found: Any = await door.fetch(self.reading.with_rows(Rows.MANY), limited)
+        content, total = found[: request.size], None
+        if request.count:
+            counted = replace(asked, statement=self._counting, parameters=values)
+            total = (await door.rows(self.name, counted))[0][0]
+        more = len(found) > request.size if total is None else request.offset + request.size < total
+        return Page(content, total, request.page, request.size, has_more=more)

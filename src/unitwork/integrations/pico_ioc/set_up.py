@@ -1,0 +1,128 @@
+"""This module runs what prepares databases when a container starts."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, runtime_checkable
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from unitwork._runtime.edges import edge
+from unitwork.errors import DeclarationError
+from unitwork.integrations.pico_ioc.binding import held_by
+from unitwork.integrations.pico_ioc.marks import component, configure
+from unitwork.integrations.pico_ioc.session import SessionManager
+from unitwork.integrations.pico_ioc.settings import DatabaseSettings
+
+
+@runtime_checkable
+class DatabaseConfigurer(Protocol):
+    """What prepares a database at the end of `init`: creates tables, adds rows.
+
+    Any component with a method `configure_database` is one; a subclass may call the method `configure`.
+    It may be `async def`, or call `asyncio.run`: it runs in a thread of its own, on an engine that
+    shares no connection with the application. The lowest `priority` goes first; without one it is 0.
+    The database is the `SessionManager` that the component holds, else that of its container.
+
+    Example:
+        >>> @component
+        ... class CreateTables(DatabaseConfigurer):
+        ...     priority = 10
+        ...
+        ...     async def configure_database(self, engine: AsyncEngine) -> None:
+        ...         async with engine.begin() as connection:
+        ...             await connection.run_sync(AppBase.metadata.create_all)
+    """
+
+    def configure_database(self, engine: AsyncEngine) -> object:
+        """Prepare the database. May return an awaitable.
+
+        Raises:
+            DeclarationError: A subclass has neither this method nor `configure`.
+        """
+        hook: Callable[[AsyncEngine], object] | None = getattr(self, "configure", None)
+        if hook is None:
+            raise DeclarationError(
+                type(self).__name__,
+                "a DatabaseConfigurer has nothing to do",
+                "give it a method `configure_database(self, engine)`.",
+            )
+        return hook(engine)
+
+
+@component
+class SetUp:
+    """Runs the migrations and the configurers of one container. Lives: as long as the container."""
+
+    @configure
+    def run(
+        self, manager: SessionManager, settings: DatabaseSettings, configurers: list[DatabaseConfigurer]
+    ) -> None:
+        """Prepare all databases, and wait for it; called by pico-ioc.
+
+        Raises:
+            DeclarationError: Two configurers of one database have the same priority.
+        """
+        hooks: dict[SessionManager, list[DatabaseConfigurer]] = {manager: []}
+        for configurer in configurers:
+            held = held_by(configurer, SessionManager)
+            hooks.setdefault(held[0] if len(held) == 1 else manager, []).append(configurer)
+        plans = {database: in_order(chosen) for database, chosen in hooks.items()}
+        # Hooks may call `asyncio.run`, and `init` may be called inside of a running event loop.
+        with ThreadPoolExecutor(1) as thread:
+            if settings.migrations_path:
+                thread.submit(_migrate, manager, settings).result()
+            for database, ordered in plans.items():
+                if ordered:
+                    thread.submit(_run, database, ordered).result()
+
+
+def in_order(configurers: Iterable[DatabaseConfigurer]) -> list[DatabaseConfigurer]:
+    """Return configurers, the lowest priority first.
+
+    Raises:
+        DeclarationError: Two have the same priority, or one has no number.
+    """
+    ordered: dict[int, DatabaseConfigurer] = {}
+    for configurer in configurers:
+        priority = getattr(configurer, "priority", 0)
+        name = type(configurer).__name__
+        if not isinstance(priority, int):
+            raise DeclarationError(name, f"its priority is {priority!r}", "write a whole number.")
+        if priority in ordered:
+            raise DeclarationError(
+                name,
+                f"its priority {priority} is also that of {type(ordered[priority]).__name__}",
+                "give each DatabaseConfigurer a `priority` of its own; the lowest goes first.",
+            )
+        ordered[priority] = configurer
+    return [ordered[priority] for priority in sorted(ordered)]
+
+
+def _run(manager: SessionManager, configurers: list[DatabaseConfigurer]) -> None:
+    database = manager.apart()
+    engine = database.engine
+    try:
+        for configurer in configurers:
+            waiting = configurer.configure_database(engine)
+            if inspect.isawaitable(waiting):
+                asyncio.run(_awaited(waiting))
+    finally:
+        if database is not manager:
+            asyncio.run(database.dispose())
+
+
+async def _awaited(waiting: Awaitable[object]) -> None:
+    await waiting
+
+
+def _migrate(manager: SessionManager, settings: DatabaseSettings) -> None:
+    if manager.source.backend.shared_between_loops:
+        # Nobody else can connect to it.
+        asyncio.run(_awaited(manager.migrate(settings.migrations_path, revision=settings.migrations_target)))
+    else:
+        migrations: Any = edge("integrations.alembic").Migrations(manager, settings.migrations_path)
+        migrations.upgrade_alone(settings.migrations_target)
