@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from unitwork._runtime import state
 from unitwork._runtime.callbacks import Hook, NothingToAwait, run_at_once
-from unitwork._runtime.caller import caller
 from unitwork._runtime.opening import DEFAULT_NAME, open_source, refuse_second
 from unitwork.errors import (
     NoTransactionError,

@@ -12,7 +12,6 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from unitwork._runtime import state
-from unitwork._runtime.caller import caller
 from unitwork._runtime.opening import DEFAULT_NAME
 from unitwork.database import Database
 from unitwork.dialects.sqlite import in_memory
@@ -20,6 +19,7 @@ from unitwork.errors import DeclarationError
 from unitwork.integrations.pico_ioc.marks import cleanup, provides
 from unitwork.integrations.pico_ioc.options import ComponentKeywords, options_of
 from unitwork.integrations.pico_ioc.settings import DatabaseSettings
+from unitwork.lifecycle import caller
 from unitwork.options import Propagation
 from unitwork.transaction import TransactionBlock
 
