@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.fixtures.apart import ROOT, path_with
+
 PLAYER = Path(__file__).with_name("player.py")
 EXAMPLE = re.compile(r"^ *(```py|>>> )", re.MULTILINE)
 TIMEOUT_S = 18
@@ -34,7 +35,9 @@ PAGES = [
 
 def played(path: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run the examples of one file in this folder, with warnings as errors."""
-    sources = [str(ROOT / "src"), str(folder / "src")]
+    sources = [ROOT / "src", folder / "src"]
+    needs_aiogram = "from aiogram" in path.read_text(encoding="utf-8")
+    python_path = path_with("aiogram", *sources) if needs_aiogram else os.pathsep.join(map(str, sources))
     return subprocess.run(
         [sys.executable, *WARNINGS, str(PLAYER), str(path)],
         capture_output=True,
@@ -42,10 +45,12 @@ def played(path: Path, folder: Path) -> subprocess.CompletedProcess[str]:
         check=False,
         cwd=folder,
         timeout=TIMEOUT_S,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sources)},
+        env={**os.environ, "PYTHONPATH": python_path},
     )
 
 
+# The first run may install packages.
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_examples_run(path: Path, tmp_path: Path) -> None:
     """A reader who pastes the examples of a page sees what the page says."""

@@ -10,7 +10,17 @@ from unitwork import MissingExtraError
 
 @pytest.mark.parametrize(
     ("name", "extra"),
-    [("dishka", "dishka"), ("fastapi", "fastapi"), ("litestar", "litestar"), ("pico_ioc", "pico")],
+    [
+        ("aiogram", "aiogram"),
+        ("dishka", "dishka"),
+        ("fastapi", "fastapi"),
+        ("faststream", "faststream"),
+        ("grpc", "grpc"),
+        ("litestar", "litestar"),
+        ("pico_ioc", "pico"),
+        ("strawberry", "strawberry"),
+        ("taskiq", "taskiq"),
+    ],
 )
 def test_missing_library_names_the_extra(name: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The import fails with one line that says what to type."""
