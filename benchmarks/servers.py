@@ -13,9 +13,9 @@ from benchmarks.card import PEOPLE, card
 from benchmarks.environments import NotAvailableError
 from benchmarks.model import Base, Person
 from benchmarks.place import Place
-from tests.fixtures.binaries import mariadb_programs, postgresql_folder, version_of
 from tests.fixtures.servers import SOURCES
 from unitwork import Database
+from unitwork.testing.binaries import mariadb_programs, postgresql_folder, version_of
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from hypothesis import HealthCheck, settings
 
 # Those that others import come first: pytest cannot rewrite assertions of what is imported.
 pytest_plugins = [
+    "pytester",
     "tests.fixtures.servers",
     "tests.fixtures.private_servers",
     "tests.fixtures.databases",

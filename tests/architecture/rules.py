@@ -22,7 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"repository"}),
     frozenset({"database"}),
     frozenset({"schemas", "observe", "integrations", "testing"}),
-    frozenset({"cli"}),
+    frozenset({"cli", "pytest_unitwork"}),
     frozenset({"", "__main__"}),
 )
 # The command line offers what the other edges do, so it stands on them.

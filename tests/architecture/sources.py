@@ -79,8 +79,9 @@ class Module:
 
 
 def part_of(name: str) -> str:
-    """The part that a module, or a name in it, belongs to: what follows `unitwork.`."""
-    return [*name.split("."), ""][1]
+    """The part that a module, or a name in it, belongs to: after `unitwork.`, or a module beside it."""
+    package, *inside = name.split(".")
+    return package if package != PACKAGE else [*inside, ""][0]
 
 
 def _is_type_check(node: ast.AST) -> bool:

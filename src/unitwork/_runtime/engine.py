@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext
     from sqlalchemy.pool import ConnectionPoolEntry
 
+    from unitwork._runtime.entry import Entry
     from unitwork._runtime.frame import Frame
     from unitwork.dialects import Backend
 
@@ -67,6 +68,7 @@ class Source:
         pinned: The one connection that everything runs on while `db.rolled_back()` is open, else
             None. Whoever takes connections from the pool by another way than `home_engine()` must
             not do so while it is set: what is written there would not be seen, and would stay.
+        ledger: The blocks and units that were entered since a test looks for leaks, else None.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Source:
         self.frames: dict[Connection, Frame] = {}
         self.watch = Watch(self)
         self.pinned: Pinned | None = None
+        self.ledger: set[Entry] | None = None
         self._engine_options = engine_options
         self._given = engine is not None
         self._moving = threading.Lock()

@@ -92,7 +92,7 @@ class Pinned:
         self._held = held
         self._levels: list[Level] = []
         self._wire = asyncio.Lock()
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: dict[asyncio.Future[None], str] = {}
         self._sent = ""
         self._broken: TransactionRefusedError | None = None
 
@@ -108,7 +108,7 @@ class Pinned:
                 await self._narrow(read_only=True)
         except Exception:
             self._levels.remove(level)
-            self._wake()
+            self.wake()
             raise
 
     async def begin_around_all(self, level: Level) -> None:
@@ -165,7 +165,7 @@ class Pinned:
     async def _ended(self, level: Level) -> None:
         if level.read_only:
             await self._narrow(read_only=any(around.read_only for around in self._levels))
-        self._wake()
+        self.wake()
 
     async def _narrow(self, *, read_only: bool) -> None:
         switch = self.source.backend.read_only_switch(on=read_only)
@@ -190,6 +190,10 @@ class Pinned:
         """Say whose connections are still in use."""
         return [lent.owner() for lent in self.lent]
 
+    def waiting(self) -> list[str]:
+        """Say who waits for a turn."""
+        return list(self._waiting.values())
+
     async def end(self) -> None:
         """Roll all back and give the connection back, whatever it takes."""
         self._broken = self._broken or TransactionRefusedError(
@@ -197,7 +201,7 @@ class Pinned:
             f"rolled_back() on database {self.source.name!r} has ended, and with it this connection.",
             "let the task that uses it end before `rolled_back()` does.",
         )
-        self._wake()
+        self.wake()
         async with self._wire:
             done = await finish(self._held.rollback())
             if done.error is not None:
@@ -223,25 +227,21 @@ class Pinned:
 
     async def _wait(self, who: str) -> None:
         waiter = self.loop.create_future()
-        self._waiting.append(waiter)
+        self._waiting[waiter] = who
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 await waiter
         except TimeoutError:
             raise self._stuck(who) from None
         finally:
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
+            self._waiting.pop(waiter, None)
 
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
+    def wake(self) -> None:
+        """Let those who wait look again."""
+        waiting, self._waiting = self._waiting, {}
         for waiter in waiting:
             if not waiter.done():
                 waiter.set_result(None)
-
-    def wake(self) -> None:
-        """Let those who wait look again, after a connection was abandoned."""
-        self._wake()
 
     def _stuck(self, who: str) -> TransactionRefusedError:
         return TransactionRefusedError(

@@ -40,6 +40,8 @@ def step_outside(source: Source) -> None:
 def push(scope: Entry) -> None:
     """Make a scope the innermost one of this context."""
     _scopes.set((*_scopes.get(), scope))
+    if scope.source.ledger is not None:
+        scope.source.ledger.add(scope)
 
 
 def drop(scope: Entry) -> None:
@@ -109,6 +111,11 @@ def strike(source: Source) -> None:
 def sources(name: str) -> list[Source]:
     """Return the live Databases of that name."""
     return [source for source in _alive if source.name == name]
+
+
+def all_sources() -> list[Source]:
+    """Return all live Databases."""
+    return list(_alive)
 
 
 def source_named(name: str) -> Source:

@@ -48,6 +48,11 @@ class Turns:
         """The task whose operation is running."""
         return self._holder
 
+    @property
+    def contested(self) -> bool:
+        """Whether somebody waits."""
+        return bool(self._waiting)
+
     async def take(self, frame: Frame) -> None:
         """Wait for this frame's turn. A task that has the turn may take it again."""
         task = asyncio.current_task()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Self
 
+from unitwork._logic.sql_text import as_asked, is_control
 from unitwork.events import StatementExecuted
 
 if TYPE_CHECKING:
@@ -13,25 +13,7 @@ if TYPE_CHECKING:
     from unitwork.database import Database
     from unitwork.events import Event
 
-__all__ = ["StatementLog", "is_control", "one_line"]
-
-_CONTROL = re.compile(
-    r"\s*(BEGIN|START\s+TRANSACTION|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|PRAGMA\s+query_only"
-    r"|SET\s+(LOCAL|SESSION|TRANSACTION|CONSTRAINTS)\s)",
-    re.IGNORECASE,
-)
-# How MariaDB is told a time limit; what follows is the statement itself.
-_LIMIT = re.compile(r"^SET STATEMENT max_statement_time=\S+ FOR ")
-
-
-def is_control(sql: str) -> bool:
-    """Say whether a statement only begins, marks or ends a transaction."""
-    return _CONTROL.match(sql) is not None
-
-
-def one_line(sql: str) -> str:
-    """Return a statement with each run of blanks and line ends as one blank."""
-    return " ".join(sql.split())
+__all__ = ["StatementLog"]
 
 
 class StatementLog:
@@ -84,7 +66,7 @@ class StatementLog:
     @property
     def texts(self) -> list[str]:
         """The SQL of each statement, on one line each, in the order in which they were sent."""
-        return [_LIMIT.sub("", one_line(statement.sql)) for statement in self.statements]
+        return [as_asked(statement.sql) for statement in self.statements]
 
     def count(self, beginning: str) -> int:
         """Return how many statements begin with these words, in capitals or not.

@@ -6,8 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from unitwork._logic.sql_text import one_line
 from unitwork.events import BlockEnded, BlockEntered, Event, StatementExecuted
-from unitwork.observe.statements import one_line
 
 __all__ = ["BlockStory", "Happening", "Statements", "Stories"]
 
