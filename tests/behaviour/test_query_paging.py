@@ -191,6 +191,12 @@ def test_page_out_of_range_is_refused(values: dict[str, int]) -> None:
         PageRequest(**values)  # type: ignore[arg-type]  # what a client may send
 
 
+async def test_what_is_no_request_is_refused(people: Database) -> None:
+    """A number where a page request belongs is a TypeError that names query, parameter and fix."""
+    with pytest.raises(TypeError, match=r"People.page needs a PageRequest as 'page', not a int(.|\n)*Fix"):
+        await People(people).page(18, 3)  # type: ignore[arg-type]  # refused
+
+
 def test_largest_size_can_be_set() -> None:
     """The limit belongs to the request, for those who need more or want less."""
     assert PageRequest(size=5000, largest=5000).size == 5000

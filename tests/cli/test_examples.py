@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from unitwork.cli import main
 
 FOLDER = Path(__file__).parents[2] / "examples"
-SHORT = {"bulk", "connection", "models", "repositories", "schemas", "web"}
+SHORT = {"bulk", "connection", "container", "models", "repositories", "schemas", "web"}
 LINES = 60
 
 

@@ -386,6 +386,8 @@ async def test_page_is_sorted_and_counted(players: Players) -> None:
 
     assert [found.name for found in page.content] == ["bob", "cyd"]
     assert (page.total_elements, page.total_pages, page.is_first, page.is_last) == (3, 2, True, False)
+    with pytest.raises(TypeError, match="PageRequest"):
+        await players.bare_page(1)
     with pytest.raises(ValueError, match="sort field"):
         await players.page(PageRequest(sorts=[Sort("name; DROP TABLE pico_players")]))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from pico_ioc import ContextConfig, DictSource, component, configuration
-from sqlalchemy import URL, inspect, make_url, text
+from sqlalchemy import URL, event, inspect, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.fixtures.models import Account
@@ -85,6 +85,43 @@ def test_hook_runs_without_a_loop(database_url: URL, configurer: type) -> None:
     assert asyncio.run(main())
 
 
+class Tuning:
+    """Changes the engine, runs two loops, and disposes of what they pooled."""
+
+    seen: list[str]
+
+    def configure_database(self, engine: AsyncEngine) -> None:
+        asyncio.run(insert(engine))
+        asyncio.run(self.leave(engine))
+
+        @event.listens_for(engine.sync_engine, "connect")
+        def connected(*_about: object) -> None:
+            self.seen.append("connected")
+
+        @event.listens_for(engine.sync_engine, "commit")
+        def committed(*_about: object) -> None:
+            self.seen.append("committed")
+
+    async def leave(self, engine: AsyncEngine) -> None:
+        await insert(engine, "second")
+        await engine.dispose()
+
+
+async def test_hook_can_tune_the_engine_of_the_application(database_url: URL) -> None:
+    """Its listeners hear the application; its own connections are gone."""
+
+    class Tuner(Tuning):
+        seen: list[str] = []  # noqa: RUF012  # of this test
+
+    container = init(application(component(Tuner)), config=settings(database_url))
+    assert container.get(SessionManager).pool_status().idle == 0
+
+    await container.get(Accounts).create(name="guest")
+
+    assert set(Tuner.seen) == {"connected", "committed"}
+    await container.cleanup_all_async()
+
+
 async def test_hook_fills_a_database_in_memory() -> None:
     """Data in memory is in the connection of the application, so the hook gets that."""
 
@@ -97,6 +134,7 @@ async def test_hook_fills_a_database_in_memory() -> None:
         async with engine.begin() as connection:
             await connection.run_sync(Account.metadata.create_all)
         await insert(engine)
+        await engine.dispose()
 
     container = init(application(CreateTable), config=settings(MEMORY))
 

@@ -94,6 +94,8 @@ class DeclaredQuery:
 
     async def run(self, owner: HasDoor, arguments: dict[str, Any]) -> object:
         """Ask the database, and return what the shape promises."""
+        if self._request:
+            self._check_request(arguments[self._request])
         asked = self.asked(owner, arguments)
         rows = self.shape.rows
         if rows is Rows.PAGE:
@@ -104,6 +106,14 @@ class DeclaredQuery:
             count = await owner.door.change(self.name, asked)
             return count > 0 if self.shape.kind is bool else count
         return await owner.door.fetch(self.reading, asked)
+
+    def _check_request(self, request: object) -> None:
+        wanted = self.signature.parameters[self._request]
+        if not isinstance(request, wanted):
+            raise TypeError(
+                f"Query {self.name} needs a {wanted.__name__} as {self._request!r}, "
+                f"not a {type(request).__name__}.\n  Fix: pass `{self._request}={wanted.__name__}(...)`."
+            )
 
     def stream(self, owner: HasDoor, arguments: dict[str, Any]) -> AsyncGenerator[Any, None]:
         """Ask the database, and yield item by item."""

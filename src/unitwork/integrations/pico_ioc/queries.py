@@ -62,7 +62,7 @@ class ComponentQuery(Declaration):
         bare = "return" not in annotations and not counts
         annotations.setdefault("return", int if counts else self._promise.annotation)
         if self._promise.paged and "page" in inspect.signature(self.function).parameters:
-            annotations.setdefault("page", PageRequest)
+            annotations["page"] = PageRequest
         method = super().bound_to(owner, entity)
         if not inspect.iscoroutinefunction(method):
             binds(method)  # a stream has a transaction of its own

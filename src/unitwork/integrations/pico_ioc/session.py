@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, NullPool, make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from unitwork.options import PropagationName
-
-_numbers = itertools.count(1)
 
 
 class SessionManager(Database):
@@ -70,11 +67,11 @@ class SessionManager(Database):
         session_options: Mapping[str, Any] | None = None,
         **engine_options: Any,
     ) -> None:
-        self._own_options: dict[str, Any] = {"echo": echo, **engine_options}
-        pool: dict[str, Any] = {}
+        options: dict[str, Any] = {"echo": echo}
         if "poolclass" not in engine_options and not _is_in_memory(url):
-            pool = {"pool_size": pool_size, "pool_pre_ping": pool_pre_ping, "pool_recycle": pool_recycle}
-        super().__init__(url, name=name, session_options=session_options, **pool, **self._own_options)
+            options |= {"pool_size": pool_size, "pool_pre_ping": pool_pre_ping, "pool_recycle": pool_recycle}
+        options |= engine_options
+        super().__init__(url, name=name, session_options=session_options, **options)
 
     def transaction(  # pyright: ignore[reportIncompatibleMethodOverride]  # it takes one keyword more
         self, rule: Propagation | PropagationName | None = None, /, **options: Unpack[ComponentKeywords]
@@ -97,17 +94,6 @@ class SessionManager(Database):
         """Return the ambient session, or None where no block and no unit of work is open."""
         scope = state.innermost(self.source)
         return None if scope is None else scope.frame.session
-
-    def apart(self) -> Database:
-        """Return a Database that shares no connection with this one, so another event loop may use it.
-
-        One in memory is returned itself: its data is in its connection.
-        """
-        if self.source.backend.shared_between_loops:
-            return self
-        options = {name: value for name, value in self._own_options.items() if "pool" not in name}
-        name = f"{self.name} (set-up {next(_numbers)})"
-        return Database(self.source.url, name=name, poolclass=NullPool, **options)
 
     @cleanup
     def close_connections(self) -> Disposal | None:

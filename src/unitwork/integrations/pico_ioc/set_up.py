@@ -8,7 +8,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, runtime_checkable
 
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import ConnectionPoolEntry
+from typing_extensions import override
 
 from unitwork._runtime.edges import edge
 from unitwork.errors import DeclarationError
@@ -23,8 +26,9 @@ class DatabaseConfigurer(Protocol):
     """What prepares a database at the end of `init`: creates tables, adds rows.
 
     Any component with a method `configure_database` is one; a subclass may call the method `configure`.
-    It may be `async def`, or call `asyncio.run`: it runs in a thread of its own, on an engine that
-    shares no connection with the application. The lowest `priority` goes first; without one it is 0.
+    It may be `async def`, or call `asyncio.run`: it runs in a thread of its own. The engine is that of
+    the application, so it may also be given listeners; connections that a hook opens are not kept. The
+    lowest `priority` goes first; without one it is 0.
     The database is the `SessionManager` that the component holds, else that of its container.
 
     Example:
@@ -103,16 +107,37 @@ def in_order(configurers: Iterable[DatabaseConfigurer]) -> list[DatabaseConfigur
 
 
 def _run(manager: SessionManager, configurers: list[DatabaseConfigurer]) -> None:
-    database = manager.apart()
-    engine = database.engine
+    if manager.source.backend.shared_between_loops:
+        _run_on(_InMemory(manager.engine.sync_engine), configurers)
+        return
+    engine = manager.engine
+    event.listen(engine.sync_engine, "checkin", _close)
     try:
-        for configurer in configurers:
-            waiting = configurer.configure_database(engine)
-            if inspect.isawaitable(waiting):
-                asyncio.run(_awaited(waiting))
+        _run_on(engine, configurers)
     finally:
-        if database is not manager:
-            asyncio.run(database.dispose())
+        event.remove(engine.sync_engine, "checkin", _close)
+
+
+def _run_on(engine: AsyncEngine, configurers: list[DatabaseConfigurer]) -> None:
+    for configurer in configurers:
+        waiting = configurer.configure_database(engine)
+        if inspect.isawaitable(waiting):
+            asyncio.run(_awaited(waiting))
+
+
+class _InMemory(AsyncEngine):
+    """The engine of a database in memory, for hooks: its data would be lost with its connection."""
+
+    __slots__ = ()
+
+    @override
+    async def dispose(self, close: bool = True) -> None:
+        """Keep the connection."""
+
+
+def _close(_connection: object, entry: ConnectionPoolEntry) -> None:
+    """Close a connection instead of pooling it: it belongs to the event loop of a hook."""
+    entry.close()
 
 
 async def _awaited(waiting: Awaitable[object]) -> None:
