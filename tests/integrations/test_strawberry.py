@@ -6,30 +6,41 @@ from typing import Any, TypeAlias
 
 import pytest
 import strawberry
+from fastapi import FastAPI
 from sqlalchemy import select
+from strawberry.fastapi import BaseContext, GraphQLRouter
 from strawberry.types import ExecutionResult
 
 from tests.fixtures.models import Account, Audit
 from tests.fixtures.observer import Observer
+from tests.fixtures.web import Web
 from unitwork import Database, NoTransactionError, Repository
 from unitwork.integrations.strawberry import UnitOfWorkExtension
 
 TAKEN = "INSERT INTO account (id, name, balance) VALUES (1, 'ann', 0)"
 
 
-Info: TypeAlias = strawberry.Info[Database, None]
+class Shop(BaseContext):
+    """What resolvers find in their context."""
+
+    def __init__(self, db: Database) -> None:
+        super().__init__()
+        self.db = db
+
+
+Info: TypeAlias = strawberry.Info[Shop, None]
 
 
 @strawberry.type
 class Query:
     @strawberry.field
     async def count(self, info: Info, name: str) -> int:
-        found = await info.context.session.scalars(select(Account).where(Account.name == name))
+        found = await info.context.db.session.scalars(select(Account).where(Account.name == name))
         return len(found.all())
 
     @strawberry.field
     async def broken(self, info: Info) -> int | None:
-        await info.context.session.scalars(select(Account))
+        await info.context.db.session.scalars(select(Account))
         raise RuntimeError("broken on purpose")
 
     @strawberry.field
@@ -42,17 +53,17 @@ class Mutation:
     @strawberry.mutation
     async def create(self, info: Info, name: str) -> int:
         account = Account(name=name)
-        info.context.session.add(account)
-        await info.context.session.flush()
+        info.context.db.session.add(account)
+        await info.context.db.session.flush()
         return account.id
 
     @strawberry.mutation
     async def register(self, info: Info, name: str) -> int:
-        return (await Repository[Account](info.context).create(name=name)).id
+        return (await Repository[Account](info.context.db).create(name=name)).id
 
     @strawberry.mutation
     async def unsent(self, info: Info, name: str) -> str:
-        info.context.session.add(Account(name=name))
+        info.context.db.session.add(Account(name=name))
         return name
 
     @strawberry.mutation
@@ -64,7 +75,7 @@ class Mutation:
 class Subscription:
     @strawberry.subscription
     async def names(self, info: Info) -> AsyncGenerator[str, None]:
-        db = info.context
+        db = info.context.db
         for name in ("ann", "bob"):
             async with db.transaction() as session:
                 session.add(Account(name=name))
@@ -72,7 +83,7 @@ class Subscription:
 
     @strawberry.subscription
     async def sessions(self, info: Info) -> AsyncGenerator[str, None]:
-        yield str(info.context.session)
+        yield str(info.context.db.session)
 
 
 def schema_of(db: Database, *, atomic: bool = False) -> strawberry.Schema:
@@ -83,7 +94,7 @@ def schema_of(db: Database, *, atomic: bool = False) -> strawberry.Schema:
 
 async def execute(db: Database, query: str, *, atomic: bool = False) -> ExecutionResult:
     """The result of one operation; its resolvers find the Database in their context."""
-    return await schema_of(db, atomic=atomic).execute(query, context_value=db)
+    return await schema_of(db, atomic=atomic).execute(query, context_value=Shop(db))
 
 
 async def test_operation_is_one_transaction(db: Database, observer: Observer) -> None:
@@ -164,14 +175,11 @@ async def test_operations_at_once_each_have_their_own(db: Database, observer: Ob
     """Operations at the same time never see each other's session nor each other's errors."""
     schema = schema_of(db)
 
-    results = await asyncio.gather(
-        *(
-            schema.execute(
-                f'mutation {{ create(name: "{number}") {"refused" if number % 2 else ""} }}', context_value=db
-            )
-            for number in range(20)
-        )
-    )
+    queries = [
+        f'mutation {{ create(name: "{number}") {"refused" if number % 2 else ""} }}' for number in range(20)
+    ]
+
+    results = await asyncio.gather(*(schema.execute(query, context_value=Shop(db)) for query in queries))
 
     assert [result.errors is None for result in results] == [number % 2 == 0 for number in range(20)]
     assert set(await observer.names(Account)) == {str(number) for number in range(0, 20, 2)}
@@ -181,7 +189,7 @@ async def test_mutation_over_a_streaming_transport_commits_before_its_answer(
     db: Database, observer: Observer
 ) -> None:
     """Over WebSockets the result is streamed; it is stored before it is sent."""
-    results = await schema_of(db).stream('mutation { create(name: "ann") }', context_value=db)
+    results = await schema_of(db).stream('mutation { create(name: "ann") }', context_value=Shop(db))
 
     async for result in results:
         assert isinstance(result, ExecutionResult)
@@ -189,14 +197,32 @@ async def test_mutation_over_a_streaming_transport_commits_before_its_answer(
         assert await observer.names(Account) == ["ann"]
 
 
+async def test_behind_a_web_framework(db: Database, web: Web, observer: Observer) -> None:
+    """An error is answered with status 200, and rolls back all the same, without other middleware."""
+    app = FastAPI()
+
+    async def context() -> Shop:
+        return Shop(db)
+
+    app.include_router(GraphQLRouter(schema_of(db), context_getter=context), prefix="/graphql")
+    client = await web.client(app)
+
+    fine = await client.post("/graphql", json={"query": 'mutation { create(name: "ann") }'})
+    failed = await client.post("/graphql", json={"query": 'mutation { create(name: "bob") refused }'})
+
+    assert (fine.status_code, fine.json()) == (200, {"data": {"create": 1}})
+    assert (failed.status_code, failed.json()["data"]) == (200, None)
+    assert await observer.names(Account) == ["ann"]
+
+
 async def test_subscription_opens_blocks_of_its_own(db: Database, observer: Observer) -> None:
     """Between its events a subscription holds no connection, and has no session."""
     schema = schema_of(db)
 
-    results = await schema.subscribe("subscription { names }", context_value=db)
+    results = await schema.subscribe("subscription { names }", context_value=Shop(db))
     events = [(result.data or {})["names"] async for result in results]
     refused = [
-        result async for result in await schema.subscribe("subscription { sessions }", context_value=db)
+        result async for result in await schema.subscribe("subscription { sessions }", context_value=Shop(db))
     ]
 
     assert events == ["ann 0", "bob 0"]

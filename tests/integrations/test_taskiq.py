@@ -16,6 +16,7 @@ from taskiq import (
     TaskiqResult,
 )
 from taskiq.acks import AcknowledgeType
+from taskiq.exceptions import SendTaskError
 from taskiq.receiver import Receiver
 
 from tests.fixtures.models import Account, Audit
@@ -202,6 +203,50 @@ async def test_message_inside_a_message_has_its_own_unit(db: Database, observer:
     await outer.kiq()
 
     assert await observer.names(Account) == ["outer"]
+
+
+async def test_message_that_fails_untold_inside_a_message(db: Database, observer: Observer) -> None:
+    """What taskiq gave up inside another task is rolled back before that one commits."""
+    broker = InMemoryBroker(await_inplace=True)
+    broker.add_middlewares(UnitOfWorkMiddleware(db))
+
+    async def brittle() -> AsyncIterator[int]:
+        yield 1
+        raise RuntimeError("at its end")
+
+    @broker.task
+    async def inner(_one: Any = TaskiqDepends(brittle)) -> None:  # noqa: ANN401, B008 - as taskiq has it
+        db.session.add(Account(name="inner"))
+        await db.session.flush()
+
+    @broker.task
+    async def outer() -> None:
+        db.session.add(Account(name="outer"))
+        with pytest.raises(SendTaskError):
+            await inner.kiq()
+
+    await outer.kiq()
+
+    assert await observer.names(Account) == ["outer"]
+
+
+async def test_result_that_other_middleware_refuses_rolls_back(db: Database, observer: Observer) -> None:
+    """Middleware that comes before may still make the result an error."""
+
+    class Judge(TaskiqMiddleware):
+        async def post_execute(self, message: TaskiqMessage, result: TaskiqResult[Any]) -> None:
+            result.is_err = True
+
+    broker = InMemoryBroker(await_inplace=True)
+    broker.add_middlewares(UnitOfWorkMiddleware(db), Judge())
+
+    @broker.task
+    async def create() -> None:
+        db.session.add(Account(name="ann"))
+
+    await create.kiq()
+
+    assert await observer.names(Account) == []
 
 
 async def test_task_that_needs_no_database_costs_nothing(db: Database, broker: InMemoryBroker) -> None:

@@ -20,10 +20,6 @@ except ModuleNotFoundError as missing:
 
 __all__ = ["UnitOfWorkInterceptor"]
 
-_HANDLER = {
-    False: ("unary_unary", grpc.unary_unary_rpc_method_handler),
-    True: ("stream_unary", grpc.stream_unary_rpc_method_handler),
-}
 # None and 0 are what versions of grpc say where no code was set.
 _FINE = (None, 0, grpc.StatusCode.OK)
 
@@ -59,12 +55,13 @@ class UnitOfWorkInterceptor(ServerInterceptor):  # type: ignore[misc]  # grpc ha
     ) -> Any:
         """Return the method of a call, in a unit of work."""
         handler = await continuation(handler_call_details)
-        if handler is None or handler.response_streaming:
-            return handler
-        attribute, build = _HANDLER[handler.request_streaming]
-        behavior = getattr(handler, attribute)
+        if handler is None:
+            return None
+        behavior, build = handler.unary_unary, grpc.unary_unary_rpc_method_handler
+        if handler.request_streaming:
+            behavior, build = handler.stream_unary, grpc.stream_unary_rpc_method_handler
         if not iscoroutinefunction(behavior):
-            # grpc runs it in a thread, where no session can be used.
+            # It streams its responses, or grpc runs it in a thread, where no session can be used.
             return handler
         return build(
             self._in_unit(behavior, f"the call {handler_call_details.method}"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from asyncio import CancelledError
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from unitwork.database import Database
-from unitwork.errors import AfterCommitError
+from unitwork.errors import AfterCommitError, OptionError
 from unitwork.unit_of_work import UnitOfWork
 
 if TYPE_CHECKING:
@@ -22,8 +22,16 @@ _log = logging.getLogger("unitwork")
 
 
 def several(database: Database | Sequence[Database]) -> tuple[Database, ...]:
-    """Return the Databases that an adapter is given: one, or several."""
-    return (database,) if isinstance(database, Database) else tuple(database)
+    """Return the Databases that an adapter is given: one, or several.
+
+    Raises:
+        OptionError: It is given something else, or none.
+    """
+    given: Any = database
+    chosen = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+    if not chosen or not all(isinstance(each, Database) for each in chosen):
+        raise OptionError("database", database, ["a Database", "a list of some"])
+    return chosen
 
 
 class Units:
