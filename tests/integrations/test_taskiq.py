@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 from taskiq import (
     AckableMessage,
@@ -318,3 +318,23 @@ async def test_several_databases(db: Database, broker: InMemoryBroker, observer:
             stored = list(await session.scalars(select(Audit.note)))
 
     assert (stored, await observer.notes(Audit)) == (["x"], ["x"])
+
+
+@pytest.mark.only("postgresql", reason="pg_terminate_backend")
+async def test_task_whose_connection_dies_has_its_own_error(
+    db: Database, broker: InMemoryBroker, observer: Observer
+) -> None:
+    """The rollback of a connection that is gone does not hide what the task raised."""
+
+    @broker.task
+    async def die() -> None:
+        db.session.add(Account(name="ann"))
+        await db.session.flush()
+        pid = await db.session.scalar(text("SELECT pg_backend_pid()"))
+        await observer.run("SELECT pg_terminate_backend(:pid)", pid=pid)
+        raise RuntimeError("broken on purpose")
+
+    result = await (await die.kiq()).wait_result()
+
+    assert str(result.error) == "broken on purpose"
+    assert await observer.names(Account) == []
