@@ -29,6 +29,8 @@ from unitwork import (
     TransactionRefusedError,
     UnexpectedRollbackError,
 )
+from unitwork import query as plain_query
+from unitwork.events import BlockEntered, Event
 from unitwork.integrations.pico_ioc import (
     AppBase,
     DatabaseConfigurer,
@@ -417,6 +419,24 @@ async def test_query_that_changes_rows_says_transactional(container: PicoContain
     assert await players.how_many() == 0
 
 
+async def test_query_runs_in_a_read_only_block(players: Players) -> None:
+    """Joined or alone; a plain method's block is read-write."""
+    blocks: list[tuple[str, bool]] = []
+
+    class Reader:
+        def notice(self, event: Event) -> None:
+            if isinstance(event, BlockEntered):
+                blocks.append((event.name.rpartition(".")[2], event.read_only))
+
+    players.manager.observe(Reader())
+
+    await players.save()
+    await players.how_many()
+    await players.page(PageRequest())
+
+    assert blocks == [("save", False), ("how_many", True), ("page", True)]
+
+
 @pytest.mark.only("postgresql", reason="a SELECT that writes")
 async def test_query_is_read_only_for_the_database(players: Players) -> None:
     """What its words do not tell, the database refuses."""
@@ -463,6 +483,14 @@ def test_wrong_queries_are_refused_at_import() -> None:
         class NoPage:
             @query.sql("SELECT * FROM pico_players", paged=True)
             async def page(self) -> list[Player]: ...
+
+    with pytest.raises(DeclarationError, match="async def"):
+
+        @repository(entity=Player)
+        class OtherQuery:
+            @transactional
+            @plain_query("name = :name")
+            async def by_name(self, name: str) -> Player | None: ...
 
     with pytest.raises(ValueError, match="not both"):
         query(expr="1 = 1", sql="SELECT 1")
@@ -563,6 +591,24 @@ async def test_missing_setting_is_one_clear_error() -> None:
     ):
         with pytest.raises(DeclarationError, match=r"no `database.url`(.|\n)*DictSource"):
             init(APPLICATION, config=config)
+
+
+async def test_application_provides_its_own_manager(database_url: URL) -> None:
+    """Then no setting is needed; so it is with one that a test passes as an override."""
+
+    @provides(SessionManager)
+    def manager() -> SessionManager:
+        return SessionManager(database_url, connect_args={})
+
+    provided = init(module_of(CreateTables, Players, Club, manager))
+    overridden = init(APPLICATION, overrides={SessionManager: SessionManager(database_url)})
+
+    await provided.get(Club).join("ann")
+    await overridden.get(Club).join("bob")
+
+    assert await names(provided.get(Players)) == ["ann", "bob"]
+    await provided.cleanup_all_async()
+    await overridden.cleanup_all_async()
 
 
 def test_settings_do_not_show_the_url() -> None:

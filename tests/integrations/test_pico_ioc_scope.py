@@ -9,6 +9,8 @@ from pico_ioc import DictSource, PicoContainer, ScopeError, cleanup, component, 
 from sqlalchemy import URL, text
 
 from tests.fixtures.models import Account
+from tests.fixtures.proxy import Proxy
+from unitwork import CommitOutcomeUnknownError
 from unitwork.integrations.pico_ioc import SessionManager, init, transactional
 
 
@@ -80,14 +82,19 @@ class Outer:
         raise error
 
 
-@pytest.fixture
-async def container(database_url: URL) -> AsyncIterator[PicoContainer]:
+def started(url: URL) -> PicoContainer:
     """A container with a component in the scope."""
     module = ModuleType("an_application")
     vars(module).update(Basket=Basket, Inner=Inner, Outer=Outer)
     Basket.thrown_away = []
-    address = database_url.render_as_string(hide_password=False)
-    container = init(module, config=configuration(DictSource({"database": {"url": address}})))
+    address = url.render_as_string(hide_password=False)
+    return init(module, config=configuration(DictSource({"database": {"url": address}})))
+
+
+@pytest.fixture
+async def container(database_url: URL) -> AsyncIterator[PicoContainer]:
+    """It, on the database of the test."""
+    container = started(database_url)
     yield container
     await container.cleanup_all_async()
 
@@ -149,6 +156,23 @@ async def test_failed_commit_ends_it(container: PicoContainer) -> None:
 
 def _refuse() -> None:
     raise RuntimeError("not now")
+
+
+@pytest.mark.only("postgresql", "mariadb", reason="SQLite has no line to cut")
+async def test_unknown_outcome_ends_it(proxy: Proxy) -> None:
+    """Nobody knows whether the COMMIT has arrived, but the transaction is over."""
+    container = started(proxy.url)
+    manager = container.get(SessionManager)
+    with pytest.raises(CommitOutcomeUnknownError):
+        async with manager.transaction() as session:
+            session.add(Account(name="ann"))
+            await session.flush()
+            container.get(Basket)
+            proxy.cut_after = b"COMMIT"
+    proxy.cut_after = b""
+
+    assert len(Basket.thrown_away) == 1
+    await container.cleanup_all_async()
 
 
 async def test_blocks_by_hand_have_it(container: PicoContainer) -> None:

@@ -122,6 +122,35 @@ async def test_hook_can_tune_the_engine_of_the_application(database_url: URL) ->
     await container.cleanup_all_async()
 
 
+@component
+class Seeding:
+    """Uses the components of the application, in two loops of its own."""
+
+    def __init__(self, accounts: Accounts, manager: SessionManager) -> None:
+        self.accounts = accounts
+        self.manager = manager
+
+    def configure_database(self, engine: AsyncEngine) -> None:
+        del engine
+        asyncio.run(self.seed("one"))
+        asyncio.run(self.seed("two"))
+
+    async def seed(self, name: str) -> None:
+        async with self.manager.transaction():
+            await self.accounts.create(name=name)
+
+
+async def test_hook_may_use_components(database_url: URL) -> None:
+    """What they connect in the hook's loops is not left to the application's."""
+    container = init(application(Seeding), config=settings(database_url))
+    accounts = container.get(Accounts)
+
+    found = await asyncio.gather(*(accounts.exists(name=name) for name in ("one", "two", "three")))
+
+    assert found == [True, True, False]
+    await container.cleanup_all_async()
+
+
 async def test_hook_fills_a_database_in_memory() -> None:
     """Data in memory is in the connection of the application, so the hook gets that."""
 

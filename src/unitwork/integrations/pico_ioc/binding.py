@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pico_ioc import MethodCtx, PicoContainer, intercepted_by
@@ -41,12 +42,15 @@ class Binding:
 
     def sources(self) -> set[Source]:
         """Return where the sessions of all Databases of the container come from."""
-        container = self.container
-        kinds = {key: container.metadata_for(key) for key in container.keys()}  # noqa: SIM118  # a method
-        keys = [
+        return {self.container.get(key).source for key in self._keys}
+
+    @cached_property
+    def _keys(self) -> list[Any]:
+        """The types under which the container gives out Databases."""
+        kinds = {key: self.container.metadata_for(key) for key in self.container.keys()}  # noqa: SIM118  # a method
+        return [
             key for key, kind in kinds.items() if kind is not None and _gives_database(kind.provided_type)
         ]
-        return {container.get(key).source for key in keys}
 
     def invoke(self, ctx: MethodCtx, call_next: Callable[[MethodCtx], Any]) -> Any:  # noqa: ANN401  # what it returns
         """Mark the object, and go on; called by pico-ioc."""

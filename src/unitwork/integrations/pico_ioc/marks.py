@@ -26,8 +26,9 @@ def configured(prefix: str) -> Callable[[type[_Class]], type[_Class]]:
 
 
 def provides(key: type) -> Callable[[_Marked], _Marked]:
-    """Mark a function: containers call it for this type."""
-    mark: Callable[[_Marked], _Marked] = _untyped.provides(key)
+    """Mark a function: containers call it for this type, unless the application provides it itself."""
+    # Of several for one type pico-ioc takes that with the longest name.
+    mark: Callable[[_Marked], _Marked] = _untyped.provides(key, name="")
     return mark
 
 

@@ -13,7 +13,7 @@ from unitwork._logic.writes import text_writes
 from unitwork.errors import OptionError, QueryDeclarationError
 from unitwork.integrations.pico_ioc.binding import binds
 from unitwork.integrations.pico_ioc.paged_sql import PagedSQL
-from unitwork.integrations.pico_ioc.transactions import DECORATION, ComponentDecoration
+from unitwork.integrations.pico_ioc.transactions import DECORATION, TAKES_DECORATION, ComponentDecoration
 from unitwork.options import TransactionOptions
 from unitwork.query.declared import Declaration, Form
 from unitwork.query.decorator import QueryDecorator
@@ -47,6 +47,7 @@ class ComponentQuery(Declaration):
 
     def __init__(self, function: Callable[..., Any], form: Form, promise: Promise) -> None:
         super().__init__(function, form)
+        setattr(self, TAKES_DECORATION, True)
         self._promise = promise
 
     def bound_to(self, owner: type, entity: type | None) -> Callable[..., Any]:

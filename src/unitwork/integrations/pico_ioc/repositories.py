@@ -70,7 +70,8 @@ def _adopt_inherited(cls: type) -> None:
     for base in cls.__mro__[1:]:
         if not issubclass(Repository, base):
             for name, member in vars(base).items():
-                if name not in vars(cls) and inspect.iscoroutinefunction(member):
+                is_public = not name.startswith("_")
+                if is_public and name not in vars(cls) and inspect.iscoroutinefunction(member):
                     setattr(cls, name, member)
 
 

@@ -135,7 +135,7 @@ def session_manager(settings: DatabaseSettings) -> SessionManager:
             "The container",
             "its configuration has no `database.url`",
             'write `configuration(DictSource({"database": {"url": "sqlite+aiosqlite:///app.db"}}))`, or '
-            "provide a SessionManager of your own with `@provides(SessionManager, primary=True)`.",
+            "provide a SessionManager of your own with `@provides(SessionManager)`.",
         )
     return SessionManager(
         settings.url, settings.echo, settings.pool_size, settings.pool_pre_ping, settings.pool_recycle

@@ -45,7 +45,6 @@ def init(
     names = {_PUBLISHED_NAME, _PACKAGE}
     others = [each for each in named if getattr(each, "__name__", each) not in names]
     try:
-        # Last, so that what the application provides itself goes before.
         return pico_ioc.init([*others, _PACKAGE], **options)
     except pico_ioc.ComponentCreationError as error:
         cause: BaseException = error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from typing_extensions import override
 
@@ -12,7 +12,6 @@ from unitwork.database import Database
 from unitwork.integrations.pico_ioc.binding import binds, component_of, source_for
 from unitwork.integrations.pico_ioc.options import ComponentKeywords, options_of
 from unitwork.options import RetryPolicy, TransactionOptions
-from unitwork.query.declared import Declaration
 from unitwork.transaction import Decoration, HasSource
 
 if TYPE_CHECKING:
@@ -25,6 +24,8 @@ R = TypeVar("R")
 
 DECORATION = "__unitwork_decoration__"
 """The attribute of a method that tells the decoration of the block around it."""
+TAKES_DECORATION = "__unitwork_takes_decoration__"
+"""The attribute of what is no method yet, and will read the attribute above."""
 
 
 class ComponentDecoration(Decoration):
@@ -41,9 +42,9 @@ class ComponentDecoration(Decoration):
 
     @override
     def wrap(self, function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
-        if isinstance(function, Declaration):  # pyright: ignore[reportUnnecessaryIsInstance]  # stands for a method
+        if hasattr(function, TAKES_DECORATION):
             setattr(function, DECORATION, self)
-            return cast("Callable[P, Coroutine[Any, Any, R]]", function)
+            return function
         wrapped = super().wrap(function)
         if inspect.isfunction(wrapped):
             setattr(wrapped, DECORATION, self)
