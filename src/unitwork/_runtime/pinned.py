@@ -138,8 +138,7 @@ class Pinned:
         await self._turn(level.owner, lambda: level.lost or self._reaches(level, task))
         if level.lost:
             raise self._lost(level)
-        self._sent = sql
-        result = await self._send(work)
+        result = await self._send(work, sql)
         self.check()
         return result
 
@@ -267,7 +266,7 @@ class Pinned:
                 cursor.close()
 
         try:
-            await self._send(work, whole=True)
+            await self._send(work, None)
         except Exception as error:
             if self.source.backend.savepoint_is_gone(error):
                 self._broken = self._ended_by_database()
@@ -275,12 +274,13 @@ class Pinned:
             raise
         self.check()
 
-    async def _send(self, work: Callable[[], T], *, whole: bool = False) -> T:
-        """Do one thing on the connection; where an interruption would break it, it waits."""
+    async def _send(self, work: Callable[[], T], sql: str | None) -> T:
+        """Do one thing on the connection; where a cancellation would break it, that waits for the end."""
         results: list[T] = []
         async with self._wire:
+            self._sent = sql or self._sent
             try:
-                if self.source.backend.survives_cancellation and not whole:
+                if sql is not None and self.source.backend.survives_cancellation(sql):
                     return await greenlet_spawn(work)
                 done = await finish(greenlet_spawn(lambda: results.append(work())))
             finally:

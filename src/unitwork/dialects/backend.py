@@ -65,8 +65,6 @@ class Backend:
     """A connection cannot send another statement while a streamed result is open."""
     plain_is_silent = False
     """Leaving AUTOCOMMIT sends nothing, so that it cannot be interrupted half way."""
-    survives_cancellation = False
-    """A statement that is cancelled leaves the connection and its transaction whole."""
     begin_held = "SELECT 1"
     """What begins the transaction of a connection that is held, if BEGIN waits for a statement."""
     limits_statements = False
@@ -97,6 +95,10 @@ class Backend:
         elif mode.isolation is not None:
             options["isolation_level"] = mode.isolation.value
         return options
+
+    def survives_cancellation(self, sql: str) -> bool:  # noqa: ARG002  # for those that know
+        """Say whether the connection and its transaction are whole after this statement was cancelled."""
+        return False
 
     def mode_of(self, options: Mapping[str, Any]) -> BeginMode:
         """Return what execution options ask for: the way back from `execution_options`."""

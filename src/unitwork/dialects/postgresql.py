@@ -27,7 +27,6 @@ class PostgreSQLBackend(Backend):
     """PostgreSQL: read-only and isolation ride on BEGIN, and cost no round trip."""
 
     plain_is_silent = True
-    survives_cancellation = True
 
     @override
     def execution_options(self, mode: BeginMode) -> Mapping[str, Any]:
@@ -38,6 +37,10 @@ class PostgreSQLBackend(Backend):
         if mode.read_only and not mode.autocommit:
             return {**options, "postgresql_readonly": True}
         return options
+
+    @override
+    def survives_cancellation(self, sql: str) -> bool:
+        return True
 
     @override
     def mode_of(self, options: Mapping[str, Any]) -> BeginMode:

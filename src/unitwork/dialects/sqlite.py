@@ -96,6 +96,11 @@ class SQLiteBackend(Backend):
         return {_BEGIN: _READ_ONLY} if mode.read_only else {}
 
     @override
+    def survives_cancellation(self, sql: str) -> bool:
+        # SQLite ends the whole transaction of a write that is interrupted.
+        return sql.lstrip()[:6].upper() == "SELECT"
+
+    @override
     def mode_of(self, options: Mapping[str, Any]) -> BeginMode:
         plain = super().mode_of(options).autocommit or options.get(_BEGIN, "") is None
         return BeginMode(autocommit=plain, read_only=options.get(_BEGIN) == _READ_ONLY)
