@@ -2,6 +2,7 @@
 
 from unitwork._logic.findings import CheckReport, Finding
 from unitwork._logic.paging import CursorPage, CursorRequest, Page, PageRequest, Sort
+from unitwork._logic.routing import LaneChoice
 from unitwork.database import Database, get_session
 from unitwork.errors import (
     AfterCommitError,
@@ -39,7 +40,7 @@ from unitwork.models import (
     UUIDPKMixin,
     VersionMixin,
 )
-from unitwork.options import DatabaseSettings, Isolation, Propagation, RetryPolicy, TransactionOptions
+from unitwork.options import DatabaseSettings, Isolation, Lane, Propagation, RetryPolicy, TransactionOptions
 from unitwork.query import query
 from unitwork.repository import Repository, repository
 from unitwork.transaction import TransactionBlock, transactional
@@ -62,6 +63,8 @@ __all__ = [
     "Finding",
     "IntPKMixin",
     "Isolation",
+    "Lane",
+    "LaneChoice",
     "MissingExtraError",
     "NoRowError",
     "NoTransactionError",

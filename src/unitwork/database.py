@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overlo
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
+from unitwork._logic.routing import LaneChoice
 from unitwork._runtime import state
 from unitwork._runtime.callbacks import Hook, NothingToAwait, run_at_once
 from unitwork._runtime.opening import DEFAULT_NAME, open_source, refuse_second
@@ -17,7 +18,15 @@ from unitwork.errors import (
     TransactionRefusedError,
 )
 from unitwork.lifecycle import Lifecycle, caller
-from unitwork.options import DatabaseSettings, RetryPolicy, TransactionKeywords, TransactionOptions
+from unitwork.options import (
+    DatabaseSettings,
+    Lane,
+    LaneName,
+    RetryPolicy,
+    TransactionKeywords,
+    TransactionOptions,
+)
+from unitwork.query.lanes import lane_of
 from unitwork.repository import Repository
 from unitwork.transaction import Decoration, TransactionBlock
 from unitwork.unit_of_work import UnitOfWork, run_parallel
@@ -72,11 +81,14 @@ class Database(Lifecycle):
         session_options: Passed to each session, as to `sqlalchemy.ext.asyncio.AsyncSession`.
             `expire_on_commit` is False unless you say otherwise.
         observers: Told of each block and statement; see `unitwork.events`.
+        fastest_lane: "driver"; "fused" or "session" keep reads from the faster ways to the database,
+            to find out whether one of them makes a difference. See `explain_lane`.
         **engine_options: Passed to `sqlalchemy.ext.asyncio.create_async_engine`.
 
     Raises:
         DatabaseChoiceError: Another live Database was given this name.
         MissingExtraError: The driver in the URL is not installed.
+        OptionError: There is no such lane.
         sqlalchemy.exc.ArgumentError: The URL cannot be read.
 
     Example:
@@ -92,16 +104,37 @@ class Database(Lifecycle):
         name: str = DEFAULT_NAME,
         session_options: Mapping[str, Any] | None = None,
         observers: tuple[Observer, ...] | list[Observer] = (),
+        fastest_lane: Lane | LaneName = Lane.DRIVER,
         **engine_options: Any,
     ) -> None:
+        lane = Lane.of(fastest_lane)
         refuse_second(name)
         super().__init__(open_source(url, name, engine_options, session_options or {}))
+        self._source.express.fastest = lane
         state.enlist(self._source)
         for observer in observers:
             self.observe(observer)
 
     def __repr__(self) -> str:
         return f"<Database {self.name!r} at {self._source.url.render_as_string(hide_password=True)}>"
+
+    def explain_lane(self, query: object, /, *arguments: Any, **keywords: Any) -> LaneChoice:
+        """Say which way a read takes to the database here and now, and why no faster one. Sends nothing.
+
+        Args:
+            query: A declared query of a repository, or a `select(...)`.
+            *arguments: Those of the call.
+            **keywords: Those of the call.
+
+        Raises:
+            OptionError: It is neither.
+
+        Example:
+            >>> from sqlalchemy import select
+            >>> print(db.explain_lane(select(User)))
+            driver lane
+        """
+        return lane_of(self._source, query, arguments, keywords)
 
     # -- transactions --------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DatabaseSettings",
     "Isolation",
+    "Lane",
     "Propagation",
     "RetryPolicy",
     "TransactionKeywords",
@@ -52,6 +53,27 @@ class Isolation(enum.Enum):
     SERIALIZABLE = "SERIALIZABLE"
 
 
+class Lane(enum.Enum):
+    """How a read reaches the database. The result is the same on each; fastest first."""
+
+    DRIVER = "driver"
+    """Outside of transactions: one statement on the connection of the driver itself."""
+    FUSED = "fused"
+    """On the connection of the session; rows become entities or records past the ORM's machinery."""
+    SESSION = "session"
+    """Through the session, as SQLAlchemy does it: always right."""
+
+    @classmethod
+    def of(cls, value: Lane | LaneName) -> Lane:
+        """Return the lane of this name.
+
+        Raises:
+            OptionError: There is none.
+        """
+        return _member(cls, "fastest_lane", value)
+
+
+LaneName: TypeAlias = Literal["driver", "fused", "session"]
 PropagationName: TypeAlias = Literal[
     "REQUIRED", "REQUIRES_NEW", "NESTED", "SUPPORTS", "NOT_SUPPORTED", "MANDATORY", "NEVER"
 ]

@@ -123,6 +123,8 @@ class Repository(BulkWrites[M], Generic[M]):
             self.door.require_transaction()
         if key is None:
             return None
+        if locked is None and not options:
+            return await self.door.by_key(self._name("get"), entity, key)
 
         async def work(session: AsyncSession) -> M | None:
             return await session.get(entity, key, options=options or None, with_for_update=locked)  # type: ignore[arg-type]  # ORM options
@@ -162,7 +164,7 @@ class Repository(BulkWrites[M], Generic[M]):
     async def count(self, statement: Select[Any] | None = None) -> int:
         """Return how many rows there are, or a statement has. One SELECT."""
         chosen = select(func.count()).select_from(self.entity) if statement is None else counted(statement)
-        return cast("int", (await self.door.rows(self._name("count"), Asked(chosen)))[0][0])
+        return cast("int", await self.door.scalar(self._name("count"), Asked(chosen)))
 
     async def exists(self, **attributes: Any) -> bool:
         """Say whether an entity has these values. One SELECT.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select
 from sqlalchemy.exc import DBAPIError
@@ -61,6 +61,13 @@ class CheckedSession(AsyncSession):
         """Say whether something waits to be sent."""
         session = self.sync_session
         return bool(session.new or session.deleted) or self.has_modified()
+
+    def knows_nothing_of(self, identity: tuple[Any, ...] | None) -> bool:
+        """Say whether nothing waits here to be sent, and no such entity is held."""
+        if not self.started:
+            return True
+        held: Any = self.sync_session.identity_map
+        return not self.has_changes() and identity not in held
 
     def has_modified(self) -> bool:
         """Say whether a persistent entity was changed."""

@@ -15,11 +15,13 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from unitwork._runtime import state
+from unitwork._runtime.express import Express
 from unitwork._runtime.finish import finish
 from unitwork._runtime.lent import lending_engine
+from unitwork._runtime.listeners import EngineListeners
 from unitwork._runtime.pinned import Pinned, in_another_loop
 from unitwork._runtime.watch import Watch
-from unitwork.dialects import Fault
+from unitwork.dialects import Fault, orders
 from unitwork.errors import TransactionRefusedError
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class _Home:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
+        self.listeners = EngineListeners(engine.sync_engine)
         self.loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self.lending: AsyncEngine | None = None
         self.connections: set[DBAPIConnection] = set()
@@ -86,6 +89,7 @@ class Source:
         self.watch = Watch(self)
         self.pinned: Pinned | None = None
         self.ledger: set[Entry] | None = None
+        self.express = Express(self)
         self._engine_options = engine_options
         self._given = engine is not None
         self._moving = threading.Lock()
@@ -96,6 +100,10 @@ class Source:
     def url(self) -> URL:
         """The URL of the database; its password shows in no text."""
         return self.backend.url
+
+    def home_listeners(self) -> EngineListeners:
+        """Return who listens to the engine of the event loop that is running."""
+        return self._at_home().listeners
 
     def home_engine(self) -> AsyncEngine:
         """Return the engine for the event loop that is running, if one is."""
@@ -116,6 +124,10 @@ class Source:
         lines = [
             f"  {frame.owner}: for {now - frame.since:.1f} s, last statement: {_short(frame.last_statement)}"
             for frame in self.frames.values()
+        ]
+        lines += [
+            f"  {visit.name}: for {now - visit.since:.1f} s, last statement: {_short(visit.sql)}"
+            for visit in self.express.visits.values()
         ]
         return "\n".join([f"Connections of database {self.name!r} are held by:", *lines])
 
@@ -230,6 +242,8 @@ class Source:
         event.listen(engine.sync_engine, "close", home.closed)
         if self.backend.limits_statements:
             event.listen(engine.sync_engine, "before_cursor_execute", self._limit, retval=True)
+        orders.listen(engine.sync_engine)
+        home.listeners.are_complete()
         self.watch.equip(engine)
         return home
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -11,8 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from unitwork._logic.in_lists import with_short_lists
 from unitwork._logic.paging import signing_key
-from unitwork._logic.shape import Rows
+from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime import state
+from unitwork._runtime.by_key import ByKey
+from unitwork._runtime.fused import read_fused
+from unitwork._runtime.loading import NeedsSession
 from unitwork._runtime.reading import Reading, rows_of
 from unitwork._runtime.scope import Scope
 from unitwork.dialects import BeginMode
@@ -24,8 +29,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL
     from sqlalchemy.ext.asyncio import AsyncResult
+    from sqlalchemy.sql.cache_key import CacheKey
 
     from unitwork._runtime.engine import Source
+    from unitwork._runtime.session import AmbientSession
 
 __all__ = ["Asked", "Door", "Reading"]
 
@@ -34,16 +41,31 @@ R = TypeVar("R")
 _READ = TransactionOptions(propagation=Propagation.SUPPORTS)
 _WRITE = TransactionOptions()
 _STREAM = BeginMode(read_only=True)
+_SCALAR = Shape(Rows.ONE, Item.SCALAR)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One statement with the values of one call; `names` are its parameters, for errors."""
+    """One statement with the values of one call.
+
+    Args:
+        statement: Any that SQLAlchemy can run.
+        parameters: The values that are not in the statement itself.
+        writes: It may change something.
+        names: Of its parameters, for errors.
+        fixed: It is the same object in each call.
+    """
 
     statement: Any
     parameters: Mapping[str, Any] | None = None
     writes: bool = False
     names: tuple[str, ...] = ()
+    fixed: bool = False
+
+    def cache_key(self) -> CacheKey | None:
+        """Return what SQLAlchemy knows the statement by, whatever its values; memoized in there."""
+        key: CacheKey | None = self.statement._generate_cache_key()  # noqa: SLF001  # as its extensions do
+        return key
 
 
 class Door:
@@ -134,24 +156,55 @@ class Door:
     # -- statements ----------------------------------------------------------------------------
 
     async def fetch(self, reading: Reading, asked: Asked) -> Any:  # noqa: ANN401  # what the reading promises
-        """Run a statement and return what the reading promises."""
-
-        async def work(session: AsyncSession) -> object:
-            statement, parameters = _fitting(asked, session)
-            return reading.collect(await session.execute(statement, parameters), asked.statement)
-
+        """Run a statement on the fastest lane that can, and return what the reading promises."""
         with self.noted(reading.name, asked):
-            return await (self.write if asked.writes else self.read)(reading.name, work)
+            if asked.writes:
+                return await self.write(reading.name, partial(_collected, reading, asked))
+            items = await self._on_lane(reading, asked, partial(_items, reading, asked))
+            return reading.settled(items, asked.statement)
 
-    async def rows(self, name: str, asked: Asked) -> Sequence[Any]:
-        """Run a statement and return its rows."""
+    async def by_key(self, name: str, entity: type[R], key: object) -> R | None:
+        """Return the entity with this primary key, or None: the session's own, if it has it."""
 
-        async def work(session: AsyncSession) -> Sequence[Any]:
-            statement, parameters = _fitting(asked, session)
-            return (await session.execute(statement, parameters)).all()
+        async def get(session: AsyncSession) -> Sequence[R]:
+            found = await session.get(entity, key)
+            return () if found is None else (found,)
 
-        with self.noted(name, asked):
-            return await self.read(name, work)
+        with self.noted(name):
+            asking = ByKey.of(entity)
+            values = asking.values(key)
+            if values is None:
+                found = await self.read(name, get)
+            else:
+                reading = Reading(name, Shape(Rows.MAYBE, Item.ENTITY, entity))
+                asked = Asked(asking.statement, values, fixed=True)
+                found = await self._on_lane(reading, asked, get, asking.identity(values))
+            return found[0] if found else None
+
+    async def _on_lane(
+        self,
+        reading: Reading,
+        asked: Asked,
+        slowest: Callable[[AsyncSession], Awaitable[Sequence[R]]],
+        identity: tuple[Any, ...] | None = None,
+    ) -> Sequence[R]:
+        """Return the items of a read by the fastest lane: driver, fused, or `slowest`, the session."""
+        call = None
+        if self.given is None:
+            with suppress(NeedsSession):
+                express = self.where().express
+                call = express.call(reading, asked, identity)
+                return await express.items(call, express.unit())
+
+        async def work(session: AsyncSession) -> Sequence[R]:
+            items = await cast("AmbientSession", session).visit(partial(read_fused, call)) if call else None
+            return await slowest(session) if items is None else items
+
+        return await self.read(reading.name, work)
+
+    async def scalar(self, name: str, asked: Asked) -> Any:  # noqa: ANN401  # as the column says
+        """Run a statement and return the first value of its only row."""
+        return await self.fetch(Reading(name, _SCALAR), asked)
 
     async def edged(
         self, reading: Reading, asked: Asked, added: int
@@ -292,6 +345,16 @@ class Noted:
         asked = self._asked
         names = (asked.names or tuple(asked.parameters or ())) if asked is not None else ()
         return f" (parameters: {', '.join(names)})" if names else ""
+
+
+async def _items(reading: Reading, asked: Asked, session: AsyncSession) -> Sequence[Any]:
+    statement, parameters = _fitting(asked, session)
+    return reading.items(await session.execute(statement, parameters))
+
+
+async def _collected(reading: Reading, asked: Asked, session: AsyncSession) -> object:
+    statement, parameters = _fitting(asked, session)
+    return reading.collect(await session.execute(statement, parameters), asked.statement)
 
 
 def _fitting(asked: Asked, session: AsyncSession) -> tuple[Any, Mapping[str, Any] | None]:

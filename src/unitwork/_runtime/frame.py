@@ -60,6 +60,8 @@ class Frame:
     )
 
     settles = False
+    idles = False
+    """It is a unit of work, which has transactions one after another."""
     kept = Outcome.COMMITTED
     undone = Outcome.ROLLED_BACK
 

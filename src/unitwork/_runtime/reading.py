@@ -50,13 +50,23 @@ class Reading:
             TooManyRowsError: At most one row is promised, but there are more.
             QueryDeclarationError: The columns or their types are not what the annotation says.
         """
-        rows = self.shape.rows
-        if rows is Rows.NONE:
+        if self.shape.rows is Rows.NONE:
             result.close()
             return None
-        items = self.items(result)
+        return self.settled(self.items(result), statement)
+
+    def settled(self, items: Sequence[Any], statement: object) -> object:
+        """Return as many items as the shape promises.
+
+        Raises:
+            NoRowError: Exactly one row is promised, but there is none.
+            TooManyRowsError: At most one row is promised, but there are more.
+        """
+        rows = self.shape.rows
         if rows is Rows.MANY:
             return items
+        if rows is Rows.NONE:
+            return None
         if len(items) > 1:
             raise TooManyRowsError(self.name, str(statement))
         if items:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _Operation = TypeVar("_Operation", bound=Callable[..., Coroutine[Any, Any, Any]])
 
+_Result = TypeVar("_Result")
+
 _OPERATIONS = (
     "execute",
     "scalar",
@@ -245,6 +247,11 @@ class AmbientSession(CheckedSession):
             turned = known()
             if turned is not None and not turned.closed:
                 await turned.close()
+
+    @_in_turn
+    async def visit(self, work: Callable[[AmbientSession], _Result]) -> _Result:
+        """Do something with this session when it is this task's turn. Runs in a greenlet."""
+        return await greenlet_spawn(work, self)
 
     @_in_turn
     async def _stream(self, *arguments: Any, **keywords: Any) -> Result[Any]:

@@ -27,6 +27,8 @@ class Idle(PhysicalTransaction):
 
     __slots__ = ()
 
+    idles = True
+
     @property
     def transactional(self) -> bool:
         if self.ended:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from unitwork.dialects.direct import Direct
+
 
 @dataclass(frozen=True, slots=True)
 class BeginMode:
@@ -54,6 +56,8 @@ class Backend:
     """What one kind of database needs. This one is for databases that need nothing special."""
 
     extra = ""
+    direct: Direct | None = None
+    """How the driver is asked without SQLAlchemy's cursors, if that is known."""
     one_writer = False
     """Only one transaction at a time can write; a second one of the same task would wait forever."""
     begins_silently = True

@@ -32,14 +32,14 @@ class DriverOrder(Protocol):
         ...
 
 
-def run_on_driver(connection: Connection, order: DriverOrder) -> None:
-    """Run it in the transaction that is open on this connection."""
+def run_on_driver(connection: Connection, order: DriverOrder, parameters: Any = None) -> None:  # noqa: ANN401  # of any driver
+    """Run it in the transaction that is open on this connection; errors show the parameters."""
     if LENT not in connection.get_execution_options():  # what lends a connection asks `run_in_its_way`
-        _listen(connection.engine)
-    connection.exec_driver_sql(order.statement, execution_options={_ORDER: order})
+        listen(connection.engine)
+    connection.exec_driver_sql(order.statement, parameters, execution_options={_ORDER: order})
 
 
-def _listen(engine: Engine) -> None:
+def listen(engine: Engine) -> None:
     """Make an engine able to do so; it may be one of the caller's own."""
     if not event.contains(engine, "do_execute", _run_instead):
         event.listen(engine, "do_execute", _run_instead)
@@ -69,6 +69,23 @@ def run_in_its_way(cursor: DBAPICursor, context: ExecutionContext) -> bool:
             translate(error)
         raise
     return True
+
+
+class Failed:
+    """A statement that the driver has run already, and that failed."""
+
+    def __init__(self, statement: str, error: BaseException) -> None:
+        self._statement = statement
+        self._error = error
+
+    @property
+    def statement(self) -> str:
+        """The SQL, as observers and errors show it."""
+        return self._statement
+
+    async def run(self, driver: Any) -> None:  # noqa: ANN401, ARG002  # of any driver
+        """Fail in the same way."""
+        raise self._error
 
 
 class Blocks:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
 from unitwork.dialects.backend import Backend, BeginMode, close_socket
+from unitwork.dialects.direct import AsyncpgDirect, PsycopgDirect
 from unitwork.options import Isolation
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class AsyncpgBackend(PostgreSQLBackend):
     """PostgreSQL through asyncpg."""
 
     extra = "asyncpg"
+    direct = AsyncpgDirect()
 
     @override
     def in_transaction(self, driver_connection: Any) -> bool:  # of any driver
@@ -94,6 +96,7 @@ class PsycopgBackend(PostgreSQLBackend):
     """PostgreSQL through psycopg 3."""
 
     extra = "psycopg"
+    direct = PsycopgDirect()
 
     @override
     def in_transaction(self, driver_connection: Any) -> bool:  # of any driver

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +13,7 @@ from sqlalchemy.util import await_only
 from typing_extensions import override
 
 from unitwork.dialects.backend import LENT, Backend, BeginMode, Fault
+from unitwork.dialects.direct import SQLiteDirect, stop
 from unitwork.dialects.orders import order_of
 
 if TYPE_CHECKING:
@@ -27,10 +27,9 @@ if TYPE_CHECKING:
         ExecutionContext,
     )
     from sqlalchemy.ext.asyncio import AsyncEngine
-    from sqlalchemy.pool import ConnectionPoolEntry
+    from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 _BEGIN = "unitwork_begin"
-_AGAIN_S = 0.02
 _READ_ONLY = "BEGIN DEFERRED"
 _PRAGMAS = ("busy_timeout=5000", "foreign_keys=ON", "synchronous=NORMAL", "journal_mode=WAL")
 
@@ -50,6 +49,7 @@ class SQLiteBackend(Backend):
     """
 
     extra = "sqlite"
+    direct = SQLiteDirect()
     one_writer = True
     begins_silently = False
     connects_whole = True
@@ -62,15 +62,21 @@ class SQLiteBackend(Backend):
     def engine_options(self) -> Mapping[str, Any]:
         if self.shared_between_loops:
             # One connection, waited for: with StaticPool one task's ROLLBACK discards another's rows.
-            return {"poolclass": AsyncAdaptedQueuePool, "pool_size": 1, "max_overflow": 0}
-        return super().engine_options()
+            return {
+                "poolclass": AsyncAdaptedQueuePool,
+                "pool_size": 1,
+                "max_overflow": 0,
+                "pool_reset_on_return": None,
+            }
+        # A ROLLBACK visits the driver's thread: sent where there is something to roll back (see _reset).
+        return {**super().engine_options(), "pool_reset_on_return": None}
 
     @override
     def install(self, engine: AsyncEngine) -> None:
         event.listen(engine.sync_engine, "connect", self._keep)
         event.listen(engine.sync_engine, "close", self._forget)
         event.listen(engine.sync_engine, "begin", _begin)
-        event.listen(engine.sync_engine, "reset", _make_writable)
+        event.listen(engine.sync_engine, "reset", _reset)
         event.listen(engine.sync_engine, "do_execute", _execute)
         event.listen(engine.sync_engine, "handle_error", _keep_after_cancellation)
 
@@ -159,7 +165,11 @@ def _begin(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
-def _make_writable(connection: DBAPIConnection, entry: ConnectionPoolEntry, _state: object) -> None:
+def _reset(connection: DBAPIConnection, entry: ConnectionPoolEntry, state: PoolResetState) -> None:
+    if not state.asyncio_safe:
+        return
+    if not state.transaction_was_reset and cast("Any", connection).driver_connection.in_transaction:
+        connection.rollback()
     if entry.info.pop(_READ_ONLY, False):
         _run(connection, "PRAGMA query_only=OFF")
 
@@ -173,7 +183,7 @@ def _execute(cursor: DBAPICursor, statement: str, parameters: object, context: E
         if not isinstance(error, Exception):
             # The driver's thread works on after a cancellation; stop it, or the ROLLBACK waits for it.
             driver: Any = context.root_connection.connection.driver_connection
-            await_only(_stop(driver))
+            await_only(stop(driver))
         raise
     return True
 
@@ -182,14 +192,3 @@ def _keep_after_cancellation(context: ExceptionContext) -> None:
     # The interrupted connection is whole; for a database in memory it *is* the database.
     if not isinstance(context.original_exception, Exception):
         context.is_disconnect = False
-
-
-async def _stop(driver: Any) -> None:  # noqa: ANN401  # an aiosqlite connection
-    """Interrupt until the driver's thread is free: what has not begun yet hears no interrupt."""
-    free = asyncio.ensure_future(driver.execute_fetchall("SELECT 1"))
-    while not free.done():
-        await driver.interrupt()
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait((free,), timeout=_AGAIN_S)
-    if not free.cancelled():
-        free.exception()

@@ -18,6 +18,7 @@ from sqlalchemy.orm import (
 )
 
 from unitwork._runtime.guard import SHOWS_HIDDEN
+from unitwork._runtime.listeners import HARMLESS, HIDING
 from unitwork.models.shared import SharedColumn
 from unitwork.models.timestamps import UTCDateTime
 
@@ -95,6 +96,8 @@ def _shows(asked: ORMExecuteState) -> bool:
 @event.listens_for(SoftDeleteMixin, "instrument_class", propagate=True)
 def _watch(mapper: Mapper[Any], model: type) -> None:
     """Listen to sessions from the first such model on; programs without one pay nothing."""
-    del mapper, model
+    del model
+    HIDING.add(mapper.local_table)
     if not event.contains(Session, "do_orm_execute", _hide):
         event.listen(Session, "do_orm_execute", _hide)
+        HARMLESS["do_orm_execute"] += 1

@@ -126,11 +126,12 @@ class DeclaredQuery:
         size, offset = request.size, request.offset
         limited = statement.limit(size if request.count else size + 1).offset(offset)
         many = self.reading.with_rows(Rows.MANY)
-        found: Any = await door.fetch(many, replace(asked, statement=limited))
+        found: Any = await door.fetch(many, replace(asked, statement=limited, fixed=False))
         content, total = found[:size], None
         if request.count and (len(content) == size or (offset and not content)):
-            rows = await door.rows(self.name, replace(asked, statement=counted(asked.statement)))
-            total = rows[0][0]
+            total = await door.scalar(
+                self.name, replace(asked, statement=counted(asked.statement), fixed=False)
+            )
         elif request.count:
             total = offset + len(content)
         more = len(found) > size if total is None else offset + size < total
@@ -147,7 +148,9 @@ class DeclaredQuery:
         if position is not None:
             statement = statement.where(order.beyond(position))
         statement = statement.order_by(*order.clauses(forward=forward)).limit(request.size + 1)
-        items, edges = await door.edged(self.reading, replace(asked, statement=statement), len(order.sorts))
+        items, edges = await door.edged(
+            self.reading, replace(asked, statement=statement, fixed=False), len(order.sorts)
+        )
         more = len(items) > request.size
         items, edges = items[: request.size], edges[: request.size]
         if not forward:

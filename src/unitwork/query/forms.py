@@ -116,7 +116,7 @@ def _selecting(signature: QuerySignature, shape: Shape, entity: type, *criteria:
     return DeclaredQuery(
         signature,
         shape,
-        lambda _owner, arguments: Asked(statement, values(arguments)),
+        lambda _owner, arguments: Asked(statement, values(arguments), fixed=True),
         target=entity,
     )
 
@@ -178,7 +178,7 @@ class FullSQL:
         query = DeclaredQuery(
             signature,
             shape,
-            lambda _owner, arguments: Asked(statement, values(arguments), writes=writes),
+            lambda _owner, arguments: Asked(statement, values(arguments), writes=writes, fixed=True),
             target=target,
             convert=True,
         )

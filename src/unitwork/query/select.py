@@ -78,13 +78,12 @@ class FluentSelect(Select[M]):
 
     async def count(self) -> int:
         """Return how many rows there are. One SELECT."""
-        rows = await self._door.rows(f"{self._name}.count", Asked(counted(self)))
-        return cast("int", rows[0][0])
+        return cast("int", await self._door.scalar(f"{self._name}.count", Asked(counted(self))))
 
     async def exists(self) -> bool:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  # an ending, where Select has a clause
         """Say whether there is any row. One SELECT."""
-        found = await self._door.rows(f"{self._name}.exists", Asked(select(exists(self.order_by(None)))))
-        return bool(found[0][0])
+        asked = Asked(select(exists(self.order_by(None))))
+        return bool(await self._door.scalar(f"{self._name}.exists", asked))
 
     async def page(self, request: PageRequest) -> Page[M]:
         """Return one page. One SELECT, and one that counts unless the request skips it.

@@ -1,0 +1,49 @@
+"""This module knows the statement that asks for one entity by its primary key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, select
+from sqlalchemy import inspect as inspect_entity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.orm import Mapper
+
+_KNOWN = "unitwork_by_key"
+
+
+class ByKey:
+    """How one class of entities is asked for by key. Lives: as long as the class."""
+
+    @classmethod
+    def of(cls, entity: type[Any]) -> ByKey:
+        """Return what is known of a class; looked at once."""
+        mapper: Mapper[Any] = inspect_entity(entity)
+        known = mapper.class_manager.info
+        if _KNOWN not in known:
+            known[_KNOWN] = cls(entity, mapper)
+        found: ByKey = known[_KNOWN]
+        return found
+
+    def __init__(self, entity: type[Any], mapper: Mapper[Any]) -> None:
+        self._mapper = mapper
+        self._names = tuple(f"key_{place}" for place in range(len(mapper.primary_key)))
+        columns = zip(mapper.primary_key, self._names, strict=True)
+        self.statement = select(entity).where(*(column == bindparam(name) for column, name in columns))
+
+    def values(self, key: object) -> Mapping[str, Any] | None:
+        """Return the values of the statement; None if the key is not one that a row can have."""
+        if len(self._names) == 1:
+            if isinstance(key, tuple | list | dict):
+                return None
+            return {self._names[0]: key}
+        if not isinstance(key, tuple) or len(key) != len(self._names) or None in key:
+            return None
+        return dict(zip(self._names, key, strict=True))
+
+    def identity(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return what a session knows the entity by."""
+        return self._mapper.identity_key_from_primary_key(tuple(values.values()))

@@ -1,0 +1,189 @@
+"""This module holds one read of the driver lane: compiled once, and what its rows become."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Select, Table, TextClause
+from sqlalchemy import inspect as inspect_entity
+from sqlalchemy.orm import ColumnProperty, FromStatement
+from sqlalchemy.orm.attributes import QueryableAttribute
+from sqlalchemy.sql import ColumnElement, visitors
+
+from unitwork._logic.shape import Item
+from unitwork._runtime.listeners import HIDING
+from unitwork._runtime.loading import EntityLoader, NeedsSession, why_not_simple
+from unitwork.dialects.direct import Column
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.orm import Mapper, Session
+    from sqlalchemy.types import TypeEngine
+
+    from unitwork._runtime.execute import Asked
+    from unitwork._runtime.reading import Reading
+    from unitwork.dialects.direct import Direct, Rows
+
+_Processors = list[tuple[Any, "Callable[[Any], Any]"]]
+
+
+class ExpressRead:
+    """One statement for the driver. Lives: as long as the statement, or what is cached of it.
+
+    Raises:
+        NeedsSession: The statement, or the model that it asks for, needs more than its rows.
+    """
+
+    def __init__(self, asked: Asked, dialect: Dialect) -> None:
+        statement = asked.statement
+        text = statement.element if isinstance(statement, FromStatement) else statement
+        self.mapper: Mapper[Any] | None = None
+        self._types: Sequence[TypeEngine[Any] | None] | None = None
+        self._names: list[str] | None = None
+        if not isinstance(text, TextClause):
+            _refuse_what_is_no_plain_select(text)
+        if statement is not text or isinstance(statement, Select):
+            self._describe(statement)
+        self._may_change = isinstance(text, TextClause)
+        self._dialect = dialect
+        key = None if asked.fixed else asked.cache_key()
+        compiled: Any = text.compile(dialect=dialect, cache_key=key)
+        self._compiled = compiled
+        self._places: tuple[str, ...] | None = tuple(compiled.positiontup) if compiled.positional else None
+        self._encoders = _encoders(compiled, dialect)
+        self.sql = str(compiled)
+        self._columns: list[Column] | None = None
+        self._decoders: _Processors = []
+        self._loader: EntityLoader | None = None
+
+    def _describe(self, statement: Any) -> None:  # noqa: ANN401  # a Select, or entities from text
+        described = statement.column_descriptions
+        entity = described[0]["entity"] if len(described) == 1 else None
+        if entity is not None and described[0]["expr"] is entity:
+            self.mapper = inspect_entity(entity).mapper
+            problem = why_not_simple(self.mapper)
+            if problem is not None:
+                raise NeedsSession(problem)
+            return
+        if not all(_is_column(each["expr"]) for each in described):
+            raise NeedsSession("it selects more than one entity, or columns alone")
+        self._types = [each["type"] for each in described]
+        self._names = [each["name"] for each in described]
+
+    def check_fit(self, reading: Reading) -> None:
+        """Refuse rows that cannot become what a reading promises.
+
+        Raises:
+            NeedsSession: They cannot without SQLAlchemy's own rows.
+        """
+        item, kind = reading.shape.item, reading.shape.kind
+        single = item in (Item.ENTITY, Item.SCALAR)
+        if item is Item.ROW or (single and kind is None and len(self._names or ()) > 1):
+            raise NeedsSession("it promises rows of SQLAlchemy")
+        if (self.mapper is not None) is not (item is Item.ENTITY):
+            raise NeedsSession("it makes records of entities")
+
+    def arguments(self, asked: Asked) -> Any:  # noqa: ANN401  # as the driver takes them
+        """Return what the driver is given for the values of one call."""
+        key = None if asked.fixed else asked.cache_key()
+        extracted = key.bindparams if key is not None else None
+        given = self._compiled.construct_params(asked.parameters, extracted_parameters=extracted)
+        for name, encode in self._encoders:
+            given[name] = encode(given[name])
+        return given if self._places is None else [given[name] for name in self._places]
+
+    async def rows(self, direct: Direct, driver: Any, arguments: Any) -> Rows:  # noqa: ANN401  # of any driver
+        """Ask the driver."""
+        known = self._columns
+        if known is not None and not self._may_change:
+            return await direct.rows(driver, self.sql, arguments)
+        rows, columns = await direct.described(driver, self.sql, arguments, known)
+        if columns != known:
+            self._learn(columns)
+        return rows
+
+    def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # of SQLAlchemy's, as the DBAPI says
+        """Learn of the columns from a cursor."""
+        if self._columns is None or self._may_change:
+            columns = [Column(each[0], each[1]) for each in cursor.description]
+            if columns != self._columns:
+                self._learn(columns)
+
+    def _learn(self, columns: list[Column]) -> None:
+        names = [column.name for column in columns]
+        types: Sequence[TypeEngine[Any] | None]
+        if self.mapper is not None:
+            self._loader = EntityLoader(self.mapper, names)
+            by_name = {column.name: column.type for column in self.mapper.local_table.columns}
+            types = [by_name.get(name) for name in names]
+        else:
+            types = self._types or [None for _name in names]
+            if len(types) != len(names):
+                raise NeedsSession("its columns are not those that it names")
+        if self._types is None:
+            self._names = names
+        self._decoders = [
+            (place, decode)
+            for place, (kind, column) in enumerate(zip(types, columns, strict=True))
+            if (decode := self._decoder(kind, column)) is not None
+        ]
+        self._columns = columns
+
+    def _decoder(self, kind: TypeEngine[Any] | None, column: Column) -> Callable[[Any], Any] | None:
+        if kind is None:
+            return None
+        return kind.dialect_impl(self._dialect).result_processor(self._dialect, column.code)
+
+    def items(self, rows: Rows, reading: Reading, session: Session | None) -> Sequence[Any]:
+        """Return what becomes of rows; entities are held by the session, if there is one.
+
+        Raises:
+            NeedsSession: Only the session itself can load these entities.
+        """
+        if self._decoders:
+            rows = [self._decoded(row) for row in rows]
+        loader = self._loader
+        if loader is None:
+            return reading.items_of(rows, self._names or ())
+        if loader.observed:
+            raise NeedsSession("somebody listens to entities being loaded")
+        return loader.load(rows, session)
+
+    def _decoded(self, row: Sequence[Any]) -> Sequence[Any]:
+        values = list(row)
+        for place, decode in self._decoders:
+            values[place] = decode(values[place])
+        return values
+
+
+def _refuse_what_is_no_plain_select(statement: Any) -> None:  # noqa: ANN401  # any statement
+    if not isinstance(statement, Select):
+        raise NeedsSession("it is no plain SELECT")
+    if statement.get_execution_options():
+        raise NeedsSession("it has execution options")
+    if statement._with_options:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # options can be added in public, not seen
+        raise NeedsSession("it has loader options")
+    if HIDING and any(isinstance(each, Table) and each in HIDING for each in visitors.iterate(statement)):
+        raise NeedsSession("rows of its tables may be hidden")
+
+
+def _is_column(expression: object) -> bool:
+    if isinstance(expression, QueryableAttribute):
+        return isinstance(expression.property, ColumnProperty)
+    return isinstance(expression, ColumnElement)
+
+
+def _encoders(compiled: Any, dialect: Dialect) -> _Processors:  # noqa: ANN401  # a compiled statement
+    """Return what SQLAlchemy does to the values of a statement before the driver gets them."""
+    if compiled.escaped_bind_names:
+        raise NeedsSession("its parameters have unusual names")
+    found: _Processors = []
+    for bind, name in compiled.bind_names.items():
+        if bind.expanding or bind.literal_execute:
+            raise NeedsSession("it takes a list")
+        encode = bind.type.dialect_impl(dialect).bind_processor(dialect)
+        if encode is not None:
+            found.append((name, encode))
+    return found

@@ -1,0 +1,50 @@
+"""This module is the fused lane: a read in a block, on its connection, past the ORM's machinery."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.orm import Session
+from sqlalchemy.util import await_only
+
+from unitwork._runtime.listeners import session_listener
+from unitwork._runtime.loading import NeedsSession
+from unitwork.dialects.orders import Failed, run_on_driver
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+    from unitwork._runtime.express import Call
+    from unitwork._runtime.session import AmbientSession
+    from unitwork.dialects.direct import Direct, Rows
+
+
+def read_fused(call: Call, session: AmbientSession) -> Sequence[Any] | None:
+    """Return what becomes of the rows of a read; None if the session itself must do it. In a greenlet."""
+    sync = session.sync_session
+    if not session.knows_nothing_of(call.identity) or session_listener(sync) is not None:
+        return None
+    session.check_statement(call.asked.statement)
+    # The session's own: it must know the connection, or it would not commit on it.
+    connection = session.turns.top.root.connection or Session.connection(sync)
+    try:
+        return call.items(_rows(connection, session.source.express.direct, call), sync)
+    except NeedsSession:
+        return None
+
+
+def _rows(connection: Connection, direct: Direct | None, call: Call) -> Rows:
+    driver = connection.connection.driver_connection
+    if direct is None or not direct.in_transaction(driver):
+        # SQLAlchemy sends BEGIN with its own first statement.
+        result = connection.exec_driver_sql(call.read.sql, call.parameters)
+        call.read.described_by(result.cursor)
+        return result.all()
+    try:
+        return await_only(call.read.rows(direct, driver, call.arguments))
+    except BaseException as error:
+        # As if SQLAlchemy had sent it: its class of error, its events, and what they do to the block.
+        run_on_driver(connection, Failed(call.read.sql, error), call.parameters)
+        raise

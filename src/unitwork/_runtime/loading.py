@@ -1,0 +1,121 @@
+"""This module makes entities of rows, for models so simple that a row is all that they need."""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Column
+from sqlalchemy.orm import ColumnProperty, RelationshipProperty, SynonymProperty
+from sqlalchemy.orm.attributes import instance_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy.orm import InstanceState, Mapper, Session
+
+_LAZY = frozenset({"select", True, "raise", "raise_on_sql", "write_only", "dynamic"})
+_EVENTS = ("load", "refresh")
+
+
+class NeedsSession(Exception):  # noqa: N818  # no error: another lane takes the read
+    """Only a session can do this read right."""
+
+
+def why_not_simple(mapper: Mapper[Any]) -> str | None:
+    """Say why a row is not all that an entity of this class needs; None if it is."""
+    name = mapper.class_.__name__
+    if mapper.inherits is not None or mapper.polymorphic_on is not None or len(mapper.tables) != 1:
+        return f"{name} has inheritance or several tables"
+    if len(list(mapper.self_and_descendants)) != 1:
+        return f"{name} has subclasses that are mapped"
+    if mapper.always_refresh or hasattr(mapper.class_, "__unitwork_hidden__"):
+        return f"{name} hides or refreshes its rows"
+    for attribute in mapper.attrs:
+        problem = _why_not_plain(attribute)
+        if problem is not None:
+            return f"{name}.{attribute.key} {problem}"
+    return None
+
+
+def _why_not_plain(attribute: Any) -> str | None:  # noqa: ANN401  # any property of a mapper
+    if isinstance(attribute, ColumnProperty):
+        plain = len(attribute.columns) == 1 and isinstance(attribute.columns[0], Column)
+        return None if plain and not attribute.deferred else "is deferred or computed"
+    if isinstance(attribute, RelationshipProperty):
+        return None if attribute.lazy in _LAZY else f"is loaded with its entity (lazy={attribute.lazy!r})"
+    return None if isinstance(attribute, SynonymProperty) else "is more than a column"
+
+
+class EntityLoader:
+    """Makes entities of one class of rows with certain columns. Lives: as long as the read that knows it."""
+
+    def __init__(self, mapper: Mapper[Any], names: Sequence[str]) -> None:
+        places = {name: place for place, name in enumerate(names)}
+        attributes = [(attribute.key, attribute.columns[0].name) for attribute in mapper.column_attrs]
+        if any(names.count(column) != 1 for _key, column in attributes):
+            raise NeedsSession(f"its columns are not those of {mapper.class_.__name__}")
+        self._events = mapper.class_manager.dispatch
+        self._new: Callable[[], Any] = mapper.class_manager.new_instance
+        self._kind = mapper.identity_key_from_primary_key((None,))[0]
+        self._keys = tuple(key for key, _column in attributes)
+        chosen = [places[column] for _key, column in attributes]
+        self._values = None if chosen == list(range(len(names))) else _getter(chosen)
+        self._identity = _getter([places[column.name] for column in mapper.primary_key])
+
+    @property
+    def observed(self) -> bool:
+        """Whether somebody listens to entities being loaded."""
+        return any(getattr(self._events, name) for name in _EVENTS)
+
+    def load(self, rows: Sequence[Sequence[Any]], session: Session | None) -> list[Any]:
+        """Return the entities of rows: detached, or held by a session, whose own go before.
+
+        Raises:
+            NeedsSession: A row has no key, or the session holds an entity that is not whole.
+        """
+        if len(rows) == 1:
+            return [self._one(rows[0], session)]
+        known: dict[Any, Any] = {}
+        loaded = []
+        for row in rows:
+            key = self._identity(row)
+            entity = known.get(key)
+            if entity is None:
+                entity = known[key] = self._one(row, session)
+            loaded.append(entity)
+        return loaded
+
+    def _one(self, row: Sequence[Any], session: Session | None) -> Any:  # noqa: ANN401  # an entity
+        identity = self._identity(row)
+        if None in identity:
+            raise NeedsSession
+        key = (self._kind, identity, None)
+        if session is not None:
+            held = session.identity_map.get(key)
+            if held is not None:
+                return self._whole(held)
+        entity = self._new()
+        state: InstanceState[Any] = instance_state(entity)
+        values = row if self._values is None else self._values(row)
+        state.dict.update(zip(self._keys, values, strict=True))
+        state.key = key
+        if session is not None:
+            state.session_id = session.hash_key
+            session.identity_map.add(state)
+        return entity
+
+    def _whole(self, held: Any) -> Any:  # noqa: ANN401  # an entity
+        state: InstanceState[Any] = instance_state(held)
+        if state.expired or not state.unloaded.isdisjoint(self._keys):
+            raise NeedsSession
+        return held
+
+
+def _getter(places: list[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """Return a function that takes the values of these places out of a row, as a tuple."""
+    if len(places) == 1:
+        place = places[0]
+        return lambda row: (row[place],)
+    found: Callable[[Sequence[Any]], tuple[Any, ...]] = itemgetter(*places)
+    return found

@@ -1,0 +1,158 @@
+"""This module sends one read on the connection of a driver, without SQLAlchemy's cursors around it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from typing_extensions import override
+
+_AGAIN_S = 0.02
+
+Rows = Sequence[Any]
+
+
+class Column(NamedTuple):
+    """One column of a result, as the driver tells it; the code means a type to SQLAlchemy's dialect."""
+
+    name: str
+    code: Any
+
+
+class Direct:
+    """How a driver is asked directly. Each call is one statement that commits by itself."""
+
+    async def described(
+        self,
+        driver: Any,  # noqa: ANN401  # of any driver
+        sql: str,
+        arguments: Any,  # noqa: ANN401  # as it takes them
+        known: list[Column] | None,
+    ) -> tuple[Rows, list[Column]]:
+        """Return the rows and their columns, which are `known` from the last time, or were then."""
+        raise NotImplementedError
+
+    async def rows(self, driver: Any, sql: str, arguments: Any) -> Rows:  # noqa: ANN401  # as above
+        """Return the rows of a statement whose columns are known."""
+        raise NotImplementedError
+
+    async def stopped(self, driver: Any) -> bool:  # noqa: ANN401, ARG002  # as above; for those that can
+        """Stop the statement of a call that was cancelled; say whether the connection can be used on."""
+        return False
+
+    def in_transaction(self, driver: Any) -> bool:  # noqa: ANN401  # as above
+        """Say whether a transaction is open on the connection."""
+        raise NotImplementedError
+
+    def is_broken(self, driver: Any) -> bool:  # noqa: ANN401  # as above
+        """Say whether the connection cannot be used on after an error."""
+        raise NotImplementedError
+
+
+class AsyncpgDirect(Direct):
+    """asyncpg prepares each statement once by itself, and sends no BEGIN."""
+
+    @override
+    async def described(
+        self, driver: Any, sql: str, arguments: Any, known: list[Column] | None
+    ) -> tuple[Rows, list[Column]]:
+        if known is not None:
+            rows = await self.rows(driver, sql, arguments)
+            if not rows or [column.name for column in known] == list(rows[0].keys()):
+                return rows, known
+        statement = await driver.prepare(sql)
+        columns = [Column(each.name, each.type.oid) for each in statement.get_attributes()]
+        return await statement.fetch(*arguments), columns
+
+    @override
+    async def rows(self, driver: Any, sql: str, arguments: Any) -> Rows:
+        found: Rows = await driver.fetch(sql, *arguments)
+        return found
+
+    @override
+    def in_transaction(self, driver: Any) -> bool:
+        return bool(driver.is_in_transaction())
+
+    @override
+    def is_broken(self, driver: Any) -> bool:
+        return bool(driver.is_closed())
+
+
+class PsycopgDirect(Direct):
+    """psycopg begins a transaction with each statement, unless it is told not to; that sends nothing."""
+
+    @override
+    async def described(
+        self, driver: Any, sql: str, arguments: Any, known: list[Column] | None
+    ) -> tuple[Rows, list[Column]]:
+        begins = not (driver.autocommit or self.in_transaction(driver))
+        if begins:
+            await driver.set_autocommit(True)
+        try:
+            async with driver.cursor() as cursor:
+                await cursor.execute(sql, arguments)
+                rows = await cursor.fetchall()
+                columns = [Column(each.name, each.type_code) for each in cursor.description]
+        except Exception:
+            await self._restore(driver, begins=begins)
+            raise
+        await self._restore(driver, begins=begins)
+        return rows, columns
+
+    async def _restore(self, driver: Any, *, begins: bool) -> None:  # noqa: ANN401  # as above
+        if begins and not driver.closed:
+            await driver.set_autocommit(False)
+
+    @override
+    async def rows(self, driver: Any, sql: str, arguments: Any) -> Rows:
+        return (await self.described(driver, sql, arguments, None))[0]
+
+    @override
+    def in_transaction(self, driver: Any) -> bool:
+        return bool(driver.info.transaction_status)  # 0 is idle
+
+    @override
+    def is_broken(self, driver: Any) -> bool:
+        return bool(driver.closed)
+
+
+class SQLiteDirect(Direct):
+    """aiosqlite visits its thread once for all of a read. Our connections are in no transaction."""
+
+    @override
+    async def described(
+        self, driver: Any, sql: str, arguments: Any, known: list[Column] | None
+    ) -> tuple[Rows, list[Column]]:
+        async with driver.execute(sql, arguments) as cursor:
+            return await cursor.fetchall(), [Column(each[0], None) for each in cursor.description]
+
+    @override
+    async def rows(self, driver: Any, sql: str, arguments: Any) -> Rows:
+        found: Rows = await driver.execute_fetchall(sql, arguments)
+        return found
+
+    @override
+    def in_transaction(self, driver: Any) -> bool:
+        return bool(driver.in_transaction)
+
+    @override
+    def is_broken(self, driver: Any) -> bool:
+        return False
+
+    @override
+    async def stopped(self, driver: Any) -> bool:
+        await stop(driver)
+        return True
+
+
+async def stop(driver: Any) -> None:  # noqa: ANN401  # an aiosqlite connection
+    """Interrupt until the driver's thread is free: what has not begun yet hears no interrupt."""
+    free = asyncio.ensure_future(driver.execute_fetchall("SELECT 1"))
+    while not free.done():
+        await driver.interrupt()
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait((free,), timeout=_AGAIN_S)
+    if not free.cancelled():
+        free.exception()
