@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.exc import StaleDataError
 
 from unitwork._logic.patches import patch_values
-from unitwork._runtime.execute import Asked, Door
+from unitwork._runtime.execute import Asked, Door, flush_new
 from unitwork.bulk import BulkWrites
 from unitwork.errors import DeclarationError, NoRowError, OptionError, StaleRowError
 from unitwork.query.locks import Lock, lock_of
@@ -185,24 +185,16 @@ class Repository(BulkWrites[M], Generic[M]):
         Database:
             One INSERT at once. Commits only if no transaction is open.
         """
-
-        async def work(session: AsyncSession) -> M:
-            session.add(entity)
-            await session.flush()
-            return entity
-
-        return await self._write("add", work, entity)
+        if not await self.door.add_directly(self._name("add"), entity):
+            await self._write("add", lambda session: flush_new(session, entity), entity)
+        return entity
 
     async def add_all(self, entities: Iterable[M]) -> list[M]:
         """Insert new entities and return them. For very many rows use `bulk_insert`."""
         known = list(entities)
 
-        async def work(session: AsyncSession) -> list[M]:
-            session.add_all(known)
-            await session.flush()
-            return known
-
-        return await self._write("add_all", work, *known)
+        await self._write("add_all", lambda session: flush_new(session, *known), *known)
+        return known
 
     async def create(self, **attributes: Any) -> M:
         """Make an entity of these attributes and insert it; as `add` otherwise."""

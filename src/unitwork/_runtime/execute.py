@@ -20,6 +20,7 @@ from unitwork._runtime.fused import read_fused
 from unitwork._runtime.loading import NeedsSession
 from unitwork._runtime.reading import Reading, rows_of
 from unitwork._runtime.scope import Scope
+from unitwork._runtime.session import AmbientSession
 from unitwork.dialects import BeginMode
 from unitwork.errors import NoTransactionError, TransactionEndedError
 from unitwork.options import Propagation, TransactionOptions
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.cache_key import CacheKey
 
     from unitwork._runtime.engine import Source
-    from unitwork._runtime.session import AmbientSession
 
 __all__ = ["Asked", "Door", "Reading"]
 
@@ -180,6 +180,14 @@ class Door:
                 asked = Asked(asking.statement, values, fixed=True)
                 found = await self._on_lane(reading, asked, get, asking.identity(values))
             return found[0] if found else None
+
+    async def add_directly(self, name: str, entity: object) -> bool:
+        """Insert a new entity as one statement that commits; say whether that could be done here."""
+        if self.given is None:
+            with suppress(NeedsSession), self.noted(name):
+                await self.where().express.add(name, entity)
+                return True
+        return False
 
     async def _on_lane(
         self,
@@ -345,6 +353,20 @@ class Noted:
         asked = self._asked
         names = (asked.names or tuple(asked.parameters or ())) if asked is not None else ()
         return f" (parameters: {', '.join(names)})" if names else ""
+
+
+async def flush_new(session: AsyncSession, *entities: object) -> None:
+    """Insert new entities in the session, in one turn."""
+    if isinstance(session, AmbientSession):
+        await session.visit(partial(_flush_new, entities))
+    else:
+        session.add_all(entities)
+        await session.flush()
+
+
+def _flush_new(entities: Sequence[object], session: AmbientSession) -> None:
+    session.sync_session.add_all(entities)
+    session.sync_session.flush()
 
 
 async def _items(reading: Reading, asked: Asked, session: AsyncSession) -> Sequence[Any]:

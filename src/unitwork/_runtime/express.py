@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.util import LRUCache, await_only, greenlet_spawn
@@ -13,9 +13,11 @@ from unitwork._logic.routing import LaneChoice
 from unitwork._runtime import state
 from unitwork._runtime.express_read import ExpressRead
 from unitwork._runtime.guard import GuardedSession
-from unitwork._runtime.listeners import session_listener
+from unitwork._runtime.insert_one import InsertOne, given_values
+from unitwork._runtime.listeners import session_listener, writing_listener
 from unitwork._runtime.loading import NeedsSession
 from unitwork._runtime.starvation import held_by_this_task
+from unitwork.errors import CommitOutcomeUnknownError
 from unitwork.options import Lane
 
 if TYPE_CHECKING:
@@ -42,6 +44,26 @@ class Visit(NamedTuple):
     sql: str
 
 
+class ConnectionLostError(Exception):
+    """The connection broke while a statement was under way."""
+
+
+class Trip(Protocol):
+    """One statement to be sent, with its values."""
+
+    @property
+    def name(self) -> str:
+        """What sends it, for people."""
+        ...
+
+    @property
+    def sql(self) -> str: ...
+
+    async def rows(self, direct: Direct, driver: Any) -> Rows:  # noqa: ANN401  # of any driver
+        """Send it, and return its rows."""
+        ...
+
+
 class Call(NamedTuple):
     """One call of a read: what is asked, and what the driver is given."""
 
@@ -53,13 +75,41 @@ class Call(NamedTuple):
     """What a session knows the entity by, if it may have it already."""
 
     @property
+    def name(self) -> str:
+        return self.reading.name
+
+    @property
+    def sql(self) -> str:
+        return self.read.sql
+
+    @property
     def parameters(self) -> Any:  # noqa: ANN401  # as SQLAlchemy takes them for its driver
         """The arguments as `exec_driver_sql` takes them."""
         return (tuple(self.arguments) if isinstance(self.arguments, list) else self.arguments) or None
 
+    async def rows(self, direct: Direct, driver: Any) -> Rows:  # noqa: ANN401  # of any driver
+        return await self.read.rows(direct, driver, self.arguments)
+
     def items(self, rows: Rows, session: Session | None) -> Sequence[Any]:
         """Return what becomes of the rows; entities are held by the session, if there is one."""
         return self.read.items(rows, self.reading, session)
+
+
+class Addition(NamedTuple):
+    """One new entity to be inserted."""
+
+    insert: InsertOne
+    name: str
+    entity: object
+    values: dict[str, Any]
+    arguments: Any
+
+    @property
+    def sql(self) -> str:
+        return self.insert.sql
+
+    async def rows(self, direct: Direct, driver: Any) -> Rows:  # noqa: ANN401  # of any driver
+        return await self.insert.rows(direct, driver, self.arguments)
 
 
 class Express:
@@ -71,6 +121,7 @@ class Express:
         self.direct = source.backend.direct
         self.visits: dict[PoolProxiedConnection, Visit] = {}
         self._fixed: weakref.WeakKeyDictionary[Any, ExpressRead | NeedsSession] = weakref.WeakKeyDictionary()
+        self._inserts: LRUCache[Any, InsertOne | NeedsSession] = LRUCache(_KNOWN_STATEMENTS)
         self._keyed: LRUCache[Any, ExpressRead | NeedsSession] = LRUCache(_KNOWN_STATEMENTS)
         # Never used: it tells who listens to the sessions of its class.
         self._session = GuardedSession()
@@ -185,11 +236,11 @@ class Express:
         finally:
             session.turns.give()
 
-    async def _rows(self, call: Call) -> Rows:
-        return await greenlet_spawn(self._visit, self._source.home_engine().pool, call)
+    async def _rows(self, trip: Trip) -> Rows:
+        return await greenlet_spawn(self._visit, self._source.home_engine().pool, trip)
 
-    def _visit(self, pool: Pool, call: Call) -> Rows:
-        """Check a connection out, read, and check it in. In a greenlet."""
+    def _visit(self, pool: Pool, trip: Trip) -> Rows:
+        """Check a connection out, send one statement, and check it in. In a greenlet."""
         direct: Any = self.direct
         try:
             held = pool.connect()
@@ -197,23 +248,90 @@ class Express:
             error.add_note(self._source.holders())
             raise
         driver = held.driver_connection
-        self.visits[held] = Visit(call.reading.name, time.monotonic(), call.read.sql)
+        if direct.is_broken(driver):
+            held.invalidate()
+            raise NeedsSession("the connection is dead")
+        self.visits[held] = Visit(trip.name, time.monotonic(), trip.sql)
         try:
-            rows = await_only(call.read.rows(direct, driver, call.arguments))
+            rows = await_only(trip.rows(direct, driver))
         except BaseException as error:
-            _end_failed(held, direct, error)
-            raise
+            if _end_failed(held, direct, error):
+                raise
+            raise ConnectionLostError from error
         finally:
             del self.visits[held]
         held.close()
         return rows
 
+    # -- one new entity ----------------------------------------------------------------------------
 
-def _end_failed(held: PoolProxiedConnection, direct: Direct, error: BaseException) -> None:
-    """Return a connection whose read failed or was cancelled, or discard it. In a greenlet."""
+    async def add(self, name: str, entity: object) -> None:
+        """Insert one new entity, outside of a transaction; it commits with its statement.
+
+        Raises:
+            NeedsSession: It is not for this lane, or the database refused it: the session lane says how.
+            CommitOutcomeUnknownError: The connection was lost meanwhile.
+            sqlalchemy.exc.TimeoutError: The pool had no connection in time.
+        """
+        problem = self._problem() or writing_listener(self._session)
+        if problem is not None:
+            raise NeedsSession(problem)
+        unit = self.unit()
+        try:
+            addition = self._addition(name, entity)
+        except Exception as error:
+            raise NeedsSession("its values cannot be sent") from error
+        if unit is None:
+            await self._insert(addition, None)
+            return
+        frame = unit.frame
+        session = frame.session
+        frame.admit()
+        await session.turns.take(frame)
+        try:
+            if frame.transactional or not session.knows_nothing_of(None):
+                raise NeedsSession("the session has changes")
+            await self._insert(addition, session.sync_session)
+        finally:
+            session.turns.give()
+
+    def _addition(self, name: str, entity: object) -> Addition:
+        mapper, values = given_values(entity)
+        key = (mapper, frozenset(values))
+        known: InsertOne | NeedsSession | None = self._inserts.get(key)
+        if known is None:
+            try:
+                known = InsertOne(*key, self._source.home_engine().dialect)
+            except NeedsSession as refused:
+                known = refused
+            self._inserts[key] = known
+        if isinstance(known, NeedsSession):
+            raise known.with_traceback(None)
+        if known.observed:
+            raise NeedsSession("somebody listens to entities being inserted")
+        return Addition(known, name, entity, values, known.arguments(values))
+
+    async def _insert(self, addition: Addition, session: Session | None) -> None:
+        try:
+            rows = await self._rows(addition)
+        except (PoolTimeoutError, NeedsSession):
+            raise
+        except ConnectionLostError as lost:
+            raise CommitOutcomeUnknownError(self._source.name, addition.name) from lost.__cause__
+        except Exception as error:
+            raise NeedsSession("it failed") from error
+        addition.insert.finish(addition.entity, addition.values, rows, session)
+
+
+def _end_failed(held: PoolProxiedConnection, direct: Direct, error: BaseException) -> bool:
+    """Return or discard a connection after an error; say whether the server knows of it. In a greenlet."""
     driver = held.driver_connection
-    usable = isinstance(error, Exception) or await_only(direct.stopped(driver))
-    if usable and not direct.is_broken(driver):
-        held.close()
-    else:
+    cancelled = not isinstance(error, Exception)
+    if cancelled and not await_only(direct.stopped(driver)):
         held.invalidate(error)
+        return True
+    if not direct.is_broken(driver):
+        held.close()
+        return True
+    held.invalidate(error)
+    return cancelled

@@ -52,7 +52,7 @@ class ExpressRead:
         compiled: Any = text.compile(dialect=dialect, cache_key=key)
         self._compiled = compiled
         self._places: tuple[str, ...] | None = tuple(compiled.positiontup) if compiled.positional else None
-        self._encoders = _encoders(compiled, dialect)
+        self._encoders = encoders(compiled, dialect)
         self.sql = str(compiled)
         self._columns: list[Column] | None = None
         self._decoders: _Processors = []
@@ -124,17 +124,8 @@ class ExpressRead:
                 raise NeedsSession("its columns are not those that it names")
         if self._types is None:
             self._names = names
-        self._decoders = [
-            (place, decode)
-            for place, (kind, column) in enumerate(zip(types, columns, strict=True))
-            if (decode := self._decoder(kind, column)) is not None
-        ]
+        self._decoders = decoders(types, columns, self._dialect)
         self._columns = columns
-
-    def _decoder(self, kind: TypeEngine[Any] | None, column: Column) -> Callable[[Any], Any] | None:
-        if kind is None:
-            return None
-        return kind.dialect_impl(self._dialect).result_processor(self._dialect, column.code)
 
     def items(self, rows: Rows, reading: Reading, session: Session | None) -> Sequence[Any]:
         """Return what becomes of rows; entities are held by the session, if there is one.
@@ -175,8 +166,12 @@ def _is_column(expression: object) -> bool:
     return isinstance(expression, ColumnElement)
 
 
-def _encoders(compiled: Any, dialect: Dialect) -> _Processors:  # noqa: ANN401  # a compiled statement
-    """Return what SQLAlchemy does to the values of a statement before the driver gets them."""
+def encoders(compiled: Any, dialect: Dialect) -> _Processors:  # noqa: ANN401  # a compiled statement
+    """Return what SQLAlchemy does to the values of a statement, by name, before the driver gets them.
+
+    Raises:
+        NeedsSession: It takes a list, whose SQL depends on the values.
+    """
     if compiled.escaped_bind_names:
         raise NeedsSession("its parameters have unusual names")
     found: _Processors = []
@@ -186,4 +181,18 @@ def _encoders(compiled: Any, dialect: Dialect) -> _Processors:  # noqa: ANN401  
         encode = bind.type.dialect_impl(dialect).bind_processor(dialect)
         if encode is not None:
             found.append((name, encode))
+    return found
+
+
+def decoders(
+    types: Sequence[TypeEngine[Any] | None], columns: Sequence[Column], dialect: Dialect
+) -> _Processors:
+    """Return what SQLAlchemy does to the values of a row, by place, after the driver has read them."""
+    found: _Processors = []
+    for place, (kind, column) in enumerate(zip(types, columns, strict=True)):
+        decode = (
+            kind.dialect_impl(dialect).result_processor(dialect, column.code) if kind is not None else None
+        )
+        if decode is not None:
+            found.append((place, decode))
     return found

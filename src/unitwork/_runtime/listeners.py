@@ -35,6 +35,14 @@ _SESSION = (
     "loaded_as_persistent",
     "persistent_to_detached",
 )
+_WRITING = (
+    "before_flush",
+    "after_flush",
+    "after_flush_postexec",
+    "transient_to_pending",
+    "pending_to_persistent",
+    "pending_to_transient",
+)
 _INFO = 20
 """The level that SQLAlchemy logs statements with; this package itself logs nothing."""
 
@@ -47,8 +55,17 @@ HIDING: weakref.WeakSet[FromClause] = weakref.WeakSet()
 
 def session_listener(session: Session) -> str | None:
     """Say which event of a session somebody listens to, besides us; None if there is none."""
+    return _listened(session, _SESSION)
+
+
+def writing_listener(session: Session) -> str | None:
+    """Say which event of a flush somebody listens to; None if there is none."""
+    return _listened(session, _WRITING)
+
+
+def _listened(session: Session, names: tuple[str, ...]) -> str | None:
     dispatch: Any = session.dispatch
-    for name in _SESSION:
+    for name in names:
         listeners = getattr(dispatch, name)
         if listeners and len(listeners) > HARMLESS[name]:
             return f"somebody listens to {name} of sessions"

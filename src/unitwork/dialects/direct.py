@@ -93,8 +93,8 @@ class PsycopgDirect(Direct):
         try:
             async with driver.cursor() as cursor:
                 await cursor.execute(sql, arguments)
-                rows = await cursor.fetchall()
-                columns = [Column(each.name, each.type_code) for each in cursor.description]
+                rows = await cursor.fetchall() if cursor.description else []
+                columns = [Column(each.name, each.type_code) for each in cursor.description or ()]
         except Exception:
             await self._restore(driver, begins=begins)
             raise
@@ -126,7 +126,7 @@ class SQLiteDirect(Direct):
         self, driver: Any, sql: str, arguments: Any, known: list[Column] | None
     ) -> tuple[Rows, list[Column]]:
         async with driver.execute(sql, arguments) as cursor:
-            return await cursor.fetchall(), [Column(each[0], None) for each in cursor.description]
+            return await cursor.fetchall(), [Column(each[0], None) for each in cursor.description or ()]
 
     @override
     async def rows(self, driver: Any, sql: str, arguments: Any) -> Rows:

@@ -80,6 +80,6 @@ class _TextPage(DeclaredQuery):
         content, total = found[: request.size], None
         if request.count:
             counted = replace(asked, statement=self._counting, parameters=values)
-            total = (await door.rows(self.name, counted))[0][0]
+            total = await door.scalar(self.name, counted)
         more = len(found) > request.size if total is None else request.offset + request.size < total
         return Page(content, total, request.page, request.size, has_more=more)

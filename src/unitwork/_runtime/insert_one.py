@@ -1,0 +1,161 @@
+"""This module knows the INSERT of one entity of a simple model, past the ORM's unit of work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, insert
+from sqlalchemy.orm import RelationshipProperty, make_transient_to_detached
+from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.sql import ClauseElement
+
+from unitwork._runtime.express_read import decoders, encoders
+from unitwork._runtime.loading import NeedsSession, why_not_simple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy import Column as TableColumn
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.orm import Mapper, Session
+
+    from unitwork.dialects.direct import Column, Direct, Rows
+
+_EVENTS = ("before_insert", "after_insert")
+
+
+class _NoContext:
+    """What a default with a parameter is given: it needs what only SQLAlchemy knows."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever it asks for
+        raise NeedsSession(f"a default asks for {name}")
+
+
+class InsertOne:
+    """The INSERT of a model with values for certain attributes. Lives: as long as it is cached.
+
+    Raises:
+        NeedsSession: The model, or what fills its columns, needs the ORM.
+    """
+
+    def __init__(self, mapper: Mapper[Any], given: frozenset[str], dialect: Dialect) -> None:
+        problem = why_not_simple(mapper)
+        if problem is None and mapper.version_id_col is not None:
+            problem = f"{mapper.class_.__name__} counts its versions"
+        if problem is None and (mapper.eager_defaults is False or not dialect.insert_returning):
+            problem = "what the database fills in comes later"
+        if problem is not None:
+            raise NeedsSession(problem)
+        self._mapper = mapper
+        self._dialect = dialect
+        self._sent: list[str] = []
+        self._defaults: list[tuple[str, Callable[[], Any]]] = []
+        self._returned: list[tuple[str, TableColumn[Any]]] = []
+        for attribute in mapper.column_attrs:
+            column: Any = attribute.columns[0]
+            self._sort(attribute.key, column, given)
+        self._compile()
+        self._columns: list[Column] | None = None
+        self._decoders: list[tuple[int, Callable[[Any], Any]]] = []
+
+    def _sort(self, key: str, column: TableColumn[Any], given: frozenset[str]) -> None:
+        """Decide who fills a column: the entity, its default, or the database."""
+        default: Any = column.default
+        if key in given and column.computed is None:
+            self._sent.append(key)
+        elif default is not None and default.is_sequence:
+            raise NeedsSession(f"{key} comes from a sequence")
+        elif default is not None and not default.is_clause_element:
+            argument = default.arg
+            fill = (lambda: argument(_NoContext())) if default.is_callable else (lambda: argument)
+            self._sent.append(key)
+            self._defaults.append((key, fill))
+        elif default is not None or column.server_default is not None or column.identity is not None:
+            self._returned.append((key, column))
+        elif column.primary_key:
+            if column is not column.table.autoincrement_column:
+                raise NeedsSession(f"nothing fills {key}")
+            self._returned.append((key, column))
+        elif column.type.should_evaluate_none:
+            raise NeedsSession(f"{key} has a None of its own")
+
+    def _compile(self) -> None:
+        columns = self._mapper.attrs
+        values = {
+            columns[key].columns[0]: bindparam(f"value_{place}", type_=columns[key].columns[0].type)
+            for place, key in enumerate(self._sent)
+        }
+        table: Any = self._mapper.local_table
+        statement = insert(table).values(values)
+        if self._returned:
+            statement = statement.returning(*(column for _key, column in self._returned))
+        compiled: Any = statement.compile(dialect=self._dialect)
+        self.sql = str(compiled)
+        self._encoders = dict(encoders(compiled, self._dialect))
+        self._names = [f"value_{place}" for place in range(len(self._sent))]
+        self._places = list(compiled.positiontup) if compiled.positional else None
+
+    @property
+    def observed(self) -> bool:
+        """Whether somebody listens to entities being inserted."""
+        return any(getattr(self._mapper.dispatch, name) for name in _EVENTS)
+
+    def arguments(self, values: dict[str, Any]) -> Any:  # noqa: ANN401  # as the driver takes them
+        """Return what the driver is given; what defaults fill in is put into the values."""
+        for key, fill in self._defaults:
+            values[key] = fill()
+        sent = {}
+        for name, key in zip(self._names, self._sent, strict=True):
+            value = values[key]
+            if isinstance(value, ClauseElement) or hasattr(value, "__clause_element__"):
+                raise NeedsSession("a value is a SQL expression")
+            encode = self._encoders.get(name)
+            sent[name] = value if encode is None else encode(value)
+        return sent if self._places is None else [sent[name] for name in self._places]
+
+    async def rows(self, direct: Direct, driver: Any, arguments: Any) -> Rows:  # noqa: ANN401  # of any driver
+        """Ask the driver."""
+        if self._columns is not None:
+            return await direct.rows(driver, self.sql, arguments)
+        rows, self._columns = await direct.described(driver, self.sql, arguments, None)
+        types = [column.type for _key, column in self._returned]
+        self._decoders = decoders(types, self._columns, self._dialect)
+        return rows
+
+    def finish(self, entity: object, values: Mapping[str, Any], rows: Rows, session: Session | None) -> None:
+        """Make the entity one that is stored: detached, or held by a session."""
+        state = instance_state(entity)
+        for key, _fill in self._defaults:
+            state.dict[key] = values[key]
+        returned: Sequence[Any] = list(rows[0]) if self._returned else ()
+        for place, decode in self._decoders:
+            returned[place] = decode(returned[place])  # type: ignore[index]  # a list, where there are any
+        for (key, _column), value in zip(self._returned, returned, strict=True):
+            state.dict[key] = value
+        make_transient_to_detached(entity)
+        if session is not None:
+            state.session_id = session.hash_key
+            session.identity_map.add(state)
+
+
+def given_values(entity: object) -> tuple[Mapper[Any], dict[str, Any]]:
+    """Return what a new entity has been given, None left out, as the ORM does.
+
+    Raises:
+        NeedsSession: It is not new, or has related entities, or a None that means something.
+    """
+    state = instance_state(entity)
+    if not state.transient:
+        raise NeedsSession("the entity is not new")
+    mapper = state.mapper
+    values: dict[str, Any] = {}
+    for key, value in state.dict.items():
+        attribute: Any = mapper.attrs.get(key)
+        if isinstance(attribute, RelationshipProperty):
+            if value:
+                raise NeedsSession("it has related entities")
+        elif value is not None and attribute is not None:
+            values[key] = value
+        elif attribute is not None and attribute.columns[0].type.should_evaluate_none:
+            raise NeedsSession("it has a None of its own")
+    return mapper, values
