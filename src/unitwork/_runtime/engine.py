@@ -21,6 +21,7 @@ from unitwork._runtime.lent import lending_engine
 from unitwork._runtime.listeners import EngineListeners
 from unitwork._runtime.pinned import Pinned, in_another_loop
 from unitwork._runtime.watch import Watch
+from unitwork._runtime.write_gate import WriteGate
 from unitwork.dialects import Fault, orders
 from unitwork.errors import TransactionRefusedError
 
@@ -46,6 +47,7 @@ class _Home:
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
         self.listeners = EngineListeners(engine.sync_engine)
+        self.write_gate = WriteGate()
         self.loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self.lending: AsyncEngine | None = None
         self.connections: set[DBAPIConnection] = set()
@@ -100,6 +102,11 @@ class Source:
     def url(self) -> URL:
         """The URL of the database; its password shows in no text."""
         return self.backend.url
+
+    def write_gate(self) -> WriteGate | None:
+        """Return the queue of those who want the only write lock, if this database has one."""
+        waits = self.backend.one_writer and not self.backend.shared_between_loops and self.pinned is None
+        return self._at_home().write_gate if waits else None
 
     def home_listeners(self) -> EngineListeners:
         """Return who listens to the engine of the event loop that is running."""

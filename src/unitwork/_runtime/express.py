@@ -281,6 +281,17 @@ class Express:
             addition = self._addition(name, entity)
         except Exception as error:
             raise NeedsSession("its values cannot be sent") from error
+        gate = self._source.write_gate()
+        if gate is None:
+            await self._add(addition, unit)
+            return
+        await gate.enter(addition)
+        try:
+            await self._add(addition, unit)
+        finally:
+            gate.leave(addition)
+
+    async def _add(self, addition: Addition, unit: Entry | None) -> None:
         if unit is None:
             await self._insert(addition, None)
             return

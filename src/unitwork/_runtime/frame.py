@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from unitwork._runtime.entry import Entry
     from unitwork._runtime.finish import Deadline
     from unitwork._runtime.session import AmbientSession
+    from unitwork._runtime.write_gate import WriteGate
     from unitwork.dialects import BeginMode
     from unitwork.options import TransactionOptions
 
@@ -48,6 +49,7 @@ class Frame:
         "connection",
         "deadline",
         "ended",
+        "gate",
         "joined",
         "last_statement",
         "mode",
@@ -80,6 +82,7 @@ class Frame:
         self.joined: list[Entry] | None = None
         self.deadline: Deadline | None = None
         self.connection: Connection | None = None
+        self.gate: WriteGate | None = None
         self.since = 0.0
         self.last_statement: object = None
 
@@ -113,8 +116,18 @@ class Frame:
         if self.connection is not None:
             self.connection.close()
 
+    async def queue_to_write(self) -> None:
+        """Wait for the only write lock in order with the other writers, before a connection is taken."""
+        gate = self.source.write_gate()
+        if gate is not None and not (self.mode.read_only or self.mode.autocommit):
+            await gate.enter(self)
+            self.gate = gate
+
     def disconnected(self) -> None:
         """Forget the connection: it has gone back to the pool."""
+        if self.gate is not None:
+            self.gate.leave(self)
+            self.gate = None
         if self.connection is not None:
             self.source.frames.pop(self.connection, None)
             self.connection = None

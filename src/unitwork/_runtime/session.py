@@ -143,7 +143,13 @@ class AmbientSession(CheckedSession):
         self.check_starvation(frame)
         backend = self.source.backend
         options = backend.execution_options(frame.mode)
-        connection = engine.connect()
+        if backend.one_writer:
+            await_only(frame.queue_to_write())
+        try:
+            connection = engine.connect()
+        except BaseException:
+            frame.disconnected()
+            raise
         frame.connected(connection)
         if backend.begins_silently and not options:
             connection.begin()

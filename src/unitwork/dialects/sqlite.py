@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from unitwork.dialects.backend import LENT, Backend, BeginMode, Fault
 from unitwork.dialects.direct import SQLiteDirect, stop
-from unitwork.dialects.orders import order_of
+from unitwork.dialects.orders import Failed, order_of, run_on_driver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -160,9 +160,26 @@ def _begin(connection: Connection) -> None:
     statement = options.get(_BEGIN, "BEGIN IMMEDIATE")
     if statement == _READ_ONLY:
         connection.info[_READ_ONLY] = True
-        connection.exec_driver_sql("PRAGMA query_only=ON")
+        _send(connection, "PRAGMA query_only=ON")
     if statement is not None:
+        _send(connection, statement)
+
+
+def _send(connection: Connection, statement: str) -> None:
+    """Send a statement in one visit to the driver's thread; through SQLAlchemy it takes four."""
+    events: Any = connection.dispatch
+    if events.before_cursor_execute or connection.engine.echo:
         connection.exec_driver_sql(statement)
+        return
+    driver: Any = connection.connection.driver_connection
+    try:
+        await_only(driver.execute_fetchall(statement))
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            await_only(stop(driver))
+        # As if SQLAlchemy had sent it: its class of error, and its events.
+        run_on_driver(connection, Failed(statement, error))
+        raise
 
 
 def _reset(connection: DBAPIConnection, entry: ConnectionPoolEntry, state: PoolResetState) -> None:
