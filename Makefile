@@ -25,14 +25,14 @@ demo: $(STAMP) ## run the main job on SQLite and print each transaction as a tim
 	@$(BIN)/python -m examples.demo
 
 test: $(STAMP) ## run the tests on every database found (PYTEST_ARGS="--database sqlite" for one)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
 
-check: $(STAMP) ## lint, formatting, types, architecture, examples in the docs
+check: $(STAMP) ## lint, formatting, types, architecture, and that the docs build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(wildcard src tests examples benchmarks)
 	$(BIN)/pyright
-	$(BIN)/python -m pytest --quiet tests/architecture tests/docs
+	$(BIN)/python -m pytest --quiet tests/architecture
 	@$(MAKE) --no-print-directory docs
 
 fix: $(STAMP) ## repair what ruff can repair, and format
