@@ -486,25 +486,48 @@ async def test_tables_are_undone(undone: Database) -> None:
             await connection.execute(text("INSERT INTO other VALUES (1)"))
 
 
-async def test_cancelled_task_leaves_the_others_unharmed(undone: Database) -> None:
-    """A task is cancelled in the middle of a statement: its own transaction is undone, nothing else."""
+@pytest.mark.only("postgresql", reason="elsewhere no constraint waits for COMMIT")
+async def test_commit_checks_deferred_constraints(undone: Database) -> None:
+    """What COMMIT would refuse is refused, and undone; it is deferred for the next one as well."""
+    unique = "ALTER TABLE account ADD CONSTRAINT one UNIQUE (balance) DEFERRABLE INITIALLY DEFERRED"
+    async with undone.engine.begin() as connection:
+        await connection.execute(text(unique))
+    ended: list[str] = []
+
+    for _ in range(2):
+        with pytest.raises(IntegrityError):
+            async with undone.transaction() as session:
+                undone.on_rollback(lambda: ended.append("rolled back"))
+                session.add_all([Account(name="ann"), Account(name="bob")])
+                await session.flush()
+                ended.append("flushed")
+
+    assert ended == ["flushed", "rolled back"] * 2
+    assert await names(undone) == []
+
+
+@pytest.mark.parametrize("by_hand", ["block", "session by hand"])
+async def test_cancelled_task_leaves_the_others_unharmed(undone: Database, by_hand: str) -> None:
+    """A task is cancelled at any of its steps: its own transaction is undone, nothing else."""
+    opened = undone.transaction if by_hand == "block" else undone.session_factory
     async with undone.transaction() as session:
         session.add(Account(name="ann"))
 
     async def busy() -> None:
-        async with undone.transaction() as session:
+        async with opened() as session:
             session.add(Account(name="cancelled"))
             await session.flush()
             for _ in range(1000):
                 await session.execute(update(Account).values(balance=Account.balance + 1))
 
-    for steps in range(1, 40, 3):
+    for steps in range(1, 60):
         task = asyncio.create_task(busy())
         for _ in range(steps):
             await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert undone.pool_status().checked_out == 0
         assert await names(undone) == ["ann"]
     async with undone.session_factory() as session:
         assert await session.scalar(select(Account.balance)) == 0

@@ -13,7 +13,7 @@ from unitwork._runtime.finish import finish
 from unitwork.errors import TransactionRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -94,6 +94,7 @@ class Pinned:
         self._wire = asyncio.Lock()
         self._waiting: dict[asyncio.Future[None], str] = {}
         self._sent = ""
+        self._has_deferred: object = None
         self._broken: TransactionRefusedError | None = None
 
     # -- transactions --------------------------------------------------------------------------
@@ -102,36 +103,27 @@ class Pinned:
         """Wait until this transaction may begin, and begin it."""
         await self._turn(level.owner, lambda: self._free_for(task))
         self._levels.append(level)
-        try:
-            await self._control(f"SAVEPOINT {level.name}")
-            if level.read_only:
-                await self._narrow(read_only=True)
-        except Exception:
+        done = await finish(self._begin(level))
+        if done.error is not None:
             self._levels.remove(level)
+        elif done.cancelled is not None:
+            level.abandoned = True
+        failure = done.error or done.cancelled
+        if failure is not None:
             self.wake()
-            raise
-
-    async def begin_around_all(self, level: Level) -> None:
-        """Begin a level that is around whatever begins after it."""
-        await self.begin(level, asyncio.current_task())
+            raise failure
 
     async def keep(self, level: Level, task: asyncio.Task[Any] | None) -> None:
         """Commit: what was done stays until the end of `rolled_back()`."""
         await self._turn(level.owner, lambda: level.lost or self._reaches(level, task))
         if level.lost:
             raise self._lost(level)
-        level.kept = True
-        try:
-            await self._release_kept()
-        except BaseException:
-            level.kept = False
-            raise
+        await _whole(self._keep(level))
 
     async def undo(self, level: Level, task: asyncio.Task[Any] | None) -> None:
         """Roll back, with all that was begun inside and is open still."""
         await self._turn(level.owner, lambda: level.lost or self._reaches(level, task))
-        if level in self._levels:
-            await self._undo(level)
+        await _whole(self._undo(level))
 
     async def run(self, level: Level, task: asyncio.Task[Any] | None, sql: str, work: Callable[[], T]) -> T:
         """Do what sends a statement of this transaction, when it may go on."""
@@ -142,6 +134,30 @@ class Pinned:
         self.check()
         return result
 
+    async def _begin(self, level: Level) -> None:
+        await self._control(f"SAVEPOINT {level.name}")
+        if level.read_only:
+            await self._narrow(read_only=True)
+
+    async def _keep(self, level: Level) -> None:
+        level.kept = True
+        try:
+            await self._check_deferred(level)
+            await self._release_kept()
+        except BaseException:
+            level.kept = False
+            raise
+
+    async def _check_deferred(self, level: Level) -> None:
+        """Check what COMMIT would check, where no other transaction is around that has not committed yet."""
+        backend = self.source.backend
+        if not backend.deferred_exist or any(known.task for known in self._levels if known is not level):
+            return
+        if self._has_deferred is None:
+            self._has_deferred = await self._control(backend.deferred_exist)
+        for statement in backend.check_deferred if self._has_deferred else ():
+            await self._control(statement)
+
     async def _release_kept(self) -> None:
         while self._levels and self._levels[-1].kept:
             top = self._levels[-1]
@@ -150,6 +166,8 @@ class Pinned:
             await self._ended(top)
 
     async def _undo(self, level: Level) -> None:
+        if level not in self._levels:
+            return  # somebody else who found it abandoned was first
         place = self._levels.index(level)
         for inner in self._levels[place + 1 :]:
             inner.lost = True
@@ -219,7 +237,7 @@ class Pinned:
         while True:
             self.check()
             while self._levels and self._levels[-1].abandoned:
-                await self._undo(self._levels[-1])
+                await _whole(self._undo(self._levels[-1]))
             if allowed():
                 return
             await self._wait(who)
@@ -257,22 +275,26 @@ class Pinned:
         if self._broken is not None:
             raise self._broken
 
-    async def _control(self, sql: str) -> None:
-        def work() -> None:
+    async def _control(self, sql: str) -> object:
+        """Send a statement of our own; return the first value of what it returns."""
+
+        def work() -> object:
             cursor = self.connection.cursor()
             try:
                 cursor.execute(sql)
+                return cursor.fetchone()[0] if cursor.description else None
             finally:
                 cursor.close()
 
         try:
-            await self._send(work, None)
+            value = await self._send(work, None)
         except Exception as error:
             if self.source.backend.savepoint_is_gone(error):
                 self._broken = self._ended_by_database()
                 raise self._broken from error
             raise
         self.check()
+        return value
 
     async def _send(self, work: Callable[[], T], sql: str | None) -> T:
         """Do one thing on the connection; where a cancellation would break it, that waits for the end."""
@@ -299,6 +321,14 @@ class Pinned:
             "see the error before this one; to test such code, use a database of its own per test.",
             [f"After: {' '.join(self._sent.split())}"],
         )
+
+
+async def _whole(work: Coroutine[Any, Any, None]) -> None:
+    """Do several things, all of them whatever cancels this task."""
+    done = await finish(work)
+    failure = done.error or done.cancelled
+    if failure is not None:
+        raise failure
 
 
 def in_another_loop(database: str) -> TransactionRefusedError:

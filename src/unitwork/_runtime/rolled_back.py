@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from unitwork._runtime import state
@@ -37,7 +38,7 @@ class RolledBack:
             await source.pin()
         else:
             self._level = Level(self._name, None, None, read_only=False)
-            await source.pinned.begin_around_all(self._level)
+            await source.pinned.begin(self._level, asyncio.current_task())
         self._open = True
 
     def _refuse_open(self) -> None:

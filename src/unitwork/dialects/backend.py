@@ -69,6 +69,10 @@ class Backend:
     """A connection cannot send another statement while a streamed result is open."""
     plain_is_silent = False
     """Leaving AUTOCOMMIT sends nothing, so that it cannot be interrupted half way."""
+    deferred_exist = ""
+    """A query: whether there are constraints that are checked by COMMIT, if the database has such."""
+    check_deferred: tuple[str, ...] = ()
+    """What checks them now, in a transaction that goes on."""
     begin_held = "SELECT 1"
     """What begins the transaction of a connection that is held, if BEGIN waits for a statement."""
     limits_statements = False

@@ -28,6 +28,13 @@ class PostgreSQLBackend(Backend):
     """PostgreSQL: read-only and isolation ride on BEGIN, and cost no round trip."""
 
     plain_is_silent = True
+    deferred_exist = "SELECT EXISTS (SELECT FROM pg_constraint WHERE condeferred)"
+    check_deferred = (
+        "SAVEPOINT unitwork_check",
+        "SET CONSTRAINTS ALL IMMEDIATE",
+        "ROLLBACK TO SAVEPOINT unitwork_check",
+        "RELEASE SAVEPOINT unitwork_check",
+    )
 
     @override
     def execution_options(self, mode: BeginMode) -> Mapping[str, Any]:
