@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ from tests.fixtures.servers import insist_on
 ROOT = Path(__file__).parents[2]
 PLUGIN = "pytest_unitwork"
 PLUGINS_OFF = ("-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:cov", "-p", "no:hypothesispytest")
+
+# An environment that was installed before the plugin existed does not tell pytest of it.
+INSTALLED = any(known.value == PLUGIN for known in entry_points(group="pytest11"))
+PLUGIN_ON = () if INSTALLED else ("-p", PLUGIN)
 
 CONFTEST = """
 import pytest
@@ -88,7 +93,7 @@ class Project:
     def run(self, tests: str, *options: str) -> pytest.RunResult:
         """Run its tests."""
         self.write("test_shop.py", tests)
-        return self._pytester.runpytest_subprocess(*PLUGINS_OFF, "-p", PLUGIN, *options)
+        return self._pytester.runpytest_subprocess(*PLUGINS_OFF, *PLUGIN_ON, *options)
 
 
 @pytest.fixture
