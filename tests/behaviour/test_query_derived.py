@@ -11,6 +11,8 @@ from tests.fixtures.people import Color, Person
 from unitwork import Database, NoRowError, Repository, query
 from unitwork.observe.statements import StatementLog
 
+pytestmark = pytest.mark.every_lane
+
 LONG = 100_000
 
 

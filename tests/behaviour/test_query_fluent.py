@@ -8,6 +8,8 @@ from tests.fixtures.people import Person, Pet, Seat
 from unitwork import Database, NoRowError, OptionError, Repository, TooManyRowsError
 from unitwork.query.select import FluentSelect
 
+pytestmark = pytest.mark.every_lane
+
 LONG = 100_000
 
 

@@ -26,6 +26,8 @@ from unitwork import (
 )
 from unitwork.observe.statements import StatementLog
 
+pytestmark = pytest.mark.every_lane
+
 
 class People(Repository[Person]):
     """Pages of each kind."""

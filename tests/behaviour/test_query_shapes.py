@@ -30,6 +30,8 @@ from unitwork import (
     query,
 )
 
+pytestmark = pytest.mark.every_lane
+
 T = TypeVar("T")
 
 

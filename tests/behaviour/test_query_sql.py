@@ -12,6 +12,8 @@ from tests.fixtures.observer import Observer
 from tests.fixtures.people import Person
 from unitwork import Database, Repository, TransactionRefusedError, query, repository
 
+pytestmark = pytest.mark.every_lane
+
 
 class People(Repository[Person]):
     """Whole statements."""

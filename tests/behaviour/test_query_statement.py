@@ -9,6 +9,8 @@ from sqlalchemy.orm import joinedload, selectinload
 from tests.fixtures.people import Person, Pet
 from unitwork import Database, NoRowError, QueryDeclarationError, Repository, TooManyRowsError, query
 
+pytestmark = pytest.mark.every_lane
+
 
 class People(Repository[Person]):
     """One query for each decorator."""

@@ -16,6 +16,8 @@ from tests.fixtures.observer import Observer
 from tests.fixtures.people import Color, Person, Seat
 from unitwork import Database, Repository, query
 
+pytestmark = pytest.mark.every_lane
+
 LONG = 100_000
 M = TypeVar("M")
 

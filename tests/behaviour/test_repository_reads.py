@@ -20,6 +20,8 @@ from unitwork import (
     repository,
 )
 
+pytestmark = pytest.mark.every_lane
+
 
 class People(Repository[Person]):
     """A subclass without queries."""

@@ -30,7 +30,7 @@ class ByKey:
 
     def __init__(self, entity: type[Any], mapper: Mapper[Any]) -> None:
         self._mapper = mapper
-        self._names = tuple(f"key_{place}" for place in range(len(mapper.primary_key)))
+        self._names = tuple(f"pk_{place}" for place, _column in enumerate(mapper.primary_key, 1))
         columns = zip(mapper.primary_key, self._names, strict=True)
         self.statement = select(entity).where(*(column == bindparam(name) for column, name in columns))
 

@@ -134,7 +134,7 @@ class Source:
         ]
         lines += [
             f"  {visit.name}: for {now - visit.since:.1f} s, last statement: {_short(visit.sql)}"
-            for visit in self.express.visits.values()
+            for visit in self.express.visits.open.values()
         ]
         return "\n".join([f"Connections of database {self.name!r} are held by:", *lines])
 

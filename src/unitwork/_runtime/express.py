@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.util import LRUCache, await_only, greenlet_spawn
+from sqlalchemy.pool import StaticPool
+from sqlalchemy.util import LRUCache
 
 from unitwork._logic.routing import LaneChoice
 from unitwork._runtime import state
@@ -17,6 +16,7 @@ from unitwork._runtime.insert_one import InsertOne, given_values
 from unitwork._runtime.listeners import session_listener, writing_listener
 from unitwork._runtime.loading import NeedsSession
 from unitwork._runtime.starvation import held_by_this_task
+from unitwork._runtime.visits import ConnectionLostError, Visits
 from unitwork.errors import CommitOutcomeUnknownError
 from unitwork.options import Lane
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.orm import Session
-    from sqlalchemy.pool import Pool, PoolProxiedConnection
 
     from unitwork._runtime.engine import Source
     from unitwork._runtime.entry import Entry
@@ -34,34 +33,6 @@ if TYPE_CHECKING:
 
 _KNOWN_STATEMENTS = 500
 _HARMLESS_OPTIONS = frozenset({"expire_on_commit", "autoflush"})
-
-
-class Visit(NamedTuple):
-    """One read that has a connection of the pool now."""
-
-    name: str
-    since: float
-    sql: str
-
-
-class ConnectionLostError(Exception):
-    """The connection broke while a statement was under way."""
-
-
-class Trip(Protocol):
-    """One statement to be sent, with its values."""
-
-    @property
-    def name(self) -> str:
-        """What sends it, for people."""
-        ...
-
-    @property
-    def sql(self) -> str: ...
-
-    async def rows(self, direct: Direct, driver: Any) -> Rows:  # noqa: ANN401  # of any driver
-        """Send it, and return its rows."""
-        ...
 
 
 class Call(NamedTuple):
@@ -81,6 +52,10 @@ class Call(NamedTuple):
     @property
     def sql(self) -> str:
         return self.read.sql
+
+    @property
+    def provisional(self) -> bool:
+        return self.read.provisional
 
     @property
     def parameters(self) -> Any:  # noqa: ANN401  # as SQLAlchemy takes them for its driver
@@ -108,6 +83,14 @@ class Addition(NamedTuple):
     def sql(self) -> str:
         return self.insert.sql
 
+    @property
+    def provisional(self) -> bool:
+        return False
+
+    @property
+    def parameters(self) -> None:
+        return None
+
     async def rows(self, direct: Direct, driver: Any) -> Rows:  # noqa: ANN401  # of any driver
         return await self.insert.rows(direct, driver, self.arguments)
 
@@ -119,10 +102,10 @@ class Express:
         self._source = source
         self.fastest = Lane.DRIVER
         self.direct = source.backend.direct
-        self.visits: dict[PoolProxiedConnection, Visit] = {}
-        self._fixed: weakref.WeakKeyDictionary[Any, ExpressRead | NeedsSession] = weakref.WeakKeyDictionary()
-        self._inserts: LRUCache[Any, InsertOne | NeedsSession] = LRUCache(_KNOWN_STATEMENTS)
-        self._keyed: LRUCache[Any, ExpressRead | NeedsSession] = LRUCache(_KNOWN_STATEMENTS)
+        self.visits = Visits(source)
+        # By what SQLAlchemy knows a statement by, or the statement; a text says why there is no read.
+        self._reads: LRUCache[Any, ExpressRead | str] = LRUCache(_KNOWN_STATEMENTS)
+        self._inserts: LRUCache[Any, InsertOne | str] = LRUCache(_KNOWN_STATEMENTS)
         # Never used: it tells who listens to the sessions of its class.
         self._session = GuardedSession()
 
@@ -155,24 +138,25 @@ class Express:
         return source.home_listeners().foreign() or session_listener(self._session)
 
     def _read_for(self, asked: Asked, reading: Reading) -> ExpressRead:
-        known: Any = self._fixed if asked.fixed else self._keyed
-        key = asked.statement if asked.fixed else asked.cache_key()
-        if key is None:
-            raise NeedsSession("SQLAlchemy cannot cache it")
-        key = key if asked.fixed else key.key
-        read: ExpressRead | NeedsSession | None = known.get(key)
-        if read is None:
-            read = known[key] = self._made(asked)
-        if isinstance(read, NeedsSession):
-            raise read.with_traceback(None)
+        key: Any = asked.statement
+        if not asked.fixed:
+            named = asked.cache_key()
+            if named is None:
+                raise NeedsSession("SQLAlchemy cannot cache it")
+            key = named.key
+        read = self._reads.get(key)
+        if read is None or (not isinstance(read, str) and read.provisional):
+            read = self._reads[key] = self._made(asked)
+        if isinstance(read, str):
+            raise NeedsSession(read)
         read.check_fit(reading)
         return read
 
-    def _made(self, asked: Asked) -> ExpressRead | NeedsSession:
+    def _made(self, asked: Asked) -> ExpressRead | str:
         try:
             return ExpressRead(asked, self._source.home_engine().dialect)
         except NeedsSession as refused:
-            return refused
+            return str(refused)
 
     def unit(self) -> Entry | None:
         """Return the idle unit of work that the driver lane reads for; None outside of everything.
@@ -184,6 +168,8 @@ class Express:
             raise NeedsSession("the Database was told to use no faster one")
         if self.direct is None:
             raise NeedsSession("the driver is not known well enough")
+        if isinstance(self._source.home_engine().pool, StaticPool):
+            raise NeedsSession("all share one connection")
         if not state.open_scopes():
             return None
         scope = state.innermost(self._source)
@@ -210,17 +196,13 @@ class Express:
         """Return what becomes of the rows of a read, outside of a transaction.
 
         Raises:
-            NeedsSession: It failed, or a session must load it: the session lane says how.
+            NeedsSession: Only the session lane can do it, or can say what is wrong.
+            sqlalchemy.exc.DBAPIError: It failed, as it would with SQLAlchemy.
             sqlalchemy.exc.TimeoutError: The pool had no connection in time.
         """
-        try:
-            if unit is None:
-                return call.items(await self._rows(call), None)
-            return await self._in_unit(unit, call)
-        except (PoolTimeoutError, NeedsSession):
-            raise
-        except Exception as error:
-            raise NeedsSession("it failed") from error
+        if unit is None:
+            return call.items(await self.visits.rows(call, reads=True), None)
+        return await self._in_unit(unit, call)
 
     async def _in_unit(self, unit: Entry, call: Call) -> Sequence[Any]:
         """Read in an idle unit of work: its session holds the entities, and no connection afterwards."""
@@ -231,37 +213,12 @@ class Express:
         try:
             if frame.transactional or not session.knows_nothing_of(call.identity):
                 raise NeedsSession("the session has changes, or the entity")
-            rows = await self._rows(call)
+            if session.started and session_listener(session.sync_session) is not None:
+                raise NeedsSession("somebody listens to the session")
+            rows = await self.visits.rows(call, reads=True)
             return call.items(rows, session.sync_session if call.read.mapper is not None else None)
         finally:
             session.turns.give()
-
-    async def _rows(self, trip: Trip) -> Rows:
-        return await greenlet_spawn(self._visit, self._source.home_engine().pool, trip)
-
-    def _visit(self, pool: Pool, trip: Trip) -> Rows:
-        """Check a connection out, send one statement, and check it in. In a greenlet."""
-        direct: Any = self.direct
-        try:
-            held = pool.connect()
-        except PoolTimeoutError as error:
-            error.add_note(self._source.holders())
-            raise
-        driver = held.driver_connection
-        if direct.is_broken(driver):
-            held.invalidate()
-            raise NeedsSession("the connection is dead")
-        self.visits[held] = Visit(trip.name, time.monotonic(), trip.sql)
-        try:
-            rows = await_only(trip.rows(direct, driver))
-        except BaseException as error:
-            if _end_failed(held, direct, error):
-                raise
-            raise ConnectionLostError from error
-        finally:
-            del self.visits[held]
-        held.close()
-        return rows
 
     # -- one new entity ----------------------------------------------------------------------------
 
@@ -302,6 +259,9 @@ class Express:
         try:
             if frame.transactional or not session.knows_nothing_of(None):
                 raise NeedsSession("the session has changes")
+            own = session.sync_session if session.started else None
+            if own is not None and (session_listener(own) or writing_listener(own)) is not None:
+                raise NeedsSession("somebody listens to the session")
             await self._insert(addition, session.sync_session)
         finally:
             session.turns.give()
@@ -309,22 +269,22 @@ class Express:
     def _addition(self, name: str, entity: object) -> Addition:
         mapper, values = given_values(entity)
         key = (mapper, frozenset(values))
-        known: InsertOne | NeedsSession | None = self._inserts.get(key)
+        known = self._inserts.get(key)
         if known is None:
             try:
                 known = InsertOne(*key, self._source.home_engine().dialect)
             except NeedsSession as refused:
-                known = refused
+                known = str(refused)
             self._inserts[key] = known
-        if isinstance(known, NeedsSession):
-            raise known.with_traceback(None)
+        if isinstance(known, str):
+            raise NeedsSession(known)
         if known.observed:
             raise NeedsSession("somebody listens to entities being inserted")
         return Addition(known, name, entity, values, known.arguments(values))
 
     async def _insert(self, addition: Addition, session: Session | None) -> None:
         try:
-            rows = await self._rows(addition)
+            rows = await self.visits.rows(addition, reads=False)
         except (PoolTimeoutError, NeedsSession):
             raise
         except ConnectionLostError as lost:
@@ -332,17 +292,3 @@ class Express:
         except Exception as error:
             raise NeedsSession("it failed") from error
         addition.insert.finish(addition.entity, addition.values, rows, session)
-
-
-def _end_failed(held: PoolProxiedConnection, direct: Direct, error: BaseException) -> bool:
-    """Return or discard a connection after an error; say whether the server knows of it. In a greenlet."""
-    driver = held.driver_connection
-    cancelled = not isinstance(error, Exception)
-    if cancelled and not await_only(direct.stopped(driver)):
-        held.invalidate(error)
-        return True
-    if not direct.is_broken(driver):
-        held.close()
-        return True
-    held.invalidate(error)
-    return cancelled

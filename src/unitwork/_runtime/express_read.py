@@ -9,10 +9,11 @@ from sqlalchemy import inspect as inspect_entity
 from sqlalchemy.orm import ColumnProperty, FromStatement
 from sqlalchemy.orm.attributes import QueryableAttribute
 from sqlalchemy.sql import ColumnElement, visitors
+from sqlalchemy.sql.expression import ColumnClause
 
 from unitwork._logic.shape import Item
 from unitwork._runtime.listeners import HIDING
-from unitwork._runtime.loading import EntityLoader, NeedsSession, why_not_simple
+from unitwork._runtime.loading import EntityLoader, NeedsSession, is_observed, why_not_simple
 from unitwork.dialects.direct import Column
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ class ExpressRead:
             self._describe(statement)
         self._may_change = isinstance(text, TextClause)
         self._dialect = dialect
+        # A dialect learns what the server can from its first connection.
+        self.provisional = getattr(dialect, "server_version_info", None) is None
+        self._refusal: str | None = None
         key = None if asked.fixed else asked.cache_key()
         compiled: Any = text.compile(dialect=dialect, cache_key=key)
         self._compiled = compiled
@@ -60,7 +64,7 @@ class ExpressRead:
 
     def _describe(self, statement: Any) -> None:  # noqa: ANN401  # a Select, or entities from text
         described = statement.column_descriptions
-        entity = described[0]["entity"] if len(described) == 1 else None
+        entity = described[0].get("entity") if len(described) == 1 else None
         if entity is not None and described[0]["expr"] is entity:
             self.mapper = inspect_entity(entity).mapper
             problem = why_not_simple(self.mapper)
@@ -78,6 +82,10 @@ class ExpressRead:
         Raises:
             NeedsSession: They cannot without SQLAlchemy's own rows.
         """
+        if self._refusal is not None:
+            raise NeedsSession(self._refusal)
+        if self.mapper is not None and is_observed(self.mapper):
+            raise NeedsSession("somebody listens to entities being loaded")
         item, kind = reading.shape.item, reading.shape.kind
         single = item in (Item.ENTITY, Item.SCALAR)
         if item is Item.ROW or (single and kind is None and len(self._names or ()) > 1):
@@ -107,11 +115,20 @@ class ExpressRead:
     def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # of SQLAlchemy's, as the DBAPI says
         """Learn of the columns from a cursor."""
         if self._columns is None or self._may_change:
-            columns = [Column(each[0], each[1]) for each in cursor.description]
+            columns = [Column(each[0], each[1]) for each in getattr(cursor, "description", None) or ()]
             if columns != self._columns:
                 self._learn(columns)
 
     def _learn(self, columns: list[Column]) -> None:
+        try:
+            self._understand(columns)
+        except NeedsSession as refused:
+            self._refusal = str(refused)
+            raise
+
+    def _understand(self, columns: list[Column]) -> None:
+        if not columns:
+            raise NeedsSession("it returns no rows")
         names = [column.name for column in columns]
         types: Sequence[TypeEngine[Any] | None]
         if self.mapper is not None:
@@ -138,8 +155,6 @@ class ExpressRead:
         loader = self._loader
         if loader is None:
             return reading.items_of(rows, self._names or ())
-        if loader.observed:
-            raise NeedsSession("somebody listens to entities being loaded")
         return loader.load(rows, session)
 
     def _decoded(self, row: Sequence[Any]) -> Sequence[Any]:
@@ -156,8 +171,15 @@ def _refuse_what_is_no_plain_select(statement: Any) -> None:  # noqa: ANN401  # 
         raise NeedsSession("it has execution options")
     if statement._with_options:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # options can be added in public, not seen
         raise NeedsSession("it has loader options")
-    if HIDING and any(isinstance(each, Table) and each in HIDING for each in visitors.iterate(statement)):
+    if HIDING and any(_may_hide(each) for each in visitors.iterate(statement)):
         raise NeedsSession("rows of its tables may be hidden")
+
+
+def _may_hide(part: object) -> bool:
+    # Of the relationship in a join, only the columns that it compares are seen.
+    if isinstance(part, ColumnClause) and part.table is not None:
+        return any(isinstance(each, Table) and each in HIDING for each in visitors.iterate(part.table))
+    return isinstance(part, Table) and part in HIDING
 
 
 def _is_column(expression: object) -> bool:

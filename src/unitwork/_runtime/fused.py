@@ -29,6 +29,8 @@ def read_fused(call: Call, session: AmbientSession) -> Sequence[Any] | None:
     session.check_statement(call.asked.statement)
     # The session's own: it must know the connection, or it would not commit on it.
     connection = session.turns.top.root.connection or Session.connection(sync)
+    if session.source.home_listeners().are_on(connection):
+        return None
     try:
         return call.items(_rows(connection, session.source.express.direct, call), sync)
     except NeedsSession:

@@ -7,15 +7,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sqlalchemy import FromClause
+    from sqlalchemy import Connection, FromClause
     from sqlalchemy.engine import Engine
     from sqlalchemy.orm import Session
 
+_SENT = ("before_execute", "after_execute", "before_cursor_execute", "after_cursor_execute")
 _ENGINE = (
-    "before_execute",
-    "after_execute",
-    "before_cursor_execute",
-    "after_cursor_execute",
+    *_SENT,
     "engine_connect",
     "begin",
     "commit",
@@ -43,6 +41,7 @@ _WRITING = (
     "pending_to_persistent",
     "pending_to_transient",
 )
+_TRANSLATE = "schema_translate_map"
 _INFO = 20
 """The level that SQLAlchemy logs statements with; this package itself logs nothing."""
 
@@ -91,6 +90,13 @@ class EngineListeners:
         dialect: Any = self._engine.dialect.dispatch
         counts = [(name, len(getattr(engine, name))) for name in _ENGINE]
         return counts + [(name, len(getattr(dialect, name))) for name in _DIALECT]
+
+    def are_on(self, connection: Connection) -> bool:
+        """Say whether somebody listens to this very connection, or has changed what it sends."""
+        if _TRANSLATE in connection.get_execution_options():
+            return True
+        listening: Any = connection.dispatch
+        return any(len(getattr(listening, name)) > self._ours[name] for name in _SENT)
 
     def foreign(self) -> str | None:
         """Return what would be passed by: the first event that somebody else listens to, or a log."""

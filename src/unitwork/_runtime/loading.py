@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import InstanceState, Mapper, Session
 
 _LAZY = frozenset({"select", True, "raise", "raise_on_sql", "write_only", "dynamic"})
-_EVENTS = ("load", "refresh")
 
 
 class NeedsSession(Exception):  # noqa: N818  # no error: another lane takes the read
@@ -47,6 +46,12 @@ def _why_not_plain(attribute: Any) -> str | None:  # noqa: ANN401  # any propert
     return None if isinstance(attribute, SynonymProperty) else "is more than a column"
 
 
+def is_observed(mapper: Mapper[Any]) -> bool:
+    """Say whether somebody listens to entities of this class being loaded."""
+    events: Any = mapper.class_manager.dispatch
+    return bool(events.load or events.refresh)
+
+
 class EntityLoader:
     """Makes entities of one class of rows with certain columns. Lives: as long as the read that knows it."""
 
@@ -55,18 +60,13 @@ class EntityLoader:
         attributes = [(attribute.key, attribute.columns[0].name) for attribute in mapper.column_attrs]
         if any(names.count(column) != 1 for _key, column in attributes):
             raise NeedsSession(f"its columns are not those of {mapper.class_.__name__}")
-        self._events = mapper.class_manager.dispatch
         self._new: Callable[[], Any] = mapper.class_manager.new_instance
         self._kind = mapper.identity_key_from_primary_key((None,))[0]
+        self._partial = mapper.allow_partial_pks and len(mapper.primary_key) > 1
         self._keys = tuple(key for key, _column in attributes)
         chosen = [places[column] for _key, column in attributes]
         self._values = None if chosen == list(range(len(names))) else _getter(chosen)
         self._identity = _getter([places[column.name] for column in mapper.primary_key])
-
-    @property
-    def observed(self) -> bool:
-        """Whether somebody listens to entities being loaded."""
-        return any(getattr(self._events, name) for name in _EVENTS)
 
     def load(self, rows: Sequence[Sequence[Any]], session: Session | None) -> list[Any]:
         """Return the entities of rows: detached, or held by a session, whose own go before.
@@ -89,7 +89,7 @@ class EntityLoader:
     def _one(self, row: Sequence[Any], session: Session | None) -> Any:  # noqa: ANN401  # an entity
         identity = self._identity(row)
         if None in identity:
-            raise NeedsSession
+            return self._absent(identity)
         key = (self._kind, identity, None)
         if session is not None:
             held = session.identity_map.get(key)
@@ -105,10 +105,15 @@ class EntityLoader:
             session.identity_map.add(state)
         return entity
 
+    def _absent(self, identity: tuple[Any, ...]) -> None:
+        """Return None for a row that an outer join did not find."""
+        if self._partial and any(value is not None for value in identity):
+            raise NeedsSession("a part of its key is NULL")
+
     def _whole(self, held: Any) -> Any:  # noqa: ANN401  # an entity
         state: InstanceState[Any] = instance_state(held)
         if state.expired or not state.unloaded.isdisjoint(self._keys):
-            raise NeedsSession
+            raise NeedsSession("the session holds it, but not all of it")
         return held
 
 

@@ -149,7 +149,9 @@ class SQLiteDirect(Direct):
 
 async def stop(driver: Any) -> None:  # noqa: ANN401  # an aiosqlite connection
     """Interrupt until the driver's thread is free: what has not begun yet hears no interrupt."""
-    free = asyncio.ensure_future(driver.execute_fetchall("SELECT 1"))
+    # Of no statement, but of the thread: it keeps its last cursor until it makes another one, and
+    # SQLite interrupts all that begins while an interrupted one has rows left.
+    free = asyncio.ensure_future(driver.cursor())
     while not free.done():
         await driver.interrupt()
         with suppress(asyncio.CancelledError):

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sqlalchemy import Connection
+    from sqlalchemy.engine.interfaces import ExceptionContext
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 _QUERY_CANCELED = "57014"
 # Serialization failure, deadlock, lock not available.
 _RETRYABLE = frozenset({"40001", "40P01", "55P03"})
+_NOT_SUPPORTED = "0A000"
 _LONGEST_MS = 2_147_483_647
 
 
@@ -106,6 +110,19 @@ class PsycopgBackend(PostgreSQLBackend):
     direct = PsycopgDirect()
 
     @override
+    def install(self, engine: AsyncEngine) -> None:
+        event.listen(engine.sync_engine, "handle_error", self._give_up_stale_plans)
+
+    def _give_up_stale_plans(self, context: ExceptionContext) -> None:
+        # After ALTER TABLE a prepared statement fails for good. psycopg forgets those that it has with
+        # the next ROLLBACK, which a read without a transaction never sends.
+        connection = context.connection
+        if sqlstate_of(context.original_exception) == _NOT_SUPPORTED and connection is not None:
+            lost = not self.in_transaction(connection.connection.driver_connection)
+            context.is_disconnect = context.is_disconnect or lost
+            context.invalidate_pool_on_disconnect = False
+
+    @override
     def in_transaction(self, driver_connection: Any) -> bool:  # of any driver
         return driver_connection.info.transaction_status.name in {"ACTIVE", "INTRANS", "INERROR"}
 
@@ -114,9 +131,9 @@ class PsycopgBackend(PostgreSQLBackend):
         driver_connection.pgconn.finish()
 
 
-def sqlstate_of(error: DBAPIError) -> str | None:
+def sqlstate_of(error: BaseException) -> str | None:
     """Return the five-character SQLSTATE of an error, if the server sent one."""
-    return getattr(error.orig, "sqlstate", None)
+    return getattr(getattr(error, "orig", error), "sqlstate", None)
 
 
 def _never_sent(error: BaseException) -> bool:

@@ -24,7 +24,7 @@ def lane_of(source: Source, what: Any, arguments: tuple[Any, ...], keywords: dic
     """
     if isinstance(what, Select):
         described = what.column_descriptions
-        entity = len(described) == 1 and described[0]["entity"] is described[0]["expr"]
+        entity = len(described) == 1 and described[0].get("entity") is described[0]["expr"]
         shape = Shape(Rows.MANY, Item.ENTITY if entity else Item.SCALAR)
         return source.express.explain(Reading("this statement", shape), Asked(what))
     query: DeclaredQuery | None = getattr(what, QUERY, None)

@@ -1,0 +1,153 @@
+"""This module takes single statements to connections of the pool, past SQLAlchemy's cursors."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.util import await_only, greenlet_spawn
+
+from unitwork._runtime.loading import NeedsSession
+from unitwork.dialects import BeginMode
+from unitwork.dialects.orders import Failed, run_on_driver
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlalchemy.pool import PoolProxiedConnection
+
+    from unitwork._runtime.engine import Source
+    from unitwork.dialects.direct import Direct, Rows
+
+_BY_ITSELF = BeginMode(autocommit=True)
+
+
+class ConnectionLostError(Exception):
+    """The connection broke while a statement was under way."""
+
+
+class Trip(Protocol):
+    """One statement to be sent, with its values."""
+
+    @property
+    def name(self) -> str:
+        """What sends it, for people."""
+        ...
+
+    @property
+    def sql(self) -> str: ...
+
+    @property
+    def parameters(self) -> Any:  # noqa: ANN401  # as `exec_driver_sql` takes them
+        """The values; None if somebody else tells how it failed."""
+        ...
+
+    @property
+    def provisional(self) -> bool:
+        """Whether the SQL was made before SQLAlchemy knew the server."""
+        ...
+
+    async def rows(self, direct: Direct, driver: Any) -> Rows:  # noqa: ANN401  # of any driver
+        """Send it, and return its rows."""
+        ...
+
+
+class Visit(NamedTuple):
+    """One statement that has a connection of the pool now."""
+
+    name: str
+    since: float
+    sql: str
+
+
+class Visits:
+    """The visits to the pool of one Database. Lives: as long as its source."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.open: dict[PoolProxiedConnection, Visit] = {}
+
+    async def rows(self, trip: Trip, *, reads: bool) -> Rows:
+        """Check a connection out, send one statement, and check it in.
+
+        Args:
+            trip: What to send.
+            reads: It fails as if SQLAlchemy had sent it; else with the error of the driver.
+
+        Raises:
+            NeedsSession: Nothing was sent, or what came cannot be understood.
+            ConnectionLostError: It was lost meanwhile, and something may be written.
+            sqlalchemy.exc.DBAPIError: A read failed.
+            sqlalchemy.exc.TimeoutError: The pool had no connection in time.
+        """
+        return await greenlet_spawn(self._rows, self._source.home_engine().sync_engine, trip, reads)
+
+    def _rows(self, engine: Engine, trip: Trip, reads: bool) -> Rows:  # noqa: FBT001  # greenlets take no keywords
+        direct: Any = self._source.backend.direct
+        held = self._connected(engine, direct)
+        self.open[held] = Visit(trip.name, time.monotonic(), trip.sql)
+        try:
+            if trip.provisional:
+                raise NeedsSession("SQLAlchemy did not know the server yet")  # noqa: TRY301  # to give it back
+            rows = await_only(trip.rows(direct, held.driver_connection))
+        except NeedsSession:
+            held.close()
+            raise
+        except Exception as error:
+            if reads:
+                self._fail(Connection(engine, held), trip, error)
+            _end_failed(held, direct, error)
+            raise
+        except BaseException as error:
+            _end_cancelled(held, direct, error)
+            raise
+        finally:
+            del self.open[held]
+        held.close()
+        return rows
+
+    def _connected(self, engine: Engine, direct: Direct) -> PoolProxiedConnection:
+        try:
+            held = engine.pool.connect()
+        except PoolTimeoutError as error:
+            error.add_note(self._source.holders())
+            raise
+        except Exception as error:
+            raise NeedsSession("no connection could be opened") from error
+        if direct.is_broken(held.driver_connection):
+            held.invalidate()
+            raise NeedsSession("the connection is dead")
+        return held
+
+    def _fail(self, connection: Connection, trip: Trip, error: Exception) -> None:
+        """Let SQLAlchemy tell of it: its class of error, its events, and what becomes of the connection."""
+        backend = self._source.backend
+        if not backend.begins_silently:
+            connection.execution_options(**backend.execution_options(_BY_ITSELF))
+        try:
+            run_on_driver(connection, Failed(trip.sql, error), trip.parameters)
+        except DBAPIError as failure:
+            failure.add_note(f"In {trip.name} on database {self._source.name!r}.")
+            raise
+        finally:
+            connection.close()
+
+
+def _end_failed(held: PoolProxiedConnection, direct: Direct, error: Exception) -> None:
+    """Return a connection whose statement failed, or discard it, and say that it was lost."""
+    if not direct.is_broken(held.driver_connection):
+        held.close()
+        return
+    held.invalidate(error)
+    raise ConnectionLostError from error
+
+
+def _end_cancelled(held: PoolProxiedConnection, direct: Direct, error: BaseException) -> None:
+    """Return a connection whose statement was stopped, or discard it. In a greenlet."""
+    driver = held.driver_connection
+    if await_only(direct.stopped(driver)) and not direct.is_broken(driver):
+        held.close()
+    else:
+        held.invalidate(error)

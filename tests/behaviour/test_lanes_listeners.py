@@ -1,0 +1,228 @@
+"""Whoever listens to what a faster lane would pass by moves reads to a slower one, and is told."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import Mapper, Session
+
+from tests.fixtures.dialogue import Dialogue
+from tests.fixtures.people import Person
+from unitwork import Database, Repository
+from unitwork.observe import StatementLog
+from unitwork.options import Lane
+
+Heard = list[str]
+Listening = Callable[[Database, Heard], AbstractContextManager[None]]
+
+
+class People(Repository[Person]):
+    """The door to persons."""
+
+
+@contextmanager
+def listening(target: Any, name: str, heard: Heard) -> Iterator[None]:  # noqa: ANN401  # as SQLAlchemy
+    """Listen for a while."""
+
+    def hear(*_arguments: object, **_keywords: object) -> None:
+        heard.append(name)
+
+    event.listen(target, name, hear)
+    try:
+        yield
+    finally:
+        event.remove(target, name, hear)
+
+
+def to_engine(name: str) -> Listening:
+    """Listen to the engine of a Database."""
+    return lambda db, heard: listening(db.engine.sync_engine, name, heard)
+
+
+def to_class(kind: type, name: str) -> Listening:
+    """Listen to all engines, sessions or mappers."""
+    return lambda _db, heard: listening(kind, name, heard)
+
+
+ENGINE = ["before_execute", "after_execute", "before_cursor_execute", "after_cursor_execute", "engine_connect"]
+LISTENERS: dict[str, Listening] = {
+    **{f"engine {name}": to_engine(name) for name in (*ENGINE, "begin")},
+    "every engine": to_class(Engine, "after_cursor_execute"),
+    "sessions: do_orm_execute": to_class(Session, "do_orm_execute"),
+    "sessions: after_begin": to_class(Session, "after_begin"),
+    "sessions: loaded_as_persistent": to_class(Session, "loaded_as_persistent"),
+    "entities of a class": to_class(Person, "load"),
+    "all entities": to_class(Mapper, "load"),
+}
+
+
+@pytest.mark.parametrize("how", list(LISTENERS))
+async def test_listener_is_told_of_reads_and_only_while_it_listens(people: Database, how: str) -> None:
+    """Installed after reads took the driver lane, and removed again."""
+    heard: Heard = []
+    repository = People(people)
+    fastest = people.explain_lane(select(Person)).lane
+    assert (await repository.get(1)) is not None
+
+    with LISTENERS[how](people, heard):
+        choice = people.explain_lane(select(Person))
+        assert choice.lane is Lane.SESSION
+        assert "listens to" in str(choice)
+        assert (await repository.get(1)) is not None
+        assert heard
+        heard.clear()
+        async with people.transaction():
+            assert (await repository.where(Person.id == 1).one()).id == 1
+        assert heard
+
+    heard.clear()
+    assert people.explain_lane(select(Person)).lane is fastest
+    assert (await repository.get(1)) is not None
+    assert heard == []
+
+
+@pytest.mark.only("sqlite", "postgresql", reason="asyncmy is not known well enough for the driver lane")
+async def test_events_of_the_pool_come_on_the_driver_lane(people: Database) -> None:
+    """Connections are checked out and in by SQLAlchemy's pool, as always."""
+    heard: Heard = []
+    pool = people.engine.sync_engine.pool
+    with listening(pool, "checkout", heard), listening(pool, "checkin", heard):
+        assert people.explain_lane(select(Person)).lane is Lane.DRIVER
+        await People(people).get(1)
+
+    assert heard == ["checkout", "checkin"]
+
+
+async def test_observer_sees_each_read_while_it_observes(people: Database) -> None:
+    """A StatementLog that comes later sees what is read from then on."""
+    repository = People(people)
+    fastest = people.explain_lane(select(Person)).lane
+    await repository.get(1)
+
+    with StatementLog(people) as log:
+        assert people.explain_lane(select(Person)).lane is Lane.SESSION
+        await repository.get(1)
+        async with people.transaction(read_only=True):
+            await repository.where(Person.id == 2).one()
+    assert len([statement for statement in log.statements if "person" in statement.sql]) == 2
+    assert people.explain_lane(select(Person)).lane is fastest
+
+
+async def test_reads_are_logged_from_when_that_is_asked(
+    people: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By `echo`, and by the level of the logger."""
+    repository = People(people)
+    await repository.get(1)
+
+    people.engine.echo = True  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # of its sync engine
+    people.engine.sync_engine.echo = True
+    with caplog.at_level(logging.INFO, "sqlalchemy.engine"):
+        assert str(people.explain_lane(select(Person))) == "session lane: statements are logged"
+        await repository.get(1)
+    people.engine.sync_engine.echo = False
+
+    assert "FROM person" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "sqlalchemy.engine.Engine"):
+        await repository.get(1)
+    assert "FROM person" in caplog.text
+    assert people.explain_lane(select(Person)).lane is not Lane.SESSION
+
+
+async def test_listener_of_one_session_is_told(people: Database) -> None:
+    """In a unit of work and in a block: also when it came after the first read."""
+    heard: Heard = []
+    repository = People(people)
+    async with people.unit_of_work():
+        await repository.get(1)
+        with listening(people.session.sync_session, "do_orm_execute", heard):
+            await repository.get(2)
+            assert heard == ["do_orm_execute"]
+    async with people.transaction() as session:
+        await repository.get(1)
+        with listening(session.sync_session, "do_orm_execute", heard):
+            await repository.get(2)
+    assert heard == ["do_orm_execute"] * 2
+
+
+async def test_listener_of_one_connection_is_told(people: Database) -> None:
+    """It is on the connection that the block has."""
+    heard: Heard = []
+    async with people.transaction() as session:
+        connection = await session.connection()
+        with listening(connection.sync_connection, "before_cursor_execute", heard):
+            await People(people).where(Person.id == 1).one()
+
+    assert heard == ["before_cursor_execute"]
+
+
+@pytest.mark.only("postgresql", reason="row-level security")
+async def test_row_level_security_is_never_passed_by(people: Database, dialogue: Dialogue) -> None:
+    """A setting for the transaction, made when it begins, holds for each read."""
+    del dialogue
+    async with people.transaction() as session:
+        for statement in (
+            "ALTER TABLE person ENABLE ROW LEVEL SECURITY",
+            "ALTER TABLE person FORCE ROW LEVEL SECURITY",
+            "CREATE POLICY own ON person USING (name = current_setting('app.name', true))",
+            "DROP ROLE IF EXISTS lane_tenant",
+            "CREATE ROLE lane_tenant",
+            "GRANT USAGE ON SCHEMA public TO lane_tenant",
+            "GRANT SELECT ON person TO lane_tenant",
+        ):
+            await session.execute(text(statement))
+    repository = People(people)
+    assert len(await repository.all()) > 1
+
+    def begin(_session: Session, _transaction: object, connection: Any) -> None:  # noqa: ANN401  # SQLAlchemy's
+        connection.exec_driver_sql("SET LOCAL ROLE lane_tenant")
+        connection.exec_driver_sql("SELECT set_config('app.name', 'Ann', true)")
+
+    event.listen(Session, "after_begin", begin)
+    try:
+        async with people.transaction():
+            assert [person.name for person in await repository.all()] == ["Ann"]
+            assert await repository.count() == 1
+            assert await repository.get(2) is None
+        async with people.unit_of_work():
+            await people.session.connection()
+            assert [person.name for person in await repository.all()] == ["Ann"]
+    finally:
+        event.remove(Session, "after_begin", begin)
+        async with people.transaction() as session:
+            await session.execute(text("DROP OWNED BY lane_tenant"))
+            await session.execute(text("DROP ROLE lane_tenant"))
+    assert len(await repository.all()) > 1
+
+
+async def test_engine_of_the_callers_own_keeps_its_listeners(people: Database) -> None:
+    """They were there before the Database, and hear of its reads."""
+    heard: Heard = []
+    engine = create_async_engine(people.engine.url)
+    with listening(engine.sync_engine, "after_cursor_execute", heard):
+        async with Database(engine, name="own") as db:
+            assert "after_cursor_execute" in str(db.explain_lane(select(Person)))
+            await People(db).get(1)
+            assert heard
+    heard.clear()
+
+
+async def test_engine_with_execution_options_is_never_passed_by(people: Database) -> None:
+    """Names of schemas are translated for each read; here so that the table is not found."""
+    engine = people.engine.execution_options(schema_translate_map={None: "nowhere"})
+    async with Database(engine, name="translated") as db:
+        assert db.explain_lane(select(Person)).lane is Lane.SESSION
+        with pytest.raises(DBAPIError, match="nowhere"):
+            await People(db).all()
+    with pytest.raises(DBAPIError, match="nowhere"):
+        async with people.transaction() as session:
+            await session.connection(execution_options={"schema_translate_map": {None: "nowhere"}})
+            await People(people).all()
+
+
