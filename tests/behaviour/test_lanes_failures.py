@@ -265,7 +265,7 @@ async def test_cancelled_read_is_stopped(
     async with asyncio.timeout(8):
         with pytest.raises(asyncio.CancelledError):
             await task
-        while await observer.scalar(dialogue.running):
+        while await observer.scalar(dialogue.running):  # noqa: ASYNC110  # the server tells no other way
             await asyncio.sleep(0.05)
     assert people.pool_status().checked_out == 0
     assert (await People(people).get(1)) is not None

@@ -49,9 +49,15 @@ def to_class(kind: type, name: str) -> Listening:
     return lambda _db, heard: listening(kind, name, heard)
 
 
-ENGINE = ["before_execute", "after_execute", "before_cursor_execute", "after_cursor_execute", "engine_connect"]
+ENGINE = [
+    "before_execute",
+    "after_execute",
+    "before_cursor_execute",
+    "after_cursor_execute",
+    "engine_connect",
+]
 LISTENERS: dict[str, Listening] = {
-    **{f"engine {name}": to_engine(name) for name in (*ENGINE, "begin")},
+    **{f"engine {name}": to_engine(name) for name in (*ENGINE, "engine_connect")},
     "every engine": to_class(Engine, "after_cursor_execute"),
     "sessions: do_orm_execute": to_class(Session, "do_orm_execute"),
     "sessions: after_begin": to_class(Session, "after_begin"),
@@ -224,5 +230,3 @@ async def test_engine_with_execution_options_is_never_passed_by(people: Database
         async with people.transaction() as session:
             await session.connection(execution_options={"schema_translate_map": {None: "nowhere"}})
             await People(people).all()
-
-
