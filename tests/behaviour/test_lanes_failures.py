@@ -34,7 +34,7 @@ class People(Repository[Person]):
 
     @query.scalar
     def divided(self, by: int) -> Select[int]:
-        return select(literal(1, Integer) / by)  # type: ignore[arg-type]  # a float to a type checker
+        return select(literal(1, Integer) / by)
 
     @query.scalar
     def unknown(self) -> Select[int]:
@@ -153,36 +153,33 @@ async def test_table_that_was_dropped(people: Database, observer: Observer, plac
 
 
 @places
-@pytest.mark.only("postgresql", "mariadb", reason="SQLite has no server to lose")
+@POSTGRESQL
 async def test_connections_that_were_ended_by_the_server(
     people: Database, observer: Observer, dialogue: Dialogue, place: str
 ) -> None:
-    """The read tells it, and the next one has a new connection."""
+    """The read tells it, if it was sent at all, and the next one has a new connection."""
     tell = text(dialogue.connection)
 
     async def work(db: Database) -> object:
         async with PLACES[place](db):
             return await People(db).get(1)
 
-    ended: list[tuple[bool, list[str]]] = []
+    notes: list[list[str]] = []
     for lane in Lane:
         async with on_lane(people.engine.url, lane) as db:
             await People(db).get(1)
             async with db.transaction() as session:
                 number = await session.scalar(tell)
-            with suppress(Exception):
-                await observer.scalar(dialogue.end.format(number))
-            # Which of its errors a driver raises depends on what it has heard of the server by then.
-            with pytest.raises(DBAPIError) as caught:
+            await observer.run(dialogue.end.format(number))
+            try:
                 await work(db)
+            except DBAPIError as error:
+                notes.append([_LINE.sub("", note) for note in error.__notes__])
             assert await work(db) is not None
-            notes = [_LINE.sub("", note) for note in caught.value.__notes__]
-            ended.append((caught.value.connection_invalidated, notes))
-    driver, fused, session = ended
 
-    assert fused == session
-    assert driver == session
-    assert driver[0]
+    # A driver that knows already that its connection is dead is not asked on the driver lane.
+    assert len(notes) in (2, 3)
+    assert all(each == notes[0] for each in notes)
 
 
 @POSTGRESQL

@@ -126,7 +126,6 @@ async def test_reads_are_logged_from_when_that_is_asked(
     repository = People(people)
     await repository.get(1)
 
-    people.engine.echo = True  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # of its sync engine
     people.engine.sync_engine.echo = True
     with caplog.at_level(logging.INFO, "sqlalchemy.engine"):
         assert str(people.explain_lane(select(Person))) == "session lane: statements are logged"

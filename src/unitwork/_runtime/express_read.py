@@ -66,8 +66,8 @@ class ExpressRead:
         described = statement.column_descriptions
         entity = described[0].get("entity") if len(described) == 1 else None
         if entity is not None and described[0]["expr"] is entity:
-            self.mapper = inspect_entity(entity).mapper
-            problem = why_not_simple(self.mapper)
+            mapper = self.mapper = inspect_entity(entity).mapper
+            problem = why_not_simple(mapper)
             if problem is not None:
                 raise NeedsSession(problem)
             return
