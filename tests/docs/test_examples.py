@@ -12,7 +12,8 @@ from tests.fixtures.apart import ROOT, path_with
 
 PLAYER = Path(__file__).with_name("player.py")
 EXAMPLE = re.compile(r"^ *(```py|>>> )", re.MULTILINE)
-TIMEOUT_S = 18
+# Against one that hangs, on the slowest machine.
+TIMEOUT_S = 120
 # A short example may leave its connections to the end of the program.
 WARNINGS = ("-W", "error", "-W", "ignore::ResourceWarning")
 

@@ -66,10 +66,11 @@ class ExpressRead:
         described = statement.column_descriptions
         entity = described[0].get("entity") if len(described) == 1 else None
         if entity is not None and described[0]["expr"] is entity:
-            mapper = self.mapper = inspect_entity(entity).mapper
+            mapper: Mapper[Any] = inspect_entity(entity).mapper
             problem = why_not_simple(mapper)
             if problem is not None:
                 raise NeedsSession(problem)
+            self.mapper = mapper
             return
         if not all(_is_column(each["expr"]) for each in described):
             raise NeedsSession("it selects more than one entity, or columns alone")

@@ -225,8 +225,9 @@ class Frame:
 
     def pristine(self) -> bool:
         """Say whether nothing was ever done here, so that there is nothing to end."""
-        untouched = not self.session.started and self.callbacks is None
-        return untouched and self._mark is None and not self.joined
+        session = self.session
+        untouched = not session.started and self.connection is None and not session.turns.busy
+        return untouched and self.callbacks is None and self._mark is None and not self.joined
 
     # -- ends ----------------------------------------------------------------------------------
 

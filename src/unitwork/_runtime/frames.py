@@ -81,32 +81,42 @@ class PhysicalTransaction(Frame):
                     session.rollback()
 
     def _commit(self) -> None:
-        session = self.session.sync_session
         if self.deadline is not None and self.connection is not None and self.source.pinned is None:
             self.source.backend.limit_commit(self.connection, self.deadline.remaining())
         self.committing = True
         started = time.perf_counter()
         with self.session.ending():
-            session.commit()
+            if self.session.started:
+                self.session.sync_session.commit()
+            # A session that has sent nothing itself does not know that there is something to commit.
+            if self.connection is not None and self.connection.in_transaction():
+                self.connection.commit()
             self.source.watch.ending(self, "COMMIT", started)
-            if self.closes:
-                session.close()
-            self.give_back()
+            self._close()
 
     def _roll_back(self) -> None:
-        session = self.session.sync_session
         started = time.perf_counter()
         with self.session.ending():
             try:
-                session.rollback()
+                if self.session.started:
+                    self.session.sync_session.rollback()
+                if self.connection is not None and self.connection.in_transaction():
+                    self.connection.rollback()
                 self.source.watch.ending(self, "ROLLBACK", started)
             except BaseException:
-                session.invalidate()
+                if self.session.started:
+                    self.session.sync_session.invalidate()
+                elif self.connection is not None:
+                    self.connection.invalidate()
                 raise
             finally:
                 self.give_back()
-            if self.closes:
-                session.close()
+            self._close()
+
+    def _close(self) -> None:
+        if self.closes and self.session.started:
+            self.session.sync_session.close()
+        self.give_back()
 
 
 class Savepoint(Frame):
@@ -181,17 +191,28 @@ class Plain(Frame):
     @override
     async def settle(self, *, failed: bool) -> None:
         """Commit and give the connection back after an operation; what was loaded stays."""
-        session = self.session
-        if not session.started or (self.connection is None and not failed):
+        session, connection = self.session, self.connection
+        if connection is None and not (failed and session.started):
             return
-        sync = session.sync_session
-        done = await self._finish(sync.rollback if failed else sync.commit)
+        done = await self._finish(self._roll_back if failed else self._commit)
         self.disconnected()
         if done.error is not None and not failed:
-            await self._finish(sync.rollback)
+            await self._finish(self._roll_back)
             raise done.error
         if done.cancelled is not None:
             raise done.cancelled
+
+    def _commit(self) -> None:
+        if self.session.started:
+            self.session.sync_session.commit()
+        elif self.connection is not None:
+            self.connection.commit()
+
+    def _roll_back(self) -> None:
+        if self.session.started:
+            self.session.sync_session.rollback()
+        elif self.connection is not None:
+            self.connection.rollback()
 
     async def _finish(self, end: Callable[[], None]) -> Finished:
         work = greenlet_spawn(self._settle, end)

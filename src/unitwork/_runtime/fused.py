@@ -23,18 +23,28 @@ if TYPE_CHECKING:
 
 def read_fused(call: Call, session: AmbientSession) -> Sequence[Any] | None:
     """Return what becomes of the rows of a read; None if the session itself must do it. In a greenlet."""
-    sync = session.sync_session
-    if not session.knows_nothing_of(call.identity) or session_listener(sync) is not None:
-        return None
+    needed = call.read.mapper is not None
+    if session.started or needed:
+        sync = session.sync_session
+        if not session.knows_nothing_of(call.identity) or session_listener(sync) is not None:
+            return None
     session.check_statement(call.asked.statement)
-    # The session's own: it must know the connection, or it would not commit on it.
-    connection = session.turns.top.root.connection or Session.connection(sync)
+    connection = _connection(session)
     if session.source.home_listeners().are_on(connection):
         return None
     try:
-        return call.items(_rows(connection, session.source.express.direct, call), sync)
+        rows = _rows(connection, session.source.express.direct, call)
+        return call.items(rows, session.sync_session if needed else None)
     except NeedsSession:
         return None
+
+
+def _connection(session: AmbientSession) -> Connection:
+    """Return the connection of the block; a session that has begun must know that it is used."""
+    frame = session.turns.top
+    if session.started and (frame is not frame.root or frame.connection is None):
+        return Session.connection(session.sync_session)
+    return frame.root.connection or session.acquired(frame.root)
 
 
 def _rows(connection: Connection, direct: Direct | None, call: Call) -> Rows:

@@ -136,10 +136,11 @@ class AmbientSession(CheckedSession):
         if not isinstance(target, Engine) or target is not self.source.home_engine().sync_engine:
             return target
         frame = self.turns.top.root
-        return frame.connection or self._acquired(target, frame)
+        return frame.connection or self.acquired(frame)
 
-    def _acquired(self, engine: Engine, frame: Frame) -> Connection:
+    def acquired(self, frame: Frame) -> Connection:
         """Check a connection out, and begin. A cancellation reaches the wait for the pool alone."""
+        engine = self.source.home_engine().sync_engine
         self.check_starvation(frame)
         backend = self.source.backend
         options = backend.execution_options(frame.mode)
