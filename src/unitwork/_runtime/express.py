@@ -13,7 +13,7 @@ from unitwork._runtime import state
 from unitwork._runtime.express_read import ExpressRead
 from unitwork._runtime.guard import GuardedSession
 from unitwork._runtime.insert_one import InsertOne, given_values
-from unitwork._runtime.listeners import ask_for_all, session_listener, writing_listener
+from unitwork._runtime.listeners import session_listener, writing_listener
 from unitwork._runtime.loading import NeedsSession
 from unitwork._runtime.starvation import held_by_this_task
 from unitwork._runtime.visits import ConnectionLostError, Visits
@@ -108,7 +108,6 @@ class Express:
         self._inserts: LRUCache[Any, InsertOne | str] = LRUCache(_KNOWN_STATEMENTS)
         # Never used: it tells who listens to the sessions of its class.
         self._session = GuardedSession()
-        ask_for_all(self._session)
 
     # -- which lane ------------------------------------------------------------------------------
 

@@ -20,30 +20,26 @@ _ENGINE = (
     "rollback",
 )
 _DIALECT = ("do_execute", "do_execute_no_params", "do_setinputsizes")
-_SESSION = frozenset(
-    (
-        "do_orm_execute",
-        "after_begin",
-        "after_transaction_create",
-        "after_transaction_end",
-        "before_commit",
-        "after_commit",
-        "after_rollback",
-        "before_attach",
-        "after_attach",
-        "loaded_as_persistent",
-        "persistent_to_detached",
-    )
+_SESSION = (
+    "do_orm_execute",
+    "after_begin",
+    "after_transaction_create",
+    "after_transaction_end",
+    "before_commit",
+    "after_commit",
+    "after_rollback",
+    "before_attach",
+    "after_attach",
+    "loaded_as_persistent",
+    "persistent_to_detached",
 )
-_WRITING = frozenset(
-    (
-        "before_flush",
-        "after_flush",
-        "after_flush_postexec",
-        "transient_to_pending",
-        "pending_to_persistent",
-        "pending_to_transient",
-    )
+_WRITING = (
+    "before_flush",
+    "after_flush",
+    "after_flush_postexec",
+    "transient_to_pending",
+    "pending_to_persistent",
+    "pending_to_transient",
 )
 _TRANSLATE = "schema_translate_map"
 _INFO = 20
@@ -56,12 +52,6 @@ HIDING: weakref.WeakSet[FromClause] = weakref.WeakSet()
 """Tables whose rows such a listener of ours may hide."""
 
 
-def ask_for_all(session: Session) -> None:
-    """Make this session tell who listens to its class."""
-    for name in _SESSION | _WRITING:
-        getattr(session.dispatch, name)
-
-
 def session_listener(session: Session) -> str | None:
     """Say which event of this session somebody listens to, besides us; None if there is none."""
     return _listened(session, _SESSION)
@@ -72,11 +62,10 @@ def writing_listener(session: Session) -> str | None:
     return _listened(session, _WRITING)
 
 
-def _listened(session: Session, names: frozenset[str]) -> str | None:
-    # An event that was never asked for is not there: nobody listens to it on this session itself.
-    dispatch: Any = vars(session.dispatch)
-    for name in names.intersection(dispatch):
-        listeners = dispatch[name]
+def _listened(session: Session, names: tuple[str, ...]) -> str | None:
+    dispatch: Any = session.dispatch
+    for name in names:
+        listeners = getattr(dispatch, name)
         if listeners and len(listeners) > HARMLESS[name]:
             return f"somebody listens to {name} of sessions"
     return None
