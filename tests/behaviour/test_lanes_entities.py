@@ -460,3 +460,15 @@ async def test_the_lane_that_was_chosen_is_taken(people: Database, lane: Lane) -
         assert people.explain_lane(select(Person)).lane is (Lane.FUSED if fastest is Lane.DRIVER else fastest)
     with StatementLog(people):
         assert people.explain_lane(select(Person)).lane is Lane.SESSION
+
+
+async def test_first_read_of_a_database_is_right(people: Database, lane: Lane) -> None:
+    """SQLAlchemy learns from the first connection what the server has: MariaDB stores UUIDs, MySQL does not."""
+    for _ in range(2):
+        async with Database(people.engine.url, name="fresh", fastest_lane=lane) as db:
+            assert "no connection" in str(db.explain_lane(select(Person))) or lane is Lane.SESSION
+            async with db.transaction():
+                first = await People(db).get_one(1)
+            again = await People(db).get_one(1)
+            assert isinstance(first.token, uuid.UUID)
+            assert (first.token, first.paid, first.seen) == (again.token, again.paid, again.seen)

@@ -23,6 +23,7 @@ from unitwork.options import Lane
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import Session
 
     from unitwork._runtime.engine import Source
@@ -54,10 +55,6 @@ class Call(NamedTuple):
         return self.read.sql
 
     @property
-    def provisional(self) -> bool:
-        return self.read.provisional
-
-    @property
     def parameters(self) -> Any:  # noqa: ANN401  # as SQLAlchemy takes them for its driver
         """The arguments as `exec_driver_sql` takes them."""
         return (tuple(self.arguments) if isinstance(self.arguments, list) else self.arguments) or None
@@ -82,10 +79,6 @@ class Addition(NamedTuple):
     @property
     def sql(self) -> str:
         return self.insert.sql
-
-    @property
-    def provisional(self) -> bool:
-        return False
 
     @property
     def parameters(self) -> None:
@@ -145,18 +138,25 @@ class Express:
                 raise NeedsSession("SQLAlchemy cannot cache it")
             key = named.key
         read = self._reads.get(key)
-        if read is None or (not isinstance(read, str) and read.provisional):
-            read = self._reads[key] = self._made(asked)
+        if read is None:
+            read = self._reads[key] = self._made(asked, self._dialect())
         if isinstance(read, str):
             raise NeedsSession(read)
         read.check_fit(reading)
         return read
 
-    def _made(self, asked: Asked) -> ExpressRead | str:
+    def _made(self, asked: Asked, dialect: Dialect) -> ExpressRead | str:
         try:
-            return ExpressRead(asked, self._source.home_engine().dialect)
+            return ExpressRead(asked, dialect)
         except NeedsSession as refused:
             return str(refused)
+
+    def _dialect(self) -> Dialect:
+        """Return the dialect, if it has learned what the server can; its types remember what they were for."""
+        dialect = self._source.home_engine().dialect
+        if getattr(dialect, "server_version_info", None) is None:
+            raise NeedsSession("no connection has been opened yet")
+        return dialect
 
     def unit(self) -> Entry | None:
         """Return the idle unit of work that the driver lane reads for; None outside of everything.
@@ -271,8 +271,9 @@ class Express:
         key = (mapper, frozenset(values))
         known = self._inserts.get(key)
         if known is None:
+            dialect = self._dialect()
             try:
-                known = InsertOne(*key, self._source.home_engine().dialect)
+                known = InsertOne(*key, dialect)
             except NeedsSession as refused:
                 known = str(refused)
             self._inserts[key] = known

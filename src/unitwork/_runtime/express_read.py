@@ -49,8 +49,6 @@ class ExpressRead:
             self._describe(statement)
         self._may_change = isinstance(text, TextClause)
         self._dialect = dialect
-        # A dialect learns what the server can from its first connection.
-        self.provisional = getattr(dialect, "server_version_info", None) is None
         self._refusal: str | None = None
         key = None if asked.fixed else asked.cache_key()
         compiled: Any = text.compile(dialect=dialect, cache_key=key)

@@ -44,11 +44,6 @@ class Trip(Protocol):
         """The values; None if somebody else tells how it failed."""
         ...
 
-    @property
-    def provisional(self) -> bool:
-        """Whether the SQL was made before SQLAlchemy knew the server."""
-        ...
-
     async def rows(self, direct: Direct, driver: Any) -> Rows:  # noqa: ANN401  # of any driver
         """Send it, and return its rows."""
         ...
@@ -89,8 +84,6 @@ class Visits:
         held = self._connected(engine, direct)
         self.open[held] = Visit(trip.name, time.monotonic(), trip.sql)
         try:
-            if trip.provisional:
-                raise NeedsSession("SQLAlchemy did not know the server yet")  # noqa: TRY301  # to give it back
             rows = await_only(trip.rows(direct, held.driver_connection))
         except NeedsSession:
             held.close()

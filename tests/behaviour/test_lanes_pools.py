@@ -1,0 +1,142 @@
+"""The driver lane uses the pool of SQLAlchemy as it is, of whatever class and with whatever options."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import AsyncAdaptedQueuePool, NullPool, StaticPool, select, text
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from tests.fixtures.dialogue import Dialogue
+from tests.fixtures.observer import Observer
+from tests.fixtures.people import Person
+from unitwork import Database, Repository, query
+from unitwork.options import Lane
+
+DRIVERS = pytest.mark.only(
+    "sqlite", "postgresql", reason="asyncmy is not known well enough for the driver lane"
+)
+TASKS = 12
+
+OPTIONS: dict[str, tuple[dict[str, Any], Lane]] = {
+    "pre-ping": ({"pool_pre_ping": True}, Lane.DRIVER),
+    "recycle": ({"pool_recycle": 0}, Lane.DRIVER),
+    "no pool": ({"poolclass": NullPool}, Lane.DRIVER),
+    "one connection for all": ({"poolclass": StaticPool}, Lane.FUSED),
+    "autocommit": ({"isolation_level": "AUTOCOMMIT"}, Lane.DRIVER),
+    "first in, first out": ({"pool_use_lifo": False, "poolclass": AsyncAdaptedQueuePool}, Lane.DRIVER),
+    "serializable": ({"isolation_level": "SERIALIZABLE"}, Lane.DRIVER),
+}
+
+
+class People(Repository[Person]):
+    """The door to persons."""
+
+
+@DRIVERS
+@pytest.mark.parametrize("kind", list(OPTIONS))
+async def test_reads_through_pools_of_each_kind(people: Database, kind: str) -> None:
+    """Outside, in a unit of work and in a block; alone and in tasks."""
+    options, lane = OPTIONS[kind]
+    async with Database(people.engine.url, name="pooled", **options) as db:
+        repository = People(db)
+
+        async def read(number: int) -> list[str]:
+            first = await repository.get_one(number % 2 + 1)
+            async with db.unit_of_work():
+                second = await repository.where(Person.id == first.id).one()
+            return [first.name, second.name]
+
+        assert await read(0) == ["Ann", "Ann"]
+        assert db.explain_lane(select(Person)).lane is lane
+        if lane is Lane.DRIVER:
+            found = await asyncio.gather(*(read(number) for number in range(TASKS)))
+            assert found == [["Ann", "Ann"], ["Bob", "Bob"]] * (TASKS // 2)
+        async with db.transaction():
+            assert (await repository.get_one(1)).name == "Ann"
+        if kind not in ("no pool", "one connection for all"):
+            assert db.pool_status().checked_out == 0
+
+
+@pytest.mark.only("postgresql", reason="SQLite has no server to lose")
+async def test_pre_ping_replaces_a_connection_before_a_read(
+    people: Database, observer: Observer, dialogue: Dialogue
+) -> None:
+    """Whoever asks for that gets no error when the server has ended a connection."""
+    async with Database(people.engine.url, name="pinged", pool_pre_ping=True, pool_size=1) as db:
+        await People(db).get(1)
+        async with db.transaction() as session:
+            pid = await session.scalar(text(dialogue.connection))
+        await observer.run(dialogue.end.format(pid))
+        assert (await People(db).get_one(1)).name == "Ann"
+
+
+@pytest.mark.only("postgresql", reason="a read of SQLite is over at once, or cannot be told apart")
+async def test_exhausted_pool_names_the_reads_that_hold_it(people: Database) -> None:
+    """On the driver lane there is no block to be named."""
+
+    class Slow(Repository[Person]):
+        """A read that takes longer than the pool waits."""
+
+        @query.sql("SELECT 1 FROM pg_sleep(30)")
+        async def sleeping(self) -> int: ...  # type: ignore[empty-body]  # the SQL is the body
+
+    async with Database(people.engine.url, name="small", pool_size=1, max_overflow=0, pool_timeout=0.5) as db:
+        await People(db).get(1)
+        reader = asyncio.create_task(Slow(db).sleeping())
+        while not db.pool_status().checked_out:  # noqa: ASYNC110  # nobody tells it
+            await asyncio.sleep(0)
+        with pytest.raises(PoolTimeoutError) as caught:
+            await People(db).get(1)
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        assert db.pool_status().checked_out == 0
+        assert any("Slow.sleeping: for" in note and "pg_sleep" in note for note in caught.value.__notes__)
+
+
+@DRIVERS
+async def test_reads_beside_a_transaction_do_not_take_its_connection(people: Database) -> None:
+    """A block that holds the only connection reads in it; nobody waits for ever."""
+    async with Database(people.engine.url, name="small", pool_size=1, max_overflow=0, pool_timeout=1) as db:
+        repository = People(db)
+        await repository.get(1)
+        async with db.transaction():
+            assert (await repository.get_one(1)).name == "Ann"
+            assert (await repository.where(Person.id == 2).one()).name == "Bob"
+        async with db.unit_of_work():
+            assert await repository.get(1) is await repository.get(1)
+            async with db.transaction():
+                assert await repository.get(1) is not None
+                await repository.all()
+        held = asyncio.Event()
+        done = asyncio.Event()
+
+        async def hold() -> None:
+            async with db.transaction():
+                await repository.all()
+                held.set()
+                await done.wait()
+
+        holder = asyncio.create_task(hold())
+        await held.wait()
+        with pytest.raises(PoolTimeoutError) as caught:
+            await repository.get(1)
+        done.set()
+        await holder
+        notes = "\n".join(caught.value.__notes__)
+        assert "hold" in notes or "block" in notes
+        assert "While running query" in notes
+
+
+async def test_everything_is_rolled_back_in_a_test(people: Database) -> None:
+    """What is read in `rolled_back()` is what was written there."""
+    repository = People(people)
+    await repository.get(1)
+    async with people.rolled_back():
+        assert str(people.explain_lane(select(Person))).startswith("session lane: all work")
+        await repository.add(Person(name="Gone"))
+        assert [person.name for person in await repository.where(Person.name == "Gone").all()] == ["Gone"]
+        async with people.transaction():
+            assert await repository.where(Person.name == "Gone").count() == 1
+    assert await repository.where(Person.name == "Gone").all() == []
