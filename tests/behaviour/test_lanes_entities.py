@@ -463,7 +463,7 @@ async def test_the_lane_that_was_chosen_is_taken(people: Database, lane: Lane) -
 
 
 async def test_first_read_of_a_database_is_right(people: Database, lane: Lane) -> None:
-    """SQLAlchemy learns from the first connection what the server has: MariaDB stores UUIDs, MySQL does not."""
+    """SQLAlchemy learns from the first connection what the server has: UUIDs in MariaDB, none in MySQL."""
     for _ in range(2):
         async with Database(people.engine.url, name="fresh", fastest_lane=lane) as db:
             assert "no connection" in str(db.explain_lane(select(Person))) or lane is Lane.SESSION

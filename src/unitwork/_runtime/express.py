@@ -152,7 +152,7 @@ class Express:
             return str(refused)
 
     def _dialect(self) -> Dialect:
-        """Return the dialect, if it has learned what the server can; its types remember what they were for."""
+        """Return the dialect, if it knows the server; what is compiled before is for another one."""
         dialect = self._source.home_engine().dialect
         if getattr(dialect, "server_version_info", None) is None:
             raise NeedsSession("no connection has been opened yet")

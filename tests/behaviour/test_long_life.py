@@ -1,0 +1,68 @@
+"""A process that lives long needs no more memory than one that has just warmed up."""
+
+import asyncio
+import gc
+import weakref
+
+import pytest
+from sqlalchemy import or_, select
+
+from benchmarks.long_life import TOLERATED_BLOCKS, allocated, growth, prepare
+from tests.fixtures.people import Person
+from unitwork import Database, Repository, query
+
+ROUNDS = 400
+"""Each does a dozen things; `benchmarks/long_life.py` runs many more."""
+STATEMENTS = 1_200
+KEPT = 800
+"""SQLAlchemy's caches forget when they have half more than their size, which is 500."""
+
+
+@pytest.mark.timeout(120)
+async def test_memory_does_not_grow_with_use(db: Database) -> None:
+    """Blocks, units of work, reads on each lane, writes, errors and cancellations."""
+    await prepare(db)
+
+    assert growth(await allocated(db, ROUNDS), ROUNDS) < TOLERATED_BLOCKS
+
+
+@pytest.mark.only("sqlite", reason="what is kept does not depend on the database")
+async def test_what_is_known_of_statements_is_bounded(people: Database) -> None:
+    """Also when a program builds each statement anew, and all different."""
+
+    def known() -> int:
+        return sum(type(thing).__name__ == "ExpressRead" for thing in gc.get_objects())
+
+    repository = Repository[Person](people)
+    before = known()
+    for number in range(STATEMENTS):
+        # Another number of conditions, or another column: never the same statement.
+        columns = [Person.id, Person.age, Person.name, Person.active]
+        parts = [columns[(number >> shift) % 4].is_not(None) for shift in range(0, 12, 2)]
+        await repository.where(or_(*parts)).order_by(columns[number % 4]).first()
+    gc.collect()
+
+    assert known() - before <= KEPT
+
+
+async def test_repositories_made_at_run_time_are_freed(people: Database) -> None:
+    """With their declared queries: nothing keeps a class that nobody uses any more."""
+
+    async def once() -> weakref.ref[type]:
+        class Passing(Repository[Person]):
+            """A repository of one call."""
+
+            @query("age > :least")
+            async def older(self, least: int) -> list[Person]: ...  # type: ignore[empty-body]  # the text is the body
+
+        await Passing(people).older(3)
+        async with people.transaction():
+            await Passing(people).older(3)
+        return weakref.ref(Passing)
+
+    freed = [await once() for _ in range(5)]
+    await asyncio.sleep(0)
+    gc.collect()
+
+    assert [each() for each in freed] == [None] * 5
+    assert people.explain_lane(select(Person))
