@@ -5,7 +5,7 @@ import gc
 import weakref
 
 import pytest
-from sqlalchemy import or_, select
+from sqlalchemy import or_
 
 from benchmarks.long_life import TOLERATED_BLOCKS, allocated, growth, prepare
 from tests.fixtures.people import Person
@@ -65,4 +65,3 @@ async def test_repositories_made_at_run_time_are_freed(people: Database) -> None
     gc.collect()
 
     assert [each() for each in freed] == [None] * 5
-    assert people.explain_lane(select(Person))

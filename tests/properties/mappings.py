@@ -153,10 +153,12 @@ class Sample:
         """Make the class, with a base and a table of its own."""
         fields: dict[str, Any] = {"__tablename__": table, "__annotations__": {}}
         for column in self.columns:
-            nullable = {"nullable": column.nullable, "primary_key": column.key}
-            more = {"autoincrement": False} if column.key and column.kind == "integer" else {}
             fields[column.attribute] = mapped_column(
-                column.name, KINDS[column.kind].make(), **nullable, **more
+                column.name,
+                KINDS[column.kind].make(),
+                nullable=column.nullable,
+                primary_key=column.key,
+                autoincrement=False,
             )
             fields["__annotations__"][column.attribute] = Mapped[Any]
 
