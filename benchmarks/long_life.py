@@ -25,7 +25,7 @@ ROUNDS = 100_000
 PARTS = 10
 PEOPLE = 20
 RARELY = 10
-TOLERATED_BLOCKS = 0.5
+TOLERATED_BLOCKS = 0.1
 """Allocated blocks per round that are noise: caches of the interpreter and of SQLAlchemy that fill up."""
 
 
