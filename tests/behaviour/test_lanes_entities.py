@@ -50,17 +50,17 @@ class Zoo(Base):
     metadata = MetaData()
 
 
-class Animal(Zoo):
+class Beast(Zoo):
     """The root of an inheritance."""
 
-    __tablename__ = "animal"
-    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}  # noqa: RUF012  # SQLAlchemy's
+    __tablename__ = "beast"
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "beast"}  # noqa: RUF012  # SQLAlchemy's
 
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(String(20))
 
 
-class Bird(Animal):
+class Bird(Beast):
     """In the table of its root."""
 
     __mapper_args__ = {"polymorphic_identity": "bird"}  # noqa: RUF012  # as above
@@ -68,13 +68,13 @@ class Bird(Animal):
     wings: Mapped[int | None]
 
 
-class Fish(Animal):
+class Fish(Beast):
     """In a table of its own."""
 
     __tablename__ = "fish"
     __mapper_args__ = {"polymorphic_identity": "fish"}  # noqa: RUF012  # as above
 
-    id: Mapped[int] = mapped_column(ForeignKey("animal.id"), primary_key=True)
+    id: Mapped[int] = mapped_column(ForeignKey("beast.id"), primary_key=True)
     fins: Mapped[int | None]
 
 
@@ -139,7 +139,7 @@ async def zoo(db: Database) -> Database:
     """A Database with these tables, and rows in them."""
     await db.create_all(Zoo)
     async with db.transaction() as session:
-        session.add_all([Animal(id=1), Bird(id=2, wings=2), Fish(id=3, fins=5)])
+        session.add_all([Beast(id=1), Bird(id=2, wings=2), Fish(id=3, fins=5)])
         session.add(Den(id=1, x=3, y=4, note="dark"))
         session.add(Cage(id=1, width=7, extra={"a": 1}))
     return db
@@ -332,8 +332,8 @@ async def test_row_that_an_outer_join_does_not_find_is_none(owned: Database) -> 
 
 async def test_models_that_need_more_than_a_row(zoo: Database) -> None:
     """Inheritance, deferred columns, computed ones, composites, hybrids, reconstructors."""
-    animals = await Repository[Animal](zoo).all(select(Animal).order_by(Animal.id))
-    assert [type(animal) for animal in animals] == [Animal, Bird, Fish]
+    beasts = await Repository[Beast](zoo).all(select(Beast).order_by(Beast.id))
+    assert [type(beast) for beast in beasts] == [Beast, Bird, Fish]
     assert (await Repository[Bird](zoo).get_one(2)).wings == 2
     assert await Repository[Bird](zoo).get(1) is None
     assert (await Repository[Fish](zoo).get_one(3)).fins == 5

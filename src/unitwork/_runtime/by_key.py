@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, select
 from sqlalchemy import inspect as inspect_entity
 
+from unitwork._logic.shape import Item, Rows, Shape
+from unitwork._runtime.reading import Reading
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -30,6 +33,7 @@ class ByKey:
 
     def __init__(self, entity: type[Any], mapper: Mapper[Any]) -> None:
         self._mapper = mapper
+        self._readings: dict[str, Reading] = {}
         self._names = tuple(f"pk_{place}" for place, _column in enumerate(mapper.primary_key, 1))
         columns = zip(mapper.primary_key, self._names, strict=True)
         self.statement = select(entity).where(*(column == bindparam(name) for column, name in columns))
@@ -43,6 +47,14 @@ class ByKey:
         if not isinstance(key, tuple) or len(key) != len(self._names) or None in key:
             return None
         return dict(zip(self._names, key, strict=True))
+
+    def reading(self, name: str) -> Reading:
+        """Return what becomes of the rows of a query of this name."""
+        found = self._readings.get(name)
+        if found is None:
+            shape = Shape(Rows.MAYBE, Item.ENTITY, self._mapper.class_)
+            found = self._readings[name] = Reading(name, shape)
+        return found
 
     def identity(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return what a session knows the entity by."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -44,8 +43,7 @@ _STREAM = BeginMode(read_only=True)
 _SCALAR = Shape(Rows.ONE, Item.SCALAR)
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """One statement with the values of one call.
 
     Args:
@@ -176,9 +174,9 @@ class Door:
             if values is None:
                 found = await self.read(name, get)
             else:
-                reading = Reading(name, Shape(Rows.MAYBE, Item.ENTITY, entity))
                 asked = Asked(asking.statement, values, fixed=True)
-                found = await self._on_lane(reading, asked, get, asking.identity(values))
+                identity = asking.identity(values)
+                found = await self._on_lane(asking.reading(name), asked, get, identity)
             return found[0] if found else None
 
     async def add_directly(self, name: str, entity: object) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from unitwork._logic.paging import CursorCodec, CursorPage, CursorRequest, Page, PageRequest
@@ -13,7 +12,8 @@ from unitwork._logic.shape import Rows
 from unitwork._runtime.execute import Asked, Reading
 from unitwork._runtime.registry import enlist
 from unitwork.errors import QueryDeclarationError
-from unitwork.query.order import counted, cursor_at, entity_in, in_order, order_of, refuse_limits
+from unitwork.query.order import cursor_at, entity_in, order_of, refuse_limits
+from unitwork.query.pages import Pages
 from unitwork.query.signature import QuerySignature, signature_of
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class DeclaredQuery:
         self.counts = False
         """The number of rows that a DML statement touches is what it returns."""
         self._ask = ask
+        self._many = self.reading.with_rows(Rows.MANY)
+        self._pages = Pages(target)
         self._target = target
         self._request = page_parameter(signature)
         self._names = tuple(name for name in signature.parameters if name != self._request)
@@ -90,7 +92,7 @@ class DeclaredQuery:
     def asked(self, owner: object, arguments: dict[str, Any]) -> Asked:
         """Return the statement of one call."""
         asked = self._ask(owner, arguments)
-        return asked if asked.parameters is not None or not self._names else replace(asked, names=self._names)
+        return asked if asked.parameters is not None or not self._names else asked._replace(names=self._names)
 
     async def run(self, owner: HasDoor, arguments: dict[str, Any]) -> object:
         """Ask the database, and return what the shape promises."""
@@ -121,17 +123,13 @@ class DeclaredQuery:
 
     async def page(self, door: Door, asked: Asked, request: PageRequest) -> Page[Any]:
         """Return one page, and count all rows if that is asked for and the page does not tell."""
-        refuse_limits("page", asked.statement)
-        statement = in_order(asked.statement, self._target, request.sorts)
+        statement = self._pages.of(asked, request)
         size, offset = request.size, request.offset
-        limited = statement.limit(size if request.count else size + 1).offset(offset)
-        many = self.reading.with_rows(Rows.MANY)
-        found: Any = await door.fetch(many, replace(asked, statement=limited, fixed=False))
+        limit = size if request.count else size + 1
+        found: Any = await door.fetch(self._many, statement.part(asked, limit, offset))
         content, total = found[:size], None
         if request.count and (len(content) == size or (offset and not content)):
-            total = await door.scalar(
-                self.name, replace(asked, statement=counted(asked.statement), fixed=False)
-            )
+            total = await door.scalar(self.name, statement.number(asked))
         elif request.count:
             total = offset + len(content)
         more = len(found) > size if total is None else offset + size < total
@@ -149,7 +147,7 @@ class DeclaredQuery:
             statement = statement.where(order.beyond(position))
         statement = statement.order_by(*order.clauses(forward=forward)).limit(request.size + 1)
         items, edges = await door.edged(
-            self.reading, replace(asked, statement=statement, fixed=False), len(order.sorts)
+            self.reading, asked._replace(statement=statement, fixed=False), len(order.sorts)
         )
         more = len(items) > request.size
         items, edges = items[: request.size], edges[: request.size]

@@ -75,11 +75,11 @@ class _TextPage(DeclaredQuery):
             raise OptionError("sort field", request.sorts[0].field, allowed)
         values = dict(asked.parameters or {})
         size = request.size + (not request.count)
-        limited = replace(asked, parameters={**values, _LIMIT: size, _OFFSET: request.offset})
+        limited = asked._replace(parameters={**values, _LIMIT: size, _OFFSET: request.offset})
         found: Any = await door.fetch(self.reading.with_rows(Rows.MANY), limited)
         content, total = found[: request.size], None
         if request.count:
-            counted = replace(asked, statement=self._counting, parameters=values)
+            counted = asked._replace(statement=self._counting, parameters=values)
             total = await door.scalar(self.name, counted)
         more = len(found) > request.size if total is None else request.offset + request.size < total
         return Page(content, total, request.page, request.size, has_more=more)
