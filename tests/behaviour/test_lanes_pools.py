@@ -1,13 +1,15 @@
 """The driver lane uses the pool of SQLAlchemy as it is, of whatever class and with whatever options."""
 
 import asyncio
+from threading import Thread
 from typing import Any
 
 import pytest
-from sqlalchemy import AsyncAdaptedQueuePool, NullPool, StaticPool, select, text
+from sqlalchemy import URL, AsyncAdaptedQueuePool, NullPool, StaticPool, select, text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tests.fixtures.dialogue import Dialogue
+from tests.fixtures.models import Account
 from tests.fixtures.observer import Observer
 from tests.fixtures.people import Person
 from unitwork import Database, Repository, query
@@ -140,3 +142,29 @@ async def test_everything_is_rolled_back_in_a_test(people: Database) -> None:
         async with people.transaction():
             assert await repository.where(Person.name == "Gone").count() == 1
     assert await repository.where(Person.name == "Gone").all() == []
+
+
+def test_reads_of_several_event_loops_and_threads(database_url: URL) -> None:
+    """Each loop has connections of its own; what is known of statements is for all."""
+    db = Database(database_url)
+
+    async def read() -> list[str]:
+        accounts = Repository[Account](db)
+        async with db.transaction():
+            await accounts.all()
+        async with db.unit_of_work():
+            return [account.name for account in await accounts.where(Account.name == "Ann").all()]
+
+    async def fill() -> None:
+        await Repository[Account](db).add(Account(name="Ann"))
+
+    asyncio.run(fill())
+    assert asyncio.run(read()) == asyncio.run(read()) == ["Ann"]
+    found: list[list[str]] = []
+    threads = [Thread(target=lambda: found.append(asyncio.run(read()))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [["Ann"]] * 3
+    asyncio.run(db.dispose())

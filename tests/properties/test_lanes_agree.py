@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from sqlalchemy import URL, insert, inspect, select
+from sqlalchemy import URL, Row, insert, inspect, select
 from sqlalchemy.orm import DeclarativeBase
 
 from tests.fixtures.databases import Backend
@@ -30,7 +30,7 @@ Read = Callable[[Any], Awaitable[object]]
 
 def seen(thing: object) -> object:
     """All that a program can tell of what a read returns, with the types of the values."""
-    if isinstance(thing, list | tuple):
+    if isinstance(thing, list | tuple | Row):
         return (type(thing).__name__, [seen(each) for each in thing])
     if isinstance(thing, dict):
         return ("dict", [(name, seen(value)) for name, value in thing.items()])

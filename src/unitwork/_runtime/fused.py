@@ -56,6 +56,8 @@ def _rows(connection: Connection, direct: Direct | None, call: Call) -> Rows:
         return result.all()
     try:
         return await_only(call.read.rows(direct, driver, call.arguments))
+    except NeedsSession:
+        raise
     except BaseException as error:
         # As if SQLAlchemy had sent it: its class of error, its events, and what they do to the block.
         run_on_driver(connection, Failed(call.read.sql, error), call.parameters)
