@@ -100,6 +100,31 @@ def test_loop_that_was_closed_in_the_middle_of_a_block_harms_no_other(database_u
     gc.collect()
 
 
+@pytest.mark.only("sqlite", reason="others have no queue of writers")
+@pytest.mark.filterwarnings("ignore:The garbage collector is trying:sqlalchemy.exc.SAWarning")
+def test_loop_that_was_closed_by_hand_leaves_no_writer_in_the_queue(database_url: URL) -> None:
+    """Nothing was cancelled, so the block has never ended; the next writer does not wait for it."""
+    db = Database(database_url)
+
+    async def begun() -> None:
+        session = await db.transaction().__aenter__()
+        session.add(Audit(note="lost"))
+        await session.flush()
+
+    async def quickly() -> None:
+        async with asyncio.timeout(4):
+            await write(db, "kept")
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begun())
+    loop.close()
+    asyncio.run(quickly())
+
+    assert asyncio.run(notes(db)) == ["kept"]
+    asyncio.run(db.dispose())
+    gc.collect()
+
+
 @pytest.mark.usefixtures("quick_switches")
 def test_database_serves_several_loops_at_once(database_url: URL) -> None:
     """Threads with loops of their own share one Database."""

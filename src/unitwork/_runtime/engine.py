@@ -220,6 +220,7 @@ class Source:
             home.connections.clear()
         for lost in [known for known in self.frames if known.engine is home.engine.sync_engine]:
             del self.frames[lost]
+        home.write_gate = WriteGate()
         home.engine.sync_engine.dispose(close=False)
 
     def _twin(self) -> _Home:

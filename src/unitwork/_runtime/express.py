@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.pool import StaticPool
 from sqlalchemy.util import LRUCache
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.engine import Dialect
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import InstanceState, Session
 
     from unitwork._runtime.engine import Source
     from unitwork._runtime.entry import Entry
@@ -238,15 +239,14 @@ class Express:
             addition = self._addition(name, entity)
         except Exception as error:
             raise NeedsSession("its values cannot be sent") from error
-        gate = self._source.write_gate()
-        if gate is None:
-            await self._add(addition, unit)
-            return
-        await gate.enter(addition)
+        claimed: InstanceState[Any] = instance_state(entity)
+        # Until it is stored it belongs to a session, so that another task cannot add it as well.
+        claimed.session_id = self._session.hash_key
         try:
             await self._add(addition, unit)
         finally:
-            gate.leave(addition)
+            if claimed.session_id == self._session.hash_key:
+                claimed.session_id = None
 
     async def _add(self, addition: Addition, unit: Entry | None) -> None:
         if unit is None:
@@ -285,7 +285,7 @@ class Express:
 
     async def _insert(self, addition: Addition, session: Session | None) -> None:
         try:
-            rows = await self.visits.rows(addition, reads=False)
+            rows = await self._rows(addition)
         except (PoolTimeoutError, NeedsSession):
             raise
         except ConnectionLostError as lost:
@@ -293,3 +293,13 @@ class Express:
         except Exception as error:
             raise NeedsSession("it failed") from error
         addition.insert.finish(addition.entity, addition.values, rows, session)
+
+    async def _rows(self, addition: Addition) -> Rows:
+        gate = self._source.write_gate()
+        if gate is None:
+            return await self.visits.rows(addition, reads=False)
+        await gate.enter(addition)
+        try:
+            return await self.visits.rows(addition, reads=False)
+        finally:
+            gate.leave(addition)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, insert
-from sqlalchemy.orm import RelationshipProperty, make_transient_to_detached
+from sqlalchemy.orm import RelationshipProperty
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.sql import ClauseElement
 
@@ -61,7 +61,7 @@ class InsertOne:
     def _sort(self, key: str, column: TableColumn[Any], given: frozenset[str]) -> None:
         """Decide who fills a column: the entity, its default, or the database."""
         default: Any = column.default
-        if key in given and column.computed is None:
+        if key in given:
             self._sent.append(key)
         elif default is not None and default.is_sequence:
             raise NeedsSession(f"{key} comes from a sequence")
@@ -78,6 +78,9 @@ class InsertOne:
             self._returned.append((key, column))
         elif column.type.should_evaluate_none:
             raise NeedsSession(f"{key} has a None of its own")
+        else:
+            # NULL is sent, as the ORM does: the database may have a default that the model does not know.
+            self._sent.append(key)
 
     def _compile(self) -> None:
         columns = self._mapper.attrs
@@ -97,8 +100,9 @@ class InsertOne:
 
     @property
     def observed(self) -> bool:
-        """Whether somebody listens to entities being inserted."""
-        return any(getattr(self._mapper.dispatch, name) for name in _EVENTS)
+        """Whether somebody listens to entities being inserted, or to their values being filled in."""
+        filled: Any = self._mapper.class_manager.dispatch.refresh_flush
+        return bool(filled) or any(getattr(self._mapper.dispatch, name) for name in _EVENTS)
 
     def arguments(self, values: dict[str, Any]) -> Any:  # noqa: ANN401  # as the driver takes them
         """Return what the driver is given; what defaults fill in is put into the values."""
@@ -106,7 +110,7 @@ class InsertOne:
             values[key] = fill()
         sent = {}
         for name, key in zip(self._names, self._sent, strict=True):
-            value = values[key]
+            value = values.get(key)
             if isinstance(value, ClauseElement) or hasattr(value, "__clause_element__"):
                 raise NeedsSession("a value is a SQL expression")
             encode = self._encoders.get(name)
@@ -123,7 +127,13 @@ class InsertOne:
         return rows
 
     def finish(self, entity: object, values: Mapping[str, Any], rows: Rows, session: Session | None) -> None:
-        """Make the entity one that is stored: detached, or held by a session."""
+        """Make the entity one that is stored: detached, or held by a session.
+
+        Raises:
+            NeedsSession: The database has stored nothing: a trigger or a rule of its own forbids it.
+        """
+        if self._returned and not rows:
+            raise NeedsSession("nothing was inserted")
         state = instance_state(entity)
         for key, _fill in self._defaults:
             state.dict[key] = values[key]
@@ -132,10 +142,12 @@ class InsertOne:
             returned[place] = decode(returned[place])  # type: ignore[index]  # a list, where there are any
         for (key, _column), value in zip(self._returned, returned, strict=True):
             state.dict[key] = value
-        make_transient_to_detached(entity)
+        state.key = self._mapper.identity_key_from_instance(entity)
+        # What has no value was NULL, and is not expired, as after a flush.
+        state._commit_all(state.dict)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as its extensions do
         if session is not None:
             state.session_id = session.hash_key
-            session.identity_map.add(state)
+            session.identity_map.replace(state)
 
 
 def given_values(entity: object) -> tuple[Mapper[Any], dict[str, Any]]:
@@ -152,7 +164,8 @@ def given_values(entity: object) -> tuple[Mapper[Any], dict[str, Any]]:
     for key, value in state.dict.items():
         attribute: Any = mapper.attrs.get(key)
         if isinstance(attribute, RelationshipProperty):
-            if value:
+            # None for one entity may clear a key.
+            if value or not attribute.uselist:
                 raise NeedsSession("it has related entities")
         elif value is not None and attribute is not None:
             values[key] = value

@@ -130,7 +130,8 @@ class Visits:
 
 def _end_failed(held: PoolProxiedConnection, direct: Direct, error: Exception) -> None:
     """Return a connection whose statement failed, or discard it, and say that it was lost."""
-    if not direct.is_broken(held.driver_connection):
+    # A time limit of the driver's own says nothing of what the server does.
+    if not isinstance(error, OSError) and not direct.is_broken(held.driver_connection):
         held.close()
         return
     held.invalidate(error)

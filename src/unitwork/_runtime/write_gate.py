@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 
 _PATIENCE_S = 5.0
 
@@ -18,7 +17,7 @@ class WriteGate:
 
     def __init__(self) -> None:
         self._holder: object = None
-        self._waiting: deque[tuple[object, asyncio.Future[None]]] = deque()
+        self._waiting: dict[asyncio.Future[None], object] = {}
 
     async def enter(self, writer: object) -> None:
         """Wait until all earlier writers have left, or the first of them has not for some seconds."""
@@ -26,7 +25,7 @@ class WriteGate:
             self._holder = writer
             return
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((writer, turn))
+        self._waiting[turn] = writer
         try:
             while not turn.done():
                 before = self._holder
@@ -37,17 +36,14 @@ class WriteGate:
             self.leave(writer)
             raise
         finally:
-            if (writer, turn) in self._waiting:
-                self._waiting.remove((writer, turn))
+            self._waiting.pop(turn, None)
 
     def leave(self, writer: object) -> None:
         """Let the next one in, if this writer is the one inside."""
         if self._holder is not writer:
             return
         self._holder = None
-        while self._waiting:
-            self._holder, turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-            self._holder = None
+        for turn in self._waiting:
+            self._holder = self._waiting.pop(turn)
+            turn.set_result(None)
+            return

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import (
         DBAPIConnection,
         DBAPICursor,
+        Dialect,
         ExceptionContext,
         ExecutionContext,
+        IsolationLevel,
     )
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
@@ -79,6 +81,7 @@ class SQLiteBackend(Backend):
         event.listen(engine.sync_engine, "reset", _reset)
         event.listen(engine.sync_engine, "do_execute", _execute)
         event.listen(engine.sync_engine, "handle_error", _keep_after_cancellation)
+        _keep_silent(engine.sync_engine.dialect)
 
     @override
     def connected(self, connection: DBAPIConnection) -> None:
@@ -145,6 +148,17 @@ class SQLiteBackend(Backend):
             return Fault.TRANSACTION
         driver: Any = connection.connection.driver_connection
         return super().fault_of(context) if driver.in_transaction else Fault.TRANSACTION
+
+
+def _keep_silent(dialect: Dialect) -> None:
+    """Keep the driver from beginning by itself, which SQLAlchemy makes it do after an isolation level."""
+    set_level = dialect.set_isolation_level
+
+    def set_and_keep(dbapi_connection: DBAPIConnection, level: IsolationLevel) -> None:
+        set_level(dbapi_connection, level)
+        dbapi_connection.isolation_level = None
+
+    dialect.set_isolation_level = set_and_keep  # type: ignore[method-assign]  # no event comes after it
 
 
 def _run(connection: DBAPIConnection, statement: str) -> None:
