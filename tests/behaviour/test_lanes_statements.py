@@ -24,6 +24,7 @@ from sqlalchemy import (
     type_coerce,
     union_all,
 )
+from sqlalchemy.dialects.postgresql import HSTORE
 from sqlalchemy.orm import aliased, load_only
 
 from tests.fixtures.people import Color, Person, Pet
@@ -141,6 +142,10 @@ class People(Repository[Person]):
     @query.many
     def null_in_a_list(self):
         return select(Person).where(Person.id.in_([])).order_by(Person.id)
+
+    @query.many
+    def of_another_database(self):
+        return select(cast(Person.id, HSTORE))
 
     @query.many
     def grouped(self):

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+import re
 import types
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -117,7 +118,7 @@ async def told(work: Awaitable[object]) -> object:
     try:
         return seen(await work)
     except Exception as error:  # noqa: BLE001  # told
-        return (type(error).__name__, str(error))
+        return (type(error).__name__, re.sub("0x[0-9a-f]+", "", str(error)))
 
 
 async def story(db: Database, model: type[DeclarativeBase], sample: Sample) -> list[object]:
