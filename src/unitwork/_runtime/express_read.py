@@ -47,6 +47,9 @@ class ExpressRead:
             _refuse_what_is_no_plain_select(text)
         if statement is not text or isinstance(statement, Select):
             self._describe(statement)
+        if self.mapper is not None and isinstance(text, TextClause) and "(" in text.text:
+            # Its rows may be refused when it was sent already, and it would be sent again.
+            raise NeedsSession("it may call a function that writes")
         self._may_change = isinstance(text, TextClause)
         self._dialect = dialect
         self._refusal: str | None = None
