@@ -2,10 +2,15 @@
 
 import asyncio
 import warnings
+from collections.abc import AsyncIterator
+from contextlib import closing
+from sqlite3 import Connection, connect
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import DBAPIError, InvalidRequestError, SAWarning
+from sqlalchemy import URL, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, InvalidRequestError, OperationalError, SAWarning
 
 from tests.behaviour.test_transaction_cancellation import (
     MOST_AWAITS,
@@ -115,6 +120,58 @@ async def test_isolation_level_set_by_hand_makes_no_driver_begin(
         assert await Audits(apart).count() == 1
 
     assert await observer.notes(Audit) == ["added"]
+
+
+@pytest.fixture
+async def locked(db: Database, database_url: URL) -> AsyncIterator[Connection]:
+    """Somebody else holds the write lock, and nobody waits long for it."""
+
+    def be_impatient(connection: DBAPIConnection, _entry: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA busy_timeout=300")
+        cursor.close()
+
+    event.listen(db.engine.sync_engine, "connect", be_impatient)
+    await Audits(db).count()
+    assert database_url.database is not None
+    with closing(connect(database_url.database, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield connection
+
+
+@pytest.mark.only("sqlite", reason="others lock no file")
+async def test_locked_file_is_waited_for_once(db: Database, locked: Connection, observer: Observer) -> None:
+    """Not again through the session; the next one is stored."""
+    with pytest.raises(OperationalError, match="locked") as caught:
+        await Audits(db).add(Audit(note="refused"))
+
+    assert caught.value.statement is not None
+    assert caught.value.statement.startswith("INSERT")
+    assert "In " in "\n".join(caught.value.__notes__)
+    locked.execute("ROLLBACK")
+    await Audits(db).add(Audit(note="stored"))
+    assert await observer.notes(Audit) == ["stored"]
+
+
+@pytest.mark.only("sqlite", reason="others lock no file")
+@pytest.mark.usefixtures("locked")
+@pytest.mark.parametrize("how", ["alone", "in a block"])
+async def test_cancelled_while_the_file_is_locked(db: Database, how: str) -> None:
+    """It stays a cancellation, though the lock was not had in the end."""
+
+    async def add() -> None:
+        if how == "alone":
+            await Audits(db).add(Audit(note="x"))
+        else:
+            await Audits(db).add_all([Audit(note="x")])
+
+    task = asyncio.create_task(add())
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert db.pool_status().checked_out == 0
 
 
 @pytest.mark.only("postgresql", "sqlite", reason="MariaDB has no trigger that drops a row")

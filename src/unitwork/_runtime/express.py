@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.pool import StaticPool
@@ -231,6 +232,7 @@ class Express:
         Raises:
             NeedsSession: It is not for this lane, or the database refused it: the session lane says how.
             CommitOutcomeUnknownError: The connection was lost meanwhile.
+            sqlalchemy.exc.DBAPIError: The database was locked for too long.
             sqlalchemy.exc.TimeoutError: The pool had no connection in time.
         """
         problem = self._problem() or writing_listener(self._session)
@@ -288,7 +290,7 @@ class Express:
     async def _insert(self, addition: Addition, session: Session | None) -> None:
         try:
             rows = await self._rows(addition)
-        except (PoolTimeoutError, NeedsSession):
+        except (PoolTimeoutError, DBAPIError, NeedsSession):
             raise
         except ConnectionLostError as lost:
             raise CommitOutcomeUnknownError(self._source.name, addition.name) from lost.__cause__

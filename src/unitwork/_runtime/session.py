@@ -158,9 +158,10 @@ class AmbientSession(CheckedSession):
         done = await_only(finish(greenlet_spawn(_begin, connection, options)))
         if done.error is not None:
             frame.disconnected()
-            raise done.error
         if done.cancelled is not None:
-            raise done.cancelled
+            raise done.cancelled from done.error
+        if done.error is not None:
+            raise done.error
         return connection
 
     def turn_to(self, frame: Frame) -> None:

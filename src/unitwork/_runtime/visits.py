@@ -69,12 +69,13 @@ class Visits:
 
         Args:
             trip: What to send.
-            reads: It fails as if SQLAlchemy had sent it; else with the error of the driver.
+            reads: It fails as if SQLAlchemy had sent it; else with the error of the driver, unless that has
+                waited in vain and would do so again.
 
         Raises:
             NeedsSession: Nothing was sent, or what came cannot be understood.
             ConnectionLostError: It was lost meanwhile, and something may be written.
-            sqlalchemy.exc.DBAPIError: A read failed.
+            sqlalchemy.exc.DBAPIError: A read failed, or the database was locked for too long.
             sqlalchemy.exc.TimeoutError: The pool had no connection in time.
         """
         return await greenlet_spawn(self._rows, self._source.home_engine().sync_engine, trip, reads)
@@ -89,7 +90,7 @@ class Visits:
             held.close()
             raise
         except Exception as error:
-            if reads:
+            if reads or direct.gave_up(error):
                 self._fail(Connection(engine, held), trip, error)
             _end_failed(held, direct, error)
             raise

@@ -50,6 +50,10 @@ class Direct:
         """Say whether the connection cannot be used on after an error."""
         raise NotImplementedError
 
+    def gave_up(self, error: Exception) -> bool:  # noqa: ARG002  # for those that do
+        """Say whether it has waited for a lock in vain, and done nothing."""
+        return False
+
 
 class AsyncpgDirect(Direct):
     """asyncpg prepares each statement once by itself, and sends no BEGIN."""
@@ -140,6 +144,10 @@ class SQLiteDirect(Direct):
     @override
     def is_broken(self, driver: Any) -> bool:
         return False
+
+    @override
+    def gave_up(self, error: Exception) -> bool:
+        return getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")
 
     @override
     async def stopped(self, driver: Any) -> bool:
