@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, select
-from sqlalchemy import inspect as inspect_entity
 
+from unitwork._logic.remembered import remembered
 from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime.reading import Reading
 
@@ -24,12 +24,7 @@ class ByKey:
     @classmethod
     def of(cls, entity: type[Any]) -> ByKey:
         """Return what is known of a class; looked at once."""
-        mapper: Mapper[Any] = inspect_entity(entity)
-        known = mapper.class_manager.info
-        if _KNOWN not in known:
-            known[_KNOWN] = cls(entity, mapper)
-        found: ByKey = known[_KNOWN]
-        return found
+        return remembered(entity, _KNOWN, cls)
 
     def __init__(self, entity: type[Any], mapper: Mapper[Any]) -> None:
         self._mapper = mapper

@@ -9,10 +9,11 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import JSON, Boolean, Column, Enum, TypeDecorator, inspect
+from sqlalchemy import JSON, Boolean, Column, Enum, TypeDecorator
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.types import TypeEngine
 
+from unitwork._logic.remembered import remembered
 from unitwork.errors import DeclarationError, RowError
 
 if TYPE_CHECKING:
@@ -136,13 +137,7 @@ class Model:
     @classmethod
     def of(cls, entity: type[Any]) -> Model:
         """Return what is known of a class; looked at once."""
-        mapper: Mapper[Any] = inspect(entity)
-        known = mapper.class_manager.info
-        if _KNOWN not in known:
-            # Not kept in Table.info, which Alembic writes into migrations.
-            known[_KNOWN] = cls(entity, mapper)
-        model: Model = known[_KNOWN]
-        return model
+        return remembered(entity, _KNOWN, cls)
 
     def __init__(self, entity: type[Any], mapper: Mapper[Any]) -> None:
         self.entity = entity

@@ -1,0 +1,27 @@
+"""This module keeps what is known of a model as long as the model, where nobody else writes it down."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import inspect as inspect_entity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Mapper
+
+T = TypeVar("T")
+
+
+def remembered(entity: type[Any], name: str, made: Callable[[type[Any], Mapper[Any]], T]) -> T:
+    """Return what is known of a model under this name; made at its first use.
+
+    Not kept in `Table.info`, which Alembic writes into migrations.
+    """
+    mapper: Mapper[Any] = inspect_entity(entity)
+    known = mapper.class_manager.info
+    if name not in known:
+        known[name] = made(entity, mapper)
+    found: T = known[name]
+    return found
