@@ -166,6 +166,15 @@ def test_fixture_of_another_loop_says_which_setting(project: Project) -> None:
     result.stdout.fnmatch_lines(["*is open in another event loop.*", "*asyncio_default_fixture_loop_scope*"])
 
 
+def test_project_without_a_schema_begins_with_nothing(project: Project) -> None:
+    """Who says nothing of tables gets an empty database, and may make them in the test."""
+    project.write("conftest.py", "")
+    begin = "    await unitwork_rolled_back.create_all(Base)\n"
+    test = "from shop import *\nasync def test(unitwork_rolled_back):\n" + begin
+
+    project.run(test + "    assert await emails() == []\n").assert_outcomes(passed=1)
+
+
 @pytest.mark.timeout(60)
 def test_workers_have_databases_of_their_own(project: Project) -> None:
     """pytest-xdist: the tests of each worker begin empty as well."""

@@ -86,7 +86,9 @@ class Files:
 
     def make(self, schema: Schema) -> URL:
         """Make a file with these tables."""
-        url = self._url.set(database=str(self._folder / f"{secrets.token_hex(4)}.db"))
+        file = self._folder / f"{secrets.token_hex(4)}.db"
+        file.touch()  # a schema without tables makes none
+        url = self._url.set(database=str(file))
         prepare(url, schema)
         return url
 
