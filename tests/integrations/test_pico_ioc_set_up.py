@@ -11,7 +11,7 @@ from sqlalchemy import URL, event, inspect, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.fixtures.models import Account
-from unitwork import DeclarationError, Repository
+from unitwork import DatabaseChoiceError, DeclarationError, Repository
 from unitwork.integrations.pico_ioc import DatabaseConfigurer, SessionManager, init, repository
 
 MEMORY = make_url("sqlite+aiosqlite:///:memory:")
@@ -234,9 +234,12 @@ def test_wrong_configurers_are_refused(components: tuple[type, ...], told: str) 
 
 
 def test_failing_hook_stops_the_start() -> None:
-    """Its own error comes out of `init`."""
+    """Its own error comes out of `init`, and no Database is left behind."""
     with pytest.raises(LookupError, match="no such file"):
         init(application(Failing), config=settings(MEMORY))
+
+    with pytest.raises(DatabaseChoiceError, match="No live Database"):
+        _ = Repository[Account]().session
 
 
 # -- migrations -------------------------------------------------------------------------------

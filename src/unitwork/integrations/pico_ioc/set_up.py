@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry
 from typing_extensions import override
 
+from unitwork._runtime import state
 from unitwork._runtime.edges import edge
 from unitwork.errors import DeclarationError
 from unitwork.integrations.pico_ioc.binding import held_by
@@ -70,6 +71,16 @@ class SetUp:
         Raises:
             DeclarationError: Two configurers of one database have the same priority.
         """
+        try:
+            self._prepare(manager, settings, configurers)
+        except BaseException:
+            # There will be no container that could dispose of it.
+            state.strike(manager.source)
+            raise
+
+    def _prepare(
+        self, manager: SessionManager, settings: DatabaseSettings, configurers: list[DatabaseConfigurer]
+    ) -> None:
         hooks: dict[SessionManager, list[DatabaseConfigurer]] = {manager: []}
         for configurer in configurers:
             held = held_by(configurer, SessionManager)
