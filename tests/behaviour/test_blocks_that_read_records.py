@@ -9,7 +9,15 @@ from sqlalchemy import Select, insert, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from tests.behaviour.test_transaction_cancellation import (
+    MOST_AWAITS,
+    STRIKES,
+    Striking,
+    cancel_current_task,
+    completion,
+)
 from tests.fixtures.dialogue import Dialogue
+from tests.fixtures.leaks import left_in_context
 from tests.fixtures.models import Audit
 from tests.fixtures.observer import Observer
 from unitwork import (
@@ -353,3 +361,39 @@ async def test_blocks_without_a_transaction(
         assert db.pool_status().checked_out == 0
 
     assert await observer.notes(Audit) == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize("strikes", list(STRIKES))
+async def test_cancelled_at_every_await_leaves_nothing_behind(
+    db: Database, audits: Audits, observer: Observer, strikes: str
+) -> None:
+    """Reads before, in and after a savepoint, and in each kind of block; it stays a cancellation."""
+
+    async def program() -> None:
+        async with db.unit_of_work():
+            async with db.transaction() as session:
+                await audits.notes()
+                async with db.transaction(propagation=Propagation.NESTED):
+                    await audits.notes()
+                    await session.execute(insert(Audit).values(id=2, note="struck"))
+                await audits.notes()
+            async with db.transaction(read_only=True):
+                await audits.notes()
+            async with db.transaction(propagation=Propagation.SUPPORTS):
+                await audits.notes()
+
+    for at in range(1, MOST_AWAITS):
+        striking = Striking(program(), STRIKES[strikes](at), cancel_current_task)
+        task = asyncio.create_task(completion(striking))
+        await asyncio.wait({task})
+
+        assert db.pool_status().checked_out == 0
+        assert left_in_context() == {}
+        await observer.run("DELETE FROM audit WHERE id = 2")
+        async with db.transaction():
+            assert await audits.notes() == ["first"]
+        if striking.seen < at:
+            task.result()
+            return
+        assert task.cancelled(), task.exception()
+    pytest.fail("the program has more awaits than this test expects")

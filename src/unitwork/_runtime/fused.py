@@ -60,5 +60,10 @@ def _rows(connection: Connection, direct: Direct | None, call: Call) -> Rows:
         raise
     except BaseException as error:
         # As if SQLAlchemy had sent it: its class of error, its events, and what they do to the block.
-        run_on_driver(connection, Failed(call.read.sql, error), call.parameters)
+        try:
+            run_on_driver(connection, Failed(call.read.sql, error), call.parameters)
+        except Exception:
+            # A driver may have closed what was cancelled, and says only that.
+            if isinstance(error, Exception):
+                raise
         raise
