@@ -4,7 +4,7 @@ import asyncio
 from contextlib import suppress
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 from sqlalchemy.exc import DBAPIError
 
 from tests.fixtures.errors import StockError
@@ -16,6 +16,7 @@ from unitwork import (
     CommitOutcomeUnknownError,
     Database,
     Propagation,
+    Repository,
     TransactionTimeoutError,
     UnexpectedRollbackError,
 )
@@ -163,6 +164,26 @@ async def test_dead_connection_that_waited_in_the_pool_fails_one_block_at_most(
             db.set_rollback_only()
 
     await assert_clean(db, observer, [])
+
+
+async def test_read_on_a_dead_connection_outside_of_blocks_is_an_error_of_sqlalchemy(
+    db: Database, saboteur: Saboteur
+) -> None:
+    """One read fails at most, with SQLAlchemy's class of error and the name of the query."""
+    audits = Repository[Audit](db)
+    async with db.transaction() as session:
+        number = await session.scalar(text(saboteur.dialogue.connection))
+    await saboteur.end(number)
+
+    errors = []
+    for _ in range(2):
+        try:
+            await audits.count()
+        except DBAPIError as error:
+            errors.append("".join(error.__notes__))
+
+    assert len(errors) <= 1
+    assert all("count" in notes for notes in errors)
 
 
 async def test_on_rollback_runs_when_the_connection_is_dead(

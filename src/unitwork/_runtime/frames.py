@@ -106,7 +106,9 @@ class PhysicalTransaction(Frame):
             except BaseException:
                 if self.session.started:
                     self.session.sync_session.invalidate()
-                elif self.connection is not None:
+                if self.connection is not None and not (
+                    self.connection.closed or self.connection.invalidated
+                ):
                     self.connection.invalidate()
                 raise
             finally:

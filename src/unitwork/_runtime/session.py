@@ -9,6 +9,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncResult, AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only, greenlet_spawn
@@ -19,6 +20,7 @@ from unitwork._runtime.finish import finish
 from unitwork._runtime.guard import GuardedSession, guarded_class
 from unitwork._runtime.savepoint import HandSavepoint
 from unitwork._runtime.stream import TurnedResult
+from unitwork.dialects.orders import Failed, run_on_driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -286,10 +288,21 @@ class AmbientSession(CheckedSession):
 def _begin(connection: Connection, options: Mapping[str, Any]) -> None:
     try:
         if options:
-            connection.execution_options(**options)
+            _set(connection, options)
         connection.begin()
     except BaseException:
         connection.close()
+        raise
+
+
+def _set(connection: Connection, options: Mapping[str, Any]) -> None:
+    """Set the options of a transaction. Some are sent, and SQLAlchemy leaves their errors as they come."""
+    try:
+        connection.execution_options(**options)
+    except SQLAlchemyError:
+        raise
+    except Exception as error:
+        run_on_driver(connection, Failed(f"SET {', '.join(options)}", error))
         raise
 
 
