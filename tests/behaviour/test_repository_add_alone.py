@@ -1,6 +1,7 @@
 """`Repository.add` outside of a transaction: stored once or not at all, whatever happens meanwhile."""
 
 import asyncio
+import datetime as dt
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -8,9 +9,10 @@ from sqlite3 import Connection, connect
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, event
+from sqlalchemy import URL, MetaData, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InvalidRequestError, OperationalError, SAWarning
+from sqlalchemy.orm import Mapped, mapped_column
 
 from tests.behaviour.test_transaction_cancellation import (
     MOST_AWAITS,
@@ -23,7 +25,7 @@ from tests.fixtures.leaks import left_in_context
 from tests.fixtures.models import Audit
 from tests.fixtures.observer import Observer
 from tests.fixtures.proxy import Proxy
-from unitwork import CommitOutcomeUnknownError, Database, Repository
+from unitwork import Base, CommitOutcomeUnknownError, Database, Repository
 from unitwork.options import Lane
 
 SERVERS = pytest.mark.only("postgresql", "mariadb", reason="SQLite has no server to lose")
@@ -226,6 +228,7 @@ async def test_time_limit_of_the_driver_inserts_once(db: Database, observer: Obs
     )
     await observer.run("CREATE TRIGGER slowly BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION slowly()")
     async with Database(db.engine.url, name="limited", connect_args={"command_timeout": 0.3}) as limited:
+        await limited.ping()
         with pytest.raises(CommitOutcomeUnknownError):
             await Audits(limited).add(Audit(note="slow"))
         await asyncio.sleep(2)
@@ -266,3 +269,30 @@ async def test_cancelled_at_every_await_leaves_nothing_behind(
             return
         assert task.cancelled(), task.exception()
     pytest.fail("the program has more awaits than this test expects")
+
+
+class Strange(Base):
+    """What the database fills in is no time that Python knows."""
+
+    __tablename__ = "strange_of_adding"
+    metadata = MetaData()
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[dt.datetime] = mapped_column(server_default=text("'0044-03-15 BC'"))
+
+
+@pytest.mark.only("sqlite", "asyncpg", "psycopg", reason="MariaDB knows no such time")
+async def test_row_whose_default_cannot_be_read_is_told_to_be_stored(
+    db: Database, observer: Observer
+) -> None:
+    """It is sent once, and the error says that it is there."""
+    await db.create_all(Strange.metadata)
+    strange = Repository[Strange](db)
+    await strange.count()
+
+    with pytest.raises(Exception, match=r"year|date|isoformat") as caught:
+        await strange.add(Strange())
+
+    assert caught.value.__notes__[0].startswith("The row is stored")
+    assert await observer.scalar("SELECT count(*) FROM strange_of_adding") == 1
+    assert db.pool_status().checked_out == 0

@@ -19,6 +19,7 @@ from unitwork._runtime.listeners import session_listener, writing_listener
 from unitwork._runtime.loading import NeedsSession
 from unitwork._runtime.starvation import held_by_this_task
 from unitwork._runtime.visits import ConnectionLostError, Visits
+from unitwork.dialects.direct import UnreadableRowsError
 from unitwork.errors import CommitOutcomeUnknownError
 from unitwork.options import Lane
 
@@ -294,9 +295,14 @@ class Express:
             raise
         except ConnectionLostError as lost:
             raise CommitOutcomeUnknownError(self._source.name, addition.name) from lost.__cause__
+        except UnreadableRowsError as unread:
+            raise _told_stored(unread.__cause__) from None
         except Exception as error:
             raise NeedsSession("it failed") from error
-        addition.insert.finish(addition.entity, addition.values, rows, session)
+        try:
+            addition.insert.finish(addition.entity, addition.values, rows, session)
+        except Exception as error:  # noqa: BLE001  # raised again, with a note
+            raise _told_stored(error) from None
 
     async def _rows(self, addition: Addition) -> Rows:
         gate = self._source.write_gate()
@@ -307,3 +313,10 @@ class Express:
             return await self.visits.rows(addition, reads=False)
         finally:
             gate.leave(addition)
+
+
+def _told_stored(error: BaseException | None) -> BaseException:
+    """Add to an error that the row is there all the same."""
+    failure = error or RuntimeError("unreadable")
+    failure.add_note("The row is stored; what the database filled in cannot be read.")
+    return failure

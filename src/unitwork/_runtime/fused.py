@@ -9,6 +9,7 @@ from sqlalchemy.util import await_only
 
 from unitwork._runtime.listeners import session_listener
 from unitwork._runtime.loading import NeedsSession
+from unitwork.dialects.direct import UnreadableRowsError
 from unitwork.dialects.orders import Failed, run_on_driver
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def _rows(connection: Connection, direct: Direct | None, call: Call) -> Rows:
         return await_only(call.read.rows(direct, driver, call.arguments))
     except NeedsSession:
         raise
-    except BaseException as error:
+    except BaseException as failure:
+        error = failure.__cause__ or failure if isinstance(failure, UnreadableRowsError) else failure
         # As if SQLAlchemy had sent it: its class of error, its events, and what they do to the block.
         try:
             run_on_driver(connection, Failed(call.read.sql, error), call.parameters)

@@ -12,6 +12,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 
 from unitwork._runtime.loading import NeedsSession
 from unitwork.dialects import BeginMode
+from unitwork.dialects.direct import UnreadableRowsError
 from unitwork.dialects.orders import Failed, run_on_driver
 
 if TYPE_CHECKING:
@@ -88,6 +89,11 @@ class Visits:
             rows = await_only(trip.rows(direct, held.driver_connection))
         except NeedsSession:
             held.close()
+            raise
+        except UnreadableRowsError as unread:
+            held.close()
+            if reads:
+                raise NeedsSession("its rows cannot be read") from unread
             raise
         except Exception as error:
             if reads or direct.gave_up(error):

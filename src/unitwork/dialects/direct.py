@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -19,6 +19,10 @@ class Column(NamedTuple):
 
     name: str
     code: Any
+
+
+class UnreadableRowsError(Exception):
+    """The statement was run, but the driver cannot make values of what came; the cause says why."""
 
 
 class Direct:
@@ -68,12 +72,21 @@ class AsyncpgDirect(Direct):
                 return rows, known
         statement = await driver.prepare(sql)
         columns = [Column(each.name, each.type.oid) for each in statement.get_attributes()]
-        return await statement.fetch(*arguments), columns
+        return await self._fetched(statement.fetch, *arguments), columns
 
     @override
     async def rows(self, driver: Any, sql: str, arguments: Any) -> Rows:
-        found: Rows = await driver.fetch(sql, *arguments)
-        return found
+        return await self._fetched(driver.fetch, sql, *arguments)
+
+    async def _fetched(self, fetch: Callable[..., Awaitable[Rows]], *arguments: Any) -> Rows:
+        try:
+            return await fetch(*arguments)
+        except (OSError, TimeoutError):
+            raise
+        except Exception as error:
+            if type(error).__module__.startswith("asyncpg"):
+                raise  # what the server said, or what the driver refused to send
+            raise UnreadableRowsError from error
 
     @override
     def in_transaction(self, driver: Any) -> bool:
@@ -97,13 +110,20 @@ class PsycopgDirect(Direct):
         try:
             async with driver.cursor() as cursor:
                 await cursor.execute(sql, arguments)
-                rows = await cursor.fetchall() if cursor.description else []
+                rows = await self._fetched(cursor) if cursor.description else []
                 columns = [Column(each.name, each.type_code) for each in cursor.description or ()]
         except Exception:
             await self._restore(driver, begins=begins)
             raise
         await self._restore(driver, begins=begins)
         return rows, columns
+
+    async def _fetched(self, cursor: Any) -> Rows:  # noqa: ANN401  # of this driver
+        try:
+            found: Rows = await cursor.fetchall()
+        except Exception as error:
+            raise UnreadableRowsError from error
+        return found
 
     async def _restore(self, driver: Any, *, begins: bool) -> None:  # noqa: ANN401  # as above
         if begins and not driver.closed:
