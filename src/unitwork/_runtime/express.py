@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -24,7 +24,7 @@ from unitwork.errors import CommitOutcomeUnknownError
 from unitwork.options import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import InstanceState, Session
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from unitwork._runtime.entry import Entry
     from unitwork._runtime.execute import Asked
     from unitwork._runtime.reading import Reading
+    from unitwork._runtime.session import AmbientSession
     from unitwork.dialects.direct import Direct, Rows
+
+R = TypeVar("R")
 
 _KNOWN_STATEMENTS = 500
 _HARMLESS_OPTIONS = frozenset({"expire_on_commit", "autoflush"})
@@ -207,21 +210,31 @@ class Express:
         """
         if unit is None:
             return call.items(await self.visits.rows(call, reads=True), None)
-        return await self._in_unit(unit, call)
 
-    async def _in_unit(self, unit: Entry, call: Call) -> Sequence[Any]:
-        """Read in an idle unit of work: its session holds the entities, and no connection afterwards."""
+        async def read(session: AmbientSession) -> Sequence[Any]:
+            rows = await self.visits.rows(call, reads=True)
+            return call.items(rows, session.sync_session if call.read.mapper is not None else None)
+
+        return await self._in_unit(unit, call.identity, session_listener, read)
+
+    async def _in_unit(
+        self,
+        unit: Entry,
+        identity: tuple[Any, ...] | None,
+        listener: Callable[[Session], str | None],
+        send: Callable[[AmbientSession], Awaitable[R]],
+    ) -> R:
+        """Send in an idle unit of work: its session holds the entities, and no connection afterwards."""
         frame = unit.frame
         session = frame.session
         frame.admit()
         await session.turns.take(frame)
         try:
-            if frame.transactional or not session.knows_nothing_of(call.identity):
+            if frame.transactional or not session.knows_nothing_of(identity):
                 raise NeedsSession("the session has changes, or the entity")
-            if session.started and session_listener(session.sync_session) is not None:
+            if session.started and listener(session.sync_session) is not None:
                 raise NeedsSession("somebody listens to the session")
-            rows = await self.visits.rows(call, reads=True)
-            return call.items(rows, session.sync_session if call.read.mapper is not None else None)
+            return await send(session)
         finally:
             session.turns.give()
 
@@ -257,19 +270,9 @@ class Express:
         if unit is None:
             await self._insert(addition, None)
             return
-        frame = unit.frame
-        session = frame.session
-        frame.admit()
-        await session.turns.take(frame)
-        try:
-            if frame.transactional or not session.knows_nothing_of(None):
-                raise NeedsSession("the session has changes")
-            own = session.sync_session if session.started else None
-            if own is not None and (session_listener(own) or writing_listener(own)) is not None:
-                raise NeedsSession("somebody listens to the session")
-            await self._insert(addition, session.sync_session)
-        finally:
-            session.turns.give()
+        await self._in_unit(
+            unit, None, _any_listener, lambda session: self._insert(addition, session.sync_session)
+        )
 
     def _addition(self, name: str, entity: object) -> Addition:
         mapper, values = given_values(entity)
@@ -313,6 +316,10 @@ class Express:
             return await self.visits.rows(addition, reads=False)
         finally:
             gate.leave(addition)
+
+
+def _any_listener(session: Session) -> str | None:
+    return session_listener(session) or writing_listener(session)
 
 
 def _told_stored(error: BaseException | None) -> BaseException:

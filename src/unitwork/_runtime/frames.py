@@ -92,7 +92,8 @@ class PhysicalTransaction(Frame):
             if self.connection is not None and self.connection.in_transaction():
                 self.connection.commit()
             self.source.watch.ending(self, "COMMIT", started)
-            self._close()
+            self._close_session()
+            self.give_back()
 
     def _roll_back(self) -> None:
         started = time.perf_counter()
@@ -113,12 +114,11 @@ class PhysicalTransaction(Frame):
                 raise
             finally:
                 self.give_back()
-            self._close()
+            self._close_session()
 
-    def _close(self) -> None:
+    def _close_session(self) -> None:
         if self.closes and self.session.started:
             self.session.sync_session.close()
-        self.give_back()
 
 
 class Savepoint(Frame):
