@@ -10,13 +10,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
+from sqlalchemy.exc import MissingGreenlet
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only, greenlet_spawn
+from sqlalchemy.util.concurrency import in_greenlet
 
 from unitwork._runtime import state
 from unitwork._runtime.express import Express
-from unitwork._runtime.finish import finish
+from unitwork._runtime.finish import Finished, finish
 from unitwork._runtime.lent import lending_engine
 from unitwork._runtime.listeners import EngineListeners
 from unitwork._runtime.pinned import Pinned, in_another_loop
@@ -51,6 +53,13 @@ class _Home:
         self.loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self.lending: AsyncEngine | None = None
         self.connections: set[DBAPIConnection] = set()
+        self.asked_to_open = False
+
+    def before_opening(self, *_arguments: object) -> None:
+        """Refuse to open a connection for whoever cannot wait for it, before a driver begins to."""
+        self.asked_to_open = True
+        if not in_greenlet():
+            raise MissingGreenlet("a connection is opened where nothing can be waited for")
 
     def opened(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
         """Remember a connection, to release it when its loop is closed before it is."""
@@ -112,6 +121,10 @@ class Source:
         """Return who listens to the engine of the event loop that is running."""
         return self._at_home().listeners
 
+    def can_lend(self) -> bool:
+        """Say whether a connection that must be opened first says so, where nothing can be waited for."""
+        return self._at_home().asked_to_open
+
     def home_engine(self) -> AsyncEngine:
         """Return the engine for the event loop that is running, if one is."""
         return self._at_home().engine
@@ -133,7 +146,7 @@ class Source:
             for frame in self.frames.values()
         ]
         lines += [
-            f"  {visit.name}: for {now - visit.since:.1f} s, last statement: {_short(visit.sql)}"
+            f"  {visit.trip.name}: for {now - visit.since:.1f} s, last statement: {_short(visit.trip.sql)}"
             for visit in self.express.visits.open.values()
         ]
         return "\n".join([f"Connections of database {self.name!r} are held by:", *lines])
@@ -244,6 +257,7 @@ class Source:
         home = _Home(engine)
         self.backend.install(engine)
         event.listen(engine.sync_engine, "handle_error", self._condemn)
+        event.listen(engine.sync_engine, "do_connect", home.before_opening)
         if self.backend.connects_whole:
             event.listen(engine.sync_engine, "do_connect", self._connect)
         event.listen(engine.sync_engine, "connect", home.opened)
@@ -263,11 +277,14 @@ class Source:
             return self.backend.kept
         opened: list[DBAPIConnection] = []
 
-        def open_whole() -> None:
+        def connect() -> None:
             opened.append(dialect.connect(*arguments, **keywords))
             self.backend.connected(opened[0])
 
-        done = await_only(finish(greenlet_spawn(open_whole)))
+        async def open_whole() -> Finished:
+            return await finish(greenlet_spawn(connect))
+
+        done = await_only(open_whole())
         failure = done.cancelled or done.error
         if failure is None:
             return opened[0]

@@ -197,10 +197,12 @@ class Door:
         """Return the items of a read by the fastest lane: driver, fused, or `slowest`, the session."""
         call = None
         if self.given is None:
-            with suppress(NeedsSession):
-                express = self.where().express
+            express = self.where().express
+            try:
                 call = express.call(reading, asked, identity)
                 return await express.items(call, express.unit())
+            except NeedsSession:
+                pass
 
         async def work(session: AsyncSession) -> Sequence[R]:
             items = await cast("AmbientSession", session).visit(partial(read_fused, call)) if call else None

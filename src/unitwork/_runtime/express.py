@@ -15,7 +15,7 @@ from unitwork._runtime import state
 from unitwork._runtime.express_read import ExpressRead
 from unitwork._runtime.guard import GuardedSession
 from unitwork._runtime.insert_one import InsertOne, given_values
-from unitwork._runtime.listeners import session_listener, writing_listener
+from unitwork._runtime.listeners import SessionListeners
 from unitwork._runtime.loading import NeedsSession
 from unitwork._runtime.starvation import held_by_this_task
 from unitwork._runtime.visits import ConnectionLostError, Visits
@@ -65,8 +65,8 @@ class Call(NamedTuple):
         """The arguments as `exec_driver_sql` takes them."""
         return (tuple(self.arguments) if isinstance(self.arguments, list) else self.arguments) or None
 
-    async def rows(self, direct: Direct, driver: Any) -> Rows:  # noqa: ANN401  # of any driver
-        return await self.read.rows(direct, driver, self.arguments)
+    def rows(self, direct: Direct, driver: Any) -> Awaitable[Rows]:  # noqa: ANN401  # of any driver
+        return self.read.rows(direct, driver, self.arguments)
 
     def items(self, rows: Rows, session: Session | None) -> Sequence[Any]:
         """Return what becomes of the rows; entities are held by the session, if there is one."""
@@ -90,8 +90,8 @@ class Addition(NamedTuple):
     def parameters(self) -> None:
         return None
 
-    async def rows(self, direct: Direct, driver: Any) -> Rows:  # noqa: ANN401  # of any driver
-        return await self.insert.rows(direct, driver, self.arguments)
+    def rows(self, direct: Direct, driver: Any) -> Awaitable[Rows]:  # noqa: ANN401  # of any driver
+        return self.insert.rows(direct, driver, self.arguments)
 
 
 class Express:
@@ -105,8 +105,10 @@ class Express:
         # By what SQLAlchemy knows a statement by, or the statement; a text says why there is no read.
         self._reads: LRUCache[Any, ExpressRead | str] = LRUCache(_KNOWN_STATEMENTS)
         self._inserts: LRUCache[Any, InsertOne | str] = LRUCache(_KNOWN_STATEMENTS)
-        # Never used: it tells who listens to the sessions of its class.
+        self._has_options = not _HARMLESS_OPTIONS.issuperset(source.session_options)
+        # Never used, but what is being inserted belongs to it.
         self._session = GuardedSession()
+        self.session_listeners = SessionListeners(self._session)
 
     # -- which lane ------------------------------------------------------------------------------
 
@@ -127,14 +129,13 @@ class Express:
 
     def _problem(self) -> str | None:
         """Say what on this Database would be passed by now, if anything."""
-        source = self._source
         if self.fastest is Lane.SESSION:
             return "the Database was told to use no faster one"
-        if source.pinned is not None:
+        if self._source.pinned is not None:
             return "all work of this Database is rolled back"
-        if not _HARMLESS_OPTIONS.issuperset(source.session_options):
+        if self._has_options:
             return "the sessions of this Database have options of their own"
-        return source.home_listeners().foreign() or session_listener(self._session)
+        return self._source.home_listeners().foreign() or self.session_listeners.of_reads()
 
     def _read_for(self, asked: Asked, reading: Reading) -> ExpressRead:
         key: Any = asked.statement
@@ -215,7 +216,7 @@ class Express:
             rows = await self.visits.rows(call, reads=True)
             return call.items(rows, session.sync_session if call.read.mapper is not None else None)
 
-        return await self._in_unit(unit, call.identity, session_listener, read)
+        return await self._in_unit(unit, call.identity, self.session_listeners.of_reads, read)
 
     async def _in_unit(
         self,
@@ -249,7 +250,7 @@ class Express:
             sqlalchemy.exc.DBAPIError: The database was locked for too long.
             sqlalchemy.exc.TimeoutError: The pool had no connection in time.
         """
-        problem = self._problem() or writing_listener(self._session)
+        problem = self._problem() or self.session_listeners.of_flushes()
         if problem is not None:
             raise NeedsSession(problem)
         unit = self.unit()
@@ -271,8 +272,11 @@ class Express:
             await self._insert(addition, None)
             return
         await self._in_unit(
-            unit, None, _any_listener, lambda session: self._insert(addition, session.sync_session)
+            unit, None, self._any_listener, lambda session: self._insert(addition, session.sync_session)
         )
+
+    def _any_listener(self, session: Session) -> str | None:
+        return self.session_listeners.of_reads(session) or self.session_listeners.of_flushes(session)
 
     def _addition(self, name: str, entity: object) -> Addition:
         mapper, values = given_values(entity)
@@ -316,10 +320,6 @@ class Express:
             return await self.visits.rows(addition, reads=False)
         finally:
             gate.leave(addition)
-
-
-def _any_listener(session: Session) -> str | None:
-    return session_listener(session) or writing_listener(session)
 
 
 def _told_stored(error: BaseException | None) -> BaseException:

@@ -17,7 +17,7 @@ from unitwork._runtime.loading import EntityLoader, NeedsSession, is_observed, w
 from unitwork.dialects.direct import Column
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import Mapper, Session
@@ -104,13 +104,15 @@ class ExpressRead:
             given[name] = encode(given[name])
         return given if self._places is None else [given[name] for name in self._places]
 
-    async def rows(self, direct: Direct, driver: Any, arguments: Any) -> Rows:  # noqa: ANN401  # of any driver
+    def rows(self, direct: Direct, driver: Any, arguments: Any) -> Awaitable[Rows]:  # noqa: ANN401  # of any driver
         """Ask the driver."""
-        known = self._columns
-        if known is not None and not self._may_change:
-            return await direct.rows(driver, self.sql, arguments)
-        rows, columns = await direct.described(driver, self.sql, arguments, known)
-        if columns != known:
+        if self._columns is not None and not self._may_change:
+            return direct.rows(driver, self.sql, arguments)
+        return self._described(direct, driver, arguments)
+
+    async def _described(self, direct: Direct, driver: Any, arguments: Any) -> Rows:  # noqa: ANN401  # of any driver
+        rows, columns = await direct.described(driver, self.sql, arguments, self._columns)
+        if columns != self._columns:
             self._learn(columns)
         return rows
 

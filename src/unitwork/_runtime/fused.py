@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only
 
-from unitwork._runtime.listeners import session_listener
 from unitwork._runtime.loading import NeedsSession
 from unitwork.dialects.direct import UnreadableRowsError
 from unitwork.dialects.orders import Failed, run_on_driver
@@ -27,7 +26,8 @@ def read_fused(call: Call, session: AmbientSession) -> Sequence[Any] | None:
     needed = call.read.mapper is not None
     if session.started or needed:
         sync = session.sync_session
-        if not session.knows_nothing_of(call.identity) or session_listener(sync) is not None:
+        listeners = session.source.express.session_listeners
+        if not session.knows_nothing_of(call.identity) or listeners.of_reads(sync) is not None:
             return None
     session.check_statement(call.asked.statement)
     connection = _connection(session)

@@ -13,7 +13,7 @@ from unitwork._runtime.express_read import decoders, encoders
 from unitwork._runtime.loading import NeedsSession, why_not_simple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from sqlalchemy import Column as TableColumn
     from sqlalchemy.engine import Dialect
@@ -117,10 +117,13 @@ class InsertOne:
             sent[name] = value if encode is None else encode(value)
         return sent if self._places is None else [sent[name] for name in self._places]
 
-    async def rows(self, direct: Direct, driver: Any, arguments: Any) -> Rows:  # noqa: ANN401  # of any driver
+    def rows(self, direct: Direct, driver: Any, arguments: Any) -> Awaitable[Rows]:  # noqa: ANN401  # of any driver
         """Ask the driver."""
         if self._columns is not None:
-            return await direct.rows(driver, self.sql, arguments)
+            return direct.rows(driver, self.sql, arguments)
+        return self._described(direct, driver, arguments)
+
+    async def _described(self, direct: Direct, driver: Any, arguments: Any) -> Rows:  # noqa: ANN401  # of any driver
         rows, self._columns = await direct.described(driver, self.sql, arguments, None)
         types = [column.type for _key, column in self._returned]
         self._decoders = decoders(types, self._columns, self._dialect)

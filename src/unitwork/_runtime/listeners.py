@@ -8,6 +8,8 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sized
+
     from sqlalchemy import Connection, FromClause
     from sqlalchemy.engine import Engine
     from sqlalchemy.orm import Session
@@ -24,25 +26,62 @@ HIDING: weakref.WeakSet[FromClause] = weakref.WeakSet()
 
 
 class _Events:
-    """Some events of one kind of target. Asked with every read, so all at once."""
+    """Some events of one kind of target."""
 
     def __init__(self, *names: str) -> None:
         self.names = names
-        self._listeners = attrgetter(*names)
+        self.collections = attrgetter(*names)
 
-    def counts(self, target: Any) -> list[tuple[str, int]]:  # noqa: ANN401  # of any kind
+    def heard(self, target: Any, ours: Counter[str]) -> str | None:  # noqa: ANN401  # of any kind
+        """Return the first event that somebody listens to, besides us."""
+        if not any(self.collections(target.dispatch)):
+            return None
+        return next((name for name, count in self.counts(target) if count > ours[name]), None)
+
+    def counts(self, target: Any) -> list[tuple[str, int]]:  # noqa: ANN401  # as above
         """Return how many listen to each."""
         return [(name, len(getattr(target.dispatch, name))) for name in self.names]
 
-    def heard(self, target: Any, ours: Counter[str]) -> str | None:  # noqa: ANN401  # as above
-        """Return the first event that somebody listens to, besides us."""
-        if not any(self._listeners(target.dispatch)):
-            return None
-        return next((name for name, count in self.counts(target) if count > ours[name]), None)
+
+class Audience:
+    """Who listens to some events of targets that live long, besides us.
+
+    Asked with every read, so it looks again only when something has changed: a collection of
+    listeners was replaced by another one, or has more listeners or fewer.
+    """
+
+    def __init__(self, ours: Counter[str], *heard: tuple[Any, _Events]) -> None:
+        self._ours = ours
+        self._heard = heard
+        self._known: list[tuple[Any, attrgetter[Any], tuple[Any, ...]]] = []
+        self._listeners: list[Sized] = []
+        self._count = -1
+        self._found: str | None = None
+
+    def event(self) -> str | None:
+        """Return the first event that somebody listens to; None if nobody does."""
+        for dispatch, collections, known in self._known:
+            if collections(dispatch) != known:
+                return self._look()
+        return self._found if sum(map(len, self._listeners)) == self._count else self._look()
+
+    def _look(self) -> str | None:
+        self._known = [
+            (target.dispatch, events.collections, events.collections(target.dispatch))
+            for target, events in self._heard
+        ]
+        each = [collection for _dispatch, _collections, known in self._known for collection in known]
+        # Those of the class, and those of this target.
+        self._listeners = [part for one in each for part in (one.parent_listeners, one.listeners)]
+        self._count = sum(map(len, self._listeners))
+        found = (events.heard(target, self._ours) for target, events in self._heard)
+        self._found = next((name for name in found if name is not None), None)
+        return self._found
 
 
 _SENT = _Events("before_execute", "after_execute", "before_cursor_execute", "after_cursor_execute")
 _ENGINE = _Events(*_SENT.names, "engine_connect", "begin", "commit", "rollback")
+_POOL = _Events("checkout", "checkin", "reset")
 _DIALECT = _Events("do_execute", "do_execute_no_params", "do_setinputsizes")
 _SESSION = _Events(
     "do_orm_execute",
@@ -57,6 +96,7 @@ _SESSION = _Events(
     "loaded_as_persistent",
     "persistent_to_detached",
 )
+_OWN = attrgetter("listeners")
 _FLUSH = _Events(
     "before_flush",
     "after_flush",
@@ -67,15 +107,34 @@ _FLUSH = _Events(
 )
 
 
-def session_listener(session: Session) -> str | None:
-    """Say which event of this session somebody listens to, besides us; None if there is none."""
-    name = _SESSION.heard(session, HARMLESS)
-    return name and f"somebody listens to {name} of sessions"
+class SessionListeners:
+    """Who listens to sessions of one class. Lives: as long as its Database.
+
+    Args:
+        session: One that is never used: it tells who listens to its class.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._reading = Audience(HARMLESS, (session, _SESSION))
+        self._flushing = Audience(HARMLESS, (session, _FLUSH))
+
+    def of_reads(self, session: Session | None = None) -> str | None:
+        """Say which event of a read somebody listens to, here or in general; None if there is none."""
+        return _told(self._reading.event() or _own_listener(session, _SESSION))
+
+    def of_flushes(self, session: Session | None = None) -> str | None:
+        """Say which event of a flush somebody listens to, here or in general; None if there is none."""
+        return _told(self._flushing.event() or _own_listener(session, _FLUSH))
 
 
-def writing_listener(session: Session) -> str | None:
-    """Say which event of a flush somebody listens to; None if there is none."""
-    name = _FLUSH.heard(session, HARMLESS)
+def _own_listener(session: Session | None, events: _Events) -> str | None:
+    """Return the first event of this very session that somebody listens to."""
+    if session is None or not any(map(_OWN, vars(session.dispatch).values())):
+        return None
+    return events.heard(session, HARMLESS)
+
+
+def _told(name: str | None) -> str | None:
     return name and f"somebody listens to {name} of sessions"
 
 
@@ -88,13 +147,16 @@ class EngineListeners:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._ours = Counter({name: -count for name, count in self._counts()})
+        self._sending = Audience(self._ours, (engine, _ENGINE), (engine.dialect, _DIALECT))
+        self._lending = Audience(self._ours, (engine.pool, _POOL))
 
     def are_complete(self) -> None:
         """Count what is installed by now as ours."""
         self._ours.update(dict(self._counts()))
 
     def _counts(self) -> list[tuple[str, int]]:
-        return _ENGINE.counts(self._engine) + _DIALECT.counts(self._engine.dialect)
+        engine = self._engine
+        return _ENGINE.counts(engine) + _DIALECT.counts(engine.dialect) + _POOL.counts(engine.pool)
 
     def are_on(self, connection: Connection) -> bool:
         """Say whether somebody listens to this very connection, or has changed what it sends."""
@@ -102,13 +164,17 @@ class EngineListeners:
             return True
         return _SENT.heard(connection, self._ours) is not None
 
+    def are_on_pool(self) -> bool:
+        """Say whether somebody else listens to connections being checked out or in."""
+        return self._lending.event() is not None
+
     def foreign(self) -> str | None:
         """Return what would be passed by: the first event that somebody else listens to, or a log."""
         engine = self._engine
-        name = _ENGINE.heard(engine, self._ours) or _DIALECT.heard(engine.dialect, self._ours)
+        name = self._sending.event()
         if name is not None:
             return f"somebody listens to {name} of the engine"
-        if engine.echo or engine.logger.isEnabledFor(_INFO):
+        if engine.logger.isEnabledFor(_INFO):
             return "statements are logged"
         if engine.get_execution_options():
             return "the engine has execution options"

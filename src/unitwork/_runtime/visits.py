@@ -10,13 +10,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from unitwork._runtime.lender import Lender
 from unitwork._runtime.loading import NeedsSession
 from unitwork.dialects import BeginMode
 from unitwork.dialects.direct import UnreadableRowsError
 from unitwork.dialects.orders import Failed, run_on_driver
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from collections.abc import Awaitable
+
     from sqlalchemy.pool import PoolProxiedConnection
 
     from unitwork._runtime.engine import Source
@@ -45,7 +47,7 @@ class Trip(Protocol):
         """The values; None if somebody else tells how it failed."""
         ...
 
-    async def rows(self, direct: Direct, driver: Any) -> Rows:  # noqa: ANN401  # of any driver
+    def rows(self, direct: Direct, driver: Any) -> Awaitable[Rows]:  # noqa: ANN401  # of any driver
         """Send it, and return its rows."""
         ...
 
@@ -53,9 +55,8 @@ class Trip(Protocol):
 class Visit(NamedTuple):
     """One statement that has a connection of the pool now."""
 
-    name: str
+    trip: Trip
     since: float
-    sql: str
 
 
 class Visits:
@@ -63,6 +64,7 @@ class Visits:
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._lender = Lender(source)
         self.open: dict[PoolProxiedConnection, Visit] = {}
 
     async def rows(self, trip: Trip, *, reads: bool) -> Rows:
@@ -79,36 +81,28 @@ class Visits:
             sqlalchemy.exc.DBAPIError: A read failed, or the database was locked for too long.
             sqlalchemy.exc.TimeoutError: The pool had no connection in time.
         """
-        return await greenlet_spawn(self._rows, self._source.home_engine().sync_engine, trip, reads)
-
-    def _rows(self, engine: Engine, trip: Trip, reads: bool) -> Rows:  # noqa: FBT001  # greenlets take no keywords
         direct: Any = self._source.backend.direct
-        held = self._connected(engine, direct)
-        self.open[held] = Visit(trip.name, time.monotonic(), trip.sql)
+        lender = self._lender
+        held = lender.idle()
+        if held is None:
+            held = await greenlet_spawn(self._connected)
+        self.open[held] = Visit(trip, time.monotonic())
         try:
-            rows = await_only(trip.rows(direct, held.driver_connection))
-        except NeedsSession:
-            held.close()
-            raise
-        except UnreadableRowsError as unread:
-            held.close()
-            if reads:
-                raise NeedsSession("its rows cannot be read") from unread
-            raise
-        except Exception as error:
-            if reads or direct.gave_up(error):
-                self._fail(Connection(engine, held), trip, error)
-            _end_failed(held, direct, error)
-            raise
+            rows = await trip.rows(direct, held.driver_connection)
         except BaseException as error:
-            _end_cancelled(held, direct, error)
+            await greenlet_spawn(self._failed, held, trip, error, reads)
             raise
         finally:
             del self.open[held]
-        held.close()
+        if lender.takes_back_at_once:
+            held.close()
+        else:
+            await greenlet_spawn(held.close)
         return rows
 
-    def _connected(self, engine: Engine, direct: Direct) -> PoolProxiedConnection:
+    def _connected(self) -> PoolProxiedConnection:
+        engine = self._source.home_engine().sync_engine
+        direct: Any = self._source.backend.direct
         try:
             held = engine.pool.connect()
         except PoolTimeoutError as error:
@@ -120,6 +114,28 @@ class Visits:
             held.invalidate()
             raise NeedsSession("the connection is dead")
         return held
+
+    def _failed(
+        self,
+        held: PoolProxiedConnection,
+        trip: Trip,
+        error: BaseException,
+        reads: bool,  # noqa: FBT001  # greenlets take no keywords
+    ) -> None:
+        """Return a connection whose statement failed, or discard it; raise what is to be heard instead."""
+        direct: Any = self._source.backend.direct
+        if isinstance(error, NeedsSession):
+            held.close()
+        elif isinstance(error, UnreadableRowsError):
+            held.close()
+            if reads:
+                raise NeedsSession("its rows cannot be read") from error
+        elif isinstance(error, Exception):
+            if reads or direct.gave_up(error):
+                self._fail(Connection(self._source.home_engine().sync_engine, held), trip, error)
+            _end_failed(held, direct, error)
+        else:
+            _end_cancelled(held, direct, error)
 
     def _fail(self, connection: Connection, trip: Trip, error: Exception) -> None:
         """Let SQLAlchemy tell of it: its class of error, its events, and what becomes of the connection."""

@@ -28,6 +28,9 @@ class UnreadableRowsError(Exception):
 class Direct:
     """How a driver is asked directly. Each call is one statement that commits by itself."""
 
+    rolls_back_silently = False
+    """SQLAlchemy sends no ROLLBACK to a connection that it has not begun on."""
+
     async def described(
         self,
         driver: Any,  # noqa: ANN401  # of any driver
@@ -61,6 +64,8 @@ class Direct:
 
 class AsyncpgDirect(Direct):
     """asyncpg prepares each statement once by itself, and sends no BEGIN."""
+
+    rolls_back_silently = True
 
     @override
     async def described(
