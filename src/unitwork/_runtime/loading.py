@@ -72,7 +72,7 @@ class EntityLoader:
         """Return the entities of rows: detached, or held by a session, whose own go before.
 
         Raises:
-            NeedsSession: A row has no key, or the session holds an entity that is not whole.
+            NeedsSession: A part of the key of a row is missing.
         """
         if len(rows) == 1:
             return [self._one(rows[0], session)]
@@ -94,7 +94,7 @@ class EntityLoader:
         if session is not None:
             held = session.identity_map.get(key)
             if held is not None:
-                return self._whole(held)
+                return self._filled(held, row)
         entity = self._new()
         state: InstanceState[Any] = instance_state(entity)
         values = row if self._values is None else self._values(row)
@@ -110,10 +110,16 @@ class EntityLoader:
         if self._partial and any(value is not None for value in identity):
             raise NeedsSession("a part of its key is NULL")
 
-    def _whole(self, held: Any) -> Any:  # noqa: ANN401  # an entity
+    def _filled(self, held: Any, row: Sequence[Any]) -> Any:  # noqa: ANN401  # an entity
+        """Give an entity that the session holds what it has lost or has not loaded; the rest stays."""
         state: InstanceState[Any] = instance_state(held)
-        if state.expired or not state.unloaded.isdisjoint(self._keys):
-            raise NeedsSession("the session holds it, but not all of it")
+        missing = state.unloaded.intersection(self._keys)
+        if missing:
+            values = row if self._values is None else self._values(row)
+            found = zip(self._keys, values, strict=True)
+            state.dict.update((key, value) for key, value in found if key in missing)
+            state.expired_attributes.difference_update(missing)
+            state.expired = bool(state.expired_attributes)
         return held
 
 
