@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.exc import StaleDataError
 
 from unitwork._logic.patches import patch_values
-from unitwork._runtime.execute import Asked, Door, flush_new
+from unitwork._runtime.asked import Asked
+from unitwork._runtime.execute import Door, flush_new
 from unitwork.bulk import BulkWrites
 from unitwork.errors import DeclarationError, NoRowError, OptionError, StaleRowError
 from unitwork.query.locks import Lock, lock_of

@@ -1,5 +1,6 @@
 """A new entity that is inserted past the session ends up, in Python and as a row, as through the session."""
 
+import re
 import uuid
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -323,6 +324,11 @@ NEW: dict[str, Callable[[], Any]] = {
 }
 
 
+def shown(value: object) -> str:
+    """A value as text, without the address of an object."""
+    return re.sub(r" at 0x\w+", "", repr(value))
+
+
 def seen_in_python(entity: object) -> object:
     """All that a program can see of an entity without a word to the database."""
     if isinstance(entity, str):
@@ -330,7 +336,7 @@ def seen_in_python(entity: object) -> object:
     state: Any = inspect(entity)
     flags = [name for name in ("transient", "pending", "persistent", "detached") if getattr(state, name)]
     values = {
-        key: type(value).__name__ if isinstance(value, Goods | Data) else repr(value)
+        key: type(value).__name__ if isinstance(value, Goods | Data) else shown(value)
         for key, value in sorted(vars(entity).items())
         if key != "_sa_instance_state" and not (isinstance(value, list) and value)
     }
@@ -338,7 +344,7 @@ def seen_in_python(entity: object) -> object:
     return {
         "flags": flags,
         "values": values,
-        "read": {key: repr(getattr(entity, key)) for key in columns if key not in state.expired_attributes},
+        "read": {key: shown(getattr(entity, key)) for key in columns if key not in state.expired_attributes},
         "key": str(state.key),
         "modified": state.modified,
         "expired": sorted(state.expired_attributes),
@@ -365,7 +371,9 @@ async def told(entity: object, db: Database) -> tuple[object, list[str]]:
             assert await repository.add(entity) is entity
             ended: object = "added"
         except Exception as error:  # noqa: BLE001  # told
-            ended = (type(error), str(error), getattr(error, "__notes__", []))
+            # What comes back is asked for in the statement; the session may ask the driver.
+            said = re.sub(r" RETURNING [^\]]*", "", str(error))
+            ended = (type(error), said, getattr(error, "__notes__", []))
     return ended, [str(each.message) for each in warned]
 
 
@@ -376,10 +384,85 @@ async def nothing(db: Database) -> AsyncIterator[None]:
     yield
 
 
+@asynccontextmanager
+async def after_read(db: Database) -> AsyncIterator[None]:
+    """A block that has begun, and whose session holds an entity."""
+    async with db.transaction() as session:
+        await session.get(Maker, 1)
+        yield
+
+
+@asynccontextmanager
+async def rolled_back(db: Database) -> AsyncIterator[None]:
+    """A block that is rolled back, as its owner wants it."""
+    async with db.transaction():
+        yield
+        db.set_rollback_only()
+
+
+@asynccontextmanager
+async def rolled_back_by_error(db: Database) -> AsyncIterator[None]:
+    """A block that an exception leaves, after its session has had work of its own."""
+    async with db.transaction() as session:
+        await session.execute(text("SELECT 1"))
+        yield
+        raise LookupError
+
+
+@asynccontextmanager
+async def savepoint(db: Database) -> AsyncIterator[None]:
+    """A savepoint that is kept."""
+    async with db.transaction(), db.transaction(propagation=Propagation.NESTED):
+        yield
+
+
+@asynccontextmanager
+async def savepoint_undone(db: Database) -> AsyncIterator[None]:
+    """A savepoint that is rolled back, in a block that is kept."""
+    async with db.transaction():
+        async with db.transaction(propagation=Propagation.NESTED):
+            yield
+            db.set_rollback_only()
+
+
+@asynccontextmanager
+async def around_undone_savepoint(db: Database) -> AsyncIterator[None]:
+    """A block in which a savepoint is rolled back later."""
+    async with db.transaction() as session:
+        yield
+        async with db.transaction(propagation=Propagation.NESTED):
+            await session.execute(text("SELECT 1"))
+            db.set_rollback_only()
+
+
+@asynccontextmanager
+async def block_in_unit(db: Database) -> AsyncIterator[None]:
+    """A block on the session of a unit of work."""
+    async with db.unit_of_work(), db.transaction():
+        yield
+
+
+@asynccontextmanager
+async def undone_in_unit(db: Database) -> AsyncIterator[None]:
+    """A block that is rolled back, on the session of a unit of work."""
+    async with db.unit_of_work(), db.transaction():
+        yield
+        db.set_rollback_only()
+
+
 PLACES: dict[str, Callable[[Database], AbstractAsyncContextManager[Any]]] = {
     "outside": nothing,
     "unit": lambda db: db.unit_of_work(),
     "block": lambda db: db.transaction(),
+    "after a read": after_read,
+    "rolled back": rolled_back,
+    "rolled back by an error": rolled_back_by_error,
+    "savepoint": savepoint,
+    "savepoint undone": savepoint_undone,
+    "around an undone savepoint": around_undone_savepoint,
+    "block in a unit": block_in_unit,
+    "undone in a unit": undone_in_unit,
+    "read-only block": lambda db: db.transaction(read_only=True),
     "supports": lambda db: db.transaction(propagation=Propagation.SUPPORTS),
 }
 
@@ -403,13 +486,16 @@ async def all_ends(url: URL, lane: Lane, place: str) -> dict[str, object]:
                     ended = await told(entity, db)
                     seen += [ended, seen_in_python(entity)]
                     seen += [await told(entity, db), seen_in_python(entity)]
+                    if "block" in place and ended[0] == "added":
+                        change(entity)
+                        seen.append(seen_in_python(entity))
                     if place == "unit" and ended[0] == "added":
                         change(entity)
                         seen.append(seen_in_python(entity))
                         await db.commit()
                         seen.append(seen_in_python(entity))
             except Exception as error:  # noqa: BLE001  # told
-                seen.append(type(error))
+                seen.append((type(error), str(error)))
             ends[name] = [seen, seen_in_python(entity)]
             assert db.pool_status().checked_out == 0
             assert left_in_context() == {}

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from sqlalchemy import URL, Row, insert, inspect, select
+from sqlalchemy import URL, Row, delete, insert, inspect, select
 from sqlalchemy.orm import DeclarativeBase
 
 from tests.fixtures.databases import Backend
@@ -44,7 +44,7 @@ def seen(thing: object) -> object:
                 for name, value in sorted(state.dict.items())
                 if name != "_sa_instance_state"
             ],
-            (state.detached, state.persistent, state.modified, state.expired, state.key[1:]),
+            (state.detached, state.persistent, state.modified, state.expired, state.key and state.key[1:]),
             (dict(state.committed_state), sorted(state.unloaded), sorted(state.expired_attributes)),
         )
     if hasattr(thing, "__dataclass_fields__"):
@@ -113,6 +113,38 @@ def reads(model: type[DeclarativeBase], sample: Sample) -> list[Read]:
     ]
 
 
+def asked_of_session(
+    model: type[DeclarativeBase], sample: Sample
+) -> list[Callable[[Any], Awaitable[object]]]:
+    """What the session of a block is asked, as by hand."""
+    ordered = select(model).order_by(*_order(model, sample))
+    last = select(getattr(model, sample.columns[-1].attribute)).order_by(*_order(model, sample))
+
+    async def rows(session: Any) -> object:  # noqa: ANN401  # an AsyncSession
+        return (await session.execute(ordered)).all()
+
+    async def entities(session: Any) -> object:  # noqa: ANN401  # as above
+        return (await session.scalars(ordered)).all()
+
+    return [rows, entities, lambda session: session.scalar(ordered), lambda session: session.scalar(last)]
+
+
+async def adding(db: Database, door: Repository[Any], entity: Any, *, flushed: bool) -> list[object]:  # noqa: ANN401  # of any class
+    """Insert an entity in place of all rows, in a transaction that is rolled back."""
+    told_of: list[object] = []
+    with suppress(Exception):
+        async with db.transaction() as session:
+            await session.execute(delete(type(entity)))
+            if flushed:
+                session.add(entity)
+                told_of.append(await told(session.flush()))
+            else:
+                told_of.append(await told(door.add(entity)))
+            told_of.append(await told(door.all()))
+            db.set_rollback_only()
+    return [*told_of, seen(entity)]
+
+
 async def told(work: Awaitable[object]) -> object:
     """What a read returns or raises."""
     try:
@@ -134,6 +166,12 @@ async def story(db: Database, model: type[DeclarativeBase], sample: Sample) -> l
         with suppress(Exception):
             async with db.transaction():
                 told_of.append(await told(read(door)))
+    for ask in asked_of_session(model, sample):
+        with suppress(Exception):
+            async with db.transaction() as session:
+                told_of += [await told(ask(session)), await told(ask(session))]
+    for place, row in enumerate(sample.rows):
+        told_of += await adding(db, door, model(**row), flushed=bool(place % 2))
     return told_of
 
 

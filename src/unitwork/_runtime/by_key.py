@@ -8,6 +8,7 @@ from sqlalchemy import bindparam, select
 
 from unitwork._logic.remembered import remembered
 from unitwork._logic.shape import Item, Rows, Shape
+from unitwork._runtime.asked import Asked
 from unitwork._runtime.reading import Reading
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ class ByKey:
         if not isinstance(key, tuple) or len(key) != len(self._names) or None in key:
             return None
         return dict(zip(self._names, key, strict=True))
+
+    def asked(self, values: Mapping[str, Any]) -> Asked:
+        """Return the statement with the values of one call."""
+        return Asked(self.statement, values, fixed=True)
 
     def reading(self, name: str) -> Reading:
         """Return what becomes of the rows of a query of this name."""

@@ -21,8 +21,8 @@ from unitwork.errors import DeclarationError
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from unitwork._runtime.asked import Asked
     from unitwork._runtime.engine import Source
-    from unitwork._runtime.execute import Asked
     from unitwork._runtime.registry import Checkable
 
 _WHERE = re.compile(r"\bWHERE\b", re.IGNORECASE)

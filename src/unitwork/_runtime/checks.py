@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.exc import NO_STATE, UnmappedInstanceError
+from sqlalchemy.util import await_only
 
 from unitwork._logic.writes import is_write
 from unitwork._runtime import state
@@ -19,7 +22,7 @@ from unitwork._runtime.starvation import held_by_this_task, refuse_starvation
 from unitwork.errors import TransactionRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
     from types import TracebackType
 
     from unitwork._runtime.engine import Source
@@ -56,6 +59,16 @@ class CheckedSession(AsyncSession):
                 f"The session on database {self.source.name!r} is used outside of its event loop.",
                 "use it in the loop that opened the block; open another block in a thread or another loop.",
             )
+
+    @property
+    def held(self) -> Session | None:
+        """The session inside, once it has been set up."""
+        return self.sync_session if self.started else None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the session inside has begun a transaction of its own, or joined that of the block."""
+        return self.started and Session.in_transaction(self.sync_session)
 
     def has_changes(self) -> bool:
         """Say whether something waits to be sent."""
@@ -144,6 +157,19 @@ class CheckedSession(AsyncSession):
             f"A write on database {self.source.name!r} is refused: {scope.read_only_by} is read-only.",
             "write outside of it, or drop its `read_only=True`.",
         )
+
+    @contextmanager
+    def turn(self) -> Generator[None]:
+        """Take this task's turn, unless it has it: for what is loaded on access. In a greenlet."""
+        turns = self.turns
+        if turns.holder is asyncio.current_task() or self.ends_allowed:
+            yield
+            return
+        await_only(turns.take(self.place()[1]))
+        try:
+            yield
+        finally:
+            turns.give()
 
     def failed(self, scope: Entry | None, frame: Frame, error: BaseException) -> None:
         """Condemn the frame if this error has left its transaction unusable."""

@@ -43,8 +43,13 @@ _STATEMENT_CHARACTERS = 120
 _THREAD_ENDS_S = 0.05
 
 
-class _Home:
-    """One engine and the event loop that uses it."""
+class Home:
+    """One engine and the event loop that uses it. Lives: as long as its source, or the loop.
+
+    Attributes:
+        asked_to_open: Who opens a connection where nothing can be waited for is told so.
+        doubtful: The connections that the pool will replace when they are asked for.
+    """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
@@ -54,6 +59,7 @@ class _Home:
         self.lending: AsyncEngine | None = None
         self.connections: set[DBAPIConnection] = set()
         self.asked_to_open = False
+        self.doubtful: set[DBAPIConnection] = set()
 
     def before_opening(self, *_arguments: object) -> None:
         """Refuse to open a connection for whoever cannot wait for it, before a driver begins to."""
@@ -68,6 +74,12 @@ class _Home:
     def closed(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
         """Forget a connection."""
         self.connections.discard(connection)
+        self.doubtful.discard(connection)
+
+    def lost(self, context: ExceptionContext) -> None:
+        """Remember what SQLAlchemy does when a server is gone: it replaces all connections."""
+        if context.is_disconnect and context.invalidate_pool_on_disconnect:
+            self.doubtful.update(self.connections)
 
     def free(self) -> bool:
         """Say whether no loop uses this engine any more, or none has yet."""
@@ -105,7 +117,7 @@ class Source:
         self._given = engine is not None
         self._moving = threading.Lock()
         self._homes = [self._equipped(engine or self._new_engine())]
-        self._current: tuple[asyncio.AbstractEventLoop | None, _Home] = (None, self._homes[0])
+        self._current: tuple[asyncio.AbstractEventLoop | None, Home] = (None, self._homes[0])
 
     @property
     def url(self) -> URL:
@@ -115,23 +127,19 @@ class Source:
     def write_gate(self) -> WriteGate | None:
         """Return the queue of those who want the only write lock, if this database has one."""
         waits = self.backend.one_writer and not self.backend.shared_between_loops and self.pinned is None
-        return self._at_home().write_gate if waits else None
+        return self.home().write_gate if waits else None
 
     def home_listeners(self) -> EngineListeners:
         """Return who listens to the engine of the event loop that is running."""
-        return self._at_home().listeners
-
-    def can_lend(self) -> bool:
-        """Say whether a connection that must be opened first says so, where nothing can be waited for."""
-        return self._at_home().asked_to_open
+        return self.home().listeners
 
     def home_engine(self) -> AsyncEngine:
         """Return the engine for the event loop that is running, if one is."""
-        return self._at_home().engine
+        return self.home().engine
 
     def capacity(self) -> int | None:
         """Return how many connections the pool can give out at once; None is without limit."""
-        pool: Any = self._at_home().engine.pool
+        pool: Any = self.home().engine.pool
         if isinstance(pool, NullPool) or not hasattr(pool, "size"):
             return None
         overflow: int = getattr(pool, "_max_overflow", -1)
@@ -153,7 +161,7 @@ class Source:
 
     async def pin(self) -> Pinned:
         """Take one connection, begin, and let all that ask an engine for one have that."""
-        home = self._at_home()
+        home = self.home()
         held = await home.engine.connect()
         try:
             await held.begin()
@@ -165,7 +173,7 @@ class Source:
             # Not before the first connection, from which a dialect learns what the server can.
             home.lending = lending_engine(self, home.engine)
         self.pinned = Pinned(self, held)
-        self._current = (self.pinned.loop, _Home(home.lending))
+        self._current = (self.pinned.loop, Home(home.lending))
         return self.pinned
 
     def unpin(self) -> None:
@@ -180,7 +188,7 @@ class Source:
         """Close all connections of this loop; forget those of loops that are closed."""
         if self.pinned is not None:
             return  # a program under test ends; its database goes on with the test
-        here = self._at_home()
+        here = self.home()
         state.strike(self)
         await here.engine.dispose()
         kept, self.backend.kept = self.backend.kept, None
@@ -194,7 +202,7 @@ class Source:
             self._homes = [here, *(home for home in self._homes if not (home is here or home.free()))]
             self._current = (None, here)
 
-    def _at_home(self) -> _Home:
+    def home(self) -> Home:
         """Return the engine of the loop that runs here; threads may ask at the same time."""
         loop, home = self._current
         try:
@@ -203,7 +211,7 @@ class Source:
             return home
         return home if running is loop else self._moved(running)
 
-    def _moved(self, loop: asyncio.AbstractEventLoop) -> _Home:
+    def _moved(self, loop: asyncio.AbstractEventLoop) -> Home:
         """Make the engine of this loop the current one; adopt a free one, or build another."""
         if self.pinned is not None and not self.pinned.loop.is_closed():
             raise in_another_loop(self.name)
@@ -216,7 +224,7 @@ class Source:
             self._current = (loop, home)
             return home
 
-    def _adopted(self) -> _Home | None:
+    def _adopted(self) -> Home | None:
         for home in self._homes:
             if home.free() or self.backend.shared_between_loops:
                 if home.loop is not None:
@@ -224,19 +232,20 @@ class Source:
                 return home
         return None
 
-    def _abandon(self, home: _Home) -> None:
+    def _abandon(self, home: Home) -> None:
         """Give an engine a new pool, without the event loop that its connections belong to."""
         if not self.backend.shared_between_loops:
             for connection in home.connections:
                 with suppress(Exception):
                     self.backend.release(connection.driver_connection)
             home.connections.clear()
+            home.doubtful.clear()
         for lost in [known for known in self.frames if known.engine is home.engine.sync_engine]:
             del self.frames[lost]
         home.write_gate = WriteGate()
         home.engine.sync_engine.dispose(close=False)
 
-    def _twin(self) -> _Home:
+    def _twin(self) -> Home:
         if self._given:
             raise TransactionRefusedError(
                 self.name,
@@ -253,10 +262,11 @@ class Source:
         options = {**defaults, **self._engine_options}
         return create_async_engine(self.url, **options)
 
-    def _equipped(self, engine: AsyncEngine) -> _Home:
-        home = _Home(engine)
+    def _equipped(self, engine: AsyncEngine) -> Home:
+        home = Home(engine)
         self.backend.install(engine)
         event.listen(engine.sync_engine, "handle_error", self._condemn)
+        event.listen(engine.sync_engine, "handle_error", home.lost)
         event.listen(engine.sync_engine, "do_connect", home.before_opening)
         if self.backend.connects_whole:
             event.listen(engine.sync_engine, "do_connect", self._connect)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from unitwork._logic.plan import Step, Surroundings, next_step, refusal
 from unitwork._runtime import state
+from unitwork._runtime.ambient import AmbientSession
 from unitwork._runtime.by_hand import by_hand_refused
 from unitwork._runtime.finish import Deadline
 from unitwork._runtime.frame import Frame
 from unitwork._runtime.frames import PhysicalTransaction, Plain, Savepoint
-from unitwork._runtime.session import AmbientSession
 from unitwork._runtime.starvation import held_by_this_task, refuse_starvation, writer_among
 from unitwork._runtime.turns import Turns
 from unitwork.dialects import READ_WRITE, BeginMode
@@ -20,6 +20,7 @@ from unitwork.options import DEFAULT_OPTIONS
 
 if TYPE_CHECKING:
     from unitwork._runtime.engine import Source
+    from unitwork._runtime.session import TurnedSession
     from unitwork.options import TransactionOptions
 
 _AUTOCOMMIT = BeginMode(autocommit=True)
@@ -59,7 +60,7 @@ class Entry:
 
     # -- entry ---------------------------------------------------------------------------------
 
-    async def enter(self) -> AmbientSession:
+    async def enter(self) -> TurnedSession:
         """Do what the propagation says, and make this the innermost scope of the context."""
         options = self.options
         outer = state.innermost(self.source)
@@ -129,7 +130,7 @@ class Entry:
         session.turns = Turns(frame)
         return frame
 
-    def _first_frame(self, session: AmbientSession, step: Step, unit: Frame | None = None) -> Frame:
+    def _first_frame(self, session: TurnedSession, step: Step, unit: Frame | None = None) -> Frame:
         if self.options.read_only:
             self.read_only_by = self.name
         if step in (Step.PLAIN, Step.PLAIN_APART):
@@ -194,7 +195,6 @@ class Entry:
         try:
             begun_meanwhile = unit.transactional
             if not begun_meanwhile:
-                session.turn_to(frame)
                 session.turns.enter(frame)
         finally:
             session.turns.give()

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.util import greenlet_spawn
 
 from unitwork._logic.in_lists import with_short_lists
 from unitwork._logic.paging import signing_key
 from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime import state
+from unitwork._runtime.asked import Asked
 from unitwork._runtime.by_key import ByKey
-from unitwork._runtime.fused import read_fused
 from unitwork._runtime.loading import NeedsSession
 from unitwork._runtime.reading import Reading, rows_of
 from unitwork._runtime.scope import Scope
-from unitwork._runtime.session import AmbientSession
+from unitwork._runtime.session import TurnedSession
 from unitwork.dialects import BeginMode
 from unitwork.errors import NoTransactionError, TransactionEndedError
 from unitwork.options import Propagation, TransactionOptions
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL
     from sqlalchemy.ext.asyncio import AsyncResult
-    from sqlalchemy.sql.cache_key import CacheKey
 
     from unitwork._runtime.engine import Source
 
@@ -41,29 +41,6 @@ _READ = TransactionOptions(propagation=Propagation.SUPPORTS)
 _WRITE = TransactionOptions()
 _STREAM = BeginMode(read_only=True)
 _SCALAR = Shape(Rows.ONE, Item.SCALAR)
-
-
-class Asked(NamedTuple):
-    """One statement with the values of one call.
-
-    Args:
-        statement: Any that SQLAlchemy can run.
-        parameters: The values that are not in the statement itself.
-        writes: It may change something.
-        names: Of its parameters, for errors.
-        fixed: It is the same object in each call.
-    """
-
-    statement: Any
-    parameters: Mapping[str, Any] | None = None
-    writes: bool = False
-    names: tuple[str, ...] = ()
-    fixed: bool = False
-
-    def cache_key(self) -> CacheKey | None:
-        """Return what SQLAlchemy knows the statement by, whatever its values; memoized in there."""
-        key: CacheKey | None = self.statement._generate_cache_key()  # noqa: SLF001  # as its extensions do
-        return key
 
 
 class Door:
@@ -117,7 +94,7 @@ class Door:
         if self.given is None and self._transaction(self.where()) is None:
             raise NoTransactionError(self.where().name)
 
-    def _transaction(self, source: Source) -> AsyncSession | None:
+    def _transaction(self, source: Source) -> TurnedSession | None:
         """Return the session of the transaction that is open here."""
         around = state.innermost(source)
         return around.frame.session if around is not None and around.frame.transactional else None
@@ -174,16 +151,20 @@ class Door:
             if values is None:
                 found = await self.read(name, get)
             else:
-                asked = Asked(asking.statement, values, fixed=True)
-                identity = asking.identity(values)
-                found = await self._on_lane(asking.reading(name), asked, get, identity)
+                reading, identity = asking.reading(name), asking.identity(values)
+                found = await self._on_lane(reading, asking.asked(values), get, identity)
             return found[0] if found else None
 
     async def add_directly(self, name: str, entity: object) -> bool:
-        """Insert a new entity as one statement that commits; say whether that could be done here."""
+        """Insert a new entity past the ORM's flush; say whether that could be done here."""
         if self.given is None:
+            source = self.where()
+            around = self._transaction(source)
             with suppress(NeedsSession), self.noted(name):
-                await self.where().express.add(name, entity)
+                if around is None:
+                    await source.express.add(name, entity)
+                else:
+                    await source.express.add_in_block(name, entity, around)
                 return True
         return False
 
@@ -197,16 +178,21 @@ class Door:
         """Return the items of a read by the fastest lane: driver, fused, or `slowest`, the session."""
         call = None
         if self.given is None:
-            express = self.where().express
+            source = self.where()
             try:
-                call = express.call(reading, asked, identity)
-                return await express.items(call, express.unit())
+                call = source.express.call(reading, asked, identity)
+                if self._transaction(source) is None:
+                    return await source.express.items(call, source.express.unit())
             except NeedsSession:
                 pass
 
         async def work(session: AsyncSession) -> Sequence[R]:
-            items = await cast("AmbientSession", session).visit(partial(read_fused, call)) if call else None
-            return await slowest(session) if items is None else items
+            if call is not None:
+                ours = cast("TurnedSession", session)
+                items = await ours.in_turn(partial(ours.source.express.fused.read, call))
+                if items is not None:
+                    return items
+            return await slowest(session)
 
         return await self.read(reading.name, work)
 
@@ -357,16 +343,16 @@ class Noted:
 
 async def flush_new(session: AsyncSession, *entities: object) -> None:
     """Insert new entities in the session, in one turn."""
-    if isinstance(session, AmbientSession):
-        await session.visit(partial(_flush_new, entities))
+    if isinstance(session, TurnedSession):
+        await session.in_turn(partial(_flush_new, entities))
     else:
         session.add_all(entities)
         await session.flush()
 
 
-def _flush_new(entities: Sequence[object], session: AmbientSession) -> None:
+async def _flush_new(entities: Sequence[object], session: TurnedSession) -> None:
     session.sync_session.add_all(entities)
-    session.sync_session.flush()
+    await greenlet_spawn(session.sync_session.flush)
 
 
 async def _items(reading: Reading, asked: Asked, session: AsyncSession) -> Sequence[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from sqlalchemy.exc import DBAPIError
@@ -11,12 +12,16 @@ from sqlalchemy.pool import StaticPool
 from sqlalchemy.util import LRUCache
 
 from unitwork._logic.routing import LaneChoice
+from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime import state
+from unitwork._runtime.asked import Asked
 from unitwork._runtime.express_read import ExpressRead
+from unitwork._runtime.fused import Fused
 from unitwork._runtime.guard import GuardedSession
 from unitwork._runtime.insert_one import InsertOne, given_values
 from unitwork._runtime.listeners import SessionListeners
 from unitwork._runtime.loading import NeedsSession
+from unitwork._runtime.reading import Reading
 from unitwork._runtime.starvation import held_by_this_task
 from unitwork._runtime.visits import ConnectionLostError, Visits
 from unitwork.dialects.direct import UnreadableRowsError
@@ -24,21 +29,24 @@ from unitwork.errors import CommitOutcomeUnknownError
 from unitwork.options import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
+    from sqlalchemy import Select
     from sqlalchemy.engine import Dialect
-    from sqlalchemy.orm import InstanceState, Session
+    from sqlalchemy.orm import InstanceState, Mapper, Session
 
     from unitwork._runtime.engine import Source
     from unitwork._runtime.entry import Entry
-    from unitwork._runtime.execute import Asked
-    from unitwork._runtime.reading import Reading
-    from unitwork._runtime.session import AmbientSession
-    from unitwork.dialects.direct import Direct, Rows
+    from unitwork._runtime.listeners import EngineListeners
+    from unitwork._runtime.session import TurnedSession
+    from unitwork.dialects.direct import Direct
+    from unitwork.dialects.direct import Rows as DriverRows
 
 R = TypeVar("R")
 
 _KNOWN_STATEMENTS = 500
+_ENTITIES = Reading("a statement of the session", Shape(Rows.MANY, Item.ENTITY))
+_COLUMN = Reading("a statement of the session", Shape(Rows.MANY, Item.SCALAR))
 _HARMLESS_OPTIONS = frozenset({"expire_on_commit", "autoflush"})
 
 
@@ -57,18 +65,25 @@ class Call(NamedTuple):
         return self.reading.name
 
     @property
+    def statement(self) -> object:
+        return self.asked.statement
+
+    @property
     def sql(self) -> str:
         return self.read.sql
 
     @property
     def parameters(self) -> Any:  # noqa: ANN401  # as SQLAlchemy takes them for its driver
         """The arguments as `exec_driver_sql` takes them."""
-        return (tuple(self.arguments) if isinstance(self.arguments, list) else self.arguments) or None
+        return _parameters(self.arguments)
 
-    def rows(self, direct: Direct, driver: Any) -> Awaitable[Rows]:  # noqa: ANN401  # of any driver
+    def rows(self, direct: Direct, driver: Any) -> Awaitable[DriverRows]:  # noqa: ANN401  # of any driver
         return self.read.rows(direct, driver, self.arguments)
 
-    def items(self, rows: Rows, session: Session | None) -> Sequence[Any]:
+    def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says
+        self.read.described_by(cursor)
+
+    def items(self, rows: DriverRows, session: Session | None) -> Sequence[Any]:
         """Return what becomes of the rows; entities are held by the session, if there is one."""
         return self.read.items(rows, self.reading, session)
 
@@ -83,15 +98,27 @@ class Addition(NamedTuple):
     arguments: Any
 
     @property
+    def statement(self) -> object:
+        return self.insert.statement
+
+    @property
     def sql(self) -> str:
         return self.insert.sql
 
     @property
-    def parameters(self) -> None:
-        return None
+    def parameters(self) -> Any:  # noqa: ANN401  # as SQLAlchemy takes them for its driver
+        """The arguments as `exec_driver_sql` takes them."""
+        return _parameters(self.arguments)
 
-    def rows(self, direct: Direct, driver: Any) -> Awaitable[Rows]:  # noqa: ANN401  # of any driver
+    def rows(self, direct: Direct, driver: Any) -> Awaitable[DriverRows]:  # noqa: ANN401  # of any driver
         return self.insert.rows(direct, driver, self.arguments)
+
+    def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says
+        self.insert.described_by(cursor)
+
+
+def _parameters(arguments: Any) -> Any:  # noqa: ANN401  # of any driver
+    return (tuple(arguments) if isinstance(arguments, list) else arguments) or None
 
 
 class Express:
@@ -102,6 +129,7 @@ class Express:
         self.fastest = Lane.DRIVER
         self.direct = source.backend.direct
         self.visits = Visits(source)
+        self.fused = Fused(self)
         # By what SQLAlchemy knows a statement by, or the statement; a text says why there is no read.
         self._reads: LRUCache[Any, ExpressRead | str] = LRUCache(_KNOWN_STATEMENTS)
         self._inserts: LRUCache[Any, InsertOne | str] = LRUCache(_KNOWN_STATEMENTS)
@@ -118,10 +146,22 @@ class Express:
         Raises:
             NeedsSession: It would not be the same there; says why.
         """
-        problem = self._problem()
-        if problem is not None:
-            raise NeedsSession(problem)
-        read = self._read_for(asked, reading)
+        return self._call(self._read_for(asked), reading, asked, identity)
+
+    def call_of(self, statement: Select[Any]) -> Call:
+        """Prepare a statement that a session is given: for its entities, or its only column.
+
+        Raises:
+            NeedsSession: It would not be the same there; says why.
+        """
+        asked = Asked(statement)
+        read = self._read_for(asked)
+        return self._call(read, _COLUMN if read.mapper is None else _ENTITIES, asked, None)
+
+    def _call(
+        self, read: ExpressRead, reading: Reading, asked: Asked, identity: tuple[Any, ...] | None
+    ) -> Call:
+        read.check_fit(reading)
         try:
             return Call(read, reading, asked, read.arguments(asked), identity)
         except Exception as error:
@@ -137,7 +177,12 @@ class Express:
             return "the sessions of this Database have options of their own"
         return self._source.home_listeners().foreign() or self.session_listeners.of_reads()
 
-    def _read_for(self, asked: Asked, reading: Reading) -> ExpressRead:
+    def _read_for(self, asked: Asked) -> ExpressRead:
+        problem = self._problem()
+        if problem is not None:
+            raise NeedsSession(problem)
+        if asked.statement.get_execution_options():
+            raise NeedsSession("it has execution options")  # which are no part of what it is known by
         key: Any = asked.statement
         if not asked.fixed:
             named = asked.cache_key()
@@ -149,7 +194,6 @@ class Express:
             read = self._reads[key] = self._made(asked, self._dialect())
         if isinstance(read, str):
             raise NeedsSession(read)
-        read.check_fit(reading)
         return read
 
     def _made(self, asked: Asked, dialect: Dialect) -> ExpressRead | str:
@@ -166,6 +210,10 @@ class Express:
         if getattr(dialect, "server_version_info", None) is None:
             raise NeedsSession("no connection has been opened yet")
         return dialect
+
+    def engine_listeners(self) -> EngineListeners:
+        """Return who listens to the engine of the event loop that is running."""
+        return self._source.home_listeners()
 
     def unit(self) -> Entry | None:
         """Return the idle unit of work that the driver lane reads for; None outside of everything.
@@ -212,7 +260,7 @@ class Express:
         if unit is None:
             return call.items(await self.visits.rows(call, reads=True), None)
 
-        async def read(session: AmbientSession) -> Sequence[Any]:
+        async def read(session: TurnedSession) -> Sequence[Any]:
             rows = await self.visits.rows(call, reads=True)
             return call.items(rows, session.sync_session if call.read.mapper is not None else None)
 
@@ -223,7 +271,7 @@ class Express:
         unit: Entry,
         identity: tuple[Any, ...] | None,
         listener: Callable[[Session], str | None],
-        send: Callable[[AmbientSession], Awaitable[R]],
+        send: Callable[[TurnedSession], Awaitable[R]],
     ) -> R:
         """Send in an idle unit of work: its session holds the entities, and no connection afterwards."""
         frame = unit.frame
@@ -250,19 +298,26 @@ class Express:
             sqlalchemy.exc.DBAPIError: The database was locked for too long.
             sqlalchemy.exc.TimeoutError: The pool had no connection in time.
         """
-        problem = self._problem() or self.session_listeners.of_flushes()
-        if problem is not None:
-            raise NeedsSession(problem)
         unit = self.unit()
-        try:
-            addition = self._addition(name, entity)
-        except Exception as error:
-            raise NeedsSession("its values cannot be sent") from error
+        await self.claimed(entity, self._add(self.addition(name, entity), unit))
+
+    async def add_in_block(self, name: str, entity: object, session: TurnedSession) -> None:
+        """Insert one new entity in the transaction that is open.
+
+        Raises:
+            NeedsSession: It is not for this lane.
+            sqlalchemy.exc.DBAPIError: The database refused it.
+        """
+        inserting = session.in_turn(partial(self.fused.insert, self.addition(name, entity)))
+        if not await self.claimed(entity, inserting):
+            raise NeedsSession("the session does more with it")
+
+    async def claimed(self, entity: object, work: Coroutine[Any, Any, R]) -> R:
+        """Do something with a new entity, which belongs to a session meanwhile: no other task may add it."""
         claimed: InstanceState[Any] = instance_state(entity)
-        # Until it is stored it belongs to a session, so that another task cannot add it as well.
         claimed.session_id = self._session.hash_key
         try:
-            await self._add(addition, unit)
+            return await work
         finally:
             if claimed.session_id == self._session.hash_key:
                 claimed.session_id = None
@@ -278,8 +333,21 @@ class Express:
     def _any_listener(self, session: Session) -> str | None:
         return self.session_listeners.of_reads(session) or self.session_listeners.of_flushes(session)
 
-    def _addition(self, name: str, entity: object) -> Addition:
-        mapper, values = given_values(entity)
+    def addition(self, name: str, entity: object, *, pending: bool = False) -> Addition:
+        """Prepare the INSERT of a new entity for a lane without SQLAlchemy's flush.
+
+        Raises:
+            NeedsSession: It would not be the same there; says why.
+        """
+        problem = self._problem() or self.session_listeners.of_flushes()
+        if problem is not None:
+            raise NeedsSession(problem)
+        try:
+            return self._addition(name, *given_values(entity, pending=pending), entity)
+        except Exception as error:
+            raise NeedsSession("its values cannot be sent") from error
+
+    def _addition(self, name: str, mapper: Mapper[Any], values: dict[str, Any], entity: object) -> Addition:
         key = (mapper, frozenset(values))
         known = self._inserts.get(key)
         if known is None:
@@ -311,7 +379,7 @@ class Express:
         except Exception as error:  # noqa: BLE001  # raised again, with a note
             raise _told_stored(error) from None
 
-    async def _rows(self, addition: Addition) -> Rows:
+    async def _rows(self, addition: Addition) -> DriverRows:
         gate = self._source.write_gate()
         if gate is None:
             return await self.visits.rows(addition, reads=False)

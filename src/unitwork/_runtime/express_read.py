@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, Table, TextClause
 from sqlalchemy import inspect as inspect_entity
+from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.orm import ColumnProperty, FromStatement
 from sqlalchemy.orm.attributes import QueryableAttribute
 from sqlalchemy.sql import ColumnElement, visitors
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Mapper, Session
     from sqlalchemy.types import TypeEngine
 
-    from unitwork._runtime.execute import Asked
+    from unitwork._runtime.asked import Asked
     from unitwork._runtime.reading import Reading
     from unitwork.dialects.direct import Direct, Rows
 
@@ -72,6 +73,11 @@ class ExpressRead:
             if problem is not None:
                 raise NeedsSession(problem)
             self.mapper = mapper
+            self.metadata = SimpleResultMetaData(
+                [described[0]["name"]],
+                [(entity,)],
+                _create_unique_filters=lambda _result: [id],  # as the ORM does with entities
+            )
             return
         if not all(_is_column(each["expr"]) for each in described):
             raise NeedsSession("it selects more than one entity, or columns alone")
@@ -90,7 +96,8 @@ class ExpressRead:
             raise NeedsSession("somebody listens to entities being loaded")
         item, kind = reading.shape.item, reading.shape.kind
         single = item in (Item.ENTITY, Item.SCALAR)
-        if item is Item.ROW or (single and kind is None and len(self._names or ()) > 1):
+        several = self.mapper is None and len(self._names or ()) > 1
+        if item is Item.ROW or (single and kind is None and several):
             raise NeedsSession("it promises rows of SQLAlchemy")
         if (self.mapper is not None) is not (item is Item.ENTITY):
             raise NeedsSession("it makes records of entities")
@@ -171,8 +178,6 @@ class ExpressRead:
 def _refuse_what_is_no_plain_select(statement: Any) -> None:  # noqa: ANN401  # any statement
     if not isinstance(statement, Select):
         raise NeedsSession("it is no plain SELECT")
-    if statement.get_execution_options():
-        raise NeedsSession("it has execution options")
     if statement._with_options:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # options can be added in public, not seen
         raise NeedsSession("it has loader options")
     if HIDING and any(_may_hide(each) for each in visitors.iterate(statement)):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from unitwork._runtime.engine import Source
     from unitwork._runtime.entry import Entry
     from unitwork._runtime.finish import Deadline
-    from unitwork._runtime.session import AmbientSession
+    from unitwork._runtime.session import TurnedSession
     from unitwork._runtime.write_gate import WriteGate
     from unitwork.dialects import BeginMode
     from unitwork.options import TransactionOptions
@@ -68,7 +68,7 @@ class Frame:
     undone = Outcome.ROLLED_BACK
 
     def __init__(
-        self, session: AmbientSession, owner: str, mode: BeginMode, parent: Frame | None = None
+        self, session: TurnedSession, owner: str, mode: BeginMode, parent: Frame | None = None
     ) -> None:
         self.session = session
         self.source: Source = session.source

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
+from sqlalchemy.orm import make_transient
+from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.util import greenlet_spawn
 from typing_extensions import override
 
@@ -17,7 +20,10 @@ if TYPE_CHECKING:
     from asyncio import CancelledError
     from collections.abc import Callable
 
-    from sqlalchemy.orm import Session, SessionTransaction
+    from sqlalchemy.orm import InstanceState, Session, SessionTransaction
+
+    from unitwork._runtime.session import TurnedSession
+    from unitwork.dialects import BeginMode
 
 
 def _note(cause: BaseException | None, second: BaseException) -> None:
@@ -28,7 +34,19 @@ def _note(cause: BaseException | None, second: BaseException) -> None:
 class PhysicalTransaction(Frame):
     """A transaction from BEGIN to COMMIT or ROLLBACK. BEGIN is sent with the first statement."""
 
-    __slots__ = ("committing",)
+    __slots__ = ("_new", "committing")
+
+    def __init__(
+        self, session: TurnedSession, owner: str, mode: BeginMode, parent: Frame | None = None
+    ) -> None:
+        super().__init__(session, owner, mode, parent)
+        self._new: WeakSet[InstanceState[Any]] | None = None
+
+    def inserted(self, entity: object) -> None:
+        """Take note of what was inserted past the ORM, which would not make it new again after a rollback."""
+        if self._new is None:
+            self._new = WeakSet()
+        self._new.add(instance_state(entity))
 
     def untouched(self) -> bool:
         """Say whether nothing was sent and nothing waits to be sent."""
@@ -57,7 +75,12 @@ class PhysicalTransaction(Frame):
         if self.connection is None:
             self._end_unsent(keep=False)
             return None
+        new = [(state, state.obj(), dict(state.dict)) for state in self._new or () if self._is_held(state)]
         done = await finish(greenlet_spawn(self._roll_back))
+        for state, entity, values in new:
+            make_transient(entity)
+            state.dict.update(values)
+            state.expired = False
         self.disconnected()
         if done.error is not None:
             _note(cause, done.error)
@@ -86,7 +109,7 @@ class PhysicalTransaction(Frame):
         self.committing = True
         started = time.perf_counter()
         with self.session.ending():
-            if self.session.started:
+            if self._session_takes_part():
                 self.session.sync_session.commit()
             # A session that has sent nothing itself does not know that there is something to commit.
             if self.connection is not None and self.connection.in_transaction():
@@ -95,11 +118,24 @@ class PhysicalTransaction(Frame):
             self._close_session()
             self.give_back()
 
+    def _is_held(self, state: InstanceState[Any]) -> bool:
+        return state.session is self.session.held
+
+    def _session_takes_part(self) -> bool:
+        """Say whether the session inside has more to do at the end than to let go of its entities."""
+        held = self.session.held
+        if held is None:
+            return False
+        listeners = self.source.express.session_listeners
+        return self.session.begun or held.expire_on_commit or listeners.of_reads(held) is not None
+
     def _roll_back(self) -> None:
         started = time.perf_counter()
         with self.session.ending():
             try:
                 if self.session.started:
+                    if not self.session.begun:
+                        self.session.sync_session.begin()  # or the entities would not be expired
                     self.session.sync_session.rollback()
                 if self.connection is not None and self.connection.in_transaction():
                     self.connection.rollback()

@@ -1,12 +1,13 @@
-"""This module is the fused lane: a read in a block, on its connection, past the ORM's machinery."""
+"""This module is the fused lane: a statement in a block, on its connection, past the ORM's machinery."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.orm import Session
-from sqlalchemy.util import await_only
+from sqlalchemy.util import await_only, greenlet_spawn
 
+from unitwork._runtime.frames import PhysicalTransaction
 from unitwork._runtime.loading import NeedsSession
 from unitwork.dialects.direct import UnreadableRowsError
 from unitwork.dialects.orders import Failed, run_on_driver
@@ -16,56 +17,146 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from unitwork._runtime.express import Call
-    from unitwork._runtime.session import AmbientSession
-    from unitwork.dialects.direct import Direct, Rows
+    from unitwork._runtime.express import Addition, Call, Express
+    from unitwork._runtime.session import TurnedSession
+    from unitwork._runtime.visits import Trip
+    from unitwork.dialects.direct import Rows
 
 
-def read_fused(call: Call, session: AmbientSession) -> Sequence[Any] | None:
-    """Return what becomes of the rows of a read; None if the session itself must do it. In a greenlet."""
-    needed = call.read.mapper is not None
-    if session.started or needed:
-        sync = session.sync_session
-        listeners = session.source.express.session_listeners
-        if not session.knows_nothing_of(call.identity) or listeners.of_reads(sync) is not None:
+class Fused:
+    """The single statements in blocks of one Database. Lives: as long as its source.
+
+    Each runs when it is the turn of its task in the session of the block.
+    """
+
+    def __init__(self, express: Express) -> None:
+        self._express = express
+
+    async def read(self, call: Call, session: TurnedSession) -> Sequence[Any] | None:
+        """Return what becomes of the rows of a read; None if the session itself must do it."""
+        if not session.knows_nothing_of(call.identity) or self._is_heard(session):
             return None
-    session.check_statement(call.asked.statement)
-    connection = _connection(session)
-    if session.source.home_listeners().are_on(connection):
-        return None
-    try:
-        rows = _rows(connection, session.source.express.direct, call)
-        return call.items(rows, session.sync_session if needed else None)
-    except NeedsSession:
-        return None
-
-
-def _connection(session: AmbientSession) -> Connection:
-    """Return the connection of the block; a session that has begun must know that it is used."""
-    frame = session.turns.top
-    if session.started and (frame is not frame.root or frame.connection is None):
-        return Session.connection(session.sync_session)
-    return frame.root.connection or session.acquired(frame.root)
-
-
-def _rows(connection: Connection, direct: Direct | None, call: Call) -> Rows:
-    driver = connection.connection.driver_connection
-    if direct is None or not direct.in_transaction(driver):
-        # SQLAlchemy sends BEGIN with its own first statement.
-        result = connection.exec_driver_sql(call.read.sql, call.parameters)
-        call.read.described_by(result.cursor)
-        return result.all()
-    try:
-        return await_only(call.read.rows(direct, driver, call.arguments))
-    except NeedsSession:
-        raise
-    except BaseException as failure:
-        error = failure.__cause__ or failure if isinstance(failure, UnreadableRowsError) else failure
-        # As if SQLAlchemy had sent it: its class of error, its events, and what they do to the block.
         try:
-            run_on_driver(connection, Failed(call.read.sql, error), call.parameters)
+            rows = await self._rows(call, session)
+            return call.items(rows, session.holder() if rows and call.read.mapper is not None else None)
+        except NeedsSession:
+            return None
+
+    async def insert(self, addition: Addition, session: TurnedSession) -> bool:
+        """Insert a new entity, which the session holds then; say whether that could be done here."""
+        session.check_new((addition.entity,))
+        if not self._inserts(session) or not session.knows_nothing_of(None):
+            return False
+        return await self._inserted(addition, session)
+
+    async def flush(self, session: TurnedSession) -> bool:
+        """Insert the only entity that waits in a session; say whether that could be done here."""
+        held = session.held
+        if held is None or len(held.new) != 1 or held.deleted or not self._inserts(session):
+            return False
+        session.check_changes()
+        (entity,) = held.new
+        try:
+            if session.has_modified():
+                return False
+            addition = self._express.addition("flush", entity, pending=True)
+        except NeedsSession:
+            return False
+        held.expunge(entity)
+        if await self._express.claimed(entity, self._inserted(addition, session)):
+            return True
+        Session.add(held, entity)
+        return False
+
+    def _inserts(self, session: TurnedSession) -> bool:
+        # Only a flush of the ORM knows which of its entities a savepoint takes back.
+        frame = session.turns.top
+        if not isinstance(frame, PhysicalTransaction) or frame.idles or self._is_heard(session):
+            return False
+        return self._express.session_listeners.of_flushes(session.held) is None
+
+    async def _inserted(self, addition: Addition, session: TurnedSession) -> bool:
+        frame = session.turns.top
+        try:
+            rows = await self._rows(addition, session)
+            addition.insert.finish(addition.entity, addition.values, rows, session.holder())
+        except NeedsSession:
+            return False
+        cast("PhysicalTransaction", frame).inserted(addition.entity)
+        return True
+
+    def _is_heard(self, session: TurnedSession) -> bool:
+        return session.started and self._express.session_listeners.of_reads(session.held) is not None
+
+    async def _rows(self, trip: Trip, session: TurnedSession) -> Rows:
+        session.check_statement(trip.statement)
+        direct: Any = self._express.direct
+        connection = session.turns.top.connection
+        if connection is None or direct is None or not direct.in_transaction(_driver(connection)):
+            return await greenlet_spawn(self._rows_of_first, trip, session)
+        if self._are_heard_on(connection):
+            raise NeedsSession("somebody listens to the connection")
+        try:
+            rows: Rows = await trip.rows(direct, _driver(connection))
+        except NeedsSession:
+            raise
+        except BaseException as failure:
+            await greenlet_spawn(self._fail, connection, trip, failure)
+            raise
+        return rows
+
+    def _rows_of_first(self, trip: Trip, session: TurnedSession) -> Rows:
+        """Send a statement before which SQLAlchemy may have to begin. In a greenlet."""
+        connection = _connection(session)
+        if self._are_heard_on(connection):
+            raise NeedsSession("somebody listens to the connection")
+        direct = self._express.direct
+        if direct is None:
+            result = connection.exec_driver_sql(trip.sql, trip.parameters)
+            trip.described_by(result.cursor)
+            return result.all() if result.returns_rows else ()
+        try:
+            if direct.in_transaction(_driver(connection)) or session.turns.top.mode.autocommit:
+                return await_only(trip.rows(direct, _driver(connection)))
+            return _rows_of_cursor(connection, trip)
+        except NeedsSession:
+            raise
+        except BaseException as failure:
+            self._fail(connection, trip, failure)
+            raise
+
+    def _are_heard_on(self, connection: Connection) -> bool:
+        return self._express.engine_listeners().are_on(connection)
+
+    def _fail(self, connection: Connection, trip: Trip, failure: BaseException) -> None:
+        """Fail as if SQLAlchemy had sent it: its class of error, its events, what becomes of the block."""
+        error = failure.__cause__ or failure if isinstance(failure, UnreadableRowsError) else failure
+        try:
+            run_on_driver(connection, Failed(trip.sql, error), trip.parameters)
         except Exception:
             # A driver may have closed what was cancelled, and says only that.
             if isinstance(error, Exception):
                 raise
-        raise
+
+
+def _driver(connection: Connection) -> Any:  # noqa: ANN401  # of any driver
+    return connection.connection.driver_connection
+
+
+def _connection(session: TurnedSession) -> Connection:
+    """Return the connection of the block, or of a savepoint, which must be begun on it."""
+    frame = session.turns.top
+    if frame is frame.root and not frame.idles:
+        return frame.connection or session.acquired(frame)
+    return Session.connection(session.sync_session)
+
+
+def _rows_of_cursor(connection: Connection, trip: Trip) -> Rows:
+    """Ask through the cursor that SQLAlchemy gives the driver, which sends BEGIN before it."""
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(trip.sql, trip.parameters or ())
+        trip.described_by(cursor)
+        return cursor.fetchall() if cursor.description else ()
+    finally:
+        cursor.close()

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sqlalchemy import Connection, Engine
+    from sqlalchemy.orm import SessionTransaction
 
-    from unitwork._runtime.session import AmbientSession
+    from unitwork._runtime.session import TurnedSession
 
 SHOWS_HIDDEN = "unitwork_shows_hidden"
 """The key in `Session.info` while rows are shown that are hidden otherwise."""
@@ -26,14 +27,14 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 class GuardedSession(Session):
     """The synchronous session inside an ambient one. Lives: as long as that."""
 
-    _ambient: weakref.ref[AmbientSession]
+    _ambient: weakref.ref[TurnedSession]
 
-    def belongs_to(self, ambient: AmbientSession) -> None:
+    def belongs_to(self, ambient: TurnedSession) -> None:
         """Remember the ambient session around this one; weakly, or only the collector could free them."""
         self._ambient = weakref.ref(ambient)
 
     @property
-    def ambient(self) -> AmbientSession:
+    def ambient(self) -> TurnedSession:
         """The ambient session around this one."""
         ambient = self._ambient()
         if ambient is None:
@@ -44,6 +45,21 @@ class GuardedSession(Session):
         """Return the connection of the open transaction; what is asked for first begins it."""
         target = super().get_bind(*arguments, **keywords)
         return self.ambient.bind_for(target)
+
+    def in_transaction(self) -> bool:
+        """As `Session.in_transaction`: inside a block, from its beginning on."""
+        self._begin_as_block()
+        return super().in_transaction()
+
+    def get_transaction(self) -> SessionTransaction | None:
+        """As `Session.get_transaction`: inside a block, from its beginning on."""
+        self._begin_as_block()
+        return super().get_transaction()
+
+    def _begin_as_block(self) -> None:
+        ambient = self._ambient()
+        if ambient is not None:
+            ambient.begin_as_block()
 
     def flush(self, *arguments: Any, **keywords: Any) -> None:
         """Send pending changes, unless the block that runs is read-only."""
@@ -80,8 +96,9 @@ class GuardedSession(Session):
 def _sends(method: _Method) -> _Method:
     @wraps(method)
     def run(self: GuardedSession, statement: object, *arguments: Any, **keywords: Any) -> object:
-        self.ambient.check_statement(statement)
-        return method(self, statement, *arguments, **keywords)
+        with self.ambient.turn():
+            self.ambient.check_statement(statement)
+            return method(self, statement, *arguments, **keywords)
 
     return cast("_Method", run)
 
@@ -121,7 +138,7 @@ for _guarded, _names in (
 class _ConnectionGuard:
     """Guards one connection that somebody asked for; the session itself ends it another way."""
 
-    def __init__(self, ambient: AmbientSession) -> None:
+    def __init__(self, ambient: TurnedSession) -> None:
         self._ambient = ambient
 
     def install(self, connection: Connection) -> None:
@@ -137,9 +154,10 @@ class _ConnectionGuard:
 
         @wraps(method)
         def run(statement: object, *arguments: Any, **keywords: Any) -> object:
-            if not isinstance(statement, RollbackToSavepointClause):
-                ambient.check_statement(statement)
-            return method(statement, *arguments, **keywords)
+            with ambient.turn():
+                if not isinstance(statement, RollbackToSavepointClause):
+                    ambient.check_statement(statement)
+                return method(statement, *arguments, **keywords)
 
         return run
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, insert
+from sqlalchemy import insert
 from sqlalchemy.orm import RelationshipProperty
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.sql import ClauseElement
 
 from unitwork._runtime.express_read import decoders, encoders
 from unitwork._runtime.loading import NeedsSession, why_not_simple
+from unitwork.dialects.direct import Column
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import Mapper, Session
 
-    from unitwork.dialects.direct import Column, Direct, Rows
+    from unitwork.dialects.direct import Direct, Rows
 
 _EVENTS = ("before_insert", "after_insert")
 
@@ -83,19 +84,17 @@ class InsertOne:
             self._sent.append(key)
 
     def _compile(self) -> None:
-        columns = self._mapper.attrs
-        values = {
-            columns[key].columns[0]: bindparam(f"value_{place}", type_=columns[key].columns[0].type)
-            for place, key in enumerate(self._sent)
-        }
+        columns = [self._mapper.attrs[key].columns[0] for key in self._sent]
         table: Any = self._mapper.local_table
-        statement = insert(table).values(values)
+        self.statement = insert(table)
         if self._returned:
-            statement = statement.returning(*(column for _key, column in self._returned))
-        compiled: Any = statement.compile(dialect=self._dialect)
+            self.statement = self.statement.returning(*(column for _key, column in self._returned))
+        # Its parameters have the names that the ORM gives them, which errors show.
+        names = [column.key for column in columns]
+        compiled: Any = self.statement.compile(dialect=self._dialect, column_keys=names)
         self.sql = str(compiled)
         self._encoders = dict(encoders(compiled, self._dialect))
-        self._names = [f"value_{place}" for place in range(len(self._sent))]
+        self._names = names
         self._places = list(compiled.positiontup) if compiled.positional else None
 
     @property
@@ -124,10 +123,19 @@ class InsertOne:
         return self._described(direct, driver, arguments)
 
     async def _described(self, direct: Direct, driver: Any, arguments: Any) -> Rows:  # noqa: ANN401  # of any driver
-        rows, self._columns = await direct.described(driver, self.sql, arguments, None)
-        types = [column.type for _key, column in self._returned]
-        self._decoders = decoders(types, self._columns, self._dialect)
+        rows, columns = await direct.described(driver, self.sql, arguments, None)
+        self._learn(columns)
         return rows
+
+    def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says
+        """Learn of the columns from a cursor."""
+        if self._columns is None:
+            self._learn([Column(each[0], each[1]) for each in getattr(cursor, "description", None) or ()])
+
+    def _learn(self, columns: list[Column]) -> None:
+        types = [column.type for _key, column in self._returned]
+        self._decoders = decoders(types, columns, self._dialect)
+        self._columns = columns
 
     def finish(self, entity: object, values: Mapping[str, Any], rows: Rows, session: Session | None) -> None:
         """Make the entity one that is stored: detached, or held by a session.
@@ -153,14 +161,18 @@ class InsertOne:
             session.identity_map.replace(state)
 
 
-def given_values(entity: object) -> tuple[Mapper[Any], dict[str, Any]]:
+def given_values(entity: object, *, pending: bool) -> tuple[Mapper[Any], dict[str, Any]]:
     """Return what a new entity has been given, None left out, as the ORM does.
+
+    Args:
+        entity: Any object.
+        pending: It waits in a session.
 
     Raises:
         NeedsSession: It is not new, or has related entities, or a None that means something.
     """
     state = instance_state(entity)
-    if not state.transient:
+    if not (state.pending if pending else state.transient):
         raise NeedsSession("the entity is not new")
     mapper = state.mapper
     values: dict[str, Any] = {}

@@ -96,7 +96,6 @@ _SESSION = _Events(
     "loaded_as_persistent",
     "persistent_to_detached",
 )
-_OWN = attrgetter("listeners")
 _FLUSH = _Events(
     "before_flush",
     "after_flush",
@@ -115,23 +114,25 @@ class SessionListeners:
     """
 
     def __init__(self, session: Session) -> None:
+        self._unused = session
         self._reading = Audience(HARMLESS, (session, _SESSION))
         self._flushing = Audience(HARMLESS, (session, _FLUSH))
 
     def of_reads(self, session: Session | None = None) -> str | None:
         """Say which event of a read somebody listens to, here or in general; None if there is none."""
-        return _told(self._reading.event() or _own_listener(session, _SESSION))
+        return _told(self._reading.event() or self._own(session, _SESSION))
 
     def of_flushes(self, session: Session | None = None) -> str | None:
         """Say which event of a flush somebody listens to, here or in general; None if there is none."""
-        return _told(self._flushing.event() or _own_listener(session, _FLUSH))
+        return _told(self._flushing.event() or self._own(session, _FLUSH))
 
-
-def _own_listener(session: Session | None, events: _Events) -> str | None:
-    """Return the first event of this very session that somebody listens to."""
-    if session is None or not any(map(_OWN, vars(session.dispatch).values())):
-        return None
-    return events.heard(session, HARMLESS)
+    def _own(self, session: Session | None, events: _Events) -> str | None:
+        """Return the first event that somebody listens to of this very session."""
+        # Sessions of a class share the collections of the class, until they have some of their own.
+        quiet = events.collections(self._unused.dispatch)
+        if session is None or events.collections(session.dispatch) == quiet:
+            return None
+        return events.heard(session, HARMLESS)
 
 
 def _told(name: str | None) -> str | None:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from unitwork._logic.shape import Shape
-    from unitwork._runtime.execute import Asked
+    from unitwork._runtime.asked import Asked
 
 
 class Checkable(Protocol):

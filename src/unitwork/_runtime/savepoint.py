@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from unitwork._runtime.entry import Entry
     from unitwork._runtime.frame import Frame
     from unitwork._runtime.frames import Savepoint
-    from unitwork._runtime.session import AmbientSession
+    from unitwork._runtime.session import TurnedSession
 
 _NESTED = TransactionOptions(propagation=Propagation.NESTED)
 
@@ -24,7 +24,7 @@ class HandSavepoint(AsyncSessionTransaction):
 
     __slots__ = ("_ambient", "_scope")
 
-    def __init__(self, session: AmbientSession) -> None:
+    def __init__(self, session: TurnedSession) -> None:
         super().__init__(session, nested=True)
         self._ambient = session
         self._scope: Entry | None = None

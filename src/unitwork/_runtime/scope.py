@@ -176,8 +176,6 @@ class Scope(Entry):
         state.drop(self)
         if frame.parent is not None and frame.parent.joined is not None:
             frame.parent.joined.remove(self)
-        if frame.parent is not None and frame.root is frame:
-            frame.session.turn_to(frame.parent)
         frame.session.turns.leave(frame)
         if frame.ended and frame.parent is None:
             frame.forget_session()

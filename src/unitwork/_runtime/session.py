@@ -1,4 +1,4 @@
-"""This module holds the session that blocks share: lazy, taking turns, and closed for good."""
+"""This module holds the session that tasks share: lazy, taking turns, and closed for good."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from unitwork._runtime.stream import TurnedResult
 from unitwork.dialects.orders import Failed, run_on_driver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Awaitable, Iterable, Mapping
 
     from sqlalchemy import Connection, Result
     from sqlalchemy.ext.asyncio import AsyncSessionTransaction
@@ -57,7 +57,7 @@ def _in_turn(operation: _Operation) -> _Operation:
     """Make an operation of the session wait for its turn, and mark what a failure means."""
 
     @wraps(operation)
-    async def run(self: AmbientSession, *arguments: Any, **keywords: Any) -> object:
+    async def run(self: TurnedSession, *arguments: Any, **keywords: Any) -> object:
         scope, frame = here = self.place()
         frame.admit()
         await self.turns.take(frame)
@@ -81,11 +81,22 @@ def _in_turn(operation: _Operation) -> _Operation:
     return cast("_Operation", run)
 
 
-class AmbientSession(CheckedSession):
-    """The `AsyncSession` of a block or unit of work.
+def _begun(operation: _Operation) -> _Operation:
+    """Let the session inside begin before an operation of its own."""
 
-    It is set up by its first use, shared by the tasks of its block one operation at a time, and
-    closed for good with it. Lives: as long as its block or unit of work.
+    @wraps(operation)
+    def run(self: TurnedSession, *arguments: Any, **keywords: Any) -> object:
+        if self.started:
+            self.begin_as_block()
+        return operation(self, *arguments, **keywords)
+
+    return cast("_Operation", run)
+
+
+class TurnedSession(CheckedSession):
+    """An `AsyncSession` that is set up by its first use, and shared by tasks one operation at a time.
+
+    It is closed for good with its block or unit of work. Lives: as long as that.
     """
 
     def __init__(self, source: Source) -> None:
@@ -105,6 +116,7 @@ class AmbientSession(CheckedSession):
         if name.startswith("__") or self.started:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         self._start()
+        self.begin_as_block()
         return getattr(self, name)
 
     def __repr__(self) -> str:
@@ -130,7 +142,17 @@ class AmbientSession(CheckedSession):
             self.started = False
             raise
         self._guarded.belongs_to(self)
-        if frame.root.transactional:
+
+    def holder(self) -> Session:
+        """Return the session inside for entities to be held by; it need not have begun for that."""
+        if not self.started:
+            self._start()
+        return self.sync_session
+
+    def begin_as_block(self) -> None:
+        """Let the session inside know that a transaction is open, before it does something itself."""
+        frame = self.turns.top.root
+        if not (self.begun or frame.ended) and frame.transactional:
             self.sync_session.begin()
 
     def bind_for(self, target: Engine | Connection) -> Engine | Connection:
@@ -165,11 +187,6 @@ class AmbientSession(CheckedSession):
         if done.error is not None:
             raise done.error
         return connection
-
-    def turn_to(self, frame: Frame) -> None:
-        """Make the next statement begin as this frame does."""
-        if self.started and frame.transactional and not self.sync_session.in_transaction():
-            self.sync_session.begin()
 
     # -- AsyncSession ----------------------------------------------------------------------------
 
@@ -259,11 +276,12 @@ class AmbientSession(CheckedSession):
                 await turned.close()
 
     @_in_turn
-    async def visit(self, work: Callable[[AmbientSession], _Result]) -> _Result:
-        """Do something with this session when it is this task's turn. Runs in a greenlet."""
-        return await greenlet_spawn(work, self)
+    async def in_turn(self, work: Callable[[TurnedSession], Awaitable[_Result]]) -> _Result:
+        """Do something with this session when it is this task's turn."""
+        return await work(self)
 
     @_in_turn
+    @_begun
     async def _stream(self, *arguments: Any, **keywords: Any) -> Result[Any]:
         return await greenlet_spawn(self.sync_session.execute, *arguments, **keywords)
 
@@ -307,4 +325,4 @@ def _set(connection: Connection, options: Mapping[str, Any]) -> None:
 
 
 for _name in _OPERATIONS:
-    setattr(AmbientSession, _name, _in_turn(getattr(AsyncSession, _name)))
+    setattr(TurnedSession, _name, _in_turn(_begun(getattr(AsyncSession, _name))))

@@ -8,10 +8,10 @@ from sqlalchemy.util import greenlet_spawn
 from typing_extensions import override
 
 from unitwork._runtime import state
+from unitwork._runtime.ambient import AmbientSession
 from unitwork._runtime.finish import finish
 from unitwork._runtime.frames import PhysicalTransaction
 from unitwork._runtime.scope import Scope
-from unitwork._runtime.session import AmbientSession
 from unitwork._runtime.turns import Turns
 from unitwork.dialects import READ_WRITE
 from unitwork.options import TransactionOptions
@@ -35,7 +35,7 @@ class Idle(PhysicalTransaction):
             return False
         session = self.session
         # While a block of a task beside is open, the transaction is that block's.
-        return session.turns.top is self and session.started and session.sync_session.in_transaction()
+        return session.turns.top is self and session.begun
 
     @property
     def closes(self) -> bool:

@@ -40,15 +40,24 @@ class Trip(Protocol):
         ...
 
     @property
+    def statement(self) -> object:
+        """As SQLAlchemy knows it."""
+        ...
+
+    @property
     def sql(self) -> str: ...
 
     @property
     def parameters(self) -> Any:  # noqa: ANN401  # as `exec_driver_sql` takes them
-        """The values; None if somebody else tells how it failed."""
+        """The values."""
         ...
 
     def rows(self, direct: Direct, driver: Any) -> Awaitable[Rows]:  # noqa: ANN401  # of any driver
         """Send it, and return its rows."""
+        ...
+
+    def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says
+        """Learn of the columns from a cursor that it was sent with."""
         ...
 
 
@@ -94,9 +103,7 @@ class Visits:
             raise
         finally:
             del self.open[held]
-        if lender.takes_back_at_once:
-            held.close()
-        else:
+        if not lender.take_back(held):
             await greenlet_spawn(held.close)
         return rows
 

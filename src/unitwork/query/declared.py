@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from unitwork._logic.paging import CursorCodec, CursorPage, CursorRequest, Page, PageRequest
 from unitwork._logic.shape import Rows
-from unitwork._runtime.execute import Asked, Reading
+from unitwork._runtime.asked import Asked
+from unitwork._runtime.execute import Reading
 from unitwork._runtime.registry import enlist
 from unitwork.errors import QueryDeclarationError
 from unitwork.query.order import cursor_at, entity_in, order_of, refuse_limits

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Select
 
 from unitwork._logic.shape import Item, Rows, Shape
-from unitwork._runtime.execute import Asked, Reading
+from unitwork._runtime.asked import Asked
+from unitwork._runtime.execute import Reading
 from unitwork.errors import OptionError
 from unitwork.query.declared import QUERY, DeclaredQuery
 

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from unitwork._logic.paging import Page, PageRequest
 from unitwork._logic.shape import Item, Rows
-from unitwork._runtime.execute import Asked
+from unitwork._runtime.asked import Asked
 from unitwork.errors import OptionError
 from unitwork.query.declared import DeclaredQuery, page_parameter
 from unitwork.query.forms import FullSQL, promised

@@ -1,0 +1,221 @@
+"""What a session is asked in a block comes as SQLAlchemy's own session brings it, on every lane."""
+
+import pytest
+from sqlalchemy import Select, event, func, inspect, select, text
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session, aliased, selectinload
+
+from tests.fixtures.observer import Observer
+from tests.fixtures.people import Color, Person, Pet
+from unitwork import Database, Propagation, TransactionRefusedError
+
+pytestmark = pytest.mark.every_lane
+
+
+async def test_rows_of_entities(people: Database) -> None:
+    """By place, by name, by class; their keys; as scalars, as tuples, as mappings."""
+    ann: Select[Person] = select(Person).where(Person.id == 1)
+    async with people.transaction() as session:
+        person = await session.get(Person, 1)
+        result = await session.execute(ann)
+        assert list(result.keys()) == ["Person"]
+        row = result.one()
+
+        assert row[0] is row.Person is row._mapping[Person] is person
+        assert (await session.execute(ann)).scalar_one() is person
+        assert [dict(each) for each in (await session.execute(ann)).mappings()] == [{"Person": person}]
+        assert (await session.execute(ann)).unique().scalars().all() == [person]
+        assert (await session.execute(ann)).freeze()().scalars().all() == [person]
+        assert (await session.scalars(ann)).all() == [person]
+        assert await session.scalar(ann) is person
+        assert next((await session.scalars(select(Person))).partitions(2))[0] is person
+        with pytest.raises(InvalidRequestError):
+            (await session.execute(select(Person).where(Person.id == 99))).scalars().one()
+        assert await session.scalar(select(Person).where(Person.id == 99)) is None
+        assert await session.get(Person, 99) is None
+
+
+async def test_alias_has_a_name_of_its_own(people: Database) -> None:
+    """The row knows the alias by itself and by its name."""
+    other = aliased(Person, name="other")
+    async with people.transaction() as session:
+        row = (await session.execute(select(other).where(other.id == 1))).one()
+
+        assert row.other is row._mapping[other]
+        assert isinstance(row.other, Person)
+
+
+async def test_entities_belong_to_the_session(people: Database, observer: Observer) -> None:
+    """They are persistent, the same object each time, and what is changed is stored at the end."""
+    async with people.transaction() as session:
+        person = await session.scalar(select(Person).where(Person.id == 1))
+        assert person is not None
+        assert inspect(person).persistent
+        assert inspect(person).session is session.sync_session
+        assert person in session
+        assert list(session) == [person]
+        assert await session.get(Person, 1) is person
+        assert person.color is Color.RED
+        person.age = 77
+        assert await session.scalar(select(Person).where(Person.age == 77)) is person
+        assert await session.scalar(select(func.count()).where(Person.age == 77)) == 1
+
+    assert inspect(person).detached
+    assert person.age == 77
+    assert await observer.scalar("SELECT age FROM person WHERE id = 1") == 77
+
+
+async def test_relationships_load_in_the_same_transaction(people: Database) -> None:
+    """Lazily through the session, and eagerly with a loader option."""
+    async with people.transaction() as session:
+        session.add(Pet(id=1, name="Rex", owner_id=1))
+        person = await session.scalar(select(Person).where(Person.id == 1))
+        assert person is not None
+        assert [pet.name for pet in await person.awaitable_attrs.pets] == ["Rex"]
+        second = await session.scalar(select(Person).options(selectinload(Person.pets)).where(Person.id == 2))
+        assert second is not None
+        assert second.pets == []
+
+
+async def test_session_knows_that_a_transaction_is_open(people: Database) -> None:
+    """From the beginning of the block on, whatever was read."""
+    async with people.transaction() as session:
+        assert session.in_transaction()
+        await session.get(Person, 1)
+        assert session.in_transaction()
+        assert session.sync_session.get_transaction() is not None
+        assert await session.run_sync(lambda inner: inner.in_transaction())
+        assert not session.in_nested_transaction()
+        async with people.transaction(propagation=Propagation.NESTED):
+            assert await session.scalar(select(Person).where(Person.id == 1)) is not None
+            assert session.in_nested_transaction()
+
+
+async def test_after_a_rollback_entities_are_expired(people: Database) -> None:
+    """As SQLAlchemy's: what was read in a transaction that never was says nothing."""
+    async with people.transaction() as session:
+        person = await session.get(Person, 1)
+        people.set_rollback_only()
+
+    state = inspect(person)
+    assert state is not None
+    assert state.detached
+    assert state.expired
+
+
+async def test_refresh_lock_and_populate(people: Database, observer: Observer) -> None:
+    """What was changed elsewhere shows when it is asked for, and not before."""
+    async with people.transaction() as session:
+        person = await session.get(Person, 1)
+        assert person is not None
+        await session.execute(text("UPDATE person SET age = 50 WHERE id = 1"))
+        assert (await session.scalar(select(Person).where(Person.id == 1))).age == 30  # type: ignore[union-attr]
+        populated = select(Person).where(Person.id == 1).execution_options(populate_existing=True)
+        assert (await session.scalar(populated)).age == 50  # type: ignore[union-attr]
+        await session.execute(text("UPDATE person SET age = 51 WHERE id = 1"))
+        assert (await session.get(Person, 1, populate_existing=True)).age == 51  # type: ignore[union-attr]
+        await session.execute(text("UPDATE person SET age = 52 WHERE id = 1"))
+        await session.refresh(person)
+        assert person.age == 52
+        session.expire(person)
+        assert (await session.scalar(select(Person).where(Person.id == 1))).age == 52  # type: ignore[union-attr]
+
+    assert await observer.scalar("SELECT age FROM person WHERE id = 1") == 52
+
+
+async def test_error_is_that_of_the_session(people: Database) -> None:
+    """Its class, and the block that it is told with; the block can only roll back."""
+    with pytest.raises(DBAPIError) as failed:
+        async with people.transaction() as session:
+            await session.get(Person, 1)
+            try:
+                await session.scalar(select(Person).where(func.no_such_function(Person.id) == 1))
+            except DBAPIError:
+                with pytest.raises(TransactionRefusedError):
+                    await session.get(Person, 2)
+                raise
+
+    assert "no_such_function" in str(failed.value)
+    assert any("on database 'default'" in note for note in failed.value.__notes__)
+
+
+async def test_listener_that_comes_in_the_middle_hears(people: Database) -> None:
+    """Statements that come after it, and the end of the transaction."""
+    heard: list[str] = []
+    async with people.transaction() as session:
+        await session.get(Person, 1)
+        event.listen(session.sync_session, "do_orm_execute", lambda _asked: heard.append("select"))
+        event.listen(session.sync_session, "before_commit", lambda _session: heard.append("commit"))
+        await session.scalar(select(Person).where(Person.id == 2))
+
+    assert heard == ["select", "commit"]
+
+
+async def test_statements_of_units_begin_a_transaction(people: Database) -> None:
+    """As by hand: it stays open until the unit ends, or is committed."""
+    async with people.unit_of_work() as session:
+        person = await session.scalar(select(Person).where(Person.id == 1))
+        assert person is not None
+        assert session.in_transaction()
+        assert people.pool_status().checked_out == 1
+        await people.commit()
+        assert people.pool_status().checked_out == 0
+        assert person in session
+
+
+async def test_added_to_the_session(people: Database, observer: Observer) -> None:
+    """Flushed by hand, by a read, or by the end: stored, with what the database fills in."""
+    async with people.transaction() as session:
+        first = Pet(name="first", owner_id=1)
+        session.add(first)
+        await session.flush()
+        assert first.id is not None
+        assert inspect(first).persistent
+        second = Pet(name="second", owner_id=1)
+        session.add(second)
+        assert await session.scalar(select(func.count()).select_from(Pet)) == 2
+        third = Pet(name="third", owner_id=2)
+        session.add(third)
+        first.name = "changed"
+
+    assert inspect(third).detached
+    assert await observer.column("SELECT name FROM pet ORDER BY name") == ["changed", "second", "third"]
+
+
+async def test_added_and_rolled_back(people: Database, observer: Observer) -> None:
+    """New again, with its values, and can be added once more."""
+    pet = Pet(name="first", owner_id=1)
+    with pytest.raises(LookupError):
+        async with people.transaction() as session:
+            session.add(pet)
+            await session.flush()
+            assert await session.get(Pet, pet.id) is pet
+            raise LookupError
+
+    assert inspect(pet).transient
+    assert pet.name == "first"
+    async with people.transaction() as session:
+        session.add(pet)
+    assert await observer.column("SELECT name FROM pet") == ["first"]
+
+
+async def test_added_deleted_and_rolled_back(people: Database, observer: Observer) -> None:
+    """New again as well."""
+    pet = Pet(name="first", owner_id=1)
+    async with people.transaction() as session:
+        session.add(pet)
+        await session.flush()
+        await session.delete(pet)
+        await session.flush()
+        people.set_rollback_only()
+
+    assert inspect(pet).transient
+    assert await observer.column("SELECT name FROM pet") == []
+
+
+async def test_plain_session_of_a_class_of_its_own(people: Database) -> None:
+    """What is given to a program is SQLAlchemy's class."""
+    async with people.transaction() as session:
+        assert isinstance(session, AsyncSession)
+        assert isinstance(session.sync_session, Session)
