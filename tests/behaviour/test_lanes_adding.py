@@ -132,6 +132,7 @@ class Simple(Goods):
     shouted: Mapped[str | None] = mapped_column(Shouted)
     by_call: Mapped[int] = mapped_column(default=lambda: 11)
     by_expression: Mapped[int] = mapped_column(default=text("3 + 4"))
+    by_function: Mapped[str] = mapped_column(String(20), default=func.lower("ABC"))
     at: Mapped[datetime] = mapped_column(server_default=text("'2020-01-01 00:00:00'"))
     size: Mapped[Size] = mapped_column(server_default="SMALL")
     small: Mapped[int | None] = mapped_column(insert_default=5)

@@ -1,14 +1,17 @@
 """What a session is asked in a block comes as SQLAlchemy's own session brings it, on every lane."""
 
+import asyncio
+
 import pytest
-from sqlalchemy import Select, event, func, inspect, select, text
+from sqlalchemy import Select, column, event, func, inspect, select, text
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, aliased, selectinload
+from sqlalchemy.util import await_only
 
 from tests.fixtures.observer import Observer
 from tests.fixtures.people import Color, Person, Pet
-from unitwork import Database, Propagation, TransactionRefusedError
+from unitwork import Database, Propagation, Repository, TransactionRefusedError, TransactionTimeoutError
 
 pytestmark = pytest.mark.every_lane
 
@@ -219,3 +222,91 @@ async def test_plain_session_of_a_class_of_its_own(people: Database) -> None:
     async with people.transaction() as session:
         assert isinstance(session, AsyncSession)
         assert isinstance(session.sync_session, Session)
+
+
+async def test_savepoint_of_the_session_inside(people: Database, observer: Observer) -> None:
+    """Begun where no task can wait: what is read and added in it belongs to it."""
+    async with people.transaction() as session:
+        assert await session.get(Person, 1) is not None
+        savepoint = await session.run_sync(lambda inner: inner.begin_nested())
+        pet = await Repository[Pet](people).add(Pet(name="gone", owner_id=1))
+        assert (await session.scalars(select(Pet))).all() == [pet]
+        await session.run_sync(lambda _inner: savepoint.rollback())
+        assert inspect(pet).transient
+
+    assert await observer.column("SELECT name FROM pet") == []
+
+
+async def test_session_inside_has_begun(people: Database, observer: Observer) -> None:
+    """Whoever begins it by hand is told so, and cannot commit the block."""
+    with pytest.raises(InvalidRequestError, match="already begun"):
+        async with people.transaction() as session:
+            await session.get(Person, 1)
+            with session.sync_session.begin():
+                await session.execute(text("INSERT INTO pet (name) VALUES ('half')"))
+
+    assert await observer.column("SELECT name FROM pet") == []
+
+
+async def test_changed_while_it_waits_for_its_turn(people: Database, observer: Observer) -> None:
+    """What is stored is what the entity has when it is sent."""
+    begun = asyncio.Event()
+    pet = Pet(name="old", owner_id=1)
+
+    async def slow(_session: Session) -> None:
+        begun.set()
+        await asyncio.sleep(0.05)
+
+    async with people.transaction() as session:
+        await session.get(Person, 1)
+        first = asyncio.create_task(session.run_sync(lambda inner: await_only(slow(inner))))
+        await begun.wait()
+        second = asyncio.create_task(Repository[Pet](people).add(pet))
+        await asyncio.sleep(0)
+        pet.name = "new"
+        await first
+        await second
+
+    assert pet.name == "new"
+    assert await observer.column("SELECT name FROM pet") == ["new"]
+
+
+async def test_expired_entity_is_whole_after_a_read(people: Database) -> None:
+    """For everybody who asks for it later, also if it has relationships."""
+    async with people.transaction() as session:
+        person = await session.get(Person, 1)
+        session.expire(person)
+        assert (await session.scalars(select(Person).where(Person.id == 1))).one() is person
+        assert await session.get(Person, 1) is person
+        assert not inspect(person).expired
+
+
+async def test_expunged_before_a_rollback(people: Database, observer: Observer) -> None:
+    """It is new again all the same, and can be added to another session."""
+    pet = Pet(name="first", owner_id=1)
+    async with people.transaction() as session:
+        await Repository[Pet](people).add(pet)
+        session.expunge(pet)
+        people.set_rollback_only()
+
+    assert inspect(pet).transient
+    async with people.transaction() as session:
+        session.add(pet)
+    assert await observer.column("SELECT name FROM pet") == ["first"]
+
+
+@pytest.mark.only("sqlite", reason="where the statement runs on in a thread")
+async def test_cancelled_statement_is_interrupted(people: Database) -> None:
+    """The first statement of a block and a later one; it would take minutes."""
+    endless = text(
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n WHERE x < 0"
+    )
+    slow = select(Person).where(Person.id == endless.columns(column("x")).scalar_subquery())
+    for reads_before in (0, 1):
+        with pytest.raises(TransactionTimeoutError):
+            async with people.transaction(timeout=0.1) as session:
+                for _ in range(reads_before):
+                    await session.get(Person, 1)
+                await session.scalar(slow)
+
+    assert people.pool_status().checked_out == 0

@@ -5,7 +5,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, AsyncAdaptedQueuePool, NullPool, StaticPool, select, text
+from sqlalchemy import URL, AsyncAdaptedQueuePool, NullPool, StaticPool, event, select, text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tests.fixtures.dialogue import Dialogue
@@ -168,3 +168,48 @@ def test_reads_of_several_event_loops_and_threads(database_url: URL) -> None:
         thread.join()
     assert found == [["Ann"]] * 3
     asyncio.run(db.dispose())
+
+
+@DRIVERS
+def test_pools_of_two_loops(database_url: URL, caplog: pytest.LogCaptureFixture) -> None:
+    """Each loop's connections go back to its own pool, however full the other one is."""
+    db = Database(database_url, name="two loops", pool_size=2, max_overflow=8)
+
+    async def read(tasks: int, rounds: int) -> None:
+        for _ in range(rounds):
+            await asyncio.gather(*(Repository[Account](db).get(1) for _ in range(tasks)))
+        await db.dispose()
+
+    asyncio.run(read(1, 1))
+    threads = [Thread(target=lambda many=many: asyncio.run(read(many, 100 // many))) for many in (8, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [record.message for record in caplog.records if record.name.startswith("sqlalchemy.pool")] == []
+
+
+@DRIVERS
+async def test_listener_of_a_pool_that_was_replaced(
+    people: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may ask the database itself, as those do that clean connections."""
+    async with Database(people.engine.url, name="cleaned") as db:
+        repository = People(db)
+        await repository.get(1)
+        await db.engine.dispose()
+        cleaned: list[object] = []
+
+        @event.listens_for(db.engine.sync_engine, "checkout")
+        def clean(connection: Any, _entry: object, _proxy: object) -> None:  # noqa: ANN401  # of any driver
+            cursor = connection.cursor()
+            cursor.execute("SELECT 1")
+            cleaned.append(cursor.fetchall())
+            cursor.close()
+
+        for _ in range(3):
+            assert (await repository.get_one(1)).name == "Ann"
+
+    assert len(cleaned) >= 3
+    assert [record.message for record in caplog.records if record.name.startswith("sqlalchemy.pool")] == []

@@ -19,6 +19,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 from unitwork._runtime import state
 from unitwork._runtime.express import Express
 from unitwork._runtime.finish import Finished, finish
+from unitwork._runtime.lender import Lender
 from unitwork._runtime.lent import lending_engine
 from unitwork._runtime.listeners import EngineListeners
 from unitwork._runtime.pinned import Pinned, in_another_loop
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from unitwork._runtime.entry import Entry
     from unitwork._runtime.frame import Frame
     from unitwork.dialects import Backend
+    from unitwork.dialects.direct import Direct
 
 
 _STATEMENT_CHARACTERS = 120
@@ -60,6 +62,14 @@ class Home:
         self.connections: set[DBAPIConnection] = set()
         self.asked_to_open = False
         self.doubtful: set[DBAPIConnection] = set()
+        self._lender: Lender | None = None
+
+    def lender(self, direct: Direct) -> Lender:
+        """Return who lends connections of the pool that the engine has now."""
+        lender = self._lender
+        if lender is None or lender.pool is not self.engine.sync_engine.pool:
+            lender = self._lender = Lender(self, direct)
+        return lender
 
     def before_opening(self, *_arguments: object) -> None:
         """Refuse to open a connection for whoever cannot wait for it, before a driver begins to."""

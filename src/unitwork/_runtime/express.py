@@ -98,6 +98,11 @@ class Addition(NamedTuple):
     arguments: Any
 
     @property
+    def identity(self) -> tuple[Any, ...] | None:
+        """What a session knows it by; None if the database makes its key."""
+        return self.insert.identity(self.values)
+
+    @property
     def statement(self) -> object:
         return self.insert.statement
 
@@ -299,7 +304,16 @@ class Express:
             sqlalchemy.exc.TimeoutError: The pool had no connection in time.
         """
         unit = self.unit()
-        await self.claimed(entity, self._add(self.addition(name, entity), unit))
+        if unit is None:
+            await self._add(name, entity, None)
+            return
+        await self._in_unit(
+            unit, None, self._any_listener, lambda session: self._add(name, entity, session.sync_session)
+        )
+
+    async def _add(self, name: str, entity: object, session: Session | None) -> None:
+        addition = self.addition(name, entity)
+        await self.claimed(entity, self._insert(addition, session))
 
     async def add_in_block(self, name: str, entity: object, session: TurnedSession) -> None:
         """Insert one new entity in the transaction that is open.
@@ -308,8 +322,7 @@ class Express:
             NeedsSession: It is not for this lane.
             sqlalchemy.exc.DBAPIError: The database refused it.
         """
-        inserting = session.in_turn(partial(self.fused.insert, self.addition(name, entity)))
-        if not await self.claimed(entity, inserting):
+        if not await session.in_turn(partial(self.fused.insert, name, entity)):
             raise NeedsSession("the session does more with it")
 
     async def claimed(self, entity: object, work: Coroutine[Any, Any, R]) -> R:
@@ -321,14 +334,6 @@ class Express:
         finally:
             if claimed.session_id == self._session.hash_key:
                 claimed.session_id = None
-
-    async def _add(self, addition: Addition, unit: Entry | None) -> None:
-        if unit is None:
-            await self._insert(addition, None)
-            return
-        await self._in_unit(
-            unit, None, self._any_listener, lambda session: self._insert(addition, session.sync_session)
-        )
 
     def _any_listener(self, session: Session) -> str | None:
         return self.session_listeners.of_reads(session) or self.session_listeners.of_flushes(session)
@@ -342,6 +347,8 @@ class Express:
         problem = self._problem() or self.session_listeners.of_flushes()
         if problem is not None:
             raise NeedsSession(problem)
+        if self._source.session_options.get("expire_on_commit"):
+            raise NeedsSession("the commit expires it")
         try:
             return self._addition(name, *given_values(entity, pending=pending), entity)
         except Exception as error:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from sqlalchemy.orm import make_transient
+from sqlalchemy.orm import Session, make_transient
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.util import greenlet_spawn
 from typing_extensions import override
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from asyncio import CancelledError
     from collections.abc import Callable
 
-    from sqlalchemy.orm import InstanceState, Session, SessionTransaction
+    from sqlalchemy.orm import InstanceState, SessionTransaction
 
     from unitwork._runtime.session import TurnedSession
     from unitwork.dialects import BeginMode
@@ -75,7 +75,7 @@ class PhysicalTransaction(Frame):
         if self.connection is None:
             self._end_unsent(keep=False)
             return None
-        new = [(state, state.obj(), dict(state.dict)) for state in self._new or () if self._is_held(state)]
+        new = [(state, state.obj(), dict(state.dict)) for state in self._new or ()]
         done = await finish(greenlet_spawn(self._roll_back))
         for state, entity, values in new:
             make_transient(entity)
@@ -118,9 +118,6 @@ class PhysicalTransaction(Frame):
             self._close_session()
             self.give_back()
 
-    def _is_held(self, state: InstanceState[Any]) -> bool:
-        return state.session is self.session.held
-
     def _session_takes_part(self) -> bool:
         """Say whether the session inside has more to do at the end than to let go of its entities."""
         held = self.session.held
@@ -135,7 +132,7 @@ class PhysicalTransaction(Frame):
             try:
                 if self.session.started:
                     if not self.session.begun:
-                        self.session.sync_session.begin()  # or the entities would not be expired
+                        Session.begin(self.session.sync_session)  # or the entities would not be expired
                     self.session.sync_session.rollback()
                 if self.connection is not None and self.connection.in_transaction():
                     self.connection.rollback()

@@ -34,7 +34,7 @@ class Fused:
 
     async def read(self, call: Call, session: TurnedSession) -> Sequence[Any] | None:
         """Return what becomes of the rows of a read; None if the session itself must do it."""
-        if not session.knows_nothing_of(call.identity) or self._is_heard(session):
+        if self._is_needed(session, call.identity):
             return None
         try:
             rows = await self._rows(call, session)
@@ -42,51 +42,72 @@ class Fused:
         except NeedsSession:
             return None
 
-    async def insert(self, addition: Addition, session: TurnedSession) -> bool:
+    async def insert(self, name: str, entity: object, session: TurnedSession) -> bool:
         """Insert a new entity, which the session holds then; say whether that could be done here."""
-        session.check_new((addition.entity,))
-        if not self._inserts(session) or not session.knows_nothing_of(None):
+        session.check_new((entity,))
+        try:
+            addition = self._addition(name, entity, session, pending=False)
+        except NeedsSession:
             return False
-        return await self._inserted(addition, session)
+        return not self._is_needed(session, None) and await self._inserted(addition, session)
 
     async def flush(self, session: TurnedSession) -> bool:
         """Insert the only entity that waits in a session; say whether that could be done here."""
         held = session.held
-        if held is None or len(held.new) != 1 or held.deleted or not self._inserts(session):
+        if held is None or len(held.new) != 1 or held.deleted:
             return False
         session.check_changes()
         (entity,) = held.new
         try:
-            if session.has_modified():
-                return False
-            addition = self._express.addition("flush", entity, pending=True)
+            addition = self._addition("flush", entity, session, pending=True)
         except NeedsSession:
             return False
+        if session.has_modified():
+            return False
         held.expunge(entity)
-        if await self._express.claimed(entity, self._inserted(addition, session)):
+        if not self._is_needed(session, None) and await self._inserted(addition, session):
             return True
         Session.add(held, entity)
         return False
 
-    def _inserts(self, session: TurnedSession) -> bool:
+    def _addition(self, name: str, entity: object, session: TurnedSession, *, pending: bool) -> Addition:
         # Only a flush of the ORM knows which of its entities a savepoint takes back.
-        frame = session.turns.top
-        if not isinstance(frame, PhysicalTransaction) or frame.idles or self._is_heard(session):
-            return False
-        return self._express.session_listeners.of_flushes(session.held) is None
+        frame, held = session.turns.top, session.held
+        if not isinstance(frame, PhysicalTransaction) or frame.idles:
+            raise NeedsSession("no transaction block is open, or a savepoint")
+        listener = self._express.session_listeners.of_flushes(held)
+        if listener is not None:
+            raise NeedsSession(listener)
+        addition = self._express.addition(name, entity, pending=pending)
+        known: Any = held.identity_map if held is not None else ()
+        if addition.identity in known:
+            raise NeedsSession("the session holds an entity with this key")
+        return addition
 
     async def _inserted(self, addition: Addition, session: TurnedSession) -> bool:
-        frame = session.turns.top
+        frame = cast("PhysicalTransaction", session.turns.top)
+        return await self._express.claimed(addition.entity, self._insert(addition, session, frame))
+
+    async def _insert(self, addition: Addition, session: TurnedSession, frame: PhysicalTransaction) -> bool:
         try:
             rows = await self._rows(addition, session)
             addition.insert.finish(addition.entity, addition.values, rows, session.holder())
         except NeedsSession:
             return False
-        cast("PhysicalTransaction", frame).inserted(addition.entity)
+        frame.inserted(addition.entity)
         return True
 
-    def _is_heard(self, session: TurnedSession) -> bool:
-        return session.started and self._express.session_listeners.of_reads(session.held) is not None
+    def _is_needed(self, session: TurnedSession, identity: tuple[Any, ...] | None) -> bool:
+        """Say whether the session has something to do first, to hear, or to answer by itself."""
+        held = session.held
+        if held is None:
+            return False
+        if not session.knows_nothing_of(identity):
+            return True
+        # A savepoint that was begun in there by hand is sent by the session alone.
+        if session.turns.top is session.turns.top.root and held.in_nested_transaction():
+            return True
+        return self._express.session_listeners.of_reads(held) is not None
 
     async def _rows(self, trip: Trip, session: TurnedSession) -> Rows:
         session.check_statement(trip.statement)
@@ -131,6 +152,8 @@ class Fused:
     def _fail(self, connection: Connection, trip: Trip, failure: BaseException) -> None:
         """Fail as if SQLAlchemy had sent it: its class of error, its events, what becomes of the block."""
         error = failure.__cause__ or failure if isinstance(failure, UnreadableRowsError) else failure
+        if self._express.direct is not None and not isinstance(error, Exception):
+            await_only(self._express.direct.stopped(_driver(connection)))
         try:
             run_on_driver(connection, Failed(trip.sql, error), trip.parameters)
         except Exception:

@@ -46,6 +46,11 @@ class GuardedSession(Session):
         target = super().get_bind(*arguments, **keywords)
         return self.ambient.bind_for(target)
 
+    def begin(self, nested: bool = False) -> SessionTransaction:  # noqa: FBT001, FBT002  # SQLAlchemy's
+        """As `Session.begin`: inside a block it has begun already."""
+        self._begin_as_block()
+        return super().begin(nested)
+
     def in_transaction(self) -> bool:
         """As `Session.in_transaction`: inside a block, from its beginning on."""
         self._begin_as_block()

@@ -48,6 +48,7 @@ class InsertOne:
         if problem is not None:
             raise NeedsSession(problem)
         self._mapper = mapper
+        self._keys = {mapper.get_property_by_column(column).key: column for column in mapper.primary_key}
         self._dialect = dialect
         self._sent: list[str] = []
         self._defaults: list[tuple[str, Callable[[], Any]]] = []
@@ -92,6 +93,8 @@ class InsertOne:
         # Its parameters have the names that the ORM gives them, which errors show.
         names = [column.key for column in columns]
         compiled: Any = self.statement.compile(dialect=self._dialect, column_keys=names)
+        if not set(compiled.bind_names.values()) <= set(names):
+            raise NeedsSession("a default has parameters of its own")
         self.sql = str(compiled)
         self._encoders = dict(encoders(compiled, self._dialect))
         self._names = names
@@ -102,6 +105,12 @@ class InsertOne:
         """Whether somebody listens to entities being inserted, or to their values being filled in."""
         filled: Any = self._mapper.class_manager.dispatch.refresh_flush
         return bool(filled) or any(getattr(self._mapper.dispatch, name) for name in _EVENTS)
+
+    def identity(self, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """Return what a session knows the entity by; None if the database makes its key."""
+        if not values.keys() >= self._keys.keys():
+            return None
+        return self._mapper.identity_key_from_primary_key(tuple(values[key] for key in self._keys))
 
     def arguments(self, values: dict[str, Any]) -> Any:  # noqa: ANN401  # as the driver takes them
         """Return what the driver is given; what defaults fill in is put into the values."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, FromClause
     from sqlalchemy.engine import Engine
     from sqlalchemy.orm import Session
+    from sqlalchemy.pool import Pool
 
 _TRANSLATE = "schema_translate_map"
 _INFO = 20
@@ -91,6 +92,7 @@ _SESSION = _Events(
     "before_commit",
     "after_commit",
     "after_rollback",
+    "after_soft_rollback",
     "before_attach",
     "after_attach",
     "loaded_as_persistent",
@@ -103,6 +105,7 @@ _FLUSH = _Events(
     "transient_to_pending",
     "pending_to_persistent",
     "pending_to_transient",
+    "persistent_to_transient",
 )
 
 
@@ -149,7 +152,6 @@ class EngineListeners:
         self._engine = engine
         self._ours = Counter({name: -count for name, count in self._counts()})
         self._sending = Audience(self._ours, (engine, _ENGINE), (engine.dialect, _DIALECT))
-        self._lending = Audience(self._ours, (engine.pool, _POOL))
 
     def are_complete(self) -> None:
         """Count what is installed by now as ours."""
@@ -165,9 +167,9 @@ class EngineListeners:
             return True
         return _SENT.heard(connection, self._ours) is not None
 
-    def are_on_pool(self) -> bool:
-        """Say whether somebody else listens to connections being checked out or in."""
-        return self._lending.event() is not None
+    def of_pool(self, pool: Pool) -> Audience:
+        """Return who else listens to connections of a pool of this engine being checked out or in."""
+        return Audience(self._ours, (pool, _POOL))
 
     def foreign(self) -> str | None:
         """Return what would be passed by: the first event that somebody else listens to, or a log."""

@@ -119,7 +119,7 @@ class EntityLoader:
             found = zip(self._keys, values, strict=True)
             state.dict.update((key, value) for key, value in found if key in missing)
             state.expired_attributes.difference_update(missing)
-            state.expired = bool(state.expired_attributes)
+            state.expired = False
         return held
 
 

@@ -153,7 +153,7 @@ class TurnedSession(CheckedSession):
         """Let the session inside know that a transaction is open, before it does something itself."""
         frame = self.turns.top.root
         if not (self.begun or frame.ended) and frame.transactional:
-            self.sync_session.begin()
+            Session.begin(self.sync_session)
 
     def bind_for(self, target: Engine | Connection) -> Engine | Connection:
         """Return what the session shall use in place of an engine of this Database. In a greenlet."""

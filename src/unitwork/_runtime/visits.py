@@ -10,7 +10,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.util import await_only, greenlet_spawn
 
-from unitwork._runtime.lender import Lender
 from unitwork._runtime.loading import NeedsSession
 from unitwork.dialects import BeginMode
 from unitwork.dialects.direct import UnreadableRowsError
@@ -19,7 +18,7 @@ from unitwork.dialects.orders import Failed, run_on_driver
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from sqlalchemy.pool import PoolProxiedConnection
+    from sqlalchemy.pool import Pool, PoolProxiedConnection
 
     from unitwork._runtime.engine import Source
     from unitwork.dialects.direct import Direct, Rows
@@ -73,7 +72,6 @@ class Visits:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._lender = Lender(source)
         self.open: dict[PoolProxiedConnection, Visit] = {}
 
     async def rows(self, trip: Trip, *, reads: bool) -> Rows:
@@ -91,10 +89,10 @@ class Visits:
             sqlalchemy.exc.TimeoutError: The pool had no connection in time.
         """
         direct: Any = self._source.backend.direct
-        lender = self._lender
+        lender = self._source.home().lender(direct)
         held = lender.idle()
         if held is None:
-            held = await greenlet_spawn(self._connected)
+            held = await greenlet_spawn(self._connected, lender.pool)
         self.open[held] = Visit(trip, time.monotonic())
         try:
             rows = await trip.rows(direct, held.driver_connection)
@@ -107,11 +105,10 @@ class Visits:
             await greenlet_spawn(held.close)
         return rows
 
-    def _connected(self) -> PoolProxiedConnection:
-        engine = self._source.home_engine().sync_engine
+    def _connected(self, pool: Pool) -> PoolProxiedConnection:
         direct: Any = self._source.backend.direct
         try:
-            held = engine.pool.connect()
+            held = pool.connect()
         except PoolTimeoutError as error:
             error.add_note(self._source.holders())
             raise
