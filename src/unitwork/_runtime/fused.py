@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from unitwork._runtime.frames import PhysicalTransaction
+from unitwork._runtime.guard import is_handed_out
 from unitwork._runtime.loading import NeedsSession
 from unitwork.dialects.direct import UnreadableRowsError
 from unitwork.dialects.orders import Failed, run_on_driver
@@ -147,7 +148,7 @@ class Fused:
             raise
 
     def _are_heard_on(self, connection: Connection) -> bool:
-        return self._express.engine_listeners().are_on(connection)
+        return is_handed_out(connection) and self._express.engine_listeners().are_on(connection)
 
     def _fail(self, connection: Connection, trip: Trip, failure: BaseException) -> None:
         """Fail as if SQLAlchemy had sent it: its class of error, its events, what becomes of the block."""

@@ -93,7 +93,7 @@ class GuardedSession(Session):
     def connection(self, *arguments: Any, **keywords: Any) -> Connection:
         """As `Session.connection`; what is sent and ended on it is asked for as well."""
         connection = super().connection(*arguments, **keywords)
-        if "execute" not in vars(connection):
+        if not is_handed_out(connection):
             _ConnectionGuard(self.ambient).install(connection)
         return connection
 
@@ -177,6 +177,11 @@ class _ConnectionGuard:
             return method(*arguments, **keywords)
 
         return run
+
+
+def is_handed_out(connection: Connection) -> bool:
+    """Say whether somebody has asked a session for this connection."""
+    return "execute" in vars(connection)
 
 
 @cache

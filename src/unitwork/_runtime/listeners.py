@@ -131,9 +131,11 @@ class SessionListeners:
 
     def _own(self, session: Session | None, events: _Events) -> str | None:
         """Return the first event that somebody listens to of this very session."""
-        # Sessions of a class share the collections of the class, until they have some of their own.
-        quiet = events.collections(self._unused.dispatch)
-        if session is None or events.collections(session.dispatch) == quiet:
+        # Nobody, SQLAlchemy itself included, has asked for its collections yet.
+        if session is None or "dispatch" not in vars(session):
+            return None
+        # Sessions of a class share those of the class, until they have some of their own.
+        if events.collections(session.dispatch) == events.collections(self._unused.dispatch):
             return None
         return events.heard(session, HARMLESS)
 
