@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Result
 
-    from unitwork._runtime.express import Call
+    from unitwork._runtime.trips import Call
 
 
 class AmbientSession(TurnedSession):

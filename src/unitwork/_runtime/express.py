@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -23,6 +23,7 @@ from unitwork._runtime.listeners import SessionListeners
 from unitwork._runtime.loading import NeedsSession
 from unitwork._runtime.reading import Reading
 from unitwork._runtime.starvation import held_by_this_task
+from unitwork._runtime.trips import Addition, Call
 from unitwork._runtime.visits import ConnectionLostError, Visits
 from unitwork.dialects.direct import UnreadableRowsError
 from unitwork.errors import CommitOutcomeUnknownError
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from unitwork._runtime.entry import Entry
     from unitwork._runtime.listeners import EngineListeners
     from unitwork._runtime.session import TurnedSession
-    from unitwork.dialects.direct import Direct
     from unitwork.dialects.direct import Rows as DriverRows
 
 R = TypeVar("R")
@@ -48,82 +48,6 @@ _KNOWN_STATEMENTS = 500
 _ENTITIES = Reading("a statement of the session", Shape(Rows.MANY, Item.ENTITY))
 _COLUMN = Reading("a statement of the session", Shape(Rows.MANY, Item.SCALAR))
 _HARMLESS_OPTIONS = frozenset({"expire_on_commit", "autoflush"})
-
-
-class Call(NamedTuple):
-    """One call of a read: what is asked, and what the driver is given."""
-
-    read: ExpressRead
-    reading: Reading
-    asked: Asked
-    arguments: Any
-    identity: tuple[Any, ...] | None = None
-    """What a session knows the entity by, if it may have it already."""
-
-    @property
-    def name(self) -> str:
-        return self.reading.name
-
-    @property
-    def statement(self) -> object:
-        return self.asked.statement
-
-    @property
-    def sql(self) -> str:
-        return self.read.sql
-
-    @property
-    def parameters(self) -> Any:  # noqa: ANN401  # as SQLAlchemy takes them for its driver
-        """The arguments as `exec_driver_sql` takes them."""
-        return _parameters(self.arguments)
-
-    def rows(self, direct: Direct, driver: Any) -> Awaitable[DriverRows]:  # noqa: ANN401  # of any driver
-        return self.read.rows(direct, driver, self.arguments)
-
-    def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says
-        self.read.described_by(cursor)
-
-    def items(self, rows: DriverRows, session: Session | None) -> Sequence[Any]:
-        """Return what becomes of the rows; entities are held by the session, if there is one."""
-        return self.read.items(rows, self.reading, session)
-
-
-class Addition(NamedTuple):
-    """One new entity to be inserted."""
-
-    insert: InsertOne
-    name: str
-    entity: object
-    values: dict[str, Any]
-    arguments: Any
-
-    @property
-    def identity(self) -> tuple[Any, ...] | None:
-        """What a session knows it by; None if the database makes its key."""
-        return self.insert.identity(self.values)
-
-    @property
-    def statement(self) -> object:
-        return self.insert.statement
-
-    @property
-    def sql(self) -> str:
-        return self.insert.sql
-
-    @property
-    def parameters(self) -> Any:  # noqa: ANN401  # as SQLAlchemy takes them for its driver
-        """The arguments as `exec_driver_sql` takes them."""
-        return _parameters(self.arguments)
-
-    def rows(self, direct: Direct, driver: Any) -> Awaitable[DriverRows]:  # noqa: ANN401  # of any driver
-        return self.insert.rows(direct, driver, self.arguments)
-
-    def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says
-        self.insert.described_by(cursor)
-
-
-def _parameters(arguments: Any) -> Any:  # noqa: ANN401  # of any driver
-    return (tuple(arguments) if isinstance(arguments, list) else arguments) or None
 
 
 class Express:

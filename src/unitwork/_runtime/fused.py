@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from unitwork._runtime.express import Addition, Call, Express
+    from unitwork._runtime.express import Express
     from unitwork._runtime.session import TurnedSession
-    from unitwork._runtime.visits import Trip
+    from unitwork._runtime.trips import Addition, Call, Trip
     from unitwork.dialects.direct import Rows
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -16,11 +16,10 @@ from unitwork.dialects.direct import UnreadableRowsError
 from unitwork.dialects.orders import Failed, run_on_driver
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from sqlalchemy.pool import Pool, PoolProxiedConnection
 
     from unitwork._runtime.engine import Source
+    from unitwork._runtime.trips import Trip
     from unitwork.dialects.direct import Direct, Rows
 
 _BY_ITSELF = BeginMode(autocommit=True)
@@ -28,36 +27,6 @@ _BY_ITSELF = BeginMode(autocommit=True)
 
 class ConnectionLostError(Exception):
     """The connection broke while a statement was under way."""
-
-
-class Trip(Protocol):
-    """One statement to be sent, with its values."""
-
-    @property
-    def name(self) -> str:
-        """What sends it, for people."""
-        ...
-
-    @property
-    def statement(self) -> object:
-        """As SQLAlchemy knows it."""
-        ...
-
-    @property
-    def sql(self) -> str: ...
-
-    @property
-    def parameters(self) -> Any:  # noqa: ANN401  # as `exec_driver_sql` takes them
-        """The values."""
-        ...
-
-    def rows(self, direct: Direct, driver: Any) -> Awaitable[Rows]:  # noqa: ANN401  # of any driver
-        """Send it, and return its rows."""
-        ...
-
-    def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says
-        """Learn of the columns from a cursor that it was sent with."""
-        ...
 
 
 class Visit(NamedTuple):
