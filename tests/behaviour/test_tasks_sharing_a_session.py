@@ -6,7 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import insert, select, text
 
 from tests.fixtures.errors import ShopError, StockError
 from tests.fixtures.models import Account, Audit, Order
@@ -325,24 +325,6 @@ async def test_attributes_that_siblings_load_do_not_collide(db: Database) -> Non
         )
 
     assert totals[:10] == list(range(10))
-
-
-async def test_statements_of_the_connection_take_turns(db: Database) -> None:
-    """Whoever asks the session for its connection shares that as well."""
-    async with db.transaction() as session:
-        await add(db, "x")
-        connection = await session.connection()
-
-        async def count() -> int | None:
-            return await connection.scalar(select(func.count()).select_from(Audit))
-
-        counts = await asyncio.gather(
-            *(count() for _ in NUMBERS),
-            *(session.scalar(select(Audit.note)) for _ in NUMBERS),
-            *(add(db, "x") for _ in NUMBERS),
-        )
-
-    assert counts[0] == 1
 
 
 async def test_blocks_of_siblings_in_a_unit_are_separate_transactions(

@@ -159,10 +159,9 @@ class _ConnectionGuard:
 
         @wraps(method)
         def run(statement: object, *arguments: Any, **keywords: Any) -> object:
-            with ambient.turn():
-                if not isinstance(statement, RollbackToSavepointClause):
-                    ambient.check_statement(statement)
-                return method(statement, *arguments, **keywords)
+            if not isinstance(statement, RollbackToSavepointClause):
+                ambient.check_statement(statement)
+            return method(statement, *arguments, **keywords)
 
         return run
 
