@@ -31,7 +31,6 @@ _LONGEST_MS = 2_147_483_647
 class PostgreSQLBackend(Backend):
     """PostgreSQL: read-only and isolation ride on BEGIN, and cost no round trip."""
 
-    plain_is_silent = True
     deferred_exist = "SELECT EXISTS (SELECT FROM pg_constraint WHERE condeferred)"
     check_deferred = (
         "SAVEPOINT unitwork_check",
@@ -89,6 +88,7 @@ class AsyncpgBackend(PostgreSQLBackend):
 
     extra = "asyncpg"
     direct = AsyncpgDirect()
+    plain_is_silent = True  # in a busy loop psycopg lets other tasks go first, also where it sends nothing
 
     @override
     def in_transaction(self, driver_connection: Any) -> bool:  # of any driver
