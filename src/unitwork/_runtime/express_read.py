@@ -15,7 +15,7 @@ from sqlalchemy.sql.expression import ColumnClause
 from unitwork._logic.shape import Item
 from unitwork._runtime.listeners import HIDING
 from unitwork._runtime.loading import EntityLoader, NeedsSession, is_observed, why_not_simple
-from unitwork.dialects.direct import Column
+from unitwork.dialects.direct import columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from unitwork._runtime.asked import Asked
     from unitwork._runtime.reading import Reading
-    from unitwork.dialects.direct import Direct, Rows
+    from unitwork.dialects.direct import Column, Direct, Rows
 
 _Processors = list[tuple[Any, "Callable[[Any], Any]"]]
 
@@ -126,7 +126,7 @@ class ExpressRead:
     def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # of SQLAlchemy's, as the DBAPI says
         """Learn of the columns from a cursor."""
         if self._columns is None or self._may_change:
-            columns = [Column(each[0], each[1]) for each in getattr(cursor, "description", None) or ()]
+            columns = columns_of(cursor)
             if columns != self._columns:
                 self._learn(columns)
 

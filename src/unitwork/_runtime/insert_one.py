@@ -11,7 +11,7 @@ from sqlalchemy.sql import ClauseElement
 
 from unitwork._runtime.express_read import decoders, encoders
 from unitwork._runtime.loading import NeedsSession, why_not_simple
-from unitwork.dialects.direct import Column
+from unitwork.dialects.direct import columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import Mapper, Session
 
-    from unitwork.dialects.direct import Direct, Rows
+    from unitwork.dialects.direct import Column, Direct, Rows
 
 _EVENTS = ("before_insert", "after_insert")
 
@@ -48,7 +48,7 @@ class InsertOne:
         if problem is not None:
             raise NeedsSession(problem)
         self._mapper = mapper
-        self._keys = {mapper.get_property_by_column(column).key: column for column in mapper.primary_key}
+        self._keys = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
         self._dialect = dialect
         self._sent: list[str] = []
         self._defaults: list[tuple[str, Callable[[], Any]]] = []
@@ -108,7 +108,7 @@ class InsertOne:
 
     def identity(self, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
         """Return what a session knows the entity by; None if the database makes its key."""
-        if not values.keys() >= self._keys.keys():
+        if not all(key in values for key in self._keys):
             return None
         return self._mapper.identity_key_from_primary_key(tuple(values[key] for key in self._keys))
 
@@ -139,7 +139,7 @@ class InsertOne:
     def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says
         """Learn of the columns from a cursor."""
         if self._columns is None:
-            self._learn([Column(each[0], each[1]) for each in getattr(cursor, "description", None) or ()])
+            self._learn(columns_of(cursor))
 
     def _learn(self, columns: list[Column]) -> None:
         types = [column.type for _key, column in self._returned]

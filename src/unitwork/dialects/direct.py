@@ -21,6 +21,11 @@ class Column(NamedTuple):
     code: Any
 
 
+def columns_of(cursor: Any) -> list[Column]:  # noqa: ANN401  # as the DBAPI says, or none
+    """Return the columns that a cursor describes; none if it has no rows, or is none."""
+    return [Column(each[0], each[1]) for each in getattr(cursor, "description", None) or ()]
+
+
 class UnreadableRowsError(Exception):
     """The statement was run, but the driver cannot make values of what came; the cause says why."""
 
