@@ -6,12 +6,9 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
-from unitwork._runtime import state
-from unitwork._runtime.scope import Scope
 from unitwork._runtime.starvation import held_by_this_task, refuse_starvation
-from unitwork._runtime.unit import Unit
+from unitwork._runtime.unit import ATOMIC, IDLE, Unit
 from unitwork.errors import TransactionRefusedError
-from unitwork.options import Propagation, TransactionOptions
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,8 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["UnitOfWork"]
 
-_APART = TransactionOptions(propagation=Propagation.REQUIRES_NEW)
-
 
 class UnitOfWork:
     """What `db.unit_of_work()` returns. Lives: one request, message, job or script.
@@ -33,54 +28,33 @@ class UnitOfWork:
     exception leaves. With `atomic=True` the unit is itself one transaction that all blocks join.
     """
 
-    __slots__ = ("_atomic", "_name", "_scope", "_source")
+    __slots__ = ("_atomic", "_name", "_source", "_unit")
 
     def __init__(self, source: Source, name: str, *, atomic: bool) -> None:
         self._source = source
         self._name = name
         self._atomic = atomic
-        self._scope: Scope | None = None
+        self._unit: Unit | None = None
 
     def __repr__(self) -> str:
-        status = "new" if self._scope is None else "ended" if self._scope.left else "open"
+        status = "new" if self._unit is None else "ended" if self._unit.left else "open"
         return f"<UnitOfWork {self._name} on database {self._source.name!r}: {status}>"
 
     async def __aenter__(self) -> AsyncSession:
-        if self._scope is not None and not self._scope.left:
+        if self._unit is not None and not self._unit.left:
             raise TransactionRefusedError(
                 self._source.name,
                 f"{self._name} is open already: one unit of work cannot be entered twice at a time.",
                 "call `db.unit_of_work()` for each `async with`.",
             )
-        scope = Scope(self._source, self._name, _APART) if self._atomic else Unit(self._source, self._name)
-        session = await scope.enter()
-        self._scope = scope
-        return session
+        self._unit = Unit(self._source, self._name, ATOMIC if self._atomic else IDLE)
+        return self._unit.frame.session
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        scope = self._scope
-        if scope is None:
-            return
-        try:
-            if not scope.left:
-                await scope.leave(error)
-        finally:
-            # It may have ended before, in a task whose context is another one.
-            state.drop(scope)
-
-    async def end(self, *, commit: bool) -> None:
-        """End the unit before its `async with` does, committing or rolling back.
-
-        Raises:
-            UnexpectedRollbackError: Commit was asked for, but something inside had failed.
-        """
-        scope = self._scope
-        if scope is not None and not scope.left:
-            if not commit:
-                scope.frame.rollback_only = True
-            await scope.leave(None)
+        if self._unit is not None:
+            await self._unit.close(error)
 
 
 async def run_parallel(source: Source, name: str, work: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from unitwork._logic.plan import Step, Surroundings, next_step, refusal
@@ -71,17 +72,34 @@ class Entry:
             self._check(step, outer)
             await self._open(step, outer)
         except BaseException as error:
-            self.left = True
-            self.outcome = Outcome.REFUSED
-            if self.source.watch.active:
-                self.source.watch.refused(self, outer, error)
+            self._refused(outer, error)
             raise
-        state.push(self)
-        if self.source.watch.active:
-            self.watched = self.source.watch.entered(self, step, outer)
+        self._entered(step, outer)
         if self._deadline is not None:
             await self._deadline.start()
         return self.frame.session
+
+    def enter_apart(self) -> None:
+        """Begin a transaction on a session of its own, whatever is open around it."""
+        outer = state.innermost(self.source)
+        try:
+            self.frame = self._apart(Step.BEGIN_APART)
+        except BaseException as error:
+            self._refused(outer, error)
+            raise
+        self.frame.deadline = self._tightest()
+        self._entered(Step.BEGIN_APART, outer)
+
+    def _entered(self, step: Step, outer: Entry | None) -> None:
+        state.push(self)
+        if self.source.watch.active:
+            self.watched = self.source.watch.entered(self, step, outer)
+
+    def _refused(self, outer: Entry | None, error: BaseException) -> None:
+        self.left = True
+        self.outcome = Outcome.REFUSED
+        if self.source.watch.active:
+            self.source.watch.refused(self, outer, error)
 
     def _check(self, step: Step, outer: Entry | None) -> None:
         plain = step is Step.JOIN and self.options is DEFAULT_OPTIONS
@@ -125,7 +143,7 @@ class Entry:
         """Make a frame on a session of its own."""
         if state.open_scopes():
             self._check_starvation(step)
-        session = AmbientSession(self.source)
+        session = AmbientSession(self.source, asyncio.get_running_loop())
         frame = self._first_frame(session, step)
         session.turns = Turns(frame)
         return frame

@@ -172,8 +172,12 @@ class Scope(Entry):
             await session.flush()
 
     def _forget(self) -> None:
-        frame = self.frame
         state.drop(self)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Let the frames around go on, and let go of the session."""
+        frame = self.frame
         if frame.parent is not None and frame.parent.joined is not None:
             frame.parent.joined.remove(self)
         frame.session.turns.leave(frame)

@@ -99,7 +99,7 @@ class TurnedSession(CheckedSession):
     It is closed for good with its block or unit of work. Lives: as long as that.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, loop: asyncio.AbstractEventLoop) -> None:
         # AsyncSession.__init__ runs with the first use (see __getattr__): an empty block costs nothing.
         self.source = source
         self.turns: Turns
@@ -109,7 +109,7 @@ class TurnedSession(CheckedSession):
         self.ends_allowed = 0
         # Where the operation is that has the turn: what it sends need not look for that again.
         self.running_in: tuple[Entry | None, Frame] | None = None
-        self.loop = asyncio.get_running_loop()
+        self.loop = loop
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever AsyncSession has
         # Only what is not set yet comes here, so all of AsyncSession's own attributes do, once.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.util import greenlet_spawn
 from typing_extensions import override
@@ -14,12 +16,19 @@ from unitwork._runtime.frames import PhysicalTransaction
 from unitwork._runtime.scope import Scope
 from unitwork._runtime.turns import Turns
 from unitwork.dialects import READ_WRITE
-from unitwork.options import TransactionOptions
+from unitwork.options import Propagation, TransactionOptions
 
 if TYPE_CHECKING:
     from unitwork._runtime.engine import Source
 
-_OPTIONS = TransactionOptions()
+IDLE = TransactionOptions()
+"""What the blocks inside begin and commit, one after another."""
+
+ATOMIC = TransactionOptions(propagation=Propagation.REQUIRES_NEW)
+"""One transaction that the blocks inside join."""
+
+_waking = threading.Lock()
+"""Held for the moment in which a unit wakes or ends: threads may look for it, too."""
 
 
 class Idle(PhysicalTransaction):
@@ -55,21 +64,77 @@ class Idle(PhysicalTransaction):
 
 
 class Unit(Scope):
-    """One unit of work. Lives: one request, message, job or script."""
+    """One unit of work. Lives: one request, message, job or script.
 
-    __slots__ = ("_goes_on", "_idle")
+    It sleeps until somebody looks for it: then it is made whole, with its session and frame. An
+    atomic unit is a transaction block, and never sleeps.
+    """
 
-    def __init__(self, source: Source, name: str) -> None:
-        super().__init__(source, name, _OPTIONS)
+    __slots__ = ("_goes_on", "_loop", "asleep")
+
+    def __init__(self, source: Source, name: str, options: TransactionOptions) -> None:
+        """Make this the innermost scope of the context. Sends nothing, opens nothing.
+
+        Raises:
+            TransactionRefusedError: It is atomic, and the task holds all connections already.
+        """
+        if options is IDLE:
+            # The rest is set when the unit wakes (see __getattr__): many requests never look for it.
+            self.source = source
+            self.name = name
+            self.left = False
+            # Whoever looks first may do it in a thread, which runs no event loop or another one.
+            self._loop = asyncio.get_running_loop()
+            self.asleep = True
+            state.push(self)
+        else:
+            super().__init__(source, name, options)
+            self._goes_on = self.asleep = False
+            self.enter_apart()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever a scope has
+        # Only what is not set yet comes here.
+        with _waking:
+            if self.asleep:
+                self._wake()
+        return object.__getattribute__(self, name)
+
+    def _wake(self) -> None:
+        """Make the session and the frame; those of a unit that has ended have ended, too."""
+        left = self.left
+        super().__init__(self.source, self.name, IDLE)
+        self.left = left
         self._goes_on = False
-
-    async def enter(self) -> AmbientSession:
-        """Make this the innermost scope of the context. Sends nothing, opens nothing."""
-        session = AmbientSession(self.source)
-        self.frame = self._idle = Idle(session, self.name, READ_WRITE)
+        session = AmbientSession(self.source, self._loop)
+        self.frame = Idle(session, self.name, READ_WRITE)
+        self.frame.ended = left
         session.turns = Turns(self.frame)
-        state.push(self)
-        return session
+        self.asleep = False
+
+    def end_asleep(self) -> bool:
+        """End the unit if nobody has looked for it; say whether that was so."""
+        with _waking:
+            self.left = self.left or self.asleep
+        return self.left
+
+    async def end(self, *, commit: bool) -> None:
+        """End the unit; it stays in the context, where whoever looks for it is told so.
+
+        Raises:
+            UnexpectedRollbackError: Commit was asked for, but something inside had failed.
+        """
+        if not self.end_asleep():
+            if not commit:
+                self.frame.rollback_only = True
+            await self.leave(None)
+
+    async def close(self, error: BaseException | None) -> None:
+        """End the unit, if it has not ended, and take it out of the context."""
+        try:
+            if not self.end_asleep():
+                await self.leave(error)
+        finally:
+            state.drop(self)
 
     async def by_hand(self, verb: str) -> None:
         """Commit, roll back or close what is open; the next use begins anew.
@@ -78,7 +143,10 @@ class Unit(Scope):
             TransactionEndedError: The unit has ended.
             TransactionRefusedError: A block of this task is open, which ends by itself.
         """
-        frame = self._idle
+        frame = self.frame
+        if not isinstance(frame, Idle):
+            await super().by_hand(verb)
+            return
         frame.check_open()
         if verb != "commit":
             frame.rollback_only = True
@@ -96,6 +164,8 @@ class Unit(Scope):
             with frame.session.ending():
                 await finish(greenlet_spawn(frame.session.sync_session.reset))
 
+    @override
     def _forget(self) -> None:
+        # It stays in the context until it is closed; and after an end by hand it goes on.
         if not self._goes_on:
-            super()._forget()
+            self._let_go()

@@ -92,14 +92,16 @@ class UnitOfWorkMiddleware:
         scope[_INSIDE] = (*inside, *self._rules.databases)
         request = _Request(self._rules, f"the request {scope['method']} {scope['path']}", send)
         try:
-            await request.begin()
+            request.begin()
             await self._app(scope, receive, request.send)
         except BaseException as error:
             if await request.fail(error):
                 raise
         else:
-            await request.end()
+            if not request.settled:
+                await request.end(commit=False)
         finally:
+            request.drop()
             scope[_INSIDE] = inside
         if request.failure is not None:
             raise request.failure
@@ -124,60 +126,39 @@ class _Rules:
     on_commit_error: ErrorRule | None
 
 
-class _Request:
-    """One request: ends the units when the status is known. Lives: as long as the request."""
+class _Request(Units):
+    """The units of one request, which end when its status is known. Lives: as long as the request."""
 
-    __slots__ = ("_answered", "_refusal", "_rules", "_send", "_settled", "_units", "failure")
+    __slots__ = ("_answered", "_refusal", "_rules", "_send", "failure", "settled")
 
     def __init__(self, rules: _Rules, name: str, send: Send) -> None:
+        super().__init__(rules.databases, name, atomic=rules.atomic)
         self._rules = rules
-        self._units = Units(rules.databases, name, atomic=rules.atomic)
         self._send = send
-        self._settled = False
         self._answered = False
+        self.settled = False
+        """Whether the units have ended, or are about to."""
         self._refusal: Exception | None = None
         """Why no success may be answered."""
         self.failure: Exception | None = None
         """What is still to be raised, if the application does not do it."""
 
-    async def begin(self) -> None:
-        """Make the units current. Sends nothing, opens nothing."""
-        await self._units.__aenter__()
-
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on; before the first of the response, commit or roll back."""
-        if not self._settled:
-            if message["type"] == _START and message["status"] >= _FIRST_FINAL_STATUS:
-                await self._settle(commit=self._rules.commit_when(message["status"]))
-        elif self._refusal is not None:
-            if self._answered or message["type"] != _START or message["status"] < _FIRST_ERROR_STATUS:
-                raise self._refusal
-            # The application answers the failure by itself.
-            self._refusal = self.failure = None
-        await self._send(message)
+        if self.settled:
+            if self._refusal is not None:
+                return self._send_refused(message)
+        elif message["type"] == _START and message["status"] >= _FIRST_FINAL_STATUS:
+            commit = self._rules.commit_when(message["status"])
+            self.settled = self.end_asleep()
+            if not self.settled:
+                return self._send_settled(message, commit=commit)
+        return self._send(message)
 
-    async def end(self) -> None:
-        """The application has returned: roll back what no response has ended."""
-        if not self._settled:
-            self._settled = True
-            await self._units.end(commit=False)
-        await self._units.leave(None)
-
-    async def fail(self, error: BaseException) -> bool:
-        """An exception leaves: roll back what no response has ended; say whether to raise it."""
-        ended, self._settled = self._settled, True
-        await self._units.leave(None if ended else error)
-        if self._refusal is not None and isinstance(error, Exception):
-            # What follows from a failed COMMIT is that failure, or is answered already.
-            return False
-        if self.failure is not None:
-            error.add_note(str(self.failure))
-        return True
-
-    async def _settle(self, *, commit: bool) -> None:
-        self._settled = True
+    async def _send_settled(self, message: Message, *, commit: bool) -> None:
+        self.settled = True
         try:
-            await self._units.end(commit=commit)
+            await self.end(commit=commit)
         except AfterCommitError as failure:
             # The work is stored, and so the answer is true: it goes out, the error is raised after it.
             self.failure = failure
@@ -188,6 +169,27 @@ class _Request:
             self._refusal = self.failure = failure
             await self._answer(failure)
             raise
+        await self._send(message)
+
+    async def _send_refused(self, message: Message) -> None:
+        if self._refusal is not None:
+            if self._answered or message["type"] != _START or message["status"] < _FIRST_ERROR_STATUS:
+                raise self._refusal
+            # The application answers the failure by itself.
+            self._refusal = self.failure = None
+        await self._send(message)
+
+    async def fail(self, error: BaseException) -> bool:
+        """An exception leaves: roll back what no response has ended; say whether to raise it."""
+        if not self.settled:
+            self.settled = True
+            await self.leave(error)
+        if self._refusal is not None and isinstance(error, Exception):
+            # What follows from a failed COMMIT is that failure, or is answered already.
+            return False
+        if self.failure is not None:
+            error.add_note(str(self.failure))
+        return True
 
     async def _answer(self, failure: Exception) -> None:
         """Answer a failed COMMIT, if a rule says how."""

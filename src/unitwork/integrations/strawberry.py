@@ -78,7 +78,7 @@ class _Operation(SchemaExtension):
             # With `@defer` and `@stream`, what is deferred runs when this has ended.
             result = getattr(result, "initial_result", result)
             if result.errors:
-                undone = any(session.in_transaction() for session in units.sessions)
+                undone = units.begun
                 await units.end(commit=False)
                 if undone and kind is OperationType.MUTATION:
                     # Fields that succeeded must not be answered as stored.

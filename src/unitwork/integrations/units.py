@@ -7,9 +7,10 @@ from asyncio import CancelledError
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from unitwork._runtime import state
+from unitwork._runtime.unit import ATOMIC, IDLE, Unit
 from unitwork.database import Database
 from unitwork.errors import AfterCommitError, OptionError
-from unitwork.unit_of_work import UnitOfWork
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -41,16 +42,27 @@ class Units:
     after it roll back. When an exception leaves, all roll back.
     """
 
-    __slots__ = ("_units", "sessions")
+    __slots__ = ("_databases", "_name", "_options", "_units")
 
     def __init__(self, databases: tuple[Database, ...], name: str, *, atomic: bool) -> None:
-        self._units = [UnitOfWork(database.source, name, atomic=atomic) for database in databases]
-        self.sessions: list[AsyncSession] = []
+        self._databases = databases
+        self._name = name
+        self._options = ATOMIC if atomic else IDLE
+        self._units: list[Unit] = []
+
+    @property
+    def sessions(self) -> list[AsyncSession]:
         """Their sessions, in the order of the Databases."""
+        return [unit.frame.session for unit in self._units]
+
+    @property
+    def begun(self) -> bool:
+        """Whether one of the sessions is inside a transaction."""
+        return any(unit.frame.session.in_transaction() for unit in self._units if not unit.asleep)
 
     async def __aenter__(self) -> Self:
         """Make the units current. Sends nothing, opens nothing."""
-        self.sessions = [await unit.__aenter__() for unit in self._units]
+        self.begin()
         return self
 
     async def __aexit__(
@@ -61,6 +73,11 @@ class Units:
                 await self.finish(commit=True)
         finally:
             await self.leave(error)
+
+    def begin(self) -> None:
+        """Make the units current. Sends nothing, opens nothing."""
+        for database in self._databases:
+            self._units.append(Unit(database.source, self._name, self._options))
 
     async def end(self, *, commit: bool) -> None:
         """End all units; when one COMMIT fails, the units after it roll back."""
@@ -90,17 +107,29 @@ class Units:
         except AfterCommitError as error:
             _log.error("Committed, but functions registered with `on_commit` failed.", exc_info=error)
 
+    def end_asleep(self) -> bool:
+        """End those that nobody has looked for; say whether these are all."""
+        ended = True
+        for unit in self._units:
+            ended = unit.end_asleep() and ended
+        return ended
+
+    def drop(self) -> None:
+        """Take units that have ended out of the context."""
+        for unit in self._units:
+            state.drop(unit)
+
     async def leave(self, error: BaseException | None) -> None:
-        """Take the units out of the context; they may have ended in another task."""
+        """Take the units out of the context; end those that have not ended."""
         cancelled: CancelledError | None = None
         for unit in reversed(self._units):
             try:
-                await unit.__aexit__(type(error) if error else None, error, None)
+                await unit.close(error)
             except CancelledError as meanwhile:
                 cancelled = meanwhile
             except Exception as second:
                 if error is None:
                     raise
-                error.add_note(f"The end of {unit!r} failed too: {second!r}")
+                error.add_note(f"The end of {unit.name} failed too: {second!r}")
         if cancelled is not None and not isinstance(error, CancelledError):
             raise cancelled
