@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from sqlalchemy.util import greenlet_spawn
+
 from unitwork._logic.outcome import Marks, Verdict, verdict_for_owner
 from unitwork._runtime.callbacks import Callbacks
-from unitwork._runtime.finish import finish
+from unitwork._runtime.finish import finish, finish_here
 from unitwork.errors import (
     TransactionEndedError,
     TransactionRefusedError,
@@ -17,13 +19,14 @@ from unitwork.events import Outcome
 
 if TYPE_CHECKING:
     from asyncio import CancelledError
+    from collections.abc import Awaitable, Callable
 
     from sqlalchemy import Connection
     from sqlalchemy.engine import NestedTransaction
 
     from unitwork._runtime.engine import Source
     from unitwork._runtime.entry import Entry
-    from unitwork._runtime.finish import Deadline
+    from unitwork._runtime.finish import Deadline, Finished
     from unitwork._runtime.session import TurnedSession
     from unitwork._runtime.write_gate import WriteGate
     from unitwork.dialects import BeginMode
@@ -233,6 +236,15 @@ class Frame:
 
     async def settle(self, *, failed: bool) -> None:
         """Do what follows each operation: nothing inside a transaction."""
+
+    def see_through(
+        self, work: Callable[[], object], deadline: Deadline | None = None
+    ) -> Awaitable[Finished]:
+        """Do in a greenlet what must not be interrupted; with a deadline, give up soon after it."""
+        spawned = greenlet_spawn(work)
+        if deadline is None and not self.source.backend.cancels_itself:
+            return finish_here(spawned)
+        return finish(spawned, deadline)
 
     async def close(self) -> CancelledError | None:
         """Let nobody in any more, and wait for the operation that still runs."""

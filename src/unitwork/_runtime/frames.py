@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -11,17 +12,17 @@ from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.util import greenlet_spawn
 from typing_extensions import override
 
-from unitwork._runtime.finish import NOTHING_HAPPENED, Finished, finish
 from unitwork._runtime.frame import Frame
 from unitwork.errors import CommitOutcomeUnknownError
 from unitwork.events import Outcome
 
 if TYPE_CHECKING:
     from asyncio import CancelledError
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from sqlalchemy.orm import InstanceState, SessionTransaction
 
+    from unitwork._runtime.finish import Finished
     from unitwork._runtime.session import TurnedSession
     from unitwork.dialects import BeginMode
 
@@ -58,7 +59,7 @@ class PhysicalTransaction(Frame):
             self._end_unsent(keep=True)
             return None
         self.committing = False
-        done = await finish(greenlet_spawn(self._commit), self.deadline)
+        done = await self.see_through(self._commit, self.deadline)
         error = done.error
         if error is None:
             self.disconnected()
@@ -76,7 +77,7 @@ class PhysicalTransaction(Frame):
             self._end_unsent(keep=False)
             return None
         new = [(state, state.obj(), dict(state.dict)) for state in self._new or ()]
-        done = await finish(greenlet_spawn(self._roll_back))
+        done = await self.see_through(self._roll_back)
         for state, entity, values in new:
             make_transient(entity)
             state.dict.update(values)
@@ -173,7 +174,7 @@ class Savepoint(Frame):
         self.transaction = await greenlet_spawn(session.begin_nested)
 
     async def keep(self) -> CancelledError | None:
-        done = await finish(greenlet_spawn(self.transaction.commit), self.deadline)
+        done = await self.see_through(self.transaction.commit, self.deadline)
         if done.error is not None:
             cancelled = await self.undo(done.error) or done.cancelled
             if cancelled is not None:
@@ -184,16 +185,16 @@ class Savepoint(Frame):
         return done.cancelled
 
     async def undo(self, cause: BaseException | None) -> CancelledError | None:
-        done = await finish(greenlet_spawn(self._roll_back, self.session.sync_session))
+        done = await self.see_through(self._roll_back)
         if done.error is not None:
             _note(cause, done.error)
             if self.parent is not None:
                 self.parent.condemn(self.owner, done.error, by_database=True)
         return done.cancelled
 
-    def _roll_back(self, session: Session) -> None:
+    def _roll_back(self) -> None:
         # After a failed RELEASE the session has already gone back behind it.
-        if session.in_nested_transaction():
+        if self.session.sync_session.in_nested_transaction():
             self.transaction.rollback()
 
 
@@ -249,15 +250,8 @@ class Plain(Frame):
         elif self.connection is not None:
             self.connection.rollback()
 
-    async def _finish(self, end: Callable[[], None]) -> Finished:
-        work = greenlet_spawn(self._settle, end)
-        if not self.source.backend.plain_is_silent:
-            return await finish(work)
-        try:
-            await work
-        except BaseException as error:  # noqa: BLE001  # handed over, as by `finish`
-            return Finished(error, None, abandoned=False)
-        return NOTHING_HAPPENED
+    def _finish(self, end: Callable[[], None]) -> Awaitable[Finished]:
+        return self.see_through(partial(self._settle, end))
 
     def _settle(self, end: Callable[[], None]) -> None:
         with self.session.ending():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable, Coroutine
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy import Engine
@@ -16,7 +16,6 @@ from sqlalchemy.util import await_only, greenlet_spawn
 
 from unitwork._runtime.by_hand import by_hand_refused
 from unitwork._runtime.checks import CheckedSession
-from unitwork._runtime.finish import finish
 from unitwork._runtime.guard import GuardedSession, guarded_class
 from unitwork._runtime.savepoint import HandSavepoint
 from unitwork._runtime.stream import TurnedResult
@@ -179,7 +178,7 @@ class TurnedSession(CheckedSession):
         if backend.begins_silently and not options:
             connection.begin()
             return connection
-        done = await_only(finish(greenlet_spawn(_begin, connection, options)))
+        done = await_only(frame.see_through(partial(_begin, connection, options)))
         if done.error is not None:
             frame.disconnected()
         if done.cancelled is not None:

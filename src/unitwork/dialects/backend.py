@@ -67,8 +67,8 @@ class Backend:
     """Opening a connection is quick, and must not be interrupted half way: it holds locks meanwhile."""
     one_result_at_a_time = False
     """A connection cannot send another statement while a streamed result is open."""
-    plain_is_silent = False
-    """Leaving AUTOCOMMIT sends nothing, so that it cannot be interrupted half way."""
+    cancels_itself = True
+    """The driver may end its own waiting by cancelling the task that waits, as `asyncio.timeout` does."""
     deferred_exist = ""
     """A query: whether there are constraints that are checked by COMMIT, if the database has such."""
     check_deferred: tuple[str, ...] = ()

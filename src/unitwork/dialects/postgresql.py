@@ -88,7 +88,7 @@ class AsyncpgBackend(PostgreSQLBackend):
 
     extra = "asyncpg"
     direct = AsyncpgDirect()
-    plain_is_silent = True  # in a busy loop psycopg lets other tasks go first, also where it sends nothing
+    cancels_itself = False
 
     @override
     def in_transaction(self, driver_connection: Any) -> bool:  # of any driver

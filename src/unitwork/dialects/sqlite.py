@@ -54,6 +54,7 @@ class SQLiteBackend(Backend):
     direct = SQLiteDirect()
     one_writer = True
     begins_silently = False
+    cancels_itself = False
     connects_whole = True
 
     def __init__(self, url: URL) -> None:
