@@ -184,6 +184,30 @@ async def test_cancelled_at_every_await_leaves_nothing_behind(
 
 
 @pytest.mark.timeout(120)
+async def test_plain_statement_of_a_busy_loop_gives_its_connection_back(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancelled at every await, also where psycopg only lets other tasks go first."""
+    monkeypatch.setattr("psycopg.waiting.MAX_BUSY_TIME", 0)
+
+    async def plain() -> None:
+        async with db.transaction(propagation=Propagation.NOT_SUPPORTED):
+            await db.session.execute(select(Account.__table__))
+
+    await plain()
+    for at in range(1, MOST_AWAITS):
+        striking = Striking(plain(), frozenset({at}), cancel_current_task)
+        task = asyncio.create_task(completion(striking))
+        await asyncio.wait({task})
+
+        assert db.pool_status().checked_out == 0
+        if striking.seen < at:
+            task.result()
+            return
+    pytest.fail("the program has more awaits than this test expects")
+
+
+@pytest.mark.timeout(120)
 async def test_cancel_scope_at_every_await_leaves_nothing_behind(db: Database, observer: Observer) -> None:
     """The same with anyio, whose scopes cancel again until the program has ended."""
     separate = db.engine.dialect.name != "sqlite"
