@@ -2,11 +2,13 @@
 
 import asyncio
 import contextvars
+import gc
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -18,7 +20,7 @@ from starlette.routing import Route
 from tests.fixtures.errors import ShopError
 from tests.fixtures.models import Audit
 from tests.fixtures.observer import Observer
-from tests.fixtures.web import Exchange
+from tests.fixtures.web import Exchange, Message
 from unitwork import (
     Database,
     NoTransactionError,
@@ -27,7 +29,7 @@ from unitwork import (
     TransactionEndedError,
     TransactionRefusedError,
 )
-from unitwork.integrations.asgi import UnitOfWorkMiddleware
+from unitwork.integrations.asgi import Receive, Send, UnitOfWorkMiddleware
 
 _THREADS = 4
 """Fewer than asyncio's own pool of threads has: all wait for each other."""
@@ -37,6 +39,16 @@ async def serve(db: Database, endpoint: Callable[[Request], Any], **options: Any
     """Serve one request by this endpoint, inside the middleware."""
     around = Middleware(UnitOfWorkMiddleware, database=db, **options)
     return await Exchange().run(Starlette(routes=[Route("/", endpoint)], middleware=[around]))
+
+
+def start(status: int) -> dict[str, Any]:
+    """The first message of a response."""
+    return {"type": "http.response.start", "status": status, "headers": []}
+
+
+def sessions_alive() -> int:
+    """How many sessions nobody has freed yet."""
+    return sum(isinstance(known, AsyncSession) for known in gc.get_objects())
 
 
 def fail(db: Database) -> str:
@@ -270,3 +282,87 @@ async def test_one_of_two_databases_is_used(db: Database, observer: Observer) ->
     assert exchange.statuses == [200]
     assert await observer.notes(Audit) == ["first"]
     assert (opened.checked_out, opened.idle) == (0, 0)
+
+
+async def test_two_answers_at_once_end_the_request_once(db: Database, observer: Observer) -> None:
+    """A watchdog that answers while the first answer is being stored does not end anything again."""
+    heard: list[str] = []
+
+    async def app(_scope: Message, _receive: Receive, send: Send) -> None:
+        db.session.add(Audit(note="stored"))
+        await db.session.flush()
+        db.on_commit(lambda: heard.append("commit"))
+        db.on_rollback(lambda: heard.append("rollback"))
+        await asyncio.gather(send(start(200)), send(start(503)))
+
+    exchange = await Exchange().run(UnitOfWorkMiddleware(app, database=db))
+
+    assert exchange.raised is None
+    assert heard == ["commit"]
+    assert await observer.notes(Audit) == ["stored"]
+
+
+async def test_answer_that_is_never_sent_ends_nothing(db: Database, observer: Observer) -> None:
+    """An answer that was cancelled before it was begun is none, whether or not the unit was used."""
+
+    async def app(_scope: Message, _receive: Receive, send: Send) -> None:
+        given_up = asyncio.ensure_future(send(start(200)))
+        given_up.cancel()
+        await asyncio.wait({given_up})
+        db.session.add(Audit(note="stored"))
+        await send(start(201))
+
+    exchange = await Exchange().run(UnitOfWorkMiddleware(app, database=db))
+
+    assert [message["status"] for message in exchange.sent] == [201]
+    assert await observer.notes(Audit) == ["stored"]
+
+
+@pytest.mark.parametrize("used", [True, False])
+async def test_block_around_the_application_goes_on_after_the_answer(
+    db: Database, observer: Observer, *, used: bool
+) -> None:
+    """A test that opens a block around its client finds it again in background tasks."""
+    inside: list[bool] = []
+
+    async def app(_scope: Message, _receive: Receive, send: Send) -> None:
+        if used:
+            db.session.add(Audit(note="request"))
+        await send(start(200))
+        async with db.transaction() as session:
+            inside.append(session is outer)
+            session.add(Audit(note="background"))
+
+    async with db.transaction(read_only=False) as outer:
+        if used:
+            # Two connections may not write at a time on SQLite.
+            exchange = await Exchange().run(UnitOfWorkMiddleware(app, database=db))
+            await outer.flush()
+        else:
+            await outer.execute(insert(Audit).values(note="outer"))
+            exchange = await Exchange().run(UnitOfWorkMiddleware(app, database=db))
+
+    assert exchange.raised is None
+    assert inside == [True]
+    assert await observer.notes(Audit) == ["background", "request" if used else "outer"]
+
+
+async def test_late_look_at_an_ended_unit_leaves_no_garbage(db: Database) -> None:
+    """What a background task looks for after the answer is freed without the collector."""
+
+    async def app(_scope: Message, _receive: Receive, send: Send) -> None:
+        await send(start(200))
+        fail(db)
+
+    served = UnitOfWorkMiddleware(app, database=db)
+    gc.collect()
+    gc.disable()
+    try:
+        before = sessions_alive()
+        for _ in range(20):
+            await Exchange().run(served)
+        after = sessions_alive()
+    finally:
+        gc.enable()
+
+    assert after - before < 2

@@ -115,6 +115,18 @@ async def test_timeline_shows_blocks_inside_blocks(shop: Database, timeline: Tim
     )
 
 
+async def test_atomic_unit_is_told_as_what_it_is(shop: Database, timeline: Timeline) -> None:
+    """It suspends nothing where nothing is open."""
+    async with shop.unit_of_work(atomic=True), shop.unit_of_work(atomic=True):
+        pass
+
+    told = [line for line in timeline.text(width=400).splitlines() if "unit of work" in line]
+    assert [line.partition("→")[2] for line in told] == [
+        " new transaction",
+        " new transaction, outer one suspended",
+    ]
+
+
 async def test_timeline_shows_why_a_transaction_could_not_commit(shop: Database, timeline: Timeline) -> None:
     """A joined block that fails is seen to condemn the transaction around it."""
 

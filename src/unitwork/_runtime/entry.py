@@ -48,12 +48,12 @@ class Entry:
     frame: Frame
     outside = False
 
-    def __init__(self, source: Source, name: str, options: TransactionOptions) -> None:
+    def __init__(self, source: Source, name: str, options: TransactionOptions, *, left: bool = False) -> None:
         self.source = source
         self.name = name
         self.options = options
         self.owns = True
-        self.left = False
+        self.left = left
         self.read_only_by: str | None = None
         self.outcome = Outcome.NO_TRANSACTION
         self.watched: tuple[int, float] | None = None
@@ -82,13 +82,15 @@ class Entry:
     def enter_apart(self) -> None:
         """Begin a transaction on a session of its own, whatever is open around it."""
         outer = state.innermost(self.source)
+        suspends = outer is not None and outer.frame.transactional
+        step = Step.BEGIN_APART if suspends else Step.BEGIN
         try:
-            self.frame = self._apart(Step.BEGIN_APART)
+            self.frame = self._apart(step)
         except BaseException as error:
             self._refused(outer, error)
             raise
         self.frame.deadline = self._tightest()
-        self._entered(Step.BEGIN_APART, outer)
+        self._entered(step, outer)
 
     def _entered(self, step: Step, outer: Entry | None) -> None:
         state.push(self)

@@ -58,6 +58,16 @@ def drop(scope: Entry) -> None:
         _scopes.set(tuple(known for known in scopes if known is not scope))
 
 
+def uncover(scope: Entry) -> None:
+    """Let the scopes around one that has ended be found again, while it is still to be left.
+
+    Where there are none it stays: whoever looks for it is told that it has ended.
+    """
+    scopes = _scopes.get()
+    if len(scopes) > 1 and any(other.source is scope.source for other in scopes if other is not scope):
+        drop(scope)
+
+
 def open_scopes() -> tuple[Entry, ...]:
     """Return the scopes of this context, outermost first; those that have ended may be among them."""
     return _scopes.get()

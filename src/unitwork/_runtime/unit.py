@@ -101,24 +101,28 @@ class Unit(Scope):
 
     def _wake(self) -> None:
         """Make the session and the frame; those of a unit that has ended have ended, too."""
-        left = self.left
-        super().__init__(self.source, self.name, IDLE)
-        self.left = left
+        super().__init__(self.source, self.name, IDLE, left=self.left)
         self._goes_on = False
         session = AmbientSession(self.source, self._loop)
-        self.frame = Idle(session, self.name, READ_WRITE)
-        self.frame.ended = left
-        session.turns = Turns(self.frame)
+        frame = Idle(session, self.name, READ_WRITE)
+        session.turns = Turns(frame)
+        if self.left:
+            frame.ended = True
+            frame.forget_session()
+        # Last, because it is looked for without the lock.
+        self.frame = frame
         self.asleep = False
 
     def end_asleep(self) -> bool:
         """End the unit if nobody has looked for it; say whether that was so."""
         with _waking:
             self.left = self.left or self.asleep
+        if self.left:
+            state.uncover(self)
         return self.left
 
     async def end(self, *, commit: bool) -> None:
-        """End the unit; it stays in the context, where whoever looks for it is told so.
+        """End the unit before it is left: whoever looks for its session after that is told so.
 
         Raises:
             UnexpectedRollbackError: Commit was asked for, but something inside had failed.
@@ -166,6 +170,6 @@ class Unit(Scope):
 
     @override
     def _forget(self) -> None:
-        # It stays in the context until it is closed; and after an end by hand it goes on.
         if not self._goes_on:
+            state.uncover(self)
             self._let_go()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
+import sys
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from unitwork.database import Database
 from unitwork.errors import AfterCommitError, OptionError, TransactionRefusedError
@@ -25,6 +28,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 CommitRule: TypeAlias = Callable[[int], bool]
 ErrorRule: TypeAlias = Callable[[Exception], int | None]
+
+_Function = TypeVar("_Function", bound=Callable[..., Awaitable[None]])
 
 _INSIDE = "unitwork.databases"
 _START = "http.response.start"
@@ -126,6 +131,14 @@ class _Rules:
     on_commit_error: ErrorRule | None
 
 
+def _returns_coroutines(function: _Function) -> _Function:
+    """Mark a function as if it were written with `async def`, for those that ask before they call it."""
+    if sys.version_info >= (3, 12):
+        return inspect.markcoroutinefunction(function)
+    function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # noqa: SLF001
+    return function
+
+
 class _Request(Units):
     """The units of one request, which end when its status is known. Lives: as long as the request."""
 
@@ -143,20 +156,28 @@ class _Request(Units):
         self.failure: Exception | None = None
         """What is still to be raised, if the application does not do it."""
 
+    @_returns_coroutines
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on; before the first of the response, commit or roll back."""
-        if self.settled:
-            if self._refusal is not None:
-                return self._send_refused(message)
-        elif message["type"] == _START and message["status"] >= _FIRST_FINAL_STATUS:
-            commit = self._rules.commit_when(message["status"])
-            self.settled = self.end_asleep()
-            if not self.settled:
-                return self._send_settled(message, commit=commit)
-        return self._send(message)
+        if self.settled and self._refusal is None:
+            return self._send(message)  # of many that a body may have
+        return self._send_checked(message)
 
-    async def _send_settled(self, message: Message, *, commit: bool) -> None:
-        self.settled = True
+    async def _send_checked(self, message: Message) -> None:
+        if not self.settled:
+            if message["type"] == _START and message["status"] >= _FIRST_FINAL_STATUS:
+                commit = self._rules.commit_when(message["status"])
+                self.settled = True
+                if not self.end_asleep():
+                    await self._settle(commit=commit)
+        elif self._refusal is not None:
+            if self._answered or message["type"] != _START or message["status"] < _FIRST_ERROR_STATUS:
+                raise self._refusal
+            # The application answers the failure by itself.
+            self._refusal = self.failure = None
+        await self._send(message)
+
+    async def _settle(self, *, commit: bool) -> None:
         try:
             await self.end(commit=commit)
         except AfterCommitError as failure:
@@ -169,15 +190,6 @@ class _Request(Units):
             self._refusal = self.failure = failure
             await self._answer(failure)
             raise
-        await self._send(message)
-
-    async def _send_refused(self, message: Message) -> None:
-        if self._refusal is not None:
-            if self._answered or message["type"] != _START or message["status"] < _FIRST_ERROR_STATUS:
-                raise self._refusal
-            # The application answers the failure by itself.
-            self._refusal = self.failure = None
-        await self._send(message)
 
     async def fail(self, error: BaseException) -> bool:
         """An exception leaves: roll back what no response has ended; say whether to raise it."""

@@ -50,7 +50,7 @@ class UnitOfWorkMiddleware(TaskiqMiddleware):
     @override
     async def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
         units = Units(self._databases, f"the task {message.task_name}", atomic=self._atomic)
-        units.begin()
+        await units.__aenter__()
         task = asyncio.current_task()
         if task is not None and task not in self._open:
             task.add_done_callback(self._forget)

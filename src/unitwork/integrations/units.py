@@ -62,7 +62,11 @@ class Units:
 
     async def __aenter__(self) -> Self:
         """Make the units current. Sends nothing, opens nothing."""
-        self.begin()
+        try:
+            self.begin()
+        except BaseException as error:
+            await self.leave(error)
+            raise
         return self
 
     async def __aexit__(
