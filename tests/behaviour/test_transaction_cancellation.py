@@ -26,6 +26,7 @@ MOST_AWAITS = 500
 class Striking(Awaitable[None]):
     """Awaits a program, and strikes when it suspends for the nth time.
 
+    Or, `late`, when what it waits for then is there, and the program has not been told yet.
     Lives: one run of the program.
     """
 
@@ -33,6 +34,7 @@ class Striking(Awaitable[None]):
     at: frozenset[int]
     strike: Callable[[], object]
     seen: int = 0
+    late: bool = False
 
     def __await__(self) -> Generator[Any, Any, None]:
         """Hand every suspension through, and count them."""
@@ -45,13 +47,19 @@ class Striking(Awaitable[None]):
                 return
             self.seen += 1
             if self.seen in self.at:
-                self.strike()
+                self._strike_at(waited)
             try:
                 answer = yield waited
             except BaseException as error:  # noqa: BLE001 - handed to the program
                 send = self._throwing(steps, error)
             else:
                 send = self._sending(steps, answer)
+
+    def _strike_at(self, waited: Any) -> None:  # noqa: ANN401  # a future, or None
+        if self.late and asyncio.isfuture(waited):
+            waited.add_done_callback(lambda _done: self.strike())
+        else:
+            self.strike()
 
     @staticmethod
     def _throwing(steps: Generator[Any, Any, None], error: BaseException) -> Callable[[], Any]:
@@ -147,6 +155,24 @@ STRIKES: dict[str, Strikes] = {
     "twice": lambda at: frozenset({at, at + 1}),
     "again and again": lambda at: frozenset(range(at, at + 12)),
 }
+
+
+@pytest.mark.timeout(120)
+async def test_cancelled_with_each_answer_leaves_nothing_behind(db: Database, observer: Observer) -> None:
+    """The answer of the database is there, and the cancellation comes before the program has it."""
+    separate = db.engine.dialect.name != "sqlite"
+    for at in range(1, MOST_AWAITS):
+        run = Run(db, at, separate)
+        tasks: list[asyncio.Task[None]] = []
+        striking = Striking(run.program(), frozenset({at}), lambda: tasks[0].cancel(), late=True)  # noqa: B023, PLW0108
+        tasks.append(asyncio.create_task(completion(striking)))
+        await asyncio.wait(tasks)
+
+        await run.check(observer)
+        if striking.seen < at:
+            tasks[0].result()
+            return
+    pytest.fail("the program has more awaits than this test expects")
 
 
 def cancel_current_task() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from traceback import clear_frames
 from typing import Any, NamedTuple
 
 from typing_extensions import override
@@ -159,8 +160,16 @@ class SQLiteDirect(Direct):
     async def described(
         self, driver: Any, sql: str, arguments: Any, known: list[Column] | None
     ) -> tuple[Rows, list[Column]]:
-        async with driver.execute(sql, arguments) as cursor:
+        cursor = None
+        try:
+            cursor = await driver.execute(sql, arguments)
             return await cursor.fetchall(), [Column(each[0], None) for each in cursor.description or ()]
+        except BaseException as error:
+            # A cursor with rows left keeps its statement running, and what was cancelled may have one.
+            clear_frames(error.__traceback__)
+            raise
+        finally:
+            del cursor
 
     @override
     async def rows(self, driver: Any, sql: str, arguments: Any) -> Rows:
