@@ -24,6 +24,7 @@ WORKLOADS = (
     Workload("empty", "empty block"),
     Workload("select_one", "block with one ORM select"),
     Workload("three_nested", "three nested blocks, a select each"),
+    Workload("nested_dtos", "three nested blocks, a record each"),
     Workload("get", "get by key"),
     Workload("get_attached", "get by key, attached to a session"),
     Workload("find_dto", "find one, as a record"),
@@ -90,7 +91,7 @@ def number_of(call: int) -> int:
 def wrong(workload: str, answer: Any, number: int) -> str | None:  # noqa: ANN401  # of any library
     """Say what is wrong with an answer, or None. Checked once per contender, before it is timed."""
     problem = None
-    if workload in ("select_one", "three_nested", "get", "get_attached", "find_dto"):
+    if workload in ("select_one", "three_nested", "nested_dtos", "get", "get_attached", "find_dto"):
         problem = _differs(answer, number)
     elif workload in ("entities_100", "dtos_100", "dtos_1000"):
         wanted = 1000 if workload == "dtos_1000" else 100

@@ -45,6 +45,8 @@ class Core:
                 row: Any = (await connection.execute(select(_PERSON).where(_PERSON.c.id == number))).one()
         return Card(*row)
 
+    nested_dtos = three_nested
+
     async def dtos_100(self, _number: int) -> list[Card]:
         return [Card(*row) for row in await self._rows(select(_PERSON).where(_PERSON.c.id.between(1, 100)))]
 

@@ -47,6 +47,8 @@ class Driver:
                 rows = await wire.rows(f"SELECT {_COLUMNS} FROM person WHERE id = ?", number)
         return Card(*rows[0])
 
+    nested_dtos = three_nested
+
     async def dtos_100(self, _number: int) -> list[Card]:
         return await self._between(1, 100)
 

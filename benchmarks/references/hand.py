@@ -34,6 +34,13 @@ class Hand:
                 found = (await session.execute(select(Person).where(Person.id == number))).scalar_one()
             return found
 
+    async def nested_dtos(self, number: int) -> Card:
+        async with self._session() as session, session.begin():
+            for _ in range(3):
+                found = (await session.execute(select(Person).where(Person.id == number))).scalar_one()
+                card = card_of(found)
+            return card
+
     async def get(self, number: int) -> Person | None:
         async with self._session() as session, session.begin():
             return await session.get(Person, number)

@@ -1,5 +1,8 @@
 """unitwork: blocks, the ambient session, repositories and declared queries."""
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 from sqlalchemy import select
 
 from benchmarks.card import PAGE_ROWS, Card
@@ -7,6 +10,8 @@ from benchmarks.model import Person, Signup
 from benchmarks.place import Place
 from benchmarks.references.engine import database_at
 from unitwork import Page, PageRequest, Repository, query
+
+T = TypeVar("T")
 
 TITLE = "unitwork"
 REQUIREMENTS: tuple[str, ...] = ()
@@ -47,21 +52,27 @@ class Ours:
         async def select_one(number: int) -> Person:
             return (await db.session.execute(select(Person).where(Person.id == number))).scalar_one()
 
-        @db.transactional
-        async def innermost(number: int) -> Person:
-            return await select_one(number)
+        self.three_nested = self._nested(select_one)
+        self.nested_dtos = self._nested(self._people.card)
 
-        @db.transactional
-        async def middle(number: int) -> Person:
-            await select_one(number)
+    def _nested(self, read: Callable[[int], Awaitable[T]]) -> Callable[[int], Awaitable[T]]:
+        transactional = self._db.transactional
+
+        @transactional
+        async def innermost(number: int) -> T:
+            return await read(number)
+
+        @transactional
+        async def middle(number: int) -> T:
+            await read(number)
             return await innermost(number)
 
-        @db.transactional
-        async def outermost(number: int) -> Person:
-            await select_one(number)
+        @transactional
+        async def outermost(number: int) -> T:
+            await read(number)
             return await middle(number)
 
-        self.three_nested = outermost
+        return outermost
 
     async def empty(self, _number: int) -> None:
         async with self._db.transaction():

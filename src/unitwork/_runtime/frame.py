@@ -242,9 +242,10 @@ class Frame:
     ) -> Awaitable[Finished]:
         """Do in a greenlet what must not be interrupted; with a deadline, give up soon after it."""
         spawned = greenlet_spawn(work)
-        if deadline is None and not self.source.backend.cancels_itself:
-            return finish_here(spawned)
-        return finish(spawned, deadline)
+        # Under `rolled_back()` an end may wait for a turn, and gives up by itself.
+        if deadline is not None or self.source.backend.cancels_itself or self.source.pinned is not None:
+            return finish(spawned, deadline)
+        return finish_here(spawned)
 
     async def close(self) -> CancelledError | None:
         """Let nobody in any more, and wait for the operation that still runs."""

@@ -76,7 +76,8 @@ class PhysicalTransaction(Frame):
         if self.connection is None:
             self._end_unsent(keep=False)
             return None
-        new = [(state, state.obj(), dict(state.dict)) for state in self._new or ()]
+        entities = [(state, state.obj()) for state in self._new or ()]
+        new = [(state, entity, dict(state.dict)) for state, entity in entities if entity is not None]
         done = await self.see_through(self._roll_back)
         for state, entity, values in new:
             make_transient(entity)
