@@ -126,13 +126,13 @@ async def test_threads_that_race_find_one_session(db: Database) -> None:
     found: list[set[int]] = []
 
     async def endpoint(_request: Request) -> Response:
-        start = threading.Barrier(_THREADS)
+        together = threading.Barrier(_THREADS)
 
         async def look() -> int:
             return id(db.session)
 
         def in_a_thread(loop: asyncio.AbstractEventLoop) -> int:
-            start.wait()
+            together.wait()
             fail(db)
             return asyncio.run_coroutine_threadsafe(look(), loop).result()
 
@@ -333,14 +333,10 @@ async def test_block_around_the_application_goes_on_after_the_answer(
             inside.append(session is outer)
             session.add(Audit(note="background"))
 
-    async with db.transaction(read_only=False) as outer:
-        if used:
-            # Two connections may not write at a time on SQLite.
-            exchange = await Exchange().run(UnitOfWorkMiddleware(app, database=db))
-            await outer.flush()
-        else:
+    async with db.transaction() as outer:
+        if not used:  # two connections may not write at a time on SQLite
             await outer.execute(insert(Audit).values(note="outer"))
-            exchange = await Exchange().run(UnitOfWorkMiddleware(app, database=db))
+        exchange = await Exchange().run(UnitOfWorkMiddleware(app, database=db))
 
     assert exchange.raised is None
     assert inside == [True]

@@ -65,7 +65,7 @@ class Entry:
         """Do what the propagation says, and make this the innermost scope of the context."""
         options = self.options
         outer = state.innermost(self.source)
-        step = next_step(options.propagation, active=outer is not None and outer.frame.transactional)
+        step = self._step(outer)
         if options.timeout_s is not None:
             self._deadline = Deadline(self.source.name, self.name, options.timeout_s)
         try:
@@ -82,8 +82,7 @@ class Entry:
     def enter_apart(self) -> None:
         """Begin a transaction on a session of its own, whatever is open around it."""
         outer = state.innermost(self.source)
-        suspends = outer is not None and outer.frame.transactional
-        step = Step.BEGIN_APART if suspends else Step.BEGIN
+        step = self._step(outer)
         try:
             self.frame = self._apart(step)
         except BaseException as error:
@@ -91,6 +90,9 @@ class Entry:
             raise
         self.frame.deadline = self._tightest()
         self._entered(step, outer)
+
+    def _step(self, outer: Entry | None) -> Step:
+        return next_step(self.options.propagation, active=outer is not None and outer.frame.transactional)
 
     def _entered(self, step: Step, outer: Entry | None) -> None:
         state.push(self)

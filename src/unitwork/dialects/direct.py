@@ -122,7 +122,7 @@ class PsycopgDirect(Direct):
             async with driver.cursor() as cursor:
                 await cursor.execute(sql, arguments)
                 rows = await self._fetched(cursor) if cursor.description else []
-                columns = [Column(each.name, each.type_code) for each in cursor.description or ()]
+                columns = columns_of(cursor)
         except Exception:
             await self._restore(driver, begins=begins)
             raise
@@ -163,7 +163,7 @@ class SQLiteDirect(Direct):
         cursor = None
         try:
             cursor = await driver.execute(sql, arguments)
-            return await cursor.fetchall(), [Column(each[0], None) for each in cursor.description or ()]
+            return await cursor.fetchall(), columns_of(cursor)
         except BaseException as error:
             # A cursor with rows left keeps its statement running, and what was cancelled may have one.
             clear_frames(error.__traceback__)
