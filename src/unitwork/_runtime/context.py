@@ -1,14 +1,10 @@
-"""This module holds the one context variable, and which Databases are alive."""
+"""This module holds the one context variable."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import weakref
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, cast
-
-from unitwork.errors import DatabaseChoiceError
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,8 +14,6 @@ if TYPE_CHECKING:
 
 # Outermost first. A tuple, so that what a child task adds never shows in its parent.
 _scopes: ContextVar[tuple[Entry, ...]] = ContextVar("unitwork_scopes", default=())
-
-_alive: weakref.WeakSet[Source] = weakref.WeakSet()
 
 
 class Outside:
@@ -98,63 +92,3 @@ def scope_of(session: AsyncSession) -> Entry | None:
         if not scope.outside and not scope.frame.ended and scope.frame.session is session:
             return scope
     return None
-
-
-def current_or_default() -> Source:
-    """Return the Database of the innermost open scope, else the only live one called 'default'."""
-    for scope in reversed(_scopes.get()):
-        if scope.outside or not scope.frame.ended:
-            return scope.source
-    return source_named("default")
-
-
-def enlist(source: Source) -> None:
-    """Count a Database as alive, until it is disposed of or forgotten."""
-    _alive.add(source)
-
-
-def strike(source: Source) -> None:
-    """Count a Database as alive no longer."""
-    _alive.discard(source)
-
-
-def sources(name: str) -> list[Source]:
-    """Return the live Databases of that name."""
-    return [source for source in _alive if source.name == name]
-
-
-def all_sources() -> list[Source]:
-    """Return all live Databases."""
-    return list(_alive)
-
-
-def source_named(name: str) -> Source:
-    """Return the only live Database of this name.
-
-    Raises:
-        DatabaseChoiceError: There is none, or there are several.
-    """
-    found = sources(name)
-    if len(found) > 1:
-        found = sources_after_collection(name)
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        sentence = f"No live Database is called {name!r}."
-        fix = "create it first, or choose one with `@db.transactional` or `using=`."
-    else:
-        sentence = f"{len(found)} live Databases are called {name!r}."
-        fix = "choose one with `@db.transactional` or `using=db`, or give them names."
-    raise DatabaseChoiceError(sentence, names(), fix)
-
-
-def sources_after_collection(name: str) -> list[Source]:
-    """Return the live Databases of that name, without those that nothing refers to any more."""
-    if sources(name):
-        gc.collect()
-    return sources(name)
-
-
-def names() -> list[str]:
-    """Return the names of all live Databases."""
-    return sorted(source.name for source in _alive)

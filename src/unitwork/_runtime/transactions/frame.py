@@ -112,7 +112,7 @@ class Frame:
         """Take note of the connection that this frame has begun on."""
         self.connection = connection
         self.since = time.monotonic()
-        self.source.frames[connection] = self
+        self.source.engines.take(connection, self)
 
     def give_back(self) -> None:
         """Return the connection to the pool, if there is one. In a greenlet."""
@@ -132,7 +132,7 @@ class Frame:
             self.gate.leave(self)
             self.gate = None
         if self.connection is not None:
-            self.source.frames.pop(self.connection, None)
+            self.source.engines.give_back(self.connection)
             self.connection = None
 
     # -- marks ---------------------------------------------------------------------------------
@@ -202,6 +202,11 @@ class Frame:
         while frame is not None:
             frame.condemn(frame.owner, error, by_database=True)
             frame = None if frame is self else frame.parent
+
+    def time_left(self) -> float | None:
+        """Return the seconds that what is sent now may take; None is without limit."""
+        deadline = self.session.turns.top.deadline
+        return deadline.remaining() if deadline is not None else None
 
     def verdict(self, error: BaseException | None, options: TransactionOptions) -> Verdict:
         """Say what the end of this frame's owner means."""
