@@ -14,7 +14,7 @@ from sqlalchemy.util import greenlet_spawn
 from unitwork._logic.in_lists import with_short_lists
 from unitwork._logic.paging import signing_key
 from unitwork._logic.shape import Item, Rows, Shape
-from unitwork._runtime import context
+from unitwork._runtime import context, live
 from unitwork._runtime.blocks.scope import Scope
 from unitwork._runtime.lanes.asked import Asked
 from unitwork._runtime.lanes.by_key import ByKey
@@ -57,7 +57,7 @@ class Door:
 
     def where(self) -> Source:
         """Return the Database that is meant here."""
-        return self.source or context.current_or_default()
+        return self.source or live.current_or_default()
 
     def session(self) -> AsyncSession:
         """Return the session that is given, or the ambient one.

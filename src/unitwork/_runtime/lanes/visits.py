@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from unitwork._runtime.connections.holders import Visitor
 from unitwork._runtime.lanes.loading import NeedsSession
 from unitwork.dialects import BeginMode
 from unitwork.dialects.direct import UnreadableRowsError
@@ -29,19 +29,11 @@ class ConnectionLostError(Exception):
     """The connection broke while a statement was under way."""
 
 
-class Visit(NamedTuple):
-    """One statement that has a connection of the pool now."""
-
-    trip: Trip
-    since: float
-
-
 class Visits:
     """The visits to the pool of one Database. Lives: as long as its source."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self.open: dict[PoolProxiedConnection, Visit] = {}
 
     async def rows(self, trip: Trip, *, reads: bool) -> Rows:
         """Check a connection out, send one statement, and check it in.
@@ -58,18 +50,19 @@ class Visits:
             sqlalchemy.exc.TimeoutError: The pool had no connection in time.
         """
         direct: Any = self._source.backend.direct
-        lender = self._source.home().lender(direct)
+        home = self._source.home()
+        lender = home.lender(direct)
         held = lender.idle()
         if held is None:
             held = await greenlet_spawn(self._connected, lender.pool)
-        self.open[held] = Visit(trip, time.monotonic())
+        home.held[held] = Visitor(trip.name, trip.sql)
         try:
             rows = await trip.rows(direct, held.driver_connection)
         except BaseException as error:
             await greenlet_spawn(self._failed, held, trip, error, reads)
             raise
         finally:
-            del self.open[held]
+            del home.held[held]
         if not lender.take_back(held):
             await greenlet_spawn(held.close)
         return rows

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.util import await_only
 
+from unitwork._runtime.deadline import remaining_s
 from unitwork.dialects.orders import Failed, run_on_driver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sqlalchemy import Connection, Engine
+    from sqlalchemy.engine import NestedTransaction
 
     from unitwork._runtime.connections.write_gate import WriteGate
+    from unitwork._runtime.deadline import Limits
     from unitwork._runtime.transactions.frame import Frame
 
 
@@ -38,14 +41,13 @@ def tell_commits(engine: Engine) -> None:
 
 
 class Checkout:
-    """One connection that a frame has. Lives: from check-out to check-in."""
+    """One connection that a frame has; the `Holder` of it. Lives: from check-out to check-in."""
 
     __slots__ = ("_gate", "_options", "commit_answered", "commit_sent", "connection", "frame", "since")
 
-    connection: Connection
-
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
+        self.connection: Connection | None = None
         self.since = time.monotonic()
         self.commit_sent = False
         """Whether COMMIT has gone to the driver."""
@@ -59,6 +61,37 @@ class Checkout:
         """Whether BEGIN sends something by itself, which must not be interrupted."""
         return bool(self._options) or not self.frame.source.backend.begins_silently
 
+    # -- as a holder ---------------------------------------------------------------------------
+
+    @property
+    def owner(self) -> str:
+        """The block that it was taken for."""
+        return self.frame.owner
+
+    @property
+    def last_statement(self) -> object:
+        """What was sent last."""
+        return self.frame.last_statement
+
+    def database_failed(self, error: BaseException, within: NestedTransaction | None) -> None:
+        """Condemn the innermost open frame, as long as the savepoint around the error is open."""
+        top: Frame = self.frame.session.turns.top
+        top.condemn(top.owner, error, by_database=True, within=within)
+
+    def database_ended(self, error: BaseException) -> None:
+        """Condemn all open frames: the database has ended the whole transaction."""
+        frame: Frame | None = self.frame.session.turns.top
+        while frame is not None:
+            frame.condemn(frame.owner, error, by_database=True)
+            frame = None if frame is self.frame else frame.parent
+
+    def time_left(self) -> float | None:
+        """Return the seconds that what is sent now may take; None is without limit."""
+        limits: Limits = self.frame.session.limits_here()
+        return remaining_s(limits) if limits else None
+
+    # -- the connection ------------------------------------------------------------------------
+
     def take(self) -> Connection:
         """Wait for a connection; who wants the only write lock waits in order with the other writers first."""
         frame = self.frame
@@ -70,57 +103,75 @@ class Checkout:
                 self._gate = gate
         self.connection = source.home_engine().sync_engine.connect()
         self.since = time.monotonic()
-        source.frames[self.connection] = frame
+        source.engines.take(self.connection, self)
         return self.connection
 
     def begin(self) -> None:
         """Begin in the mode of the frame. In a greenlet."""
+        connection = self._taken
         try:
             if self._options:
-                _set(self.connection, self._options)
-            self.connection.begin()
+                _set(connection, self._options)
+            connection.begin()
         except BaseException:
-            self.connection.close()
+            connection.close()
             raise
+
+    @property
+    def _taken(self) -> Connection:
+        assert self.connection is not None, "a connection is taken before it is used"
+        return self.connection
 
     def commit(self, first: Callable[[], object]) -> None:
         """Do what sends COMMIT in its own way, if it does; then see to it that it is sent. In a greenlet."""
-        info = self.connection.info
+        connection = self._taken
+        info = connection.info
         info[_CHECKOUT] = self
         try:
             first()
-            if not self.commit_answered and self.connection.in_transaction():
-                self.connection.commit()
+            if not self.commit_answered and connection.in_transaction():
+                connection.commit()
         finally:
             info.pop(_CHECKOUT, None)
 
     def roll_back(self) -> None:
         """Send ROLLBACK, if there is something to roll back. In a greenlet."""
-        if self.connection.in_transaction():
-            self.connection.rollback()
+        if self._taken.in_transaction():
+            self._taken.rollback()
 
     def discard(self) -> None:
         """Close the connection instead of returning it."""
-        if not (self.connection.closed or self.connection.invalidated):
-            self.connection.invalidate()
+        if self._usable:
+            self._taken.invalidate()
 
     def give_back(self) -> None:
         """Return the connection to the pool. In a greenlet."""
-        self.connection.close()
+        self._taken.close()
 
     def sever(self) -> None:
         """Break the connection under what waits for it."""
-        if not (self.connection.closed or self.connection.invalidated):
-            self.frame.source.backend.sever(self.connection.connection.driver_connection)
+        if self._usable:
+            self.frame.source.backend.sever(self._taken.connection.driver_connection)
+
+    @property
+    def _usable(self) -> bool:
+        return not (self._taken.closed or self._taken.invalidated)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection is broken, as far as the driver knows."""
+        direct = self.frame.source.backend.direct
+        if not self._usable:
+            return True
+        return direct is not None and direct.is_broken(self._taken.connection.driver_connection)
 
     def forget(self) -> None:
         """Let the next writer in, and count this connection as held no longer."""
         if self._gate is not None:
             self._gate.leave(self.frame)
             self._gate = None
-        connection = getattr(self, "connection", None)
-        if connection is not None:
-            self.frame.source.frames.pop(connection, None)
+        if self.connection is not None:
+            self.frame.source.engines.give_back(self.connection)
 
 
 def _set(connection: Connection, options: Mapping[str, Any]) -> None:
