@@ -66,6 +66,14 @@ class Finished(NamedTuple):
     abandoned: bool
 
 
+def cancel_again() -> None:
+    """Let the cancellation of this task, which had to be caught, come once more at its next `await`."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+        task.cancel()
+
+
 _NOTHING_HAPPENED = Finished(None, None, abandoned=False)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncResult, AsyncSession
 from sqlalchemy.orm import Session
@@ -24,7 +23,7 @@ from unitwork.dialects.orders import Failed, run_on_driver
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping
 
-    from sqlalchemy import Connection, Result
+    from sqlalchemy import Connection, Engine, Result
     from sqlalchemy.ext.asyncio import AsyncSessionTransaction
 
     from unitwork._runtime.blocks.entry import Entry
@@ -156,9 +155,9 @@ class TurnedSession(CheckedSession):
 
     def bind_for(self, target: Engine | Connection) -> Engine | Connection:
         """Return what the session shall use in place of an engine of this Database. In a greenlet."""
-        if not isinstance(target, Engine) or target is not self.source.home_engine().sync_engine:
-            return target
         frame = self.turns.top.root
+        if target is not frame.connection and target is not self.source.home_engine().sync_engine:
+            raise self.source.engines.elsewhere()
         return frame.connection or self.acquired(frame)
 
     def acquired(self, frame: Frame) -> Connection:
