@@ -18,7 +18,7 @@ from unitwork._runtime.deadline import Deadline
 from unitwork._runtime.sessions.session import AmbientSession
 from unitwork._runtime.sessions.turns import Turns
 from unitwork._runtime.transactions.frame import Autocommit
-from unitwork._runtime.transactions.transaction import AtRest, Savepoint, Transaction
+from unitwork._runtime.transactions.transaction import Savepoint, Transaction
 from unitwork.dialects import READ_WRITE, BeginMode
 from unitwork.errors import TransactionRefusedError
 from unitwork.events import Outcome

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from sqlalchemy import Engine, Select
+from sqlalchemy import Select
 from sqlalchemy.engine import ChunkedIteratorResult
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
     from types import TracebackType
 
-    from sqlalchemy import Connection, Result
+    from sqlalchemy import Connection, Engine, Result
     from sqlalchemy.ext.asyncio import AsyncSessionTransaction
 
     from unitwork._runtime.context import OpenScope
@@ -291,9 +291,9 @@ class AmbientSession(AsyncSession):
 
     def bind_for(self, target: Engine | Connection) -> Engine | Connection:
         """Return what the session shall use in place of an engine of this Database. In a greenlet."""
-        if not isinstance(target, Engine) or target is not self.source.home_engine().sync_engine:
-            return target
         frame = self.turns.top.root
+        if target is not frame.connection and target is not self.source.home_engine().sync_engine:
+            raise self.source.engines.elsewhere()
         return frame.connection or self.acquired(frame)
 
     def acquired(self, frame: Frame) -> Connection:
