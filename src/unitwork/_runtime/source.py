@@ -22,7 +22,7 @@ from unitwork._runtime.connections.listeners import EngineListeners
 from unitwork._runtime.connections.watch import Watch
 from unitwork._runtime.connections.write_gate import WriteGate
 from unitwork._runtime.finish import Finished, finish
-from unitwork._runtime.lanes.express import Express
+from unitwork._runtime.lanes.choice import Lanes
 from unitwork._runtime.rolled_back.lent import lending_engine
 from unitwork._runtime.rolled_back.pinned import Pinned, in_another_loop
 from unitwork.dialects import Fault, orders
@@ -122,7 +122,7 @@ class Source:
         self.watch = Watch(self)
         self.pinned: Pinned | None = None
         self.ledger: set[Entry] | None = None
-        self.express = Express(self)
+        self.lanes = Lanes(self)
         self._engine_options = engine_options
         self._given = engine is not None
         self._moving = threading.Lock()
@@ -164,8 +164,8 @@ class Source:
             for frame in self.frames.values()
         ]
         lines += [
-            f"  {visit.trip.name}: for {now - visit.since:.1f} s, last statement: {_short(visit.trip.sql)}"
-            for visit in self.express.visits.open.values()
+            f"  {checkout.name}: for {now - checkout.since:.1f} s, last statement: {_short(checkout.sql)}"
+            for checkout in self.lanes.driver.checkouts.values()
         ]
         return "\n".join([f"Connections of database {self.name!r} are held by:", *lines])
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from typing_extensions import override
 
 _AGAIN_S = 0.02
+_OUTDATED = frozenset({"0A000", "XX000"})
 
 Rows = Sequence[Any]
 
@@ -36,6 +37,8 @@ class Direct:
 
     rolls_back_silently = False
     """SQLAlchemy sends no ROLLBACK to a connection that it has not begun on."""
+    caches_statements = False
+    """The driver keeps what it has prepared, which a change of the schema makes useless."""
 
     async def described(
         self,
@@ -63,6 +66,13 @@ class Direct:
         """Say whether the connection cannot be used on after an error."""
         raise NotImplementedError
 
+    def is_outdated(self, error: BaseException) -> bool:  # noqa: ARG002  # for those that keep statements
+        """Say whether a statement failed because it was prepared before the schema was changed."""
+        return False
+
+    async def forget_statements(self, driver: Any) -> None:  # noqa: ANN401  # as above
+        """Forget what was prepared. Sends nothing."""
+
     def gave_up(self, error: Exception) -> bool:  # noqa: ARG002  # for those that do
         """Say whether it has waited for a lock in vain, and done nothing."""
         return False
@@ -72,6 +82,7 @@ class AsyncpgDirect(Direct):
     """asyncpg prepares each statement once by itself, and sends no BEGIN."""
 
     rolls_back_silently = True
+    caches_statements = True
 
     @override
     async def described(
@@ -106,6 +117,15 @@ class AsyncpgDirect(Direct):
     @override
     def is_broken(self, driver: Any) -> bool:
         return bool(driver.is_closed())
+
+    @override
+    def is_outdated(self, error: BaseException) -> bool:
+        # "cached statement plan is invalid", "cache lookup failed for type ..."
+        return getattr(error, "sqlstate", "") in _OUTDATED and "cache" in str(error)
+
+    @override
+    async def forget_statements(self, driver: Any) -> None:
+        await driver.reload_schema_state()
 
 
 class PsycopgDirect(Direct):

@@ -17,7 +17,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from unitwork._runtime.blocks.hand_savepoint import HandSavepoint
 from unitwork._runtime.sessions.by_hand import by_hand_refused
 from unitwork._runtime.sessions.checks import CheckedSession
-from unitwork._runtime.sessions.guard import GuardedSession, guarded_class
+from unitwork._runtime.sessions.guard import GuardedSession, guarded_class, is_handed_out
 from unitwork._runtime.sessions.streams import TurnedResult
 from unitwork.dialects.orders import Failed, run_on_driver
 
@@ -147,6 +147,10 @@ class TurnedSession(CheckedSession):
         if not self.started:
             self._start()
         return self.sync_session
+
+    def has_handed_out(self, connection: Connection) -> bool:
+        """Say whether somebody has asked for this connection, and may listen to it."""
+        return is_handed_out(connection)
 
     def begin_as_block(self) -> None:
         """Let the session inside know that a transaction is open, before it does something itself."""

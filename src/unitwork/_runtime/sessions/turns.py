@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 class _Waiter:
     """One operation that waits."""
 
-    __slots__ = ("frame", "future", "task")
+    __slots__ = ("at_rest", "frame", "future", "task")
 
-    def __init__(self, frame: Frame, task: asyncio.Task[Any] | None) -> None:
+    def __init__(self, frame: Frame, task: asyncio.Task[Any] | None, *, at_rest: bool = False) -> None:
         self.frame = frame
         self.task = task
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.at_rest = at_rest
+        """It goes elsewhere when another frame covers its own."""
+        self.future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
 
 class Turns:
@@ -65,6 +67,19 @@ class Turns:
             return
         await self._wait(_Waiter(frame, task))
 
+    async def take_at_rest(self, frame: Frame) -> bool:
+        """Wait for the turn of a unit at rest; False as soon as a block of another task covers it.
+
+        That block may be waiting for the one who asks.
+        """
+        task = asyncio.current_task()
+        if self._is_covered(frame):
+            return False
+        if self.top is frame and (self._holder is None or self._holder is task):
+            await self.take(frame)
+            return True
+        return await self._wait(_Waiter(frame, task, at_rest=True))
+
     def give(self) -> None:
         """End one operation, and wake who is next."""
         self._depth -= 1
@@ -99,6 +114,15 @@ class Turns:
     def enter(self, frame: Frame) -> None:
         """Make a frame that was just begun the only one that may go on."""
         self.top = frame
+        for waiter in [waiter for waiter in self._waiting if waiter.at_rest]:
+            if self._is_covered(waiter.frame):
+                self._waiting.remove(waiter)
+                if not waiter.future.done():
+                    waiter.future.set_result(False)
+
+    def _is_covered(self, frame: Frame) -> bool:
+        # What settles is over soon: a read of a repository in the unit, which runs no code of the program.
+        return self.top is not frame and not self.top.settles
 
     def leave(self, frame: Frame) -> None:
         """Let the frame around this one go on."""
@@ -141,10 +165,11 @@ class Turns:
         waiting = ", ".join(f"{_name(w.task)} for {w.frame.owner}" for w in self._waiting) or "nobody"
         return f"running: {_name(self._holder)} in {self.top.owner}; waiting: {waiting}"
 
-    async def _wait(self, waiter: _Waiter) -> None:
+    async def _wait(self, waiter: _Waiter) -> bool:
+        """Wait; say whether it has the turn now."""
         self._waiting.append(waiter)
         try:
-            await waiter.future
+            return await waiter.future
         except BaseException:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
@@ -159,7 +184,7 @@ class Turns:
             if waiter.frame is self.top and not waiter.future.done():
                 self._waiting.remove(waiter)
                 self._holder, self._depth = waiter.task, 1
-                waiter.future.set_result(None)
+                waiter.future.set_result(True)
                 return
 
 

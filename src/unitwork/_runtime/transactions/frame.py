@@ -67,6 +67,8 @@ class Frame:
     settles = False
     idles = False
     """It is a unit of work, which has transactions one after another."""
+    begins_with_writes = False
+    """It is at rest until its first write, which begins a transaction that goes on."""
     kept = Outcome.COMMITTED
     undone = Outcome.ROLLED_BACK
 

@@ -125,7 +125,7 @@ class PhysicalTransaction(Frame):
         held = self.session.held
         if held is None:
             return False
-        listeners = self.source.express.session_listeners
+        listeners = self.source.lanes.statements.session_listeners
         return self.session.begun or held.expire_on_commit or listeners.of_reads(held) is not None
 
     def _roll_back(self) -> None:
