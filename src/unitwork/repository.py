@@ -38,7 +38,8 @@ class Repository(BulkWrites[M], Generic[M]):
 
     Use it as it is, or subclass it to declare queries. It finds its session by itself: that of the
     open block or unit of work; without one, a read holds nothing afterwards, and a write is a
-    transaction of its own. Public `async def` methods of subclasses are transactional by themselves.
+    transaction of its own. Public `async def` methods of subclasses are transactional by themselves;
+    an async generator cannot be, and is refused.
     Lives: as long as you like; it holds no session. May be shared between tasks.
 
     Args:

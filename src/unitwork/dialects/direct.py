@@ -16,6 +16,12 @@ _OUTDATED = frozenset({"0A000", "XX000"})
 Rows = Sequence[Any]
 
 
+def _is_outdated(error: BaseException) -> bool:
+    """Say whether PostgreSQL refused a statement that was prepared before its types or columns changed."""
+    # "cached plan must not change result type", "cache lookup failed for type ..."
+    return getattr(error, "sqlstate", "") in _OUTDATED and "cache" in str(error)
+
+
 class Column(NamedTuple):
     """One column of a result, as the driver tells it; the code means a type to SQLAlchemy's dialect."""
 
@@ -37,8 +43,8 @@ class Direct:
 
     rolls_back_silently = False
     """SQLAlchemy sends no ROLLBACK to a connection that it has not begun on."""
-    caches_statements = False
-    """The driver keeps what it has prepared, which a change of the schema makes useless."""
+    hears_of_schema = False
+    """SQLAlchemy notes changes of the schema, of which the driver is to be told before the next statement."""
 
     async def described(
         self,
@@ -71,7 +77,7 @@ class Direct:
         return False
 
     async def forget_statements(self, driver: Any) -> None:  # noqa: ANN401  # as above
-        """Forget what was prepared. Sends nothing."""
+        """Forget what was prepared, unless the transaction that is open will do so at its end."""
 
     def gave_up(self, error: Exception) -> bool:  # noqa: ARG002  # for those that do
         """Say whether it has waited for a lock in vain, and done nothing."""
@@ -82,7 +88,7 @@ class AsyncpgDirect(Direct):
     """asyncpg prepares each statement once by itself, and sends no BEGIN."""
 
     rolls_back_silently = True
-    caches_statements = True
+    hears_of_schema = True
 
     @override
     async def described(
@@ -120,8 +126,7 @@ class AsyncpgDirect(Direct):
 
     @override
     def is_outdated(self, error: BaseException) -> bool:
-        # "cached statement plan is invalid", "cache lookup failed for type ..."
-        return getattr(error, "sqlstate", "") in _OUTDATED and "cache" in str(error)
+        return _is_outdated(error)
 
     @override
     async def forget_statements(self, driver: Any) -> None:
@@ -171,6 +176,16 @@ class PsycopgDirect(Direct):
     @override
     def is_broken(self, driver: Any) -> bool:
         return bool(driver.closed)
+
+    @override
+    def is_outdated(self, error: BaseException) -> bool:
+        return _is_outdated(error)
+
+    @override
+    async def forget_statements(self, driver: Any) -> None:
+        # The driver looks at what it sends: after this, as after ROLLBACK, it prepares anew.
+        if not self.in_transaction(driver):
+            await self.described(driver, "DEALLOCATE ALL", None, None)
 
 
 class SQLiteDirect(Direct):

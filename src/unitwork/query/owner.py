@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from unitwork._runtime.access.repository_access import RepositoryAccess
-from unitwork.errors import DatabaseChoiceError
+from unitwork.errors import DatabaseChoiceError, DeclarationError
 from unitwork.lifecycle import Lifecycle
 from unitwork.options import TransactionOptions
 from unitwork.query.declared import QUERY, HasAccess, bind_declarations
@@ -56,10 +56,20 @@ def complete(cls: type, entity: type | None) -> None:
 
     Raises:
         QueryDeclarationError: A query cannot work.
+        DeclarationError: A public method is an async generator.
     """
     bind_declarations(cls, entity)
     for name, value in list(vars(cls).items()):
-        if not name.startswith("_") and _is_plain_coroutine(value):
+        if name.startswith("_"):
+            continue
+        if inspect.isasyncgenfunction(value):
+            raise DeclarationError(
+                f"{cls.__module__}.{cls.__qualname__}.{name}",
+                "an async generator cannot be one transaction",
+                "return a list; or declare a query that returns `AsyncIterator[...]`; or, if it only reads, "
+                f"call it `_{name}` and return it from a plain `def {name}`.",
+            )
+        if _is_plain_coroutine(value):
             setattr(cls, name, _transactional_unless_given(value))
 
 
@@ -95,6 +105,7 @@ def repository(cls: Any = None, /, *, entity: type | None = None) -> Any:
 
     Raises:
         QueryDeclarationError: A declared query cannot work. At import.
+        DeclarationError: A public method is an async generator. At import.
 
     Example:
         >>> @repository(entity=User)

@@ -113,7 +113,8 @@ class FluentSelect(Select[M]):
 
         Database:
             One SELECT with a cursor on the server: in the open transaction, or in a read-only one
-            of its own, which ends with the loop. Memory does not grow with the rows.
+            of its own, which ends with the loop. Memory does not grow with the rows, unless the pool
+            has no second connection for the loop's body: then all are fetched first.
         """
         if batch < 1:
             raise OptionError("batch", batch, ["a number from 1"])

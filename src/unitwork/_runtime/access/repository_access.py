@@ -14,7 +14,7 @@ from unitwork._logic.paging import signing_key
 from unitwork._logic.routing import LaneChoice, LaneRefusal
 from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime import context
-from unitwork._runtime.access.streams import RowStream, StreamApart
+from unitwork._runtime.access.streams import RowStream, StreamApart, takes_the_last_connection
 from unitwork._runtime.blocks.scope import Scope
 from unitwork._runtime.blocks.starvation import held_by_this_task
 from unitwork._runtime.lanes.calls import KeyLookup, StatementCall
@@ -245,8 +245,7 @@ class RepositoryAccess:
         around = None if source is None else context.innermost(source)
         if source is None or (around is not None and around.frame.transactional):
             stream = RowStream(self.session(), reader)
-        elif source.backend.shared_between_loops or source.pinned is not None:
-            # There is one connection, which the loop's body may need.
+        elif takes_the_last_connection(source):
             for item in await self.fetch(reader.with_rows(Rows.MANY), call):
                 yield item
             return

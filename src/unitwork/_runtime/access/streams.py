@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.util import greenlet_spawn
@@ -11,6 +13,7 @@ from typing_extensions import override
 
 from unitwork._runtime import context
 from unitwork._runtime.blocks.scope import Scope
+from unitwork._runtime.blocks.starvation import held_by_this_task
 from unitwork._runtime.sessions.streams import TurnedResult
 from unitwork.errors import TransactionEndedError
 from unitwork.options import Propagation, TransactionOptions
@@ -26,6 +29,21 @@ if TYPE_CHECKING:
     from unitwork._runtime.source import Source
 
 _ITS_OWN = TransactionOptions(propagation=Propagation.REQUIRES_NEW, read_only=True)
+
+
+_open: WeakSet[StreamApart] = WeakSet()
+
+
+def takes_the_last_connection(source: Source) -> bool:
+    """Say whether a stream would leave the body of its loop without any connection that it could wait for."""
+    if source.backend.shared_between_loops or source.pinned is not None:
+        return True
+    capacity = source.capacity()
+    if capacity is None:
+        return False
+    task = asyncio.current_task()
+    others = sum(stream.source is source and stream.task is task for stream in _open)
+    return len(held_by_this_task(source)) + others + 1 >= capacity
 
 
 class RowStream:
@@ -62,11 +80,13 @@ class StreamApart(RowStream):
     """A stream in a read-only transaction of its own, which nothing in the body of its loop takes part in."""
 
     def __init__(self, source: Source, reader: ResultReader) -> None:
-        self._backend = source.backend
+        self.source = source
+        self.task = asyncio.current_task()
         self._scope = Scope(source, f"the stream of {reader.name}", _ITS_OWN)
         self._scope.enter_apart()
         context.drop(self._scope)
         super().__init__(self._scope.frame.session, reader)
+        _open.add(self)
         self._rows: Result[Any] | None = None
 
     @override
@@ -84,6 +104,7 @@ class StreamApart(RowStream):
 
     @override
     async def end(self, error: BaseException | None) -> None:
+        _open.discard(self)
         self._scope.frame.rollback_only = True
         try:
             await self._let_go()
@@ -95,7 +116,7 @@ class StreamApart(RowStream):
         if frame.session.held is not None:
             # The end would expire the entities, and nobody could load them again.
             frame.session.held.expunge_all()
-        if not self._exhausted and self._backend.one_result_at_a_time and frame.connection is not None:
+        if not self._exhausted and self.source.backend.one_result_at_a_time and frame.connection is not None:
             # The driver would read the rest of the rows first, however many there are.
             await greenlet_spawn(frame.connection.invalidate)
         elif self._rows is not None:

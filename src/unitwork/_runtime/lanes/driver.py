@@ -12,7 +12,7 @@ from sqlalchemy.pool import StaticPool
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from unitwork._logic.routing import LaneRefusal
-from unitwork._runtime.lanes.sending import fail_as_sqlalchemy, renew_if_outdated
+from unitwork._runtime.lanes.sending import fail_as_sqlalchemy, renew, renew_if_outdated
 from unitwork._runtime.sqlalchemy_private import schema_has_changed
 from unitwork.dialects import BeginMode
 from unitwork.dialects.direct import UnreadableRowsError
@@ -157,7 +157,7 @@ class DriverLane:
             held = opened
         self.checkouts[held] = Checkout(statement.name, statement.sql, time.monotonic())
         try:
-            if direct.caches_statements:
+            if direct.hears_of_schema:
                 await renew_if_outdated(statement, direct, held, home.engine.dialect)
             rows = await statement.rows(direct, held.driver_connection)
         except BaseException as error:  # noqa: BLE001  # told in there
@@ -192,7 +192,7 @@ class DriverLane:
             dialect = self._connections.home().engine.dialect
             schema_has_changed(dialect)
             try:
-                await renew_if_outdated(statement, direct, held, dialect)
+                await renew(statement, direct, held, dialect)
                 rows = await statement.rows(direct, held.driver_connection)
             except BaseException as again:  # noqa: BLE001  # told below
                 error = again

@@ -128,7 +128,7 @@ class FusedLane:
         if self._is_heard(connection, session):
             return _CONNECTION_IS_HEARD
         try:
-            if direct.caches_statements:
+            if direct.hears_of_schema:
                 await renew_if_outdated(statement, direct, connection.connection, connection.dialect)
             return await statement.rows(direct, _driver(connection))
         except BaseException as failure:

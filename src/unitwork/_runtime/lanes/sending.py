@@ -68,9 +68,16 @@ async def renew_if_outdated(
 ) -> None:
     """Let a driver forget its statements when SQLAlchemy has noticed since that the schema has changed."""
     if not heard_of_schema(held.dbapi_connection, dialect):
-        await direct.forget_statements(held.driver_connection)
-        tell_schema(held.dbapi_connection, dialect)
-        statement.forget_columns()
+        await renew(statement, direct, held, dialect)
+
+
+async def renew(
+    statement: StatementToSend, direct: Direct, held: PoolProxiedConnection, dialect: Dialect
+) -> None:
+    """Let a driver forget what it has prepared: it is for a schema that has changed."""
+    await direct.forget_statements(held.driver_connection)
+    tell_schema(held.dbapi_connection, dialect)
+    statement.forget_columns()
 
 
 def rows_of_cursor(statement: StatementToSend, connection: Connection) -> Rows | LaneRefusal:
