@@ -157,6 +157,7 @@ class Turns:
                 break
             inside.append(open_frame)
             open_frame = open_frame.parent
+        self.top = frame
         for waiter in [waiter for waiter in self._waiting if waiter.frame.ended]:
             base = waiter.frame.base
             if base is not None and not base.ended:
