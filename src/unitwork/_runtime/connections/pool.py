@@ -19,18 +19,32 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
 
+_PATIENCE_S = 0.005
+"""How long whoever waits lets others go first, who return a connection and ask for one again at once."""
+
+
+class _Turn(asyncio.Future["ConnectionPoolEntry"]):
+    """The place of one who waits. Lives: as long as that."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.since = loop.time()
+
+
 class HandOverQueue(QueueCommon["ConnectionPoolEntry"]):
-    """The idle places of a pool, and who waits for one. What comes back goes to the first who waits.
+    """The idle places of a pool, and who waits for one: in the order in which they came.
 
     asyncio's queue wakes who waits, and whoever comes meanwhile takes what it was woken for: a task that
-    returns a connection and asks for the next one at once would always win.
+    returns a connection and asks for the next one at once would always win. Here it may win for a few
+    milliseconds, which costs nobody a turn of the event loop; then what comes back is handed over.
     """
 
     def __init__(self, maxsize: int = 0, use_lifo: bool = False) -> None:  # noqa: FBT001, FBT002  # as SQLAlchemy's
         self.maxsize = maxsize
         self.use_lifo = use_lifo
         self._idle: deque[ConnectionPoolEntry] = deque()
-        self._waiting: deque[asyncio.Future[ConnectionPoolEntry]] = deque()
+        self._waiting: deque[_Turn] = deque()
+        self._will_serve = False
 
     @property
     def awaited(self) -> bool:
@@ -54,11 +68,28 @@ class HandOverQueue(QueueCommon["ConnectionPoolEntry"]):
     @override
     def put_nowait(self, item: ConnectionPoolEntry) -> None:
         if self.awaited:
-            self._waiting.popleft().set_result(item)
+            self._serve_or_soon(item)
         elif self.full():
             raise Full
         else:
             self._idle.append(item)
+
+    def _serve_or_soon(self, item: ConnectionPoolEntry) -> None:
+        """Hand over to the first who waits, or let it wait until the code that runs has no use for it."""
+        first = self._waiting[0]
+        loop = first.get_loop()
+        if self.full() or loop.time() - first.since >= _PATIENCE_S:
+            self._waiting.popleft().set_result(item)
+            return
+        self._idle.append(item)
+        if not self._will_serve:
+            self._will_serve = True
+            loop.call_soon(self._serve)
+
+    def _serve(self) -> None:
+        self._will_serve = False
+        while self._idle and self.awaited:
+            self._waiting.popleft().set_result(self.get_nowait())
 
     @override
     def put(self, item: ConnectionPoolEntry, block: bool = True, timeout: float | None = None) -> None:
@@ -78,7 +109,7 @@ class HandOverQueue(QueueCommon["ConnectionPoolEntry"]):
 
     async def _turn(self, timeout_s: float | None) -> ConnectionPoolEntry:
         loop = asyncio.get_running_loop()
-        turn: asyncio.Future[ConnectionPoolEntry] = loop.create_future()
+        turn = _Turn(loop)
         self._waiting.append(turn)
         over = loop.call_later(timeout_s, _give_up, turn) if timeout_s is not None else None
         try:
