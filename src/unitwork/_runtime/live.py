@@ -71,7 +71,5 @@ def source_named(name: str) -> Source:
 
 def current_or_default() -> Source:
     """Return the Database of the innermost open scope, else the only live one called 'default'."""
-    for scope in reversed(context.open_scopes()):
-        if scope.outside or not scope.frame.ended:
-            return scope.source
-    return source_named(DEFAULT_NAME)
+    source: Source | None = context.current_source()
+    return source_named(DEFAULT_NAME) if source is None else source

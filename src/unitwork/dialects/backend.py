@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +54,12 @@ def close_socket(transport: Any) -> None:  # noqa: ANN401  # of any event loop
         connection.close()
 
 
+def shut_down(connection: Any) -> None:  # noqa: ANN401  # a socket, or asyncio's view of one
+    """End both directions of a socket: whoever waits for it hears of that."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 class Backend:
     """What one kind of database needs. This one is for databases that need nothing special."""
 
@@ -82,6 +90,8 @@ class Backend:
 
     def __init__(self, url: URL) -> None:
         self.url = url
+        self.dialect = url.get_backend_name()
+        """What SQLAlchemy calls this kind of database."""
         self.kept: DBAPIConnection | None = None
         """A connection that a new pool must use again, instead of opening one."""
 
@@ -164,6 +174,9 @@ class Backend:
     def is_timeout(self, error: BaseException) -> bool:  # noqa: ARG002  # for those that know
         """Say whether the database itself gave up because its time limit was over."""
         return False
+
+    def sever(self, driver_connection: Any) -> None:  # noqa: ANN401  # of any driver
+        """Break a connection under what waits for its server, so that it fails at once."""
 
     def release(self, driver_connection: Any) -> None:  # noqa: ANN401  # of any driver
         """Free what a connection of a closed event loop holds, without that loop."""

@@ -15,12 +15,12 @@ from unitwork._logic.in_lists import with_short_lists
 from unitwork._logic.paging import signing_key
 from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime import context, live
-from unitwork._runtime.blocks.scope import Scope
+from unitwork._runtime.blocks.block import Scope
 from unitwork._runtime.lanes.asked import Asked
 from unitwork._runtime.lanes.by_key import ByKey
 from unitwork._runtime.lanes.loading import NeedsSession
 from unitwork._runtime.lanes.reading import Reading, rows_of
-from unitwork._runtime.sessions.session import TurnedSession
+from unitwork._runtime.sessions.session import AmbientSession
 from unitwork.dialects import BeginMode
 from unitwork.errors import NoTransactionError, TransactionEndedError
 from unitwork.options import Propagation, TransactionOptions
@@ -94,7 +94,7 @@ class Door:
         if self.given is None and self._transaction(self.where()) is None:
             raise NoTransactionError(self.where().name)
 
-    def _transaction(self, source: Source) -> TurnedSession | None:
+    def _transaction(self, source: Source) -> AmbientSession | None:
         """Return the session of the transaction that is open here."""
         around = context.innermost(source)
         return around.frame.session if around is not None and around.frame.transactional else None
@@ -188,7 +188,7 @@ class Door:
 
         async def work(session: AsyncSession) -> Sequence[R]:
             if call is not None:
-                ours = cast("TurnedSession", session)
+                ours = cast("AmbientSession", session)
                 items = await ours.in_turn(partial(ours.source.express.fused.read, call))
                 if items is not None:
                     return items
@@ -343,14 +343,14 @@ class Noted:
 
 async def flush_new(session: AsyncSession, *entities: object) -> None:
     """Insert new entities in the session, in one turn."""
-    if isinstance(session, TurnedSession):
+    if isinstance(session, AmbientSession):
         await session.in_turn(partial(_flush_new, entities))
     else:
         session.add_all(entities)
         await session.flush()
 
 
-async def _flush_new(entities: Sequence[object], session: TurnedSession) -> None:
+async def _flush_new(entities: Sequence[object], session: AmbientSession) -> None:
     session.sync_session.add_all(entities)
     await greenlet_spawn(session.sync_session.flush)
 

@@ -24,7 +24,7 @@ from unitwork._runtime.lanes.loading import NeedsSession
 from unitwork._runtime.lanes.reading import Reading
 from unitwork._runtime.lanes.trips import Addition, Call
 from unitwork._runtime.lanes.visits import ConnectionLostError, Visits
-from unitwork._runtime.sessions.guard import GuardedSession
+from unitwork._runtime.sessions.sync_session import GuardedSession
 from unitwork.dialects.direct import UnreadableRowsError
 from unitwork.errors import CommitOutcomeUnknownError
 from unitwork.options import Lane
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import InstanceState, Mapper, Session
 
-    from unitwork._runtime.blocks.entry import Entry
+    from unitwork._runtime.blocks.block import Scope
     from unitwork._runtime.connections.listeners import EngineListeners
-    from unitwork._runtime.sessions.session import TurnedSession
+    from unitwork._runtime.sessions.session import AmbientSession
     from unitwork._runtime.source import Source
     from unitwork.dialects.direct import Rows as DriverRows
 
@@ -144,7 +144,7 @@ class Express:
         """Return who listens to the engine of the event loop that is running."""
         return self._source.home_listeners()
 
-    def unit(self) -> Entry | None:
+    def unit(self) -> Scope | None:
         """Return the idle unit of work that the driver lane reads for; None outside of everything.
 
         Raises:
@@ -178,7 +178,7 @@ class Express:
 
     # -- the driver lane ---------------------------------------------------------------------------
 
-    async def items(self, call: Call, unit: Entry | None) -> Sequence[Any]:
+    async def items(self, call: Call, unit: Scope | None) -> Sequence[Any]:
         """Return what becomes of the rows of a read, outside of a transaction.
 
         Raises:
@@ -189,7 +189,7 @@ class Express:
         if unit is None:
             return call.items(await self.visits.rows(call, reads=True), None)
 
-        async def read(session: TurnedSession) -> Sequence[Any]:
+        async def read(session: AmbientSession) -> Sequence[Any]:
             rows = await self.visits.rows(call, reads=True)
             return call.items(rows, session.sync_session if call.read.mapper is not None else None)
 
@@ -197,10 +197,10 @@ class Express:
 
     async def _in_unit(
         self,
-        unit: Entry,
+        unit: Scope,
         identity: tuple[Any, ...] | None,
         listener: Callable[[Session], str | None],
-        send: Callable[[TurnedSession], Awaitable[R]],
+        send: Callable[[AmbientSession], Awaitable[R]],
     ) -> R:
         """Send in an idle unit of work: its session holds the entities, and no connection afterwards."""
         frame = unit.frame
@@ -231,6 +231,8 @@ class Express:
         if unit is None:
             await self._add(name, entity, None)
             return
+        if unit.frame.begins_with_writes:
+            raise NeedsSession("the transaction of the unit of work begins")
         await self._in_unit(
             unit, None, self._any_listener, lambda session: self._add(name, entity, session.sync_session)
         )
@@ -239,7 +241,7 @@ class Express:
         addition = self.addition(name, entity)
         await self.claimed(entity, self._insert(addition, session))
 
-    async def add_in_block(self, name: str, entity: object, session: TurnedSession) -> None:
+    async def add_in_block(self, name: str, entity: object, session: AmbientSession) -> None:
         """Insert one new entity in the transaction that is open.
 
         Raises:

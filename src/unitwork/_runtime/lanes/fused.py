@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from unitwork._runtime.lanes.loading import NeedsSession
-from unitwork._runtime.sessions.guard import is_handed_out
-from unitwork._runtime.transactions.frames import PhysicalTransaction
+from unitwork._runtime.sessions.sync_session import is_handed_out
+from unitwork._runtime.transactions.transaction import Transaction as PhysicalTransaction
 from unitwork.dialects.direct import UnreadableRowsError
 from unitwork.dialects.orders import Failed, run_on_driver
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from unitwork._runtime.lanes.express import Express
     from unitwork._runtime.lanes.trips import Addition, Call, Trip
-    from unitwork._runtime.sessions.session import TurnedSession
+    from unitwork._runtime.sessions.session import AmbientSession
     from unitwork.dialects.direct import Rows
 
 
@@ -33,7 +33,7 @@ class Fused:
     def __init__(self, express: Express) -> None:
         self._express = express
 
-    async def read(self, call: Call, session: TurnedSession) -> Sequence[Any] | None:
+    async def read(self, call: Call, session: AmbientSession) -> Sequence[Any] | None:
         """Return what becomes of the rows of a read; None if the session itself must do it."""
         if self._is_needed(session, call.identity):
             return None
@@ -43,7 +43,7 @@ class Fused:
         except NeedsSession:
             return None
 
-    async def insert(self, name: str, entity: object, session: TurnedSession) -> bool:
+    async def insert(self, name: str, entity: object, session: AmbientSession) -> bool:
         """Insert a new entity, which the session holds then; say whether that could be done here."""
         session.check_new((entity,))
         try:
@@ -52,7 +52,7 @@ class Fused:
             return False
         return not self._is_needed(session, None) and await self._inserted(addition, session)
 
-    async def flush(self, session: TurnedSession) -> bool:
+    async def flush(self, session: AmbientSession) -> bool:
         """Insert the only entity that waits in a session; say whether that could be done here."""
         held = session.held
         if held is None or len(held.new) != 1 or held.deleted:
@@ -71,7 +71,7 @@ class Fused:
         Session.add(held, entity)
         return False
 
-    def _addition(self, name: str, entity: object, session: TurnedSession, *, pending: bool) -> Addition:
+    def _addition(self, name: str, entity: object, session: AmbientSession, *, pending: bool) -> Addition:
         # Only a flush of the ORM knows which of its entities a savepoint takes back.
         frame, held = session.turns.top, session.held
         if not isinstance(frame, PhysicalTransaction) or frame.idles:
@@ -85,11 +85,11 @@ class Fused:
             raise NeedsSession("the session holds an entity with this key")
         return addition
 
-    async def _inserted(self, addition: Addition, session: TurnedSession) -> bool:
+    async def _inserted(self, addition: Addition, session: AmbientSession) -> bool:
         frame = cast("PhysicalTransaction", session.turns.top)
         return await self._express.claimed(addition.entity, self._insert(addition, session, frame))
 
-    async def _insert(self, addition: Addition, session: TurnedSession, frame: PhysicalTransaction) -> bool:
+    async def _insert(self, addition: Addition, session: AmbientSession, frame: PhysicalTransaction) -> bool:
         try:
             rows = await self._rows(addition, session)
             addition.insert.finish(addition.entity, addition.values, rows, session.holder())
@@ -98,7 +98,7 @@ class Fused:
         frame.inserted(addition.entity)
         return True
 
-    def _is_needed(self, session: TurnedSession, identity: tuple[Any, ...] | None) -> bool:
+    def _is_needed(self, session: AmbientSession, identity: tuple[Any, ...] | None) -> bool:
         """Say whether the session has something to do first, to hear, or to answer by itself."""
         held = session.held
         if held is None:
@@ -110,7 +110,7 @@ class Fused:
             return True
         return self._express.session_listeners.of_reads(held) is not None
 
-    async def _rows(self, trip: Trip, session: TurnedSession) -> Rows:
+    async def _rows(self, trip: Trip, session: AmbientSession) -> Rows:
         session.check_statement(trip.statement)
         direct: Any = self._express.direct
         connection = session.turns.top.connection
@@ -127,7 +127,7 @@ class Fused:
             raise
         return rows
 
-    def _rows_of_first(self, trip: Trip, session: TurnedSession) -> Rows:
+    def _rows_of_first(self, trip: Trip, session: AmbientSession) -> Rows:
         """Send a statement before which SQLAlchemy may have to begin. In a greenlet."""
         connection = _connection(session)
         if self._are_heard_on(connection):
@@ -167,7 +167,7 @@ def _driver(connection: Connection) -> Any:  # noqa: ANN401  # of any driver
     return connection.connection.driver_connection
 
 
-def _connection(session: TurnedSession) -> Connection:
+def _connection(session: AmbientSession) -> Connection:
     """Return the connection of the block, or of a savepoint, which must be begun on it."""
     frame = session.turns.top
     if frame is frame.root and not frame.idles:
