@@ -73,7 +73,7 @@ class Level:
         frame = self.frame
         if frame is None:
             return False
-        return any(not scope.outside and scope.frame.root is frame for scope in context.open_scopes())
+        return any(not scope.outside and scope.frame.key is frame.key for scope in context.open_scopes())
 
 
 class Borrower(Protocol):
