@@ -112,7 +112,7 @@ class Database(Lifecycle):
         lane = Lane.of(fastest_lane)
         refuse_second(name)
         super().__init__(open_source(url, name, engine_options, session_options or {}))
-        self._source.express.fastest = lane
+        self._source.lanes.fastest = lane
         live.enlist(self._source)
         for observer in observers:
             self.observe(observer)

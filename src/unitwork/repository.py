@@ -11,13 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.exc import StaleDataError
 
 from unitwork._logic.patches import patch_values
-from unitwork._runtime.access.door import Door, flush_new
-from unitwork._runtime.lanes.asked import Asked
+from unitwork._runtime.access.repository_access import RepositoryAccess, flush_new
+from unitwork._runtime.lanes.calls import StatementCall
 from unitwork.bulk import BulkWrites
 from unitwork.errors import DeclarationError, NoRowError, OptionError, StaleRowError
 from unitwork.query.locks import Lock, lock_of
 from unitwork.query.order import counted, refuse_unknown
-from unitwork.query.owner import complete, door_of, door_to, repository
+from unitwork.query.owner import access_of, access_to, complete, repository
 from unitwork.query.select import FluentSelect
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ class Repository(BulkWrites[M], Generic[M]):
 
     Use it as it is, or subclass it to declare queries. It finds its session by itself: that of the
     open block or unit of work; without one, a read holds nothing afterwards, and a write is a
-    transaction of its own. Public `async def` methods of subclasses are transactional by themselves.
+    transaction of its own. Public `async def` methods of subclasses are transactional by themselves;
+    an async generator cannot be, and is refused.
     Lives: as long as you like; it holds no session. May be shared between tasks.
 
     Args:
@@ -54,7 +55,7 @@ class Repository(BulkWrites[M], Generic[M]):
     _entity_class: type[Any]
 
     def __init__(self, where: HasSource | AsyncSession | None = None) -> None:
-        self._door = Door(None, None) if where is None else door_to(where)
+        self._database_access = RepositoryAccess(None, None) if where is None else access_to(where)
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -64,12 +65,12 @@ class Repository(BulkWrites[M], Generic[M]):
         complete(cls, getattr(cls, "_entity_class", None))
 
     def __unitwork_source__(self) -> Source | None:
-        return self.door.source
+        return self.database_access.source
 
     @property
-    def door(self) -> Door:
+    def database_access(self) -> RepositoryAccess:
         """How this repository reaches its database; for the library's own floors."""
-        return door_of(self)
+        return access_of(self)
 
     @property
     def entity(self) -> type[M]:
@@ -89,13 +90,13 @@ class Repository(BulkWrites[M], Generic[M]):
         Raises:
             NoTransactionError: There is neither.
         """
-        return self.door.session()
+        return self.database_access.session()
 
     # -- reads ---------------------------------------------------------------------------------
 
     def select(self) -> FluentSelect[M]:
         """Return a `Select` of the entity that can be awaited: `await users.select().all()`."""
-        return FluentSelect.of(self.door, self.entity, self._name())
+        return FluentSelect.of(self.database_access, self.entity, self._name())
 
     def where(self, *criteria: Any) -> FluentSelect[M]:
         """Return a `Select` with these conditions that can be awaited: `await users.where(...).all()`."""
@@ -121,17 +122,17 @@ class Repository(BulkWrites[M], Generic[M]):
         """
         entity, locked = self.entity, lock_of(lock)
         if locked is not None:
-            self.door.require_transaction()
+            self.database_access.require_transaction()
         if key is None:
             return None
         if locked is None and not options:
-            return await self.door.by_key(self._name("get"), entity, key)
+            return await self.database_access.by_key(self._name("get"), entity, key)
 
         async def work(session: AsyncSession) -> M | None:
             return await session.get(entity, key, options=options or None, with_for_update=locked)  # type: ignore[arg-type]  # ORM options
 
-        with self.door.noted(self._name("get")):
-            return await self.door.read(self._name("get"), work)
+        with self.database_access.noted(self._name("get")):
+            return await self.database_access.read(self._name("get"), work)
 
     async def get_one(
         self, key: object, *, options: Sequence[ExecutableOption] = (), lock: Lock | None = None
@@ -165,7 +166,7 @@ class Repository(BulkWrites[M], Generic[M]):
     async def count(self, statement: Select[Any] | None = None) -> int:
         """Return how many rows there are, or a statement has. One SELECT."""
         chosen = select(func.count()).select_from(self.entity) if statement is None else counted(statement)
-        return cast("int", await self.door.scalar(self._name("count"), Asked(chosen)))
+        return cast("int", await self.database_access.scalar(self._name("count"), StatementCall(chosen)))
 
     async def exists(self, **attributes: Any) -> bool:
         """Say whether an entity has these values. One SELECT.
@@ -186,7 +187,7 @@ class Repository(BulkWrites[M], Generic[M]):
         Database:
             One INSERT at once. Commits only if no transaction is open.
         """
-        if not await self.door.add_directly(self._name("add"), entity):
+        if not await self.database_access.added_alone(self._name("add"), entity):
             await self._write("add", lambda session: flush_new(session, entity), entity)
         return entity
 
@@ -303,8 +304,8 @@ class Repository(BulkWrites[M], Generic[M]):
             await session.refresh(held, attribute_names=attribute_names)
             return held
 
-        with self.door.noted(self._name("refresh")):
-            return await self.door.read(self._name("refresh"), work)
+        with self.database_access.noted(self._name("refresh")):
+            return await self.database_access.read(self._name("refresh"), work)
 
     async def expire(self, entity: M, attribute_names: Sequence[str] | None = None) -> M:
         """Forget what is loaded of an entity; the next `refresh` loads it. Sends nothing."""
@@ -328,8 +329,8 @@ class Repository(BulkWrites[M], Generic[M]):
     ) -> R:
         name = self._name(method)
         try:
-            with self.door.noted(name):
-                return await self.door.write(name, work)
+            with self.database_access.noted(name):
+                return await self.database_access.write(name, work)
         except StaleDataError as error:
             keys = [_key_of(entity) for entity in about] if about else [key]
             told = "of one of these: " + ", ".join(map(repr, keys)) if len(keys) > 1 else repr(keys[0])

@@ -13,7 +13,17 @@ import pytest
 from sqlalchemy import Select, select
 
 from tests.fixtures.people import Person
-from unitwork import CursorPage, CursorRequest, Page, PageRequest, QueryDeclarationError, Repository, query
+from unitwork import (
+    CursorPage,
+    CursorRequest,
+    DeclarationError,
+    Page,
+    PageRequest,
+    QueryDeclarationError,
+    Repository,
+    query,
+    repository,
+)
 
 HEAD = "Query tests.behaviour.test_query_declaration_errors.People."
 COLUMNS = "id, name, age, score, born, seen, paid, token, color, active"
@@ -423,3 +433,30 @@ def test_name_of_the_repository_itself_is_refused() -> None:
         QueryDeclarationError, match=r"People\.entity is declared wrongly: a repository needs"
     ):
         types.new_class("People", (Repository[Person],), exec_body=lambda body: body.update(entity=entity))
+
+
+def test_public_async_generator_of_a_repository_is_refused() -> None:
+    """It would be no transaction, or one that its consumer's loop takes part in."""
+
+    async def q(self: Any) -> AsyncIterator[Person]:
+        yield await self.add(Person(name="half"))
+
+    with pytest.raises(
+        DeclarationError, match=r"People\.q is declared wrongly: an async generator cannot be"
+    ) as error:
+        people(q)
+    assert "Fix: return a list" in str(error.value)
+
+    with pytest.raises(DeclarationError, match=r"Plain\.q is declared wrongly"):
+        repository(entity=Person)(types.new_class("Plain", exec_body=lambda body: body.update(q=q)))
+
+
+def test_private_async_generator_of_a_repository_is_its_own_affair() -> None:
+    """What begins with an underscore is as it is written; a plain method may return it."""
+
+    async def _q(self: Any) -> AsyncIterator[Person]:
+        yield await self.get(1)
+
+    kind = types.new_class("People", (Repository[Person],), exec_body=lambda body: body.update(_q=_q))
+
+    assert vars(kind)["_q"] is _q

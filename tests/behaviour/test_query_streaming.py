@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import URL, insert
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tests.fixtures.people import Person, Tables
 from unitwork import Database, OptionError, Repository, TransactionEndedError, query
@@ -171,6 +172,43 @@ async def test_stream_beside_other_work(people: Database) -> None:
         await persons.update(person.id, {"age": 1})
 
     assert await persons.where(Person.age == 1).count() == 3
+
+
+@pytest.mark.parametrize("size", [1, 2])
+async def test_stream_leaves_a_connection_to_its_loop(people: Database, database_url: URL, size: int) -> None:
+    """Streams, one inside the other, never take the last connection that their loops could have."""
+    async with Database(database_url, name="small", pool_size=size, max_overflow=0, pool_timeout=2) as db:
+        persons = People(db)
+        async for outer in persons.select().stream(batch=1):
+            async for inner in persons.select().stream(batch=1):
+                await persons.update(inner.id, {"age": outer.id})
+
+        assert db.pool_status().checked_out == 0
+        assert await persons.where(Person.age == 3).count() == 3
+
+
+async def test_exhausted_pool_names_the_stream_that_has_a_connection(
+    people: Database, database_url: URL
+) -> None:
+    """Whoever waits in vain is told of streams as of blocks: whose, for how long, and what was sent."""
+    async with Database(database_url, name="small", pool_size=2, max_overflow=0, pool_timeout=0.1) as db:
+        async with aclosing(People(db).select().stream(batch=1)) as stream, db.engine.connect():
+            await anext(stream)
+            with pytest.raises(PoolTimeoutError) as error:
+                await People(db).count()
+
+        notes = " ".join(error.value.__notes__)
+        assert "the stream of tests.behaviour.test_query_streaming.People.stream: for 0." in notes
+        assert "SELECT person.id" in notes
+
+
+async def test_entities_of_a_stream_can_be_read_after_it(people: Database, database_url: URL) -> None:
+    """Also where a commit expires entities: nobody could load them again."""
+    options = {"expire_on_commit": True}
+    async with Database(database_url, name="expiring", session_options=options) as db:
+        seen = [person async for person in People(db).select().order_by(Person.id).stream(batch=1)]
+
+        assert [person.name for person in seen] == ["Ann", "Bob", "Cid"]
 
 
 async def test_stream_of_a_database_in_memory() -> None:

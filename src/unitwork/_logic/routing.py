@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from unitwork.options import Lane
 
-__all__ = ["LaneChoice"]
+__all__ = ["LaneChoice", "LaneRefusal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +20,21 @@ class LaneChoice:
 
     def __str__(self) -> str:
         return f"{self.lane.value} lane" + (f": {self.reason}" if self.reason else "")
+
+
+class LaneRefusal:
+    """Why a lane leaves something to a slower one. It is text only when somebody asks.
+
+    Args:
+        template: The reason, with a place in braces for each of the names.
+        names: What it is about.
+    """
+
+    __slots__ = ("_names", "_template")
+
+    def __init__(self, template: str, *names: object) -> None:
+        self._template = template
+        self._names = names
+
+    def __str__(self) -> str:
+        return self._template.format(*self._names)

@@ -12,7 +12,7 @@ from unitwork._runtime.connections.current import CurrentEngine
 from unitwork._runtime.connections.engines import Engines
 from unitwork._runtime.connections.holders import told
 from unitwork._runtime.connections.watch import Watch
-from unitwork._runtime.lanes.express import Express
+from unitwork._runtime.lanes.choice import Lanes
 from unitwork._runtime.transactions.connection import tell_commits
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Source:
     Attributes:
         engines: Its engines, and who has their connections.
         watch: Its observers.
-        express: Its faster lanes.
+        lanes: Its faster lanes.
         engine: What a program may keep: of whichever event loop it is used in.
         ledger: The blocks and units that were entered since a test looks for leaks, else None.
     """
@@ -58,7 +58,7 @@ class Source:
         self.engines = Engines(name, backend, engine, self._new_engine, self._equip)
         self.engine = CurrentEngine(lambda: self.engines.here().engine.sync_engine)
         self.ledger: set[Any] | None = None
-        self.express = Express(self)
+        self.lanes = Lanes(self)
 
     def _equip(self, engine: AsyncEngine) -> None:
         tell_commits(engine.sync_engine)

@@ -15,7 +15,7 @@ from unitwork.bulk.order import InsertOrder, Progress, check_batch
 from unitwork.bulk.rows import RowReader
 
 if TYPE_CHECKING:
-    from unitwork._runtime.access.door import Door
+    from unitwork._runtime.access.repository_access import RepositoryAccess
 
 M = TypeVar("M")
 Rows: TypeAlias = Iterable[Any] | AsyncIterable[Any]
@@ -29,7 +29,7 @@ class _Repository(Protocol):
     """What these methods need of the repository that has them."""
 
     @property
-    def door(self) -> Door: ...
+    def database_access(self) -> RepositoryAccess: ...
     @property
     def entity(self) -> type[Any]: ...
     def _name(self, method: str = "") -> str: ...
@@ -143,7 +143,7 @@ class BulkWrites(Generic[M]):
         async def work(session: AsyncSession) -> Any:  # noqa: ANN401  # entities or a number
             return await insert.run(session, rows, batch_rows)
 
-        return cast("list[M] | int", await repository.door.write(name, work))
+        return cast("list[M] | int", await repository.database_access.write(name, work))
 
     async def upsert(
         self, row: object, *, index_elements: Sequence[Any] | None = None, update: Changes | None = None
@@ -242,4 +242,4 @@ class BulkWrites(Generic[M]):
         async def work(session: AsyncSession) -> int:
             return cast("int", await run(session, name, rows, batch_rows))
 
-        return await repository.door.write(name, work)
+        return await repository.database_access.write(name, work)

@@ -11,8 +11,15 @@ from typing import Any, NamedTuple
 from typing_extensions import override
 
 _AGAIN_S = 0.02
+_OUTDATED = frozenset({"0A000", "XX000"})
 
 Rows = Sequence[Any]
+
+
+def _is_outdated(error: BaseException) -> bool:
+    """Say whether PostgreSQL refused a statement that was prepared before its types or columns changed."""
+    # "cached plan must not change result type", "cache lookup failed for type ..."
+    return getattr(error, "sqlstate", "") in _OUTDATED and "cache" in str(error)
 
 
 class Column(NamedTuple):
@@ -36,6 +43,8 @@ class Direct:
 
     rolls_back_silently = False
     """SQLAlchemy sends no ROLLBACK to a connection that it has not begun on."""
+    hears_of_schema = False
+    """SQLAlchemy notes changes of the schema, of which the driver is to be told before the next statement."""
 
     async def described(
         self,
@@ -63,6 +72,13 @@ class Direct:
         """Say whether the connection cannot be used on after an error."""
         raise NotImplementedError
 
+    def is_outdated(self, error: BaseException) -> bool:  # noqa: ARG002  # for those that keep statements
+        """Say whether a statement failed because it was prepared before the schema was changed."""
+        return False
+
+    async def forget_statements(self, driver: Any) -> None:  # noqa: ANN401  # as above
+        """Forget what was prepared, unless the transaction that is open will do so at its end."""
+
     def gave_up(self, error: Exception) -> bool:  # noqa: ARG002  # for those that do
         """Say whether it has waited for a lock in vain, and done nothing."""
         return False
@@ -72,6 +88,7 @@ class AsyncpgDirect(Direct):
     """asyncpg prepares each statement once by itself, and sends no BEGIN."""
 
     rolls_back_silently = True
+    hears_of_schema = True
 
     @override
     async def described(
@@ -106,6 +123,14 @@ class AsyncpgDirect(Direct):
     @override
     def is_broken(self, driver: Any) -> bool:
         return bool(driver.is_closed())
+
+    @override
+    def is_outdated(self, error: BaseException) -> bool:
+        return _is_outdated(error)
+
+    @override
+    async def forget_statements(self, driver: Any) -> None:
+        await driver.reload_schema_state()
 
 
 class PsycopgDirect(Direct):
@@ -151,6 +176,16 @@ class PsycopgDirect(Direct):
     @override
     def is_broken(self, driver: Any) -> bool:
         return bool(driver.closed)
+
+    @override
+    def is_outdated(self, error: BaseException) -> bool:
+        return _is_outdated(error)
+
+    @override
+    async def forget_statements(self, driver: Any) -> None:
+        # The driver looks at what it sends: after this, as after ROLLBACK, it prepares anew.
+        if not self.in_transaction(driver):
+            await self.described(driver, "DEALLOCATE ALL", None, None)
 
 
 class SQLiteDirect(Direct):

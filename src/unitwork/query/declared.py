@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from unitwork._logic.paging import CursorCodec, CursorPage, CursorRequest, Page, PageRequest
 from unitwork._logic.shape import Rows
-from unitwork._runtime.access.door import Reading
 from unitwork._runtime.access.registry import enlist
-from unitwork._runtime.lanes.asked import Asked
+from unitwork._runtime.lanes.calls import StatementCall
+from unitwork._runtime.lanes.results import ResultReader
 from unitwork.errors import QueryDeclarationError
 from unitwork.query.order import cursor_at, entity_in, order_of, refuse_limits
 from unitwork.query.pages import Pages
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
 
     from unitwork._logic.shape import Shape
-    from unitwork._runtime.access.door import Door
+    from unitwork._runtime.access.repository_access import RepositoryAccess
 
 QUERY = "__unitwork_query__"
 """The attribute of a method that tells which declared query it is."""
 
 _BATCH_ROWS = 500
-_OWN_NAMES = frozenset({"door", "entity", "select", "session", "where"})
+_OWN_NAMES = frozenset({"database_access", "entity", "select", "session", "where"})
 
 
-class HasDoor(Protocol):
+class HasAccess(Protocol):
     """An object whose declared queries can run."""
 
     @property
-    def door(self) -> Door:
+    def database_access(self) -> RepositoryAccess:
         """How it reaches its database."""
         ...
 
@@ -63,18 +63,18 @@ class DeclaredQuery:
         self,
         signature: QuerySignature,
         shape: Shape,
-        ask: Callable[[Any, dict[str, Any]], Asked],
+        ask: Callable[[Any, dict[str, Any]], StatementCall],
         *,
         target: Any = None,  # noqa: ANN401  # class or alias
         convert: bool = False,
     ) -> None:
         self.signature = signature
         self.shape = shape
-        self.reading = Reading(signature.name, shape, convert=convert)
+        self.reader = ResultReader(signature.name, shape, convert=convert)
         self.counts = False
         """The number of rows that a DML statement touches is what it returns."""
         self._ask = ask
-        self._many = self.reading.with_rows(Rows.MANY)
+        self._many = self.reader.with_rows(Rows.MANY)
         self._pages = Pages(target)
         self._target = target
         self._request = page_parameter(signature)
@@ -90,25 +90,25 @@ class DeclaredQuery:
         """The annotations of its parameters."""
         return self.signature.parameters
 
-    def asked(self, owner: object, arguments: dict[str, Any]) -> Asked:
+    def asked(self, owner: object, arguments: dict[str, Any]) -> StatementCall:
         """Return the statement of one call."""
         asked = self._ask(owner, arguments)
         return asked if asked.parameters is not None or not self._names else asked._replace(names=self._names)
 
-    async def run(self, owner: HasDoor, arguments: dict[str, Any]) -> object:
+    async def run(self, owner: HasAccess, arguments: dict[str, Any]) -> object:
         """Ask the database, and return what the shape promises."""
         if self._request:
             self._check_request(arguments[self._request])
         asked = self.asked(owner, arguments)
         rows = self.shape.rows
         if rows is Rows.PAGE:
-            return await self.page(owner.door, asked, arguments[self._request])
+            return await self.page(owner.database_access, asked, arguments[self._request])
         if rows is Rows.CURSOR_PAGE:
-            return await self.cursor_page(owner.door, asked, arguments[self._request])
+            return await self.cursor_page(owner.database_access, asked, arguments[self._request])
         if self.counts:
-            count = await owner.door.change(self.name, asked)
+            count = await owner.database_access.change(self.name, asked)
             return count > 0 if self.shape.kind is bool else count
-        return await owner.door.fetch(self.reading, asked)
+        return await owner.database_access.fetch(self.reader, asked)
 
     def _check_request(self, request: object) -> None:
         wanted = self.signature.parameters[self._request]
@@ -118,37 +118,39 @@ class DeclaredQuery:
                 f"not a {type(request).__name__}.\n  Fix: pass `{self._request}={wanted.__name__}(...)`."
             )
 
-    def stream(self, owner: HasDoor, arguments: dict[str, Any]) -> AsyncGenerator[Any, None]:
+    def stream(self, owner: HasAccess, arguments: dict[str, Any]) -> AsyncGenerator[Any, None]:
         """Ask the database, and yield item by item."""
-        return owner.door.stream(self.reading, self.asked(owner, arguments), _BATCH_ROWS)
+        return owner.database_access.stream(self.reader, self.asked(owner, arguments), _BATCH_ROWS)
 
-    async def page(self, door: Door, asked: Asked, request: PageRequest) -> Page[Any]:
+    async def page(self, access: RepositoryAccess, asked: StatementCall, request: PageRequest) -> Page[Any]:
         """Return one page, and count all rows if that is asked for and the page does not tell."""
         statement = self._pages.of(asked, request)
         size, offset = request.size, request.offset
         limit = size if request.count else size + 1
-        found: Any = await door.fetch(self._many, statement.part(asked, limit, offset))
+        found: Any = await access.fetch(self._many, statement.part(asked, limit, offset))
         content, total = found[:size], None
         if request.count and (len(content) == size or (offset and not content)):
-            total = await door.scalar(self.name, statement.number(asked))
+            total = await access.scalar(self.name, statement.number(asked))
         elif request.count:
             total = offset + len(content)
         more = len(found) > size if total is None else offset + size < total
         return Page(content=content, total_elements=total, page=request.page, size=size, has_more=more)
 
-    async def cursor_page(self, door: Door, asked: Asked, request: CursorRequest) -> CursorPage[Any]:
+    async def cursor_page(
+        self, access: RepositoryAccess, asked: StatementCall, request: CursorRequest
+    ) -> CursorPage[Any]:
         """Return the page after or before a cursor."""
         refuse_limits("cursor_page", asked.statement)
         order = order_of(self._target or entity_in(asked.statement), request.sorts)
-        codec = CursorCodec(door.cursor_key(), self.name, order.sorts)
+        codec = CursorCodec(access.cursor_key(), self.name, order.sorts)
         position = codec.read(request.cursor) if request.cursor is not None else None
         forward = position is None or position.forward
         statement: Select[Any] = asked.statement.order_by(None).add_columns(*order.columns())
         if position is not None:
             statement = statement.where(order.beyond(position))
         statement = statement.order_by(*order.clauses(forward=forward)).limit(request.size + 1)
-        items, edges = await door.edged(
-            self.reading, asked._replace(statement=statement, fixed=False), len(order.sorts)
+        items, edges = await access.edged(
+            self.reader, asked._replace(statement=statement, fixed=False), len(order.sorts)
         )
         more = len(items) > request.size
         items, edges = items[: request.size], edges[: request.size]
@@ -210,15 +212,15 @@ class Declaration:
         bind = signature.bind
 
         @functools.wraps(self.function)
-        def stream(self: HasDoor, *arguments: Any, **keywords: Any) -> AsyncIterator[Any]:
+        def stream(self: HasAccess, *arguments: Any, **keywords: Any) -> AsyncIterator[Any]:
             return query.stream(self, bind(arguments, keywords))
 
         @functools.wraps(self.function)
-        async def streaming(self: HasDoor, *arguments: Any, **keywords: Any) -> AsyncIterator[Any]:
+        async def streaming(self: HasAccess, *arguments: Any, **keywords: Any) -> AsyncIterator[Any]:
             return query.stream(self, bind(arguments, keywords))
 
         @functools.wraps(self.function)
-        async def run(self: HasDoor, *arguments: Any, **keywords: Any) -> object:
+        async def run(self: HasAccess, *arguments: Any, **keywords: Any) -> object:
             return await query.run(self, bind(arguments, keywords))
 
         if query.shape.rows is not Rows.STREAM:

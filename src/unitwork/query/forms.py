@@ -13,7 +13,7 @@ from sqlalchemy.sql import Select
 from unitwork._logic.paging import CursorPage, CursorRequest, Page, PageRequest
 from unitwork._logic.shape import Item, Rows, Shape, ShapeError, shape_of
 from unitwork._logic.writes import is_write, text_writes
-from unitwork._runtime.lanes.asked import Asked
+from unitwork._runtime.lanes.calls import StatementCall
 from unitwork.errors import QueryDeclarationError
 from unitwork.query.declared import DeclaredQuery, page_parameter
 from unitwork.query.derived import conditions_for
@@ -116,7 +116,7 @@ def _selecting(signature: QuerySignature, shape: Shape, entity: type, *criteria:
     return DeclaredQuery(
         signature,
         shape,
-        lambda _owner, arguments: Asked(statement, values(arguments), fixed=True),
+        lambda _owner, arguments: StatementCall(statement, values(arguments), fixed=True),
         target=entity,
     )
 
@@ -178,7 +178,7 @@ class FullSQL:
         query = DeclaredQuery(
             signature,
             shape,
-            lambda _owner, arguments: Asked(statement, values(arguments), writes=writes, fixed=True),
+            lambda _owner, arguments: StatementCall(statement, values(arguments), writes=writes, fixed=True),
             target=target,
             convert=True,
         )
@@ -228,8 +228,8 @@ class Derived:
             return _selecting(signature, shape, known, *derived.fixed)
         _statement(signature, shape, known, ())  # refuses at import what would fail at the call
 
-        def ask(_owner: object, arguments: dict[str, Any]) -> Asked:
-            return Asked(_statement(signature, shape, known, derived.for_values(arguments)))
+        def ask(_owner: object, arguments: dict[str, Any]) -> StatementCall:
+            return StatementCall(_statement(signature, shape, known, derived.for_values(arguments)))
 
         return DeclaredQuery(signature, shape, ask, target=known)
 
@@ -269,14 +269,16 @@ class Built:
         problem = f"it returns {returned.__name__}, but {decorator} needs a SQLAlchemy {needed}"
         return signature.wrong(problem, fix)
 
-    def _asker(self, signature: QuerySignature) -> Callable[[Any, dict[str, Any]], Asked]:
+    def _asker(self, signature: QuerySignature) -> Callable[[Any, dict[str, Any]], StatementCall]:
         function = self._function
         wanted = Select if self._rows in _REQUESTS else Executable
 
-        def ask(owner: object, arguments: dict[str, Any]) -> Asked:
+        def ask(owner: object, arguments: dict[str, Any]) -> StatementCall:
             statement = function(owner, **arguments)
             if not isinstance(statement, wanted):
                 raise self._wrong(signature, type(statement))
-            return Asked(statement, None, writes=not isinstance(statement, Select) and is_write(statement))
+            return StatementCall(
+                statement, None, writes=not isinstance(statement, Select) and is_write(statement)
+            )
 
         return ask

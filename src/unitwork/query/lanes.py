@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Select
 
 from unitwork._logic.shape import Item, Rows, Shape
-from unitwork._runtime.access.door import Reading
-from unitwork._runtime.lanes.asked import Asked
+from unitwork._runtime.access.repository_access import RepositoryAccess
+from unitwork._runtime.lanes.calls import StatementCall
+from unitwork._runtime.lanes.results import ResultReader
 from unitwork.errors import OptionError
 from unitwork.query.declared import QUERY, DeclaredQuery
 
@@ -23,13 +24,14 @@ def lane_of(source: Source, what: Any, arguments: tuple[Any, ...], keywords: dic
     Raises:
         OptionError: It is neither.
     """
+    access = RepositoryAccess(source, None)
     if isinstance(what, Select):
         described = what.column_descriptions
         entity = len(described) == 1 and described[0].get("entity") is described[0]["expr"]
         shape = Shape(Rows.MANY, Item.ENTITY if entity else Item.SCALAR)
-        return source.express.explain(Reading("this statement", shape), Asked(what))
+        return access.explain(ResultReader("this statement", shape), StatementCall(what))
     query: DeclaredQuery | None = getattr(what, QUERY, None)
     if query is None:
         raise OptionError("query", what, ["a declared query of a repository", "a `select(...)`"])
     asked = query.asked(getattr(what, "__self__", None), query.signature.bind(arguments, keywords))
-    return source.express.explain(query.reading, asked)
+    return access.explain(query.reader, asked)

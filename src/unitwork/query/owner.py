@@ -9,20 +9,20 @@ from typing import Any, TypeVar, overload
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from unitwork._runtime.access.door import Door
-from unitwork.errors import DatabaseChoiceError
+from unitwork._runtime.access.repository_access import RepositoryAccess
+from unitwork.errors import DatabaseChoiceError, DeclarationError
 from unitwork.lifecycle import Lifecycle
 from unitwork.options import TransactionOptions
-from unitwork.query.declared import QUERY, HasDoor, bind_declarations
+from unitwork.query.declared import QUERY, HasAccess, bind_declarations
 from unitwork.transaction import TRANSACTIONAL, HasSource, begins_with_first_write
 
 R = TypeVar("R")
 
-_ANYWHERE = Door(None, None)
+_ANYWHERE = RepositoryAccess(None, None)
 _HANDLES = (Lifecycle, AsyncSession)
 
 
-def door_of(owner: Any) -> Door:  # noqa: ANN401  # of any class
+def access_of(owner: Any) -> RepositoryAccess:  # noqa: ANN401  # of any class
     """Return how an object with declared queries reaches its database.
 
     Its own way, if it has one; else the Database or `AsyncSession` that it holds as an attribute;
@@ -31,9 +31,9 @@ def door_of(owner: Any) -> Door:  # noqa: ANN401  # of any class
     Raises:
         DatabaseChoiceError: It holds several.
     """
-    door: Door | None = getattr(owner, "_door", None)
-    if door is not None:
-        return door
+    access: RepositoryAccess | None = getattr(owner, "_database_access", None)
+    if access is not None:
+        return access
     held = [each for each in getattr(owner, "__dict__", {}).values() if isinstance(each, _HANDLES)]
     if len(held) > 1:
         raise DatabaseChoiceError(
@@ -41,14 +41,14 @@ def door_of(owner: Any) -> Door:  # noqa: ANN401  # of any class
             [each.name for each in held if isinstance(each, Lifecycle)],
             "hold one, or open a block of the one that is meant and hold none.",
         )
-    return door_to(held[0]) if held else _ANYWHERE
+    return access_to(held[0]) if held else _ANYWHERE
 
 
-def door_to(where: HasSource | AsyncSession) -> Door:
+def access_to(where: HasSource | AsyncSession) -> RepositoryAccess:
     """Return the way to a Database, or to a session that is given."""
     if isinstance(where, AsyncSession):
-        return Door(None, where)
-    return Door(where.source, None)
+        return RepositoryAccess(None, where)
+    return RepositoryAccess(where.source, None)
 
 
 def complete(cls: type, entity: type | None) -> None:
@@ -56,10 +56,20 @@ def complete(cls: type, entity: type | None) -> None:
 
     Raises:
         QueryDeclarationError: A query cannot work.
+        DeclarationError: A public method is an async generator.
     """
     bind_declarations(cls, entity)
     for name, value in list(vars(cls).items()):
-        if not name.startswith("_") and _is_plain_coroutine(value):
+        if name.startswith("_"):
+            continue
+        if inspect.isasyncgenfunction(value):
+            raise DeclarationError(
+                f"{cls.__module__}.{cls.__qualname__}.{name}",
+                "an async generator cannot be one transaction",
+                "return a list; or declare a query that returns `AsyncIterator[...]`; or, if it only reads, "
+                f"call it `_{name}` and return it from a plain `def {name}`.",
+            )
+        if _is_plain_coroutine(value):
             setattr(cls, name, _transactional_unless_given(value))
 
 
@@ -73,9 +83,9 @@ def _transactional_unless_given(method: Callable[..., Any]) -> Callable[..., Any
     in_block = begins_with_first_write(method)
 
     @wraps(method)
-    async def run(self: HasDoor, *arguments: Any, **keywords: Any) -> object:
+    async def run(self: HasAccess, *arguments: Any, **keywords: Any) -> object:
         # On a session of the caller's, the caller commits.
-        chosen = method if self.door.given is not None else in_block
+        chosen = method if self.database_access.given is not None else in_block
         return await chosen(self, *arguments, **keywords)
 
     setattr(run, TRANSACTIONAL, TransactionOptions.of())
@@ -95,6 +105,7 @@ def repository(cls: Any = None, /, *, entity: type | None = None) -> Any:
 
     Raises:
         QueryDeclarationError: A declared query cannot work. At import.
+        DeclarationError: A public method is an async generator. At import.
 
     Example:
         >>> @repository(entity=User)
@@ -104,10 +115,10 @@ def repository(cls: Any = None, /, *, entity: type | None = None) -> Any:
     """
 
     def adorn(plain: Any) -> Any:  # noqa: ANN401  # a class that gets attributes
-        if not hasattr(plain, "door"):
-            plain.door = property(door_of)
+        if not hasattr(plain, "database_access"):
+            plain.database_access = property(access_of)
         if not hasattr(plain, "__unitwork_source__"):
-            plain.__unitwork_source__ = lambda self: door_of(self).source
+            plain.__unitwork_source__ = lambda self: access_of(self).source
         complete(plain, entity)
         return plain
 

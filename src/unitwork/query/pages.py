@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
 
     from unitwork._logic.paging import PageRequest, Sort
-    from unitwork._runtime.lanes.asked import Asked
+    from unitwork._runtime.lanes.calls import StatementCall
 
 _KNOWN_ORDERS = 50
 _LIMIT, _OFFSET = "unitwork_limit", "unitwork_offset"
@@ -34,12 +34,12 @@ class PagedStatement:
         self._part = ordered.limit(bindparam(_LIMIT, type_=Integer)).offset(bindparam(_OFFSET, type_=Integer))
         self._number = counted(statement)
 
-    def part(self, asked: Asked, size: int, offset: int) -> Asked:
+    def part(self, asked: StatementCall, size: int, offset: int) -> StatementCall:
         """Return what asks for some of the rows."""
         values = {**(asked.parameters or {}), _LIMIT: size, _OFFSET: offset}
         return asked._replace(statement=self._part, parameters=values)
 
-    def number(self, asked: Asked) -> Asked:
+    def number(self, asked: StatementCall) -> StatementCall:
         """Return what asks for the number of all rows."""
         return asked._replace(statement=self._number)
 
@@ -51,7 +51,7 @@ class Pages:
         self._target = target
         self._known: LRUCache[tuple[Sort, ...], PagedStatement] = LRUCache(_KNOWN_ORDERS)
 
-    def of(self, asked: Asked, request: PageRequest) -> PagedStatement:
+    def of(self, asked: StatementCall, request: PageRequest) -> PagedStatement:
         """Return the statement in the order of a request; made once, if it is the same in each call.
 
         Raises:

@@ -9,8 +9,9 @@ from sqlalchemy import inspect as inspect_entity
 
 from unitwork._logic.paging import CursorPage, CursorRequest, Page, PageRequest
 from unitwork._logic.shape import Item, Rows, Shape
-from unitwork._runtime.access.door import Door, Reading
-from unitwork._runtime.lanes.asked import Asked
+from unitwork._runtime.access.repository_access import RepositoryAccess
+from unitwork._runtime.lanes.calls import StatementCall
+from unitwork._runtime.lanes.results import ResultReader
 from unitwork.errors import OptionError
 from unitwork.query.declared import DeclaredQuery
 from unitwork.query.order import counted, refuse_unknown
@@ -30,15 +31,15 @@ class FluentSelect(Select[M]):
 
     inherit_cache = True
 
-    _door: Door
+    _access: RepositoryAccess
     _entity: type[M]
     _name: str
 
     @classmethod
-    def of(cls, door: Door, entity: type[M], name: str) -> FluentSelect[M]:
-        """Select an entity; the endings run through this door."""
+    def of(cls, access: RepositoryAccess, entity: type[M], name: str) -> FluentSelect[M]:
+        """Select an entity; the endings run through this access to a database."""
         statement = cls(entity)
-        statement._door = door
+        statement._access = access
         statement._entity = entity
         statement._name = name
         return statement
@@ -46,7 +47,7 @@ class FluentSelect(Select[M]):
     @classmethod
     def adopt(cls, statement: Select[Any], fluent: FluentSelect[M]) -> FluentSelect[M]:
         """Give a plain `Select` the endings of a fluent one."""
-        adopted = cls.of(fluent._door, fluent._entity, fluent._name)
+        adopted = cls.of(fluent._access, fluent._entity, fluent._name)
         own = {name: value for name, value in vars(adopted).items() if name in cls.__annotations__}
         vars(adopted).clear()
         vars(adopted).update(vars(statement), **own)
@@ -79,12 +80,12 @@ class FluentSelect(Select[M]):
 
     async def count(self) -> int:
         """Return how many rows there are. One SELECT."""
-        return cast("int", await self._door.scalar(f"{self._name}.count", Asked(counted(self))))
+        return cast("int", await self._access.scalar(f"{self._name}.count", StatementCall(counted(self))))
 
     async def exists(self) -> bool:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  # an ending, where Select has a clause
         """Say whether there is any row. One SELECT."""
-        asked = Asked(select(exists(self.order_by(None))))
-        return bool(await self._door.scalar(f"{self._name}.exists", asked))
+        asked = StatementCall(select(exists(self.order_by(None))))
+        return bool(await self._access.scalar(f"{self._name}.exists", asked))
 
     async def page(self, request: PageRequest) -> Page[M]:
         """Return one page. One SELECT, and one that counts unless the request skips it.
@@ -92,7 +93,7 @@ class FluentSelect(Select[M]):
         Raises:
             OptionError: A sort names no mapped attribute.
         """
-        return await self._query("page", Rows.PAGE).page(self._door, Asked(self), request)
+        return await self._query("page", Rows.PAGE).page(self._access, StatementCall(self), request)
 
     async def cursor_page(self, request: CursorRequest) -> CursorPage[M]:
         """Return the page after or before a cursor. One SELECT.
@@ -102,7 +103,7 @@ class FluentSelect(Select[M]):
             CursorError: The cursor was changed, or belongs to another query or order.
         """
         query = self._query(f"cursor_page where {self.whereclause}", Rows.CURSOR_PAGE)
-        return await query.cursor_page(self._door, Asked(self), request)
+        return await query.cursor_page(self._access, StatementCall(self), request)
 
     def stream(self, batch: int = 500) -> AsyncGenerator[M, None]:
         """Yield entity by entity: `async for user in users.where(...).stream():`.
@@ -112,12 +113,13 @@ class FluentSelect(Select[M]):
 
         Database:
             One SELECT with a cursor on the server: in the open transaction, or in a read-only one
-            of its own, which ends with the loop. Memory does not grow with the rows.
+            of its own, which ends with the loop. Memory does not grow with the rows, unless the pool
+            has no second connection for the loop's body: then all are fetched first.
         """
         if batch < 1:
             raise OptionError("batch", batch, ["a number from 1"])
-        reading = Reading(f"{self._name}.stream", self._shape(Rows.STREAM))
-        return self._door.stream(reading, Asked(self), batch)
+        reader = ResultReader(f"{self._name}.stream", self._shape(Rows.STREAM))
+        return self._access.stream(reader, StatementCall(self), batch)
 
     async def delete(self) -> int:
         """Delete the rows, and return how many. One DELETE; entities in the session know of it."""
@@ -125,7 +127,7 @@ class FluentSelect(Select[M]):
         statement = delete(self._entity)
         if self.whereclause is not None:
             statement = statement.where(self.whereclause)
-        return await self._door.change(f"{self._name}.delete", Asked(statement, writes=True))
+        return await self._access.change(f"{self._name}.delete", StatementCall(statement, writes=True))
 
     async def update(self, **values: Any) -> int:
         """Set attributes of the rows, and return how many. One UPDATE; entities in the session know of it.
@@ -138,7 +140,7 @@ class FluentSelect(Select[M]):
         statement = update(self._entity).values({getattr(self._entity, k): v for k, v in values.items()})
         if self.whereclause is not None:
             statement = statement.where(self.whereclause)
-        return await self._door.change(f"{self._name}.update", Asked(statement, writes=True))
+        return await self._access.change(f"{self._name}.update", StatementCall(statement, writes=True))
 
     def _refuse_more_than_where(self, verb: str) -> None:
         parts = (self._limit_clause, self._offset_clause)
@@ -151,11 +153,13 @@ class FluentSelect(Select[M]):
         return Shape(rows, Item.ENTITY, self._entity)
 
     async def _fetch(self, method: str, statement: Select[Any], rows: Rows) -> Any:  # noqa: ANN401  # as the rows say
-        return await self._door.fetch(Reading(f"{self._name}.{method}", self._shape(rows)), Asked(statement))
+        return await self._access.fetch(
+            ResultReader(f"{self._name}.{method}", self._shape(rows)), StatementCall(statement)
+        )
 
     def _in_order(self) -> Select[Any]:
         return self if self._order_by_clauses else self.order_by(*inspect_entity(self._entity).primary_key)
 
     def _query(self, method: str, rows: Rows) -> DeclaredQuery:
         signature = QuerySignature(f"{self._name}.{method}", {}, None, lambda _arguments, _keywords: {})
-        return DeclaredQuery(signature, self._shape(rows), lambda _owner, _arguments: Asked(self))
+        return DeclaredQuery(signature, self._shape(rows), lambda _owner, _arguments: StatementCall(self))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from unitwork._runtime.access.registry import Checkable
-    from unitwork._runtime.lanes.asked import Asked
+    from unitwork._runtime.lanes.calls import StatementCall
     from unitwork._runtime.source import Source
 
 _WHERE = re.compile(r"\bWHERE\b", re.IGNORECASE)
@@ -83,7 +83,7 @@ class Check:
         return findings
 
     def _findings(
-        self, connection: Connection, query: Checkable, asked: Asked, ready: _ReadyStatement
+        self, connection: Connection, query: Checkable, asked: StatementCall, ready: _ReadyStatement
     ) -> Iterable[Finding]:
         describer = describer_for(connection.dialect.name)
         told = {**describer.accept(connection, ready.ready), **ready.kinds}
@@ -123,7 +123,7 @@ class _ReadyStatement:
         self.bases = bases
 
 
-def _ready(asked: Asked, connection: Connection) -> _ReadyStatement:
+def _ready(asked: StatementCall, connection: Connection) -> _ReadyStatement:
     compiled: Any = asked.statement.compile(dialect=connection.dialect)
     state = compiled.construct_expanded_state(dict(asked.parameters) if asked.parameters else None)
     processors = {**compiled._bind_processors, **state.processors}  # noqa: SLF001  # as an execution does

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from unitwork._logic.shape import Shape
-    from unitwork._runtime.lanes.asked import Asked
+    from unitwork._runtime.lanes.calls import StatementCall
 
 
 class Checkable(Protocol):
@@ -35,7 +35,7 @@ class Checkable(Protocol):
         """The annotations of its parameters."""
         ...
 
-    def asked(self, owner: Any, arguments: dict[str, Any]) -> Asked:  # noqa: ANN401  # of any class
+    def asked(self, owner: Any, arguments: dict[str, Any]) -> StatementCall:  # noqa: ANN401  # of any class
         """Return the statement of one call."""
         ...
 

@@ -244,7 +244,7 @@ class Ending:
         if self._frame.mode.read_only and session.has_changes():
             end_quietly(held)  # they were made outside, and are sent by the next transaction
             return
-        listeners = self._frame.source.express.session_listeners
+        listeners = self._frame.source.lanes.statements.session_listeners
         if session.begun or held.expire_on_commit or listeners.of_reads(held) is not None:
             held.commit()
 

@@ -7,6 +7,8 @@ from collections import Counter
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from unitwork._logic.routing import LaneRefusal
+
 if TYPE_CHECKING:
     from collections.abc import Sized
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import Pool
 
 _TRANSLATE = "schema_translate_map"
+_LOGGED = LaneRefusal("statements are logged")
+_ENGINE_OPTIONS = LaneRefusal("the engine has execution options")
 _INFO = 20
 """The level that SQLAlchemy logs statements with; this package itself logs nothing."""
 
@@ -110,22 +114,22 @@ _FLUSH = _Events(
 
 
 class SessionListeners:
-    """Who listens to sessions of one class. Lives: as long as its Database.
+    """Who listens to sessions. Lives: as long as its Database.
 
     Args:
-        session: One that is never used: it tells who listens to its class.
+        session: One that is never used: it tells who listens to the class of all.
     """
 
     def __init__(self, session: Session) -> None:
-        self._unused = session
+        self._unused: dict[type[Session], Session] = {}
         self._reading = Audience(HARMLESS, (session, _SESSION))
         self._flushing = Audience(HARMLESS, (session, _FLUSH))
 
-    def of_reads(self, session: Session | None = None) -> str | None:
+    def of_reads(self, session: Session | None = None) -> LaneRefusal | None:
         """Say which event of a read somebody listens to, here or in general; None if there is none."""
         return _told(self._reading.event() or self._own(session, _SESSION))
 
-    def of_flushes(self, session: Session | None = None) -> str | None:
+    def of_flushes(self, session: Session | None = None) -> LaneRefusal | None:
         """Say which event of a flush somebody listens to, here or in general; None if there is none."""
         return _told(self._flushing.event() or self._own(session, _FLUSH))
 
@@ -134,14 +138,18 @@ class SessionListeners:
         # Nobody, SQLAlchemy itself included, has asked for its collections yet.
         if session is None or "dispatch" not in vars(session):
             return None
+        kind = type(session)
+        unused = self._unused.get(kind)
+        if unused is None:
+            unused = self._unused[kind] = kind()
         # Sessions of a class share those of the class, until they have some of their own.
-        if events.collections(session.dispatch) == events.collections(self._unused.dispatch):
+        if events.collections(session.dispatch) == events.collections(unused.dispatch):
             return None
         return events.heard(session, HARMLESS)
 
 
-def _told(name: str | None) -> str | None:
-    return name and f"somebody listens to {name} of sessions"
+def _told(name: str | None) -> LaneRefusal | None:
+    return None if name is None else LaneRefusal("somebody listens to {} of sessions", name)
 
 
 class EngineListeners:
@@ -173,14 +181,12 @@ class EngineListeners:
         """Return who else listens to connections of a pool of this engine being checked out or in."""
         return Audience(self._ours, (pool, _POOL))
 
-    def foreign(self) -> str | None:
+    def foreign(self) -> LaneRefusal | None:
         """Return what would be passed by: the first event that somebody else listens to, or a log."""
         engine = self._engine
         name = self._sending.event()
         if name is not None:
-            return f"somebody listens to {name} of the engine"
+            return LaneRefusal("somebody listens to {} of the engine", name)
         if engine.logger.isEnabledFor(_INFO):
-            return "statements are logged"
-        if engine.get_execution_options():
-            return "the engine has execution options"
-        return None
+            return _LOGGED
+        return _ENGINE_OPTIONS if engine.get_execution_options() else None

@@ -2,164 +2,174 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only, greenlet_spawn
 
-from unitwork._runtime.lanes.loading import NeedsSession
-from unitwork._runtime.sessions.sync_session import is_handed_out
-from unitwork._runtime.transactions.transaction import Transaction as PhysicalTransaction
-from unitwork.dialects.direct import UnreadableRowsError
-from unitwork.dialects.orders import Failed, run_on_driver
+from unitwork._logic.routing import LaneRefusal
+from unitwork._runtime.lanes.sending import fail_as_sqlalchemy, renew_if_outdated, rows_of_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Connection
 
-    from unitwork._runtime.lanes.express import Express
-    from unitwork._runtime.lanes.trips import Addition, Call, Trip
-    from unitwork._runtime.sessions.session import AmbientSession
+    from unitwork._runtime.lanes.compiled import CompiledStatements
+    from unitwork._runtime.lanes.inserts import InsertCall
+    from unitwork._runtime.lanes.needs import Connections, FrameAccess, SessionAccess, TransactionAccess
+    from unitwork._runtime.lanes.reads import ReadCall
+    from unitwork._runtime.lanes.sending import StatementToSend
     from unitwork.dialects.direct import Rows
 
+_SESSION_IS_ASKED = LaneRefusal("the session has changes, or the entity")
+_SAVEPOINT_BY_HAND = LaneRefusal("a savepoint was begun by hand")
+_NO_BLOCK = LaneRefusal("no transaction block is open, or a savepoint")
+_KNOWN_KEY = LaneRefusal("the session holds an entity with this key")
+_MORE_TO_FLUSH = LaneRefusal("more than one new entity waits")
+_CONNECTION_IS_HEARD = LaneRefusal("somebody listens to the connection")
 
-class Fused:
-    """The single statements in blocks of one Database. Lives: as long as its source.
+
+class FusedLane:
+    """The single statements in blocks of one Database. Lives: as long as its lanes.
 
     Each runs when it is the turn of its task in the session of the block.
     """
 
-    def __init__(self, express: Express) -> None:
-        self._express = express
+    def __init__(self, connections: Connections, statements: CompiledStatements) -> None:
+        self._connections = connections
+        self._statements = statements
 
-    async def read(self, call: Call, session: AmbientSession) -> Sequence[Any] | None:
-        """Return what becomes of the rows of a read; None if the session itself must do it."""
-        if self._is_needed(session, call.identity):
-            return None
-        try:
-            rows = await self._rows(call, session)
-            return call.items(rows, session.holder() if rows and call.read.mapper is not None else None)
-        except NeedsSession:
-            return None
+    async def read(self, read: ReadCall, session: SessionAccess) -> Sequence[Any] | LaneRefusal:
+        """Return what becomes of the rows of a read."""
+        refusal = self._why_not_in(session, read.identity)
+        rows = refusal or await self._rows(read, session)
+        if isinstance(rows, LaneRefusal):
+            return rows
+        return read.items(rows, session.holder() if rows and read.read.mapper is not None else None)
 
-    async def insert(self, name: str, entity: object, session: AmbientSession) -> bool:
-        """Insert a new entity, which the session holds then; say whether that could be done here."""
+    async def insert(self, name: str, entity: object, session: SessionAccess) -> LaneRefusal | None:
+        """Insert a new entity, which the session holds then."""
         session.check_new((entity,))
-        try:
-            addition = self._addition(name, entity, session, pending=False)
-        except NeedsSession:
-            return False
-        return not self._is_needed(session, None) and await self._inserted(addition, session)
+        insert = self._insert(name, entity, session, pending=False)
+        if isinstance(insert, LaneRefusal):
+            return insert
+        return self._why_not_in(session, None) or await self._inserted(insert, session)
 
-    async def flush(self, session: AmbientSession) -> bool:
-        """Insert the only entity that waits in a session; say whether that could be done here."""
+    async def flush(self, session: SessionAccess) -> LaneRefusal | None:
+        """Insert the only entity that waits in a session."""
         held = session.held
         if held is None or len(held.new) != 1 or held.deleted:
-            return False
+            return _MORE_TO_FLUSH
         session.check_changes()
         (entity,) = held.new
-        try:
-            addition = self._addition("flush", entity, session, pending=True)
-        except NeedsSession:
-            return False
+        insert = self._insert("flush", entity, session, pending=True)
+        if isinstance(insert, LaneRefusal):
+            return insert
         if session.has_modified():
-            return False
+            return _SESSION_IS_ASKED
         held.expunge(entity)
-        if not self._is_needed(session, None) and await self._inserted(addition, session):
-            return True
-        Session.add(held, entity)
-        return False
+        refusal = self._why_not_in(session, None) or await self._inserted(insert, session)
+        if refusal is not None:
+            Session.add(held, entity)
+        return refusal
 
-    def _addition(self, name: str, entity: object, session: AmbientSession, *, pending: bool) -> Addition:
-        # Only a flush of the ORM knows which of its entities a savepoint takes back.
-        frame, held = session.turns.top, session.held
-        if not isinstance(frame, PhysicalTransaction) or frame.idles:
-            raise NeedsSession("no transaction block is open, or a savepoint")
-        listener = self._express.session_listeners.of_flushes(held)
-        if listener is not None:
-            raise NeedsSession(listener)
-        addition = self._express.addition(name, entity, pending=pending)
-        known: Any = held.identity_map if held is not None else ()
-        if addition.identity in known:
-            raise NeedsSession("the session holds an entity with this key")
-        return addition
+    # -- whether ---------------------------------------------------------------------------------
 
-    async def _inserted(self, addition: Addition, session: AmbientSession) -> bool:
-        frame = cast("PhysicalTransaction", session.turns.top)
-        return await self._express.claimed(addition.entity, self._insert(addition, session, frame))
-
-    async def _insert(self, addition: Addition, session: AmbientSession, frame: PhysicalTransaction) -> bool:
-        try:
-            rows = await self._rows(addition, session)
-            addition.insert.finish(addition.entity, addition.values, rows, session.holder())
-        except NeedsSession:
-            return False
-        frame.inserted(addition.entity)
-        return True
-
-    def _is_needed(self, session: AmbientSession, identity: tuple[Any, ...] | None) -> bool:
-        """Say whether the session has something to do first, to hear, or to answer by itself."""
+    def _why_not_in(self, session: SessionAccess, identity: tuple[Any, ...] | None) -> LaneRefusal | None:
+        """Say what the session has to do first, to hear, or to answer by itself, if anything."""
         held = session.held
         if held is None:
-            return False
+            return None
         if not session.knows_nothing_of(identity):
-            return True
+            return _SESSION_IS_ASKED
         # A savepoint that was begun in there by hand is sent by the session alone.
         if session.turns.top is session.turns.top.root and held.in_nested_transaction():
-            return True
-        return self._express.session_listeners.of_reads(held) is not None
+            return _SAVEPOINT_BY_HAND
+        return self._statements.session_listeners.of_reads(held)
 
-    async def _rows(self, trip: Trip, session: AmbientSession) -> Rows:
-        session.check_statement(trip.statement)
-        direct: Any = self._express.direct
-        connection = session.turns.top.connection
+    def _insert(
+        self, name: str, entity: object, session: SessionAccess, *, pending: bool
+    ) -> InsertCall | LaneRefusal:
+        """Prepare an INSERT for the transaction that is open."""
+        # Only a flush of the ORM knows which of its entities a savepoint takes back.
+        frame: FrameAccess = session.turns.top
+        if frame is not frame.root or frame.idles or not frame.transactional:
+            return _NO_BLOCK
+        held = session.held
+        refusal = self._statements.session_listeners.of_flushes(held)
+        if refusal is not None:
+            return refusal
+        insert = self._statements.insert(name, entity, pending=pending)
+        known: Any = held.identity_map if held is not None else ()
+        if not isinstance(insert, LaneRefusal) and insert.identity in known:
+            return _KNOWN_KEY
+        return insert
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    async def _inserted(self, insert: InsertCall, session: SessionAccess) -> LaneRefusal | None:
+        return await self._statements.claimed(insert.entity, self._stored(insert, session))
+
+    async def _stored(self, insert: InsertCall, session: SessionAccess) -> LaneRefusal | None:
+        transaction: TransactionAccess = session.turns.top
+        rows = await self._rows(insert, session)
+        refusal = rows if isinstance(rows, LaneRefusal) else insert.finish(rows, session.holder())
+        if refusal is None:
+            transaction.inserted(insert.entity)
+        return refusal
+
+    async def _rows(self, statement: StatementToSend, session: SessionAccess) -> Rows | LaneRefusal:
+        session.check_statement(statement.statement)
+        direct = self._connections.backend.direct
+        connection: Connection | None = session.turns.top.connection
         if connection is None or direct is None or not direct.in_transaction(_driver(connection)):
-            return await greenlet_spawn(self._rows_of_first, trip, session)
-        if self._are_heard_on(connection):
-            raise NeedsSession("somebody listens to the connection")
+            return await greenlet_spawn(self._first_rows, statement, session)
+        if self._is_heard(connection, session):
+            return _CONNECTION_IS_HEARD
         try:
-            rows: Rows = await trip.rows(direct, _driver(connection))
-        except NeedsSession:
-            raise
+            if direct.hears_of_schema:
+                await renew_if_outdated(statement, direct, connection.connection, connection.dialect)
+            return await statement.rows(direct, _driver(connection))
         except BaseException as failure:
-            await greenlet_spawn(self._fail, connection, trip, failure)
+            await greenlet_spawn(self._fail, connection, statement, failure)
             raise
-        return rows
 
-    def _rows_of_first(self, trip: Trip, session: AmbientSession) -> Rows:
+    def _first_rows(self, statement: StatementToSend, session: SessionAccess) -> Rows | LaneRefusal:
         """Send a statement before which SQLAlchemy may have to begin. In a greenlet."""
         connection = _connection(session)
-        if self._are_heard_on(connection):
-            raise NeedsSession("somebody listens to the connection")
-        direct = self._express.direct
+        if self._is_heard(connection, session):
+            return _CONNECTION_IS_HEARD
+        direct = self._connections.backend.direct
         if direct is None:
-            result = connection.exec_driver_sql(trip.sql, trip.parameters)
-            trip.described_by(result.cursor)
-            return result.all() if result.returns_rows else ()
+            result = connection.exec_driver_sql(statement.sql, statement.parameters)
+            return statement.described_by(result.cursor) or (result.all() if result.returns_rows else ())
         try:
             if direct.in_transaction(_driver(connection)) or session.turns.top.mode.autocommit:
-                return await_only(trip.rows(direct, _driver(connection)))
-            return _rows_of_cursor(connection, trip)
-        except NeedsSession:
-            raise
+                return await_only(statement.rows(direct, _driver(connection)))
+            return rows_of_cursor(statement, connection)
         except BaseException as failure:
-            self._fail(connection, trip, failure)
+            self._fail(connection, statement, failure)
             raise
 
-    def _are_heard_on(self, connection: Connection) -> bool:
-        return is_handed_out(connection) and self._express.engine_listeners().are_on(connection)
+    def _is_heard(self, connection: Connection, session: SessionAccess) -> bool:
+        return session.has_handed_out(connection) and self._connections.home().listeners.are_on(connection)
 
-    def _fail(self, connection: Connection, trip: Trip, failure: BaseException) -> None:
+    def _fail(self, connection: Connection, statement: StatementToSend, failure: BaseException) -> None:
         """Fail as if SQLAlchemy had sent it: its class of error, its events, what becomes of the block."""
-        error = failure.__cause__ or failure if isinstance(failure, UnreadableRowsError) else failure
-        if self._express.direct is not None and not isinstance(error, Exception):
-            await_only(self._express.direct.stopped(_driver(connection)))
+        direct = self._connections.backend.direct
+        is_error = isinstance(failure, Exception)
+        if direct is not None:
+            if not is_error:
+                await_only(direct.stopped(_driver(connection)))
+            elif direct.is_outdated(failure):
+                statement.forget_columns()
+                await_only(direct.forget_statements(_driver(connection)))
         try:
-            run_on_driver(connection, Failed(trip.sql, error), trip.parameters)
+            fail_as_sqlalchemy(connection, statement, failure)
         except Exception:
             # A driver may have closed what was cancelled, and says only that.
-            if isinstance(error, Exception):
+            if is_error:
                 raise
 
 
@@ -167,20 +177,9 @@ def _driver(connection: Connection) -> Any:  # noqa: ANN401  # of any driver
     return connection.connection.driver_connection
 
 
-def _connection(session: AmbientSession) -> Connection:
+def _connection(session: SessionAccess) -> Connection:
     """Return the connection of the block, or of a savepoint, which must be begun on it."""
-    frame = session.turns.top
+    frame: FrameAccess = session.turns.top
     if frame is frame.root and not frame.idles:
         return frame.connection or session.acquired(frame)
-    return Session.connection(session.sync_session)
-
-
-def _rows_of_cursor(connection: Connection, trip: Trip) -> Rows:
-    """Ask through the cursor that SQLAlchemy gives the driver, which sends BEGIN before it."""
-    cursor = connection.connection.cursor()
-    try:
-        cursor.execute(trip.sql, trip.parameters or ())
-        trip.described_by(cursor)
-        return cursor.fetchall() if cursor.description else ()
-    finally:
-        cursor.close()
+    return Session.connection(session.holder())

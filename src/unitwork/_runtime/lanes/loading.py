@@ -9,6 +9,8 @@ from sqlalchemy import Column
 from sqlalchemy.orm import ColumnProperty, RelationshipProperty, SynonymProperty
 from sqlalchemy.orm.attributes import instance_state
 
+from unitwork._logic.routing import LaneRefusal
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -17,23 +19,22 @@ if TYPE_CHECKING:
 _LAZY = frozenset({"select", True, "raise", "raise_on_sql", "write_only", "dynamic"})
 
 
-class NeedsSession(Exception):  # noqa: N818  # no error: another lane takes the read
-    """Only a session can do this read right."""
+_PART_OF_KEY = LaneRefusal("a part of its key is NULL")
 
 
-def why_not_simple(mapper: Mapper[Any]) -> str | None:
+def why_not_simple(mapper: Mapper[Any]) -> LaneRefusal | None:
     """Say why a row is not all that an entity of this class needs; None if it is."""
     name = mapper.class_.__name__
     if mapper.inherits is not None or mapper.polymorphic_on is not None or len(mapper.tables) != 1:
-        return f"{name} has inheritance or several tables"
+        return LaneRefusal("{} has inheritance or several tables", name)
     if len(list(mapper.self_and_descendants)) != 1:
-        return f"{name} has subclasses that are mapped"
+        return LaneRefusal("{} has subclasses that are mapped", name)
     if mapper.always_refresh or hasattr(mapper.class_, "__unitwork_hidden__"):
-        return f"{name} hides or refreshes its rows"
+        return LaneRefusal("{} hides or refreshes its rows", name)
     for attribute in mapper.attrs:
         problem = _why_not_plain(attribute)
         if problem is not None:
-            return f"{name}.{attribute.key} {problem}"
+            return LaneRefusal("{}.{} {}", name, attribute.key, problem)
     return None
 
 
@@ -55,11 +56,16 @@ def is_observed(mapper: Mapper[Any]) -> bool:
 class EntityLoader:
     """Makes entities of one class of rows with certain columns. Lives: as long as the read that knows it."""
 
+    @classmethod
+    def of(cls, mapper: Mapper[Any], names: Sequence[str]) -> EntityLoader | LaneRefusal:
+        """Return a loader for rows with these columns, unless they are not those of the class."""
+        if any(names.count(attribute.columns[0].name) != 1 for attribute in mapper.column_attrs):
+            return LaneRefusal("its columns are not those of {}", mapper.class_.__name__)
+        return cls(mapper, names)
+
     def __init__(self, mapper: Mapper[Any], names: Sequence[str]) -> None:
         places = {name: place for place, name in enumerate(names)}
         attributes = [(attribute.key, attribute.columns[0].name) for attribute in mapper.column_attrs]
-        if any(names.count(column) != 1 for _key, column in attributes):
-            raise NeedsSession(f"its columns are not those of {mapper.class_.__name__}")
         self._new: Callable[[], Any] = mapper.class_manager.new_instance
         self._kind = mapper.identity_key_from_primary_key((None,))[0]
         self._partial = mapper.allow_partial_pks and len(mapper.primary_key) > 1
@@ -68,12 +74,13 @@ class EntityLoader:
         self._values = None if chosen == list(range(len(names))) else _getter(chosen)
         self._identity = _getter([places[column.name] for column in mapper.primary_key])
 
-    def load(self, rows: Sequence[Sequence[Any]], session: Session | None) -> list[Any]:
+    def load(self, rows: Sequence[Sequence[Any]], session: Session | None) -> list[Any] | LaneRefusal:
         """Return the entities of rows: detached, or held by a session, whose own go before.
 
-        Raises:
-            NeedsSession: A part of the key of a row is missing.
+        A row that an outer join did not find is None. A row with a part of its key is refused.
         """
+        if self._partial and any(map(self._has_part_of_key, rows)):
+            return _PART_OF_KEY
         if len(rows) == 1:
             return [self._one(rows[0], session)]
         known: dict[Any, Any] = {}
@@ -86,10 +93,14 @@ class EntityLoader:
             loaded.append(entity)
         return loaded
 
+    def _has_part_of_key(self, row: Sequence[Any]) -> bool:
+        identity = self._identity(row)
+        return None in identity and any(value is not None for value in identity)
+
     def _one(self, row: Sequence[Any], session: Session | None) -> Any:  # noqa: ANN401  # an entity
         identity = self._identity(row)
         if None in identity:
-            return self._absent(identity)
+            return None
         key = (self._kind, identity, None)
         if session is not None:
             held = session.identity_map.get(key)
@@ -104,11 +115,6 @@ class EntityLoader:
             state.session_id = session.hash_key
             session.identity_map.add(state)
         return entity
-
-    def _absent(self, identity: tuple[Any, ...]) -> None:
-        """Return None for a row that an outer join did not find."""
-        if self._partial and any(value is not None for value in identity):
-            raise NeedsSession("a part of its key is NULL")
 
     def _filled(self, held: Any, row: Sequence[Any]) -> Any:  # noqa: ANN401  # an entity
         """Give an entity that the session holds what it has lost or has not loaded; the rest stays."""

@@ -17,10 +17,10 @@ from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only, greenlet_spawn
 from typing_extensions import override
 
+from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime import context
 from unitwork._runtime.deadline import check
-from unitwork._runtime.lanes.by_key import ByKey
-from unitwork._runtime.lanes.loading import NeedsSession
+from unitwork._runtime.lanes.calls import KeyLookup
 from unitwork._runtime.sessions.permission import Permission
 from unitwork._runtime.sessions.streams import TurnedResult
 from unitwork._runtime.sessions.sync_session import (
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from unitwork._runtime.context import OpenScope
     from unitwork._runtime.deadline import Limits
-    from unitwork._runtime.lanes.trips import Call
+    from unitwork._runtime.lanes.reads import ReadCall
     from unitwork._runtime.sessions.turns import Turns
     from unitwork._runtime.source import Source
     from unitwork._runtime.transactions.frame import Frame
@@ -268,6 +268,10 @@ class AmbientSession(AsyncSession):
         if self.started:
             self.begin_as_block()
         return frame
+
+    def has_handed_out(self, connection: Connection) -> bool:
+        """Say whether somebody has asked for this connection, and may listen to it."""
+        return is_handed_out(connection)
 
     def begin_for_connection(self, isolation: str | None) -> None:
         """Begin in a unit of work for somebody who asks for its connection, which he may write on. In a greenlet.
@@ -504,12 +508,12 @@ class AmbientSession(AsyncSession):
     @override
     async def execute(self, statement: Any, params: Any = None, **keywords: Any) -> Result[Any]:
         """As `AsyncSession.execute`."""
-        call = None if params is not None or any(keywords.values()) else self._call_for(statement)
-        if call is not None and call.read.mapper is not None:
-            items = await self._read(call)
+        read = None if params is not None or any(keywords.values()) else self._read_of(statement)
+        if read is not None and read.read.result is not None:
+            items = await self._fused(read)
             if items is not None:
                 return ChunkedIteratorResult(
-                    call.read.metadata, lambda _size: iter([items]), source_supports_scalars=True
+                    read.read.result, lambda _size: iter([items]), source_supports_scalars=True
                 )
         result: Result[Any] = await self._execute(statement, params, **keywords)
         return result
@@ -517,9 +521,9 @@ class AmbientSession(AsyncSession):
     @override
     async def scalar(self, statement: Any, params: Any = None, **keywords: Any) -> Any:
         """As `AsyncSession.scalar`."""
-        call = None if params is not None or any(keywords.values()) else self._call_for(statement)
-        if call is not None:
-            items = await self._read(call)
+        read = None if params is not None or any(keywords.values()) else self._read_of(statement)
+        if read is not None:
+            items = await self._fused(read)
             if items is not None:
                 return items[0] if items else None
         return await self._scalar(statement, params, **keywords)
@@ -527,9 +531,9 @@ class AmbientSession(AsyncSession):
     @override
     async def get(self, entity: Any, ident: Any, **keywords: Any) -> Any:
         """As `AsyncSession.get`."""
-        call = None if any(keywords.values()) else self._call_by_key(entity, ident)
-        if call is not None:
-            items = await self._read(call)
+        read = None if any(keywords.values()) else self._read_by_key(entity, ident)
+        if read is not None:
+            items = await self._fused(read)
             if items is not None:
                 return items[0] if items else None
         return await self._get(entity, ident, **keywords)
@@ -537,41 +541,39 @@ class AmbientSession(AsyncSession):
     @override
     async def flush(self, objects: Any = None) -> None:
         """As `AsyncSession.flush`."""
-        if objects is not None or not await self.in_turn(self.source.express.fused.flush):
+        if objects is not None or await self.in_turn(self.source.lanes.fused.flush) is not None:
             await self._flush(objects)
 
-    def _call_for(self, statement: object) -> Call | None:
+    def _read_of(self, statement: object) -> ReadCall | None:
         """Prepare a statement for the fused lane; None if it needs the session itself."""
         if not isinstance(statement, Select) or not self._reads_quickly():
             return None
-        try:
-            return self.source.express.call_of(statement)
-        except NeedsSession:
-            return None
+        read = self.source.lanes.statements.read_of(statement)
+        return None if isinstance(read, LaneRefusal) else read
 
-    def _call_by_key(self, entity: Any, ident: Any) -> Call | None:  # noqa: ANN401  # as SQLAlchemy takes them
+    def _read_by_key(self, entity: Any, ident: Any) -> ReadCall | None:  # noqa: ANN401  # as SQLAlchemy takes them
         """Prepare to ask for one entity; None if it needs the session itself."""
         if not isinstance(entity, type) or not hasattr(entity, "__mapper__") or not self._reads_quickly():
             return None
-        asking = ByKey.of(entity)
-        values = asking.values(ident)
+        lookup = KeyLookup.of(entity)
+        values = lookup.values(ident)
         if values is None or None in values.values():
             return None
-        try:
-            reading = asking.reading("a statement of the session")
-            return self.source.express.call(reading, asking.asked(values), asking.identity(values))
-        except NeedsSession:
-            return None
+        reader, identity = lookup.reader("a statement of the session"), lookup.identity(values)
+        read = self.source.lanes.statements.read(reader, lookup.call(values), identity)
+        return None if isinstance(read, LaneRefusal) else read
 
     def _reads_quickly(self) -> bool:
         """Say whether a transaction block is open: elsewhere SQLAlchemy must know that it is used."""
         frame = self.turns.top.root
         return not (frame.settles or frame.ended)
 
-    async def _read(self, call: Call) -> Sequence[Any] | None:
-        if not self.knows_nothing_of(call.identity):
+    async def _fused(self, read: ReadCall) -> Sequence[Any] | None:
+        """Return what becomes of the rows of a read; None if the session itself must read them."""
+        if not self.knows_nothing_of(read.identity):
             return None
-        return await self.in_turn(partial(self.source.express.fused.read, call))
+        items = await self.in_turn(partial(self.source.lanes.fused.read, read))
+        return None if isinstance(items, LaneRefusal) else items
 
 
 class _Ending:

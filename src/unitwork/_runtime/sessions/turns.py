@@ -73,15 +73,17 @@ class Turns:
     async def take_at_rest(self, frame: Frame) -> bool:
         """As `take`, for a unit of work that is at rest; False if a block of another task covers it meanwhile."""
         task = asyncio.current_task()
-        if not self._admits(frame):
+        if self.is_covered(frame):
             return False
-        if self._holder is None:
-            self._holder, self._depth = task, 1
-            return True
-        if self._holder is task:
-            self._depth += 1
+        if self._admits(frame) and (self._holder is None or self._holder is task):
+            await self.take(frame)
             return True
         return await self._wait(_Waiter(frame.seat, task, only_at_rest=True))
+
+    def is_covered(self, frame: Frame) -> bool:
+        """Say whether a block of another task is open in a unit of work, whose own turn would come after it."""
+        # What settles is over soon: a read of a repository in the unit, which runs no code of the program.
+        return not (self._admits(frame) or self.top.settles)
 
     def give(self) -> None:
         """End one operation, and wake who is next."""
@@ -133,7 +135,7 @@ class Turns:
         """Make a frame that was just begun the only one that may go on."""
         self.top = frame
         for waiter in [waiter for waiter in self._waiting if waiter.only_at_rest]:
-            if not self._admits(waiter.frame):
+            if self.is_covered(waiter.frame):
                 self._waiting.remove(waiter)
                 if not waiter.future.done():
                     waiter.future.set_result(False)

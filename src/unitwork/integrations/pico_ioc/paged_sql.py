@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from unitwork._logic.paging import Page, PageRequest
 from unitwork._logic.shape import Item, Rows
-from unitwork._runtime.lanes.asked import Asked
+from unitwork._runtime.lanes.calls import StatementCall
 from unitwork.errors import OptionError
 from unitwork.query.declared import DeclaredQuery, page_parameter
 from unitwork.query.forms import FullSQL, promised
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from unitwork._logic.shape import Shape
-    from unitwork._runtime.access.door import Door
+    from unitwork._runtime.access.repository_access import RepositoryAccess
     from unitwork.query.signature import QuerySignature
 
 _LIMIT, _OFFSET = "unitwork_limit", "unitwork_offset"
@@ -49,8 +49,10 @@ class PagedSQL:
         count = f"SELECT count(*) FROM ({sql}) AS unitwork_rows"  # noqa: S608  # the declared text itself
         counting = text_with_types(signature, count, mapper_of(entity))
 
-        def ask(_owner: object, arguments: dict[str, Any]) -> Asked:
-            return Asked(clause, {name: value for name, value in arguments.items() if name != request})
+        def ask(_owner: object, arguments: dict[str, Any]) -> StatementCall:
+            return StatementCall(
+                clause, {name: value for name, value in arguments.items() if name != request}
+            )
 
         return _TextPage(signature, shape, ask, counting)
 
@@ -62,24 +64,24 @@ class _TextPage(DeclaredQuery):
         self,
         signature: QuerySignature,
         shape: Shape,
-        ask: Callable[[Any, dict[str, Any]], Asked],
+        ask: Callable[[Any, dict[str, Any]], StatementCall],
         counting: object,
     ) -> None:
         super().__init__(signature, shape, ask, convert=True)
         self._counting = counting
 
     @override
-    async def page(self, door: Door, asked: Asked, request: PageRequest) -> Page[Any]:
+    async def page(self, access: RepositoryAccess, asked: StatementCall, request: PageRequest) -> Page[Any]:
         if request.sorts:
             allowed = ["no sort: write ORDER BY into the SQL, or declare the query with `expr`"]
             raise OptionError("sort field", request.sorts[0].field, allowed)
         values = dict(asked.parameters or {})
         size = request.size + (not request.count)
         limited = asked._replace(parameters={**values, _LIMIT: size, _OFFSET: request.offset})
-        found: Any = await door.fetch(self.reading.with_rows(Rows.MANY), limited)
+        found: Any = await access.fetch(self.reader.with_rows(Rows.MANY), limited)
         content, total = found[: request.size], None
         if request.count:
             counted = asked._replace(statement=self._counting, parameters=values)
-            total = await door.scalar(self.name, counted)
+            total = await access.scalar(self.name, counted)
         more = len(found) > request.size if total is None else request.offset + request.size < total
         return Page(content, total, request.page, request.size, has_more=more)

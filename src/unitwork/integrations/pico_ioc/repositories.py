@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from unitwork._runtime.access.door import Door
+from unitwork._runtime.access.repository_access import RepositoryAccess
 from unitwork.integrations.pico_ioc.binding import binds, held_by, source_of
 from unitwork.integrations.pico_ioc.marks import component
 from unitwork.query.owner import complete
@@ -53,7 +53,7 @@ def repository(
     """
 
     def adorn(plain: Any) -> Any:  # noqa: ANN401  # a class that gets attributes
-        plain.door = property(_door_of)
+        plain.database_access = property(_access_of)
         plain.__unitwork_source__ = _source_of
         _adopt_inherited(plain)
         complete(plain, entity or getattr(plain, "_entity_class", None))
@@ -75,15 +75,19 @@ def _adopt_inherited(cls: type) -> None:
                     setattr(cls, name, member)
 
 
-def _door_of(repository: object) -> Door:
+def _access_of(repository: object) -> RepositoryAccess:
     """Return how a repository reaches its database: as it was told, else through its container."""
-    own: Door | None = getattr(repository, "_door", None)
+    own: RepositoryAccess | None = getattr(repository, "_database_access", None)
     if own is not None and (own.source is not None or own.given is not None):
         return own
     sessions = held_by(repository, AsyncSession)
-    return Door(None, sessions[0]) if len(sessions) == 1 else Door(source_of(repository), None)
+    return (
+        RepositoryAccess(None, sessions[0])
+        if len(sessions) == 1
+        else RepositoryAccess(source_of(repository), None)
+    )
 
 
 def _source_of(repository: Any) -> Source | None:  # noqa: ANN401  # of any class
-    door: Door = repository.door
-    return door.source
+    access: RepositoryAccess = repository.database_access
+    return access.source

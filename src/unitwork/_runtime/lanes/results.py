@@ -10,6 +10,7 @@ from sqlalchemy import Integer, Select
 from unitwork._logic.records import MissingColumnError, record_builder
 from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._logic.values import ValueTypeError, converter_for
+from unitwork._runtime.sqlalchemy_private import needs_unique
 from unitwork.errors import NoRowError, QueryDeclarationError, TooManyRowsError
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 _SINGLE = frozenset({Item.ENTITY, Item.SCALAR})
 
 
-class Reading:
-    """What becomes of the rows of a query. Lives: as long as the query that declares it.
+class ResultReader:
+    """Makes of rows what a query promises. Lives: as long as the query that declares it.
 
     Args:
         name: Of the query, for errors.
@@ -38,9 +39,9 @@ class Reading:
         self._convert = convert
         self._built: tuple[tuple[str, ...], Callable[[Any], Any] | None] | None = None
 
-    def with_rows(self, rows: Rows) -> Reading:
-        """Return a reading of the same items in another number."""
-        return Reading(self.name, self.shape.with_rows(rows), convert=self._convert)
+    def with_rows(self, rows: Rows) -> ResultReader:
+        """Return a reader of the same items in another number."""
+        return ResultReader(self.name, self.shape.with_rows(rows), convert=self._convert)
 
     def collect(self, result: Result[Any], statement: object) -> object:
         """Turn a result into what the shape promises.
@@ -82,7 +83,7 @@ class Reading:
             QueryDeclarationError: The columns or their types are not what the annotation says.
         """
         build = self._builder(tuple(result.keys()))
-        if _repeats(result):
+        if needs_unique(result):
             result = result.unique()
         return result.scalars().all() if build is None else self._all(build, result)
 
@@ -151,10 +152,4 @@ def _typed(value: object, statement: Any) -> object:  # noqa: ANN401  # any stat
 def rows_of(result: Result[Any]) -> tuple[Sequence[Any], Sequence[str]]:
     """Return all rows of a result, each once, and the names of their columns."""
     names = tuple(result.keys())
-    return (result.unique() if _repeats(result) else result).all(), names
-
-
-def _repeats(result: Result[Any]) -> bool:
-    # SQLAlchemy marks results whose rows repeat because a collection is loaded by a join, and
-    # refuses to read them without `unique()`.
-    return getattr(result, "_unique_filter_state", None) is not None
+    return (result.unique() if needs_unique(result) else result).all(), names

@@ -1,35 +1,52 @@
-"""This module knows the statement that asks for one entity by its primary key."""
+"""This module says what is asked of a database: a statement, and the values of one call."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import bindparam, select
 
 from unitwork._logic.remembered import remembered
 from unitwork._logic.shape import Item, Rows, Shape
-from unitwork._runtime.lanes.asked import Asked
-from unitwork._runtime.lanes.reading import Reading
+from unitwork._runtime.lanes.results import ResultReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sqlalchemy.orm import Mapper
 
-_KNOWN = "unitwork_by_key"
+_KNOWN = "unitwork_key_lookup"
 
 
-class ByKey:
-    """How one class of entities is asked for by key. Lives: as long as the class."""
+class StatementCall(NamedTuple):
+    """One statement with the values of one call.
+
+    Args:
+        statement: Any that SQLAlchemy can run.
+        parameters: The values that are not in the statement itself.
+        writes: It may change something.
+        names: Of its parameters, for errors.
+        fixed: It is the same object in each call.
+    """
+
+    statement: Any
+    parameters: Mapping[str, Any] | None = None
+    writes: bool = False
+    names: tuple[str, ...] = ()
+    fixed: bool = False
+
+
+class KeyLookup:
+    """How one class of entities is asked for by primary key. Lives: as long as the class."""
 
     @classmethod
-    def of(cls, entity: type[Any]) -> ByKey:
+    def of(cls, entity: type[Any]) -> KeyLookup:
         """Return what is known of a class; looked at once."""
         return remembered(entity, _KNOWN, cls)
 
     def __init__(self, entity: type[Any], mapper: Mapper[Any]) -> None:
         self._mapper = mapper
-        self._readings: dict[str, Reading] = {}
+        self._readers: dict[str, ResultReader] = {}
         self._names = tuple(f"pk_{place}" for place, _column in enumerate(mapper.primary_key, 1))
         columns = zip(mapper.primary_key, self._names, strict=True)
         self.statement = select(entity).where(*(column == bindparam(name) for column, name in columns))
@@ -44,16 +61,16 @@ class ByKey:
             return None
         return dict(zip(self._names, key, strict=True))
 
-    def asked(self, values: Mapping[str, Any]) -> Asked:
+    def call(self, values: Mapping[str, Any]) -> StatementCall:
         """Return the statement with the values of one call."""
-        return Asked(self.statement, values, fixed=True)
+        return StatementCall(self.statement, values, fixed=True)
 
-    def reading(self, name: str) -> Reading:
-        """Return what becomes of the rows of a query of this name."""
-        found = self._readings.get(name)
+    def reader(self, name: str) -> ResultReader:
+        """Return what reads the rows for a query of this name."""
+        found = self._readers.get(name)
         if found is None:
             shape = Shape(Rows.MAYBE, Item.ENTITY, self._mapper.class_)
-            found = self._readings[name] = Reading(name, shape)
+            found = self._readers[name] = ResultReader(name, shape)
         return found
 
     def identity(self, values: Mapping[str, Any]) -> tuple[Any, ...]:

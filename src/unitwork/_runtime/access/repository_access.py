@@ -1,0 +1,349 @@
+"""This module is the one place that repositories and declared queries reach their database through."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.util import greenlet_spawn
+
+from unitwork._logic.in_lists import with_short_lists
+from unitwork._logic.paging import signing_key
+from unitwork._logic.routing import LaneChoice, LaneRefusal
+from unitwork._logic.shape import Item, Rows, Shape
+from unitwork._runtime import context, live
+from unitwork._runtime.access.streams import RowStream, StreamApart, takes_the_last_connection
+from unitwork._runtime.blocks.block import Scope
+from unitwork._runtime.blocks.starvation import held_by_this_task
+from unitwork._runtime.lanes.calls import KeyLookup, StatementCall
+from unitwork._runtime.lanes.choice import A_BLOCK, A_TRANSACTION
+from unitwork._runtime.lanes.results import ResultReader, rows_of
+from unitwork._runtime.sessions.session import AmbientSession
+from unitwork.errors import NoTransactionError
+from unitwork.options import Lane, Propagation, TransactionOptions
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+
+    from sqlalchemy import URL
+
+    from unitwork._runtime.source import Source
+    from unitwork._runtime.transactions.frame import Frame
+
+R = TypeVar("R")
+
+_READ = TransactionOptions(propagation=Propagation.SUPPORTS)
+_WRITE = TransactionOptions()
+_SCALAR = Shape(Rows.ONE, Item.SCALAR)
+
+
+class RepositoryAccess:
+    """How a repository reaches its database: on a given session, or through the open block.
+
+    Lives: as long as its repository; holds no session of its own.
+    """
+
+    __slots__ = ("given", "source")
+
+    def __init__(self, source: Source | None, given: AsyncSession | None) -> None:
+        self.source = source
+        self.given = given
+
+    def where(self) -> Source:
+        """Return the Database that is meant here."""
+        return self.source or live.current_or_default()
+
+    def session(self) -> AsyncSession:
+        """Return the session that is given, or the ambient one.
+
+        Raises:
+            NoTransactionError: There is neither.
+        """
+        if self.given is not None:
+            return self.given
+        source = self.where()
+        scope = context.last(source)
+        if scope is None:
+            raise NoTransactionError(source.name)
+        scope.frame.check_open()
+        session: AsyncSession = scope.frame.session
+        return session
+
+    def cursor_key(self) -> bytes:
+        """Return the key that signs cursors: the same in all processes that use this database."""
+        return signing_key(self._url().render_as_string(hide_password=False))
+
+    def _url(self) -> URL:
+        if self.given is None:
+            return self.where().url
+        bind: Any = self.given.get_bind()
+        url: URL = bind.engine.url
+        return url
+
+    def require_transaction(self) -> None:
+        """Refuse what means nothing without a transaction, such as a lock.
+
+        Raises:
+            NoTransactionError: None is open, and no session is given.
+        """
+        if self.given is None:
+            around = context.innermost(self.where())
+            if around is None or not around.frame.transactional:
+                raise NoTransactionError(self.where().name)
+
+    # -- work with a session -------------------------------------------------------------------
+
+    async def read(self, name: str, work: Callable[[AsyncSession], Awaitable[R]]) -> R:
+        """Do something that reads. Outside of a transaction no connection is held afterwards."""
+        return await self._with_session(name, work, _READ)
+
+    async def write(self, name: str, work: Callable[[AsyncSession], Awaitable[R]]) -> R:
+        """Do something that writes: in the open transaction, or in one of its own.
+
+        Raises:
+            TransactionRefusedError: The block around is read-only.
+        """
+        return await self._with_session(name, work, _WRITE)
+
+    async def _with_session(
+        self, name: str, work: Callable[[AsyncSession], Awaitable[R]], options: TransactionOptions
+    ) -> R:
+        if self.given is not None:
+            return await work(self.given)
+        source = self.where()
+        around = context.innermost(source)
+        if around is not None:
+            session = around.frame.session
+            if around.frame.transactional:
+                return await work(session)
+            if options is _WRITE and around.read_only_by is not None:
+                raise session.permission.write_refused(around)
+        scope = Scope(source, name, options)
+        if around is not None and around.frame.idles and around.frame.session.turns.is_covered(around.frame):
+            # A block of another task is open in this unit of work; it may be waiting for this one.
+            scope.enter_apart()
+            session = scope.frame.session
+        else:
+            session = await scope.enter()
+        try:
+            result = await work(session)
+        except BaseException as error:
+            await scope.leave(error)
+            raise
+        await scope.leave(None)
+        return result
+
+    # -- statements ----------------------------------------------------------------------------
+
+    async def fetch(self, reader: ResultReader, call: StatementCall) -> Any:  # noqa: ANN401  # what the reader promises
+        """Run a statement on the fastest lane that can, and return what the reader promises."""
+        with self.noted(reader.name, call):
+            if call.writes:
+                return await self.write(reader.name, partial(_collected, reader, call))
+            items = await self._read_items(reader, call, partial(_items, reader, call))
+            return reader.settled(items, call.statement)
+
+    async def by_key(self, name: str, entity: type[R], key: object) -> R | None:
+        """Return the entity with this primary key, or None: the session's own, if it has it."""
+
+        async def get(session: AsyncSession) -> Sequence[R]:
+            found = await session.get(entity, key)
+            return () if found is None else (found,)
+
+        with self.noted(name):
+            lookup = KeyLookup.of(entity)
+            values = lookup.values(key)
+            if values is None:
+                found = await self.read(name, get)
+            else:
+                identity = lookup.identity(values)
+                found = await self._read_items(lookup.reader(name), lookup.call(values), get, identity)
+            return found[0] if found else None
+
+    async def _read_items(
+        self,
+        reader: ResultReader,
+        call: StatementCall,
+        slowest: Callable[[AsyncSession], Awaitable[Sequence[R]]],
+        identity: tuple[Any, ...] | None = None,
+    ) -> Sequence[R]:
+        """Return the items of a read by the fastest lane: driver, fused, or `slowest`, the session."""
+        if self.given is not None:
+            return await slowest(self.given)
+        source = self.where()
+        lanes, here = source.lanes, _surroundings(source)
+        choice = lanes.choose(reader, call, here, identity)
+        read = choice.read
+        if read is None:
+            return await self.read(reader.name, slowest)
+        if choice.lane is Lane.DRIVER:
+            found = await lanes.driver.read(read, cast("Frame | None", here))
+            if not isinstance(found, LaneRefusal):
+                return found
+
+        async def fused_or_slowest(session: AsyncSession) -> Sequence[R]:
+            items = await cast("AmbientSession", session).in_turn(partial(lanes.fused.read, read))
+            return await slowest(session) if isinstance(items, LaneRefusal) else items
+
+        return await self.read(reader.name, fused_or_slowest)
+
+    def explain(self, reader: ResultReader, call: StatementCall) -> LaneChoice:
+        """Say which lane a read takes here and now, and why no faster one."""
+        source = self.where()
+        choice = source.lanes.choose(reader, call, _surroundings(source))
+        return LaneChoice(choice.lane, None if choice.reason is None else str(choice.reason))
+
+    async def added_alone(self, name: str, entity: object) -> bool:
+        """Insert a new entity with a statement that commits by itself; say whether that could be done."""
+        if self.given is not None:
+            return False
+        source = self.where()
+        here = _surroundings(source)
+        if not source.lanes.adds_alone(here):
+            return False
+        with self.noted(name):
+            return await source.lanes.driver.insert(name, entity, cast("Frame | None", here)) is None
+
+    async def scalar(self, name: str, call: StatementCall) -> Any:  # noqa: ANN401  # as the column says
+        """Run a statement and return the first value of its only row."""
+        return await self.fetch(ResultReader(name, _SCALAR), call)
+
+    async def edged(
+        self, reader: ResultReader, call: StatementCall, added: int
+    ) -> tuple[Sequence[Any], Sequence[Sequence[Any]]]:
+        """Run a statement; return its items without the last columns, and these columns of each row."""
+
+        async def work(session: AsyncSession) -> tuple[Sequence[Any], Sequence[Sequence[Any]]]:
+            statement, parameters = _fitting(call, session)
+            rows, names = rows_of(await session.execute(statement, parameters))
+            items = reader.items_of([row[:-added] for row in rows], names[:-added])
+            return items, [row[-added:] for row in rows]
+
+        with self.noted(reader.name, call):
+            return await self.read(reader.name, work)
+
+    async def change(self, name: str, call: StatementCall) -> int:
+        """Run a statement that writes, and return how many rows it touched."""
+
+        async def work(session: AsyncSession) -> int:
+            statement, parameters = _fitting(call, session)
+            # psycopg counts an INSERT that returns keys only when it is asked to.
+            options = {"preserve_rowcount": True}
+            result = await session.execute(statement, parameters, execution_options=options)
+            count: int = getattr(result, "rowcount", -1)
+            return count
+
+        with self.noted(name, call):
+            return await self.write(name, work)
+
+    async def stream(
+        self, reader: ResultReader, call: StatementCall, batch: int
+    ) -> AsyncGenerator[Any, None]:
+        """Yield item by item, `batch` rows at a time: in the open transaction, or in a read of its own."""
+        source = None if self.given is not None else self.where()
+        around = None if source is None else context.innermost(source)
+        if source is None or (around is not None and around.frame.transactional):
+            stream = RowStream(self.session(), reader)
+        elif takes_the_last_connection(source):
+            for item in await self.fetch(reader.with_rows(Rows.MANY), call):
+                yield item
+            return
+        else:
+            stream = StreamApart(source, reader)
+        # One generator, not several inside each other: what is left early ends in order, and at once.
+        try:
+            with self.noted(reader.name, call):
+                await stream.begin(*_fitting(call, stream.session), batch)
+            while True:
+                with self.noted(reader.name, call):
+                    items = await stream.more(batch)
+                for item in items:
+                    yield item
+                if not items:
+                    break
+        except BaseException as error:
+            await stream.end(error)
+            raise
+        await stream.end(None)
+
+    def noted(self, name: str, call: StatementCall | None = None) -> Noted:
+        """Add to a database error inside which query it came from, and which parameters it has."""
+        return Noted(self, name, call)
+
+
+def _surroundings(source: Source) -> Frame | LaneRefusal | None:
+    """Return what is open here: the unit of work at rest, nothing, or why no statement commits by itself."""
+    if not context.open_scopes():
+        return None
+    scope = context.innermost(source)
+    if scope is None:
+        return A_BLOCK if held_by_this_task(source) else None
+    frame: Frame = scope.frame
+    if frame.transactional:
+        return A_TRANSACTION
+    if not frame.idles or held_by_this_task(source):
+        return A_BLOCK
+    # A block of another task in this unit is its own affair: who is beside it is outside of both.
+    return None if frame.session.turns.is_covered(frame) else frame
+
+
+class Noted:
+    """Adds to a database error which query it came from. Lives: one call."""
+
+    __slots__ = ("_access", "_call", "_name")
+
+    def __init__(self, access: RepositoryAccess, name: str, call: StatementCall | None) -> None:
+        self._access = access
+        self._name = name
+        self._call = call
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, SQLAlchemyError):
+            error.add_note(f"While running query {self._name}{self._place()}{self._parameters()}.")
+
+    def _place(self) -> str:
+        return "" if self._access.given is not None else f" on database {self._access.where().name!r}"
+
+    def _parameters(self) -> str:
+        call = self._call
+        names = (call.names or tuple(call.parameters or ())) if call is not None else ()
+        return f" (parameters: {', '.join(names)})" if names else ""
+
+
+async def flush_new(session: AsyncSession, *entities: object) -> None:
+    """Insert new entities in the session, in one turn."""
+    if isinstance(session, AmbientSession):
+        await session.in_turn(partial(_flush_new, entities))
+    else:
+        session.add_all(entities)
+        await session.flush()
+
+
+async def _flush_new(entities: Sequence[object], session: AmbientSession) -> None:
+    if len(entities) == 1 and await session.source.lanes.fused.insert("add", entities[0], session) is None:
+        return
+    session.sync_session.add_all(entities)
+    await greenlet_spawn(session.sync_session.flush)
+
+
+async def _items(reader: ResultReader, call: StatementCall, session: AsyncSession) -> Sequence[Any]:
+    statement, parameters = _fitting(call, session)
+    return reader.items(await session.execute(statement, parameters))
+
+
+async def _collected(reader: ResultReader, call: StatementCall, session: AsyncSession) -> object:
+    statement, parameters = _fitting(call, session)
+    return reader.collect(await session.execute(statement, parameters), call.statement)
+
+
+def _fitting(call: StatementCall, session: AsyncSession) -> tuple[Any, Mapping[str, Any] | None]:
+    """Return the statement and its parameters as this session's database can take them."""
+    bind: Any = session.bind
+    if not isinstance(bind, AsyncEngine):
+        bind = session.get_bind()
+    return with_short_lists(call.statement, call.parameters, bind.dialect)

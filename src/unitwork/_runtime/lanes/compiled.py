@@ -1,0 +1,188 @@
+"""This module prepares statements that need no session: compiled once, with the values of one call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.util import LRUCache
+
+from unitwork._logic.routing import LaneRefusal
+from unitwork._logic.shape import Item, Rows, Shape
+from unitwork._runtime.connections.listeners import SessionListeners
+from unitwork._runtime.lanes.calls import StatementCall
+from unitwork._runtime.lanes.inserts import CompiledInsert, InsertCall, given_values
+from unitwork._runtime.lanes.reads import CompiledRead, ReadCall
+from unitwork._runtime.lanes.results import ResultReader
+from unitwork._runtime.sqlalchemy_private import cache_key
+from unitwork.options import Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from sqlalchemy import Select
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.orm import InstanceState
+
+    from unitwork._runtime.lanes.needs import Connections
+
+R = TypeVar("R")
+
+_KNOWN_STATEMENTS = 500
+_ENTITIES = ResultReader("a statement of the session", Shape(Rows.MANY, Item.ENTITY))
+_COLUMN = ResultReader("a statement of the session", Shape(Rows.MANY, Item.SCALAR))
+_HARMLESS_OPTIONS = frozenset({"expire_on_commit", "autoflush"})
+
+NO_FASTER = LaneRefusal("the Database was told to use no faster one")
+_PINNED = LaneRefusal("all work of this Database is rolled back")
+_SESSION_OPTIONS = LaneRefusal("the sessions of this Database have options of their own")
+_EXECUTION_OPTIONS = LaneRefusal("it has execution options")
+_NO_CACHE_KEY = LaneRefusal("SQLAlchemy cannot cache it")
+_NOT_COMPILED = LaneRefusal("SQLAlchemy does not compile it")
+_NO_CONNECTION_YET = LaneRefusal("no connection has been opened yet")
+_VALUES = LaneRefusal("its values cannot be sent")
+_COMMIT_EXPIRES = LaneRefusal("the commit expires it")
+_INSERTING_IS_HEARD = LaneRefusal("somebody listens to entities being inserted")
+
+
+class CompiledStatements:
+    """The statements of one Database that need no session. Lives: as long as its lanes.
+
+    What is asked for is returned with the values of one call, or a refusal: it would not be the same without
+    the session.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self.fastest = Lane.DRIVER
+        # By what SQLAlchemy knows a statement by, or the statement.
+        self._reads: LRUCache[Any, CompiledRead | LaneRefusal] = LRUCache(_KNOWN_STATEMENTS)
+        self._inserts: LRUCache[Any, CompiledInsert | LaneRefusal] = LRUCache(_KNOWN_STATEMENTS)
+        self._has_options = not _HARMLESS_OPTIONS.issuperset(connections.session_options)
+        # Never used, but what is being inserted belongs to it.
+        self._claiming = Session()
+        self.session_listeners = SessionListeners(self._claiming)
+
+    def _obstacle(self) -> LaneRefusal | None:
+        """Say what on this Database would be passed by now, if anything."""
+        if self.fastest is Lane.SESSION:
+            return NO_FASTER
+        if self._connections.pinned is not None:
+            return _PINNED
+        if self._has_options:
+            return _SESSION_OPTIONS
+        return self._connections.home().listeners.foreign() or self.session_listeners.of_reads()
+
+    def _dialect(self) -> Dialect | LaneRefusal:
+        """Return the dialect, if it knows the server; what is compiled before is for another one."""
+        dialect = self._connections.home().engine.dialect
+        known = getattr(dialect, "server_version_info", None) is not None
+        return dialect if known else _NO_CONNECTION_YET
+
+    # -- reads -----------------------------------------------------------------------------------
+
+    def read(
+        self, reader: ResultReader, call: StatementCall, identity: tuple[Any, ...] | None = None
+    ) -> ReadCall | LaneRefusal:
+        """Prepare a read."""
+        read = self._read_for(call)
+        return read if isinstance(read, LaneRefusal) else _filled(read, reader, call, identity)
+
+    def read_of(self, statement: Select[Any]) -> ReadCall | LaneRefusal:
+        """Prepare a statement that a session is given: for its entities, or its only column."""
+        call = StatementCall(statement)
+        read = self._read_for(call)
+        if isinstance(read, LaneRefusal):
+            return read
+        return _filled(read, _COLUMN if read.mapper is None else _ENTITIES, call, None)
+
+    def _read_for(self, call: StatementCall) -> CompiledRead | LaneRefusal:
+        obstacle = self._obstacle()
+        if obstacle is not None:
+            return obstacle
+        if call.statement.get_execution_options():
+            return _EXECUTION_OPTIONS  # which are no part of what it is known by
+        key: Any = call.statement
+        if not call.fixed:
+            named = cache_key(call.statement)
+            if named is None:
+                return _NO_CACHE_KEY
+            key = named.key
+        read = self._reads.get(key)
+        if read is None:
+            dialect = self._dialect()
+            if isinstance(dialect, LaneRefusal):
+                return dialect
+            read = self._reads[key] = _compiled(call, dialect)
+        return read
+
+    # -- one new entity --------------------------------------------------------------------------
+
+    def insert(self, name: str, entity: object, *, pending: bool = False) -> InsertCall | LaneRefusal:
+        """Prepare the INSERT of a new entity.
+
+        Args:
+            name: What sends it, for people.
+            entity: Any object.
+            pending: It waits in a session.
+        """
+        obstacle = self._obstacle() or self.session_listeners.of_flushes()
+        if obstacle is not None:
+            return obstacle
+        if self._connections.session_options.get("expire_on_commit"):
+            return _COMMIT_EXPIRES
+        try:
+            return self._insert(name, entity, pending=pending)
+        except Exception:  # noqa: BLE001  # the session lane raises what is right
+            return _VALUES
+
+    def _insert(self, name: str, entity: object, *, pending: bool) -> InsertCall | LaneRefusal:
+        given = given_values(entity, pending=pending)
+        if isinstance(given, LaneRefusal):
+            return given
+        mapper, values = given
+        key = (mapper, frozenset(values))
+        known = self._inserts.get(key)
+        if known is None:
+            dialect = self._dialect()
+            if isinstance(dialect, LaneRefusal):
+                return dialect
+            known = self._inserts[key] = CompiledInsert.of(*key, dialect)
+        if isinstance(known, LaneRefusal):
+            return known
+        if known.observed:
+            return _INSERTING_IS_HEARD
+        arguments = known.arguments(values)
+        if isinstance(arguments, LaneRefusal):
+            return arguments
+        return InsertCall(known, name, entity, values, arguments)
+
+    async def claimed(self, entity: object, work: Coroutine[Any, Any, R]) -> R:
+        """Do something with a new entity, which belongs to a session meanwhile: no other task may add it."""
+        claimed: InstanceState[Any] = instance_state(entity)
+        claimed.session_id = self._claiming.hash_key
+        try:
+            return await work
+        finally:
+            if claimed.session_id == self._claiming.hash_key:
+                claimed.session_id = None
+
+
+def _compiled(call: StatementCall, dialect: Dialect) -> CompiledRead | LaneRefusal:
+    try:
+        return CompiledRead.of(call, dialect)
+    except Exception:  # noqa: BLE001  # the session lane raises what is right
+        return _NOT_COMPILED
+
+
+def _filled(
+    read: CompiledRead, reader: ResultReader, call: StatementCall, identity: tuple[Any, ...] | None
+) -> ReadCall | LaneRefusal:
+    misfit = read.misfit(reader)
+    if misfit is not None:
+        return misfit
+    try:
+        return ReadCall(read, reader, call, read.arguments(call), identity)
+    except Exception:  # noqa: BLE001  # the session lane raises what is right
+        return _VALUES

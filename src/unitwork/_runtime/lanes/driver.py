@@ -1,0 +1,257 @@
+"""This module is the driver lane: single statements outside of transactions, past SQLAlchemy's cursors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import StaticPool
+from sqlalchemy.util import await_only, greenlet_spawn
+
+from unitwork._logic.routing import LaneRefusal
+from unitwork._runtime.connections.holders import Visitor
+from unitwork._runtime.lanes.sending import fail_as_sqlalchemy, renew, renew_if_outdated
+from unitwork._runtime.sqlalchemy_private import schema_has_changed
+from unitwork.dialects import BeginMode
+from unitwork.dialects.direct import UnreadableRowsError
+from unitwork.errors import CommitOutcomeUnknownError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+    from sqlalchemy.pool import Pool, PoolProxiedConnection
+
+    from unitwork._runtime.lanes.compiled import CompiledStatements
+    from unitwork._runtime.lanes.inserts import InsertCall
+    from unitwork._runtime.lanes.needs import Connections, FrameAccess, SessionAccess
+    from unitwork._runtime.lanes.reads import ReadCall
+    from unitwork._runtime.lanes.sending import StatementToSend
+    from unitwork.dialects.direct import Direct, Rows
+
+_BY_ITSELF = BeginMode(autocommit=True)
+
+_UNKNOWN_DRIVER = LaneRefusal("the driver is not known well enough")
+_ONE_CONNECTION = LaneRefusal("all share one connection")
+_SESSION_IS_ASKED = LaneRefusal("the session has changes, or the entity")
+_NOT_CONNECTED = LaneRefusal("no connection could be opened")
+_DEAD = LaneRefusal("the connection is dead")
+_UNREADABLE = LaneRefusal("its rows cannot be read")
+_FAILED = LaneRefusal("it failed")
+
+
+class DriverLane:
+    """The statements that commit by themselves, of one Database. Lives: as long as its lanes."""
+
+    def __init__(self, connections: Connections, statements: CompiledStatements) -> None:
+        self._connections = connections
+        self._statements = statements
+
+    def obstacle(self) -> LaneRefusal | None:
+        """Say why nothing of this Database goes this way, if so."""
+        if self._connections.backend.direct is None:
+            return _UNKNOWN_DRIVER
+        if isinstance(self._connections.home().engine.pool, StaticPool):
+            return _ONE_CONNECTION
+        return None
+
+    async def read(self, read: ReadCall, unit: FrameAccess | None) -> Sequence[Any] | LaneRefusal:
+        """Return what becomes of the rows of a read.
+
+        Args:
+            read: What to send.
+            unit: The unit of work at rest whose session holds the entities; no connection is held after it.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: It failed, as it would with SQLAlchemy.
+            sqlalchemy.exc.TimeoutError: The pool had no connection in time.
+        """
+        if unit is None or not await _turn(unit):
+            rows = await self._rows(read)
+            return rows if isinstance(rows, LaneRefusal) else read.items(rows, None)
+        session = unit.session
+        try:
+            refusal = self._why_not_in(session, unit, read.identity)
+            rows = refusal or await self._rows(read)
+            if isinstance(rows, LaneRefusal):
+                return rows
+            return read.items(rows, session.holder() if read.read.mapper is not None else None)
+        finally:
+            session.turns.give()
+
+    async def insert(self, name: str, entity: object, unit: FrameAccess | None) -> LaneRefusal | None:
+        """Insert one new entity; it commits with its statement. What fails is left to the session.
+
+        Raises:
+            CommitOutcomeUnknownError: The connection was lost meanwhile.
+            sqlalchemy.exc.DBAPIError: The database was locked for too long.
+            sqlalchemy.exc.TimeoutError: The pool had no connection in time.
+        """
+        insert = self._statements.insert(name, entity)
+        if isinstance(insert, LaneRefusal):
+            return insert
+        return await self._statements.claimed(entity, self._insert(insert, unit))
+
+    async def _insert(self, insert: InsertCall, unit: FrameAccess | None) -> LaneRefusal | None:
+        if unit is None or not await _turn(unit):
+            return await self._stored(insert, None)
+        session = unit.session
+        try:
+            refusal = self._why_not_in(session, unit, None)
+            if refusal is None and session.held is not None:
+                refusal = self._statements.session_listeners.of_flushes(session.held)
+            return refusal or await self._stored(insert, session.holder())
+        finally:
+            session.turns.give()
+
+    async def _stored(self, insert: InsertCall, session: Session | None) -> LaneRefusal | None:
+        gate = self._connections.write_gate()
+        if gate is None:
+            rows = await self._rows(insert)
+        else:
+            await gate.enter(insert)
+            try:
+                rows = await self._rows(insert)
+            finally:
+                gate.leave(insert)
+        if isinstance(rows, LaneRefusal):
+            return rows
+        try:
+            return insert.finish(rows, session)
+        except Exception as error:  # noqa: BLE001  # raised again, with a note
+            raise _told_stored(error) from None
+
+    def _why_not_in(
+        self, session: SessionAccess, unit: FrameAccess, identity: tuple[Any, ...] | None
+    ) -> LaneRefusal | None:
+        """Say why the session of a unit must do it itself, if so. In its turn."""
+        if unit.transactional or not session.knows_nothing_of(identity):
+            return _SESSION_IS_ASKED
+        held = session.held
+        return None if held is None else self._statements.session_listeners.of_reads(held)
+
+    # -- one check-out -----------------------------------------------------------------------------
+
+    async def _rows(self, statement: StatementToSend) -> Rows | LaneRefusal:
+        """Check a connection out, send one statement, and check it in."""
+        direct: Any = self._connections.backend.direct
+        home = self._connections.home()
+        lender = home.lender(direct)
+        held = lender.idle()
+        if held is None:
+            opened = await greenlet_spawn(self._connected, lender.pool)
+            if isinstance(opened, LaneRefusal):
+                return opened
+            held = opened
+        home.held[held] = Visitor(statement.name, statement.sql)
+        try:
+            if direct.hears_of_schema:
+                await renew_if_outdated(statement, direct, held, home.engine.dialect)
+            rows = await statement.rows(direct, held.driver_connection)
+        except BaseException as error:  # noqa: BLE001  # told in there
+            return await self._after_failure(held, statement, error)
+        finally:
+            del home.held[held]
+        if not lender.take_back(held):
+            await greenlet_spawn(held.close)
+        return rows
+
+    def _connected(self, pool: Pool) -> PoolProxiedConnection | LaneRefusal:
+        direct: Any = self._connections.backend.direct
+        try:
+            held = pool.connect()
+        except PoolTimeoutError as error:
+            error.add_note(self._connections.holders())
+            raise
+        except Exception:  # noqa: BLE001  # the session lane raises what is right
+            return _NOT_CONNECTED
+        if direct.is_broken(held.driver_connection):
+            held.invalidate()
+            return _DEAD
+        return held
+
+    async def _after_failure(
+        self, held: PoolProxiedConnection, statement: StatementToSend, error: BaseException
+    ) -> Rows | LaneRefusal:
+        """Send a statement again that failed for an old schema; else end with its connection, and say how."""
+        direct: Any = self._connections.backend.direct
+        if direct.is_outdated(error):
+            # Nothing was written: the driver has prepared for what is gone.
+            dialect = self._connections.home().engine.dialect
+            schema_has_changed(dialect)
+            try:
+                await renew(statement, direct, held, dialect)
+                rows = await statement.rows(direct, held.driver_connection)
+            except BaseException as again:  # noqa: BLE001  # told below
+                error = again
+            else:
+                await greenlet_spawn(held.close)
+                return rows
+        refusal = await greenlet_spawn(self._failed, held, statement, error)
+        if refusal is None:
+            raise error
+        return refusal
+
+    def _failed(
+        self, held: PoolProxiedConnection, statement: StatementToSend, error: BaseException
+    ) -> LaneRefusal | None:
+        """Return a connection whose statement failed, or discard it; raise what is to be heard instead.
+
+        A read fails as if SQLAlchemy had sent it. What writes is left to the session, which tells what is
+        wrong, unless it has waited in vain and would do so again.
+        """
+        direct: Any = self._connections.backend.direct
+        if not isinstance(error, Exception):
+            _end_cancelled(held, direct, error)
+            return None
+        if isinstance(error, UnreadableRowsError):
+            held.close()
+            if statement.writes:
+                raise _told_stored(error.__cause__) from None
+            return _UNREADABLE
+        if not statement.writes or direct.gave_up(error):
+            self._tell(held, statement, error)
+        # A time limit of the driver's own says nothing of what the server does.
+        if isinstance(error, OSError) or direct.is_broken(held.driver_connection):
+            held.invalidate(error)
+            raise CommitOutcomeUnknownError(self._connections.name, statement.name) from error
+        held.close()
+        return _FAILED
+
+    def _tell(self, held: PoolProxiedConnection, statement: StatementToSend, error: Exception) -> None:
+        """Let SQLAlchemy raise it: its class of error, its events, what becomes of the connection."""
+        connection = Connection(self._connections.home().engine.sync_engine, held)
+        backend = self._connections.backend
+        if not backend.begins_silently:
+            connection.execution_options(**backend.execution_options(_BY_ITSELF))
+        try:
+            fail_as_sqlalchemy(connection, statement, error)
+        except DBAPIError as failure:
+            failure.add_note(f"In {statement.name} on database {self._connections.name!r}.")
+            raise
+        finally:
+            connection.close()
+
+
+async def _turn(unit: FrameAccess) -> bool:
+    """Take the turn of a unit at rest; a block of another task that covers it is not waited for."""
+    unit.admit()
+    return await unit.session.turns.take_at_rest(unit)
+
+
+def _end_cancelled(held: PoolProxiedConnection, direct: Direct, error: BaseException) -> None:
+    """Return a connection whose statement was stopped, or discard it. In a greenlet."""
+    driver = held.driver_connection
+    if await_only(direct.stopped(driver)) and not direct.is_broken(driver):
+        held.close()
+    else:
+        held.invalidate(error)
+
+
+def _told_stored(error: BaseException | None) -> BaseException:
+    """Add to an error that the row is there all the same."""
+    failure = error or RuntimeError("unreadable")
+    failure.add_note("The row is stored; what the database filled in cannot be read.")
+    return failure

@@ -1,0 +1,284 @@
+"""This module holds the INSERT of one entity of a simple model, past the ORM's unit of work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import insert
+from sqlalchemy.orm import RelationshipProperty
+from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.sql import ClauseElement
+
+from unitwork._logic.routing import LaneRefusal
+from unitwork._runtime.lanes.loading import why_not_simple
+from unitwork._runtime.lanes.reads import decoders, encoders
+from unitwork._runtime.lanes.sending import parameters_of
+from unitwork._runtime.sqlalchemy_private import mark_loaded
+from unitwork.dialects.direct import columns_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from sqlalchemy import Column as TableColumn
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.orm import InstanceState, Mapper, Session
+
+    from unitwork._runtime.lanes.reads import Processors
+    from unitwork.dialects.direct import Column, Direct, Rows
+
+_EVENTS = ("before_insert", "after_insert")
+
+_FILLED_IN_LATER = LaneRefusal("what the database fills in comes later")
+_DEFAULT_WITH_PARAMETERS = LaneRefusal("a default has parameters of its own")
+_SQL_EXPRESSION = LaneRefusal("a value is a SQL expression")
+_NOTHING_INSERTED = LaneRefusal("nothing was inserted")
+_NOT_NEW = LaneRefusal("the entity is not new")
+_RELATED_ENTITIES = LaneRefusal("it has related entities")
+_NONE_OF_ITS_OWN = LaneRefusal("it has a None of its own")
+
+
+class _ContextNeededError(Exception):
+    """A default asks for what only SQLAlchemy knows."""
+
+
+class _NoContext:
+    """What a default with a parameter is given."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever it asks for
+        raise _ContextNeededError(name)
+
+
+class _Columns:
+    """Who fills the columns of a row: the entity, a default of the model, or the database."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.defaults: list[tuple[str, Callable[[], Any]]] = []
+        self.returned: list[tuple[str, TableColumn[Any]]] = []
+
+    def add(self, key: str, column: Any, given: frozenset[str]) -> LaneRefusal | None:  # noqa: ANN401  # of a table
+        """Decide who fills one more; say why nobody does whom a single statement reaches."""
+        default: Any = column.default
+        if key in given:
+            self.sent.append(key)
+        elif default is not None and default.is_sequence:
+            return LaneRefusal("{} comes from a sequence", key)
+        elif default is not None and not default.is_clause_element:
+            argument = default.arg
+            fill = (lambda: argument(_NoContext())) if default.is_callable else (lambda: argument)
+            self.sent.append(key)
+            self.defaults.append((key, fill))
+        elif default is not None or column.server_default is not None or column.identity is not None:
+            self.returned.append((key, column))
+        elif column.primary_key:
+            if column is not column.table.autoincrement_column:
+                return LaneRefusal("nothing fills {}", key)
+            self.returned.append((key, column))
+        elif column.type.should_evaluate_none:
+            return LaneRefusal("{} has a None of its own", key)
+        else:
+            # NULL is sent, as the ORM does: the database may have a default that the model does not know.
+            self.sent.append(key)
+        return None
+
+
+class CompiledInsert:
+    """The INSERT of a model with values for certain attributes. Lives: as long as it is cached."""
+
+    @classmethod
+    def of(cls, mapper: Mapper[Any], given: frozenset[str], dialect: Dialect) -> CompiledInsert | LaneRefusal:
+        """Compile it; or say why the model, or what fills its columns, needs the ORM."""
+        refusal = why_not_simple(mapper)
+        if refusal is None and mapper.version_id_col is not None:
+            refusal = LaneRefusal("{} counts its versions", mapper.class_.__name__)
+        if refusal is None and (mapper.eager_defaults is False or not dialect.insert_returning):
+            refusal = _FILLED_IN_LATER
+        columns = _Columns()
+        for attribute in mapper.column_attrs:
+            refusal = refusal or columns.add(attribute.key, attribute.columns[0], given)
+        if refusal is not None:
+            return refusal
+        table: Any = mapper.local_table
+        statement = insert(table)
+        if columns.returned:
+            statement = statement.returning(*(column for _key, column in columns.returned))
+        # Its parameters have the names that the ORM gives them, which errors show.
+        names = [mapper.attrs[key].columns[0].key for key in columns.sent]
+        compiled: Any = statement.compile(dialect=dialect, column_keys=names)
+        if not set(compiled.bind_names.values()) <= set(names):
+            return _DEFAULT_WITH_PARAMETERS
+        encode = encoders(compiled, dialect)
+        return encode if isinstance(encode, LaneRefusal) else cls(mapper, columns, compiled, encode)
+
+    def __init__(
+        self,
+        mapper: Mapper[Any],
+        columns: _Columns,
+        compiled: Any,  # noqa: ANN401  # of SQLAlchemy's
+        encode: Processors,
+    ) -> None:
+        self.statement = compiled.statement
+        self.sql = str(compiled)
+        self._mapper = mapper
+        self._keys = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
+        self._sent = [(mapper.attrs[key].columns[0].key, key) for key in columns.sent]
+        self._defaults = columns.defaults
+        self._returned = columns.returned
+        self._encoders = dict(encode)
+        self._places = list(compiled.positiontup) if compiled.positional else None
+        self._dialect: Dialect = compiled.dialect
+        # What is learnt of the rows from the driver, which describes them with the first call.
+        self._columns: list[Column] | None = None
+        self._decoders: Processors = []
+
+    @property
+    def observed(self) -> bool:
+        """Whether somebody listens to entities being inserted, or to their values being filled in."""
+        filled: Any = self._mapper.class_manager.dispatch.refresh_flush
+        return bool(filled) or any(getattr(self._mapper.dispatch, name) for name in _EVENTS)
+
+    def identity(self, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """Return what a session knows the entity by; None if the database makes its key."""
+        if not all(key in values for key in self._keys):
+            return None
+        return self._mapper.identity_key_from_primary_key(tuple(values[key] for key in self._keys))
+
+    def arguments(self, values: dict[str, Any]) -> Any:  # noqa: ANN401  # as the driver takes them, or a refusal
+        """Return what the driver is given; what defaults fill in is put into the values."""
+        try:
+            for key, fill in self._defaults:
+                values[key] = fill()
+        except _ContextNeededError as needed:
+            return LaneRefusal("a default asks for {}", *needed.args)
+        sent = {}
+        for name, key in self._sent:
+            value = values.get(key)
+            if isinstance(value, ClauseElement) or hasattr(value, "__clause_element__"):
+                return _SQL_EXPRESSION
+            encode = self._encoders.get(name)
+            sent[name] = value if encode is None else encode(value)
+        return sent if self._places is None else [sent[name] for name in self._places]
+
+    # -- rows ------------------------------------------------------------------------------------
+
+    def rows(self, direct: Direct, driver: Any, arguments: Any) -> Awaitable[Rows]:  # noqa: ANN401  # of any driver
+        """Ask the driver."""
+        if self._columns is not None:
+            return direct.rows(driver, self.sql, arguments)
+        return self._described_rows(direct, driver, arguments)
+
+    async def _described_rows(self, direct: Direct, driver: Any, arguments: Any) -> Rows:  # noqa: ANN401  # of any driver
+        rows, columns = await direct.described(driver, self.sql, arguments, None)
+        self._learn(columns)
+        return rows
+
+    def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says
+        """Learn of the columns from a cursor."""
+        if self._columns is None:
+            self._learn(columns_of(cursor))
+
+    def forget_columns(self) -> None:
+        """Learn of the columns anew with the next call."""
+        self._columns = None
+
+    def _learn(self, columns: list[Column]) -> None:
+        types = [column.type for _key, column in self._returned]
+        self._decoders = decoders(types, columns, self._dialect)
+        self._columns = columns
+
+    def finish(
+        self, entity: object, values: Mapping[str, Any], rows: Rows, session: Session | None
+    ) -> LaneRefusal | None:
+        """Make the entity one that is stored: detached, or held by a session.
+
+        Refused when the database has stored nothing: a trigger or a rule of its own forbids it.
+        """
+        if self._returned and not rows:
+            return _NOTHING_INSERTED
+        state: InstanceState[Any] = instance_state(entity)
+        for key, _fill in self._defaults:
+            state.dict[key] = values[key]
+        returned: Sequence[Any] = list(rows[0]) if self._returned else ()
+        for place, decode in self._decoders:
+            returned[place] = decode(returned[place])  # type: ignore[index]  # a list, where there are any
+        for (key, _column), value in zip(self._returned, returned, strict=True):
+            state.dict[key] = value
+        state.key = self._mapper.identity_key_from_instance(entity)
+        # What has no value was NULL, and is not expired, as after a flush.
+        mark_loaded(state)
+        if session is not None:
+            state.session_id = session.hash_key
+            session.identity_map.replace(state)
+        return None
+
+
+class InsertCall(NamedTuple):
+    """One new entity to be inserted."""
+
+    insert: CompiledInsert
+    name: str
+    entity: object
+    values: dict[str, Any]
+    arguments: Any
+
+    @property
+    def identity(self) -> tuple[Any, ...] | None:
+        """What a session knows it by; None if the database makes its key."""
+        return self.insert.identity(self.values)
+
+    @property
+    def writes(self) -> bool:
+        return True
+
+    @property
+    def statement(self) -> object:
+        return self.insert.statement
+
+    @property
+    def sql(self) -> str:
+        return self.insert.sql
+
+    @property
+    def parameters(self) -> Any:  # noqa: ANN401  # as SQLAlchemy takes them for its driver
+        """The arguments as `exec_driver_sql` takes them."""
+        return parameters_of(self.arguments)
+
+    def rows(self, direct: Direct, driver: Any) -> Awaitable[Rows]:  # noqa: ANN401  # of any driver
+        return self.insert.rows(direct, driver, self.arguments)
+
+    def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says
+        self.insert.described_by(cursor)
+
+    def forget_columns(self) -> None:
+        self.insert.forget_columns()
+
+    def finish(self, rows: Rows, session: Session | None) -> LaneRefusal | None:
+        """Make the entity one that is stored: detached, or held by a session."""
+        return self.insert.finish(self.entity, self.values, rows, session)
+
+
+def given_values(entity: object, *, pending: bool) -> tuple[Mapper[Any], dict[str, Any]] | LaneRefusal:
+    """Return what a new entity has been given, None left out, as the ORM does.
+
+    Refused is what is not new, or has related entities, or a None that means something.
+
+    Args:
+        entity: Any object.
+        pending: It waits in a session.
+    """
+    state: InstanceState[Any] = instance_state(entity)
+    if not (state.pending if pending else state.transient):
+        return _NOT_NEW
+    mapper = state.mapper
+    values: dict[str, Any] = {}
+    for key, value in state.dict.items():
+        attribute: Any = mapper.attrs.get(key)
+        if isinstance(attribute, RelationshipProperty):
+            # None for one entity may clear a key.
+            if value or not attribute.uselist:
+                return _RELATED_ENTITIES
+        elif value is not None and attribute is not None:
+            values[key] = value
+        elif attribute is not None and attribute.columns[0].type.should_evaluate_none:
+            return _NONE_OF_ITS_OWN
+    return mapper, values

@@ -1,0 +1,192 @@
+"""This module says what the lanes need of connections, sessions and transactions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.orm import Session
+
+    from unitwork._runtime.connections.holders import Holder
+    from unitwork._runtime.connections.idle import Lender
+    from unitwork._runtime.connections.listeners import EngineListeners
+    from unitwork._runtime.connections.write_gate import WriteGate
+    from unitwork.dialects import Backend, BeginMode
+    from unitwork.dialects.direct import Direct
+
+
+class LoopEngine(Protocol):
+    """One engine and the event loop that uses it."""
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """SQLAlchemy's."""
+        ...
+
+    @property
+    def listeners(self) -> EngineListeners:
+        """Who listens to it."""
+        ...
+
+    @property
+    def held(self) -> dict[object, Holder]:
+        """Who has which of its connections."""
+        ...
+
+    def lender(self, direct: Direct) -> Lender:
+        """Return who lends connections of its pool where nothing is waited for."""
+        ...
+
+
+class Connections(Protocol):
+    """The connections of one Database."""
+
+    @property
+    def name(self) -> str:
+        """The name of the Database."""
+        ...
+
+    @property
+    def backend(self) -> Backend:
+        """What its kind of database needs."""
+        ...
+
+    @property
+    def pinned(self) -> object | None:
+        """The one connection that all work runs on, if it does: the lanes keep away then."""
+        ...
+
+    @property
+    def session_options(self) -> Mapping[str, Any]:
+        """What its sessions are made with."""
+        ...
+
+    def home(self) -> LoopEngine:
+        """Return the engine of the event loop that is running."""
+        ...
+
+    def write_gate(self) -> WriteGate | None:
+        """Return the queue of those who want the only write lock, if there is one."""
+        ...
+
+    def holders(self) -> str:
+        """Say who holds the connections, for a person whose pool is exhausted."""
+        ...
+
+
+class FrameAccess(Protocol):
+    """What a session does as a whole: a transaction, a savepoint, neither, or a unit of work at rest."""
+
+    @property
+    def session(self) -> SessionAccess:
+        """The session that it belongs to."""
+        ...
+
+    @property
+    def root(self) -> FrameAccess:
+        """The physical transaction that this is, or is a savepoint of."""
+        ...
+
+    @property
+    def connection(self) -> Connection | None:
+        """Its connection, once it has begun on one."""
+        ...
+
+    @property
+    def mode(self) -> BeginMode:
+        """How it begins."""
+        ...
+
+    @property
+    def idles(self) -> bool:
+        """Whether it is a unit of work at rest, or in a transaction that its session has begun by itself."""
+        ...
+
+    @property
+    def transactional(self) -> bool:
+        """Whether a transaction is open here."""
+        ...
+
+    @property
+    def begins_with_writes(self) -> bool:
+        """Whether it is at rest until its first write, which begins a transaction that goes on."""
+        ...
+
+    def admit(self) -> None:
+        """Refuse to send anything when it has ended, is late, or was condemned by the database."""
+        ...
+
+
+class TransactionAccess(FrameAccess, Protocol):
+    """A physical transaction."""
+
+    def inserted(self, entity: object) -> None:
+        """Take note of what was inserted past the ORM, which would not make it new again after a rollback."""
+        ...
+
+
+class TurnsAccess(Protocol):
+    """Who may use a session now."""
+
+    @property
+    def top(self) -> Any:  # noqa: ANN401  # a FrameAccess, which the owner of this knows as more
+        """The innermost frame that is open, the only one that may go on."""
+        ...
+
+    async def take_at_rest(self, frame: Any) -> bool:  # noqa: ANN401  # as above
+        """Wait for the turn of a unit at rest; False as soon as another frame covers it."""
+        ...
+
+    def give(self) -> None:
+        """End one operation, and wake who is next."""
+        ...
+
+
+class SessionAccess(Protocol):
+    """A session that tasks share one operation at a time."""
+
+    @property
+    def turns(self) -> TurnsAccess:
+        """Who may use it now."""
+        ...
+
+    @property
+    def held(self) -> Session | None:
+        """The session inside, once it has been set up."""
+        ...
+
+    def holder(self) -> Session:
+        """Return the session inside for entities to be held by; it need not have begun for that."""
+        ...
+
+    def knows_nothing_of(self, identity: tuple[Any, ...] | None) -> bool:
+        """Say whether nothing waits here to be sent, and no such entity is held."""
+        ...
+
+    def has_modified(self) -> bool:
+        """Say whether an entity that it holds was changed."""
+        ...
+
+    def has_handed_out(self, connection: Connection) -> bool:
+        """Say whether somebody has asked the session for this connection, and may listen to it."""
+        ...
+
+    def check_statement(self, statement: object) -> None:
+        """Refuse a statement that may not be sent here."""
+        ...
+
+    def check_new(self, entities: Iterable[object]) -> None:
+        """Refuse to insert inside a read-only block, or after its end."""
+        ...
+
+    def check_changes(self) -> None:
+        """Refuse to send changes inside a read-only block."""
+        ...
+
+    def acquired(self, frame: Any) -> Connection:  # noqa: ANN401  # a FrameAccess, as above
+        """Check a connection out for a frame, and begin. In a greenlet."""
+        ...

@@ -1,0 +1,307 @@
+"""This module holds the reads that need no session: compiled once, and what their rows become."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import Select, Table, TextClause
+from sqlalchemy import inspect as inspect_entity
+from sqlalchemy.orm import ColumnProperty, FromStatement
+from sqlalchemy.orm.attributes import QueryableAttribute
+from sqlalchemy.sql import ColumnElement, visitors
+from sqlalchemy.sql.expression import ColumnClause
+
+from unitwork._logic.routing import LaneRefusal
+from unitwork._logic.shape import Item
+from unitwork._runtime.connections.listeners import HIDING
+from unitwork._runtime.lanes.loading import EntityLoader, is_observed, why_not_simple
+from unitwork._runtime.lanes.sending import parameters_of
+from unitwork._runtime.sqlalchemy_private import cache_key, entity_result, has_loader_options
+from unitwork.dialects.direct import columns_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.engine.result import SimpleResultMetaData
+    from sqlalchemy.orm import Mapper, Session
+    from sqlalchemy.types import TypeEngine
+
+    from unitwork._runtime.lanes.calls import StatementCall
+    from unitwork._runtime.lanes.results import ResultReader
+    from unitwork.dialects.direct import Column, Direct, Rows
+
+Processors = list[tuple[Any, "Callable[[Any], Any]"]]
+"""What SQLAlchemy does to values, by name or by place."""
+
+_NO_PLAIN_SELECT = LaneRefusal("it is no plain SELECT")
+_LOADER_OPTIONS = LaneRefusal("it has loader options")
+_HIDDEN_ROWS = LaneRefusal("rows of its tables may be hidden")
+_MAY_WRITE = LaneRefusal("it may call a function that writes")
+_SEVERAL_ENTITIES = LaneRefusal("it selects more than one entity, or columns alone")
+_UNUSUAL_NAMES = LaneRefusal("its parameters have unusual names")
+_TAKES_A_LIST = LaneRefusal("it takes a list")
+_NO_ROWS = LaneRefusal("it returns no rows")
+_OTHER_COLUMNS = LaneRefusal("its columns are not those that it names")
+_LOADING_IS_HEARD = LaneRefusal("somebody listens to entities being loaded")
+_ROWS_OF_SQLALCHEMY = LaneRefusal("it promises rows of SQLAlchemy")
+_RECORDS_OF_ENTITIES = LaneRefusal("it makes records of entities")
+
+
+class _Described(NamedTuple):
+    """What a statement says of its columns."""
+
+    mapper: Mapper[Any] | None = None
+    result: SimpleResultMetaData | None = None
+    types: Sequence[TypeEngine[Any] | None] | None = None
+    names: Sequence[str] | None = None
+
+
+class CompiledRead:
+    """One SELECT as a driver is given it. Lives: as long as the statement, or what is cached of it."""
+
+    @classmethod
+    def of(cls, call: StatementCall, dialect: Dialect) -> CompiledRead | LaneRefusal:
+        """Compile a statement; or say why it, or the model that it asks for, needs more than its rows."""
+        statement = call.statement
+        text = statement.element if isinstance(statement, FromStatement) else statement
+        refusal = None if isinstance(text, TextClause) else _why_no_plain_select(text)
+        if refusal is not None:
+            return refusal
+        described: _Described | LaneRefusal = _Described()
+        if statement is not text or isinstance(statement, Select):
+            described = _described(statement)
+        if isinstance(described, LaneRefusal):
+            return described
+        if described.mapper is not None and isinstance(text, TextClause) and "(" in text.text:
+            # Its rows may be refused when it was sent already, and it would be sent again.
+            return _MAY_WRITE
+        compiled: Any = text.compile(dialect=dialect, cache_key=None if call.fixed else cache_key(statement))
+        encode = encoders(compiled, dialect)
+        if isinstance(encode, LaneRefusal):
+            return encode
+        return cls(compiled, described, encode, dialect, may_change=isinstance(text, TextClause))
+
+    def __init__(
+        self,
+        compiled: Any,  # noqa: ANN401  # of SQLAlchemy's
+        described: _Described,
+        encode: Processors,
+        dialect: Dialect,
+        *,
+        may_change: bool,
+    ) -> None:
+        self.sql = str(compiled)
+        self.mapper = described.mapper
+        self.result = described.result
+        self._described = described
+        self._compiled = compiled
+        self._places: tuple[str, ...] | None = tuple(compiled.positiontup) if compiled.positional else None
+        self._encoders = encode
+        self._dialect = dialect
+        self._may_change = may_change
+        # What is learnt of the rows from the driver, which describes them with the first call.
+        self._refusal: LaneRefusal | None = None
+        self._columns: list[Column] | None = None
+        self._names: Sequence[str] = described.names or ()
+        self._decoders: Processors = []
+        self._loader: EntityLoader | None = None
+
+    def misfit(self, reader: ResultReader) -> LaneRefusal | None:
+        """Say why rows cannot become what a reader promises without SQLAlchemy's own; None if they can."""
+        if self._refusal is not None:
+            return self._refusal
+        item, mapper = reader.shape.item, self.mapper
+        if mapper is not None:
+            if is_observed(mapper):
+                return _LOADING_IS_HEARD
+            if item is Item.ENTITY:
+                return None
+            return _ROWS_OF_SQLALCHEMY if item is Item.ROW else _RECORDS_OF_ENTITIES
+        single = item in (Item.ENTITY, Item.SCALAR)
+        if item is Item.ROW or (single and reader.shape.kind is None and len(self._names) > 1):
+            return _ROWS_OF_SQLALCHEMY
+        return _RECORDS_OF_ENTITIES if item is Item.ENTITY else None
+
+    def arguments(self, call: StatementCall) -> Any:  # noqa: ANN401  # as the driver takes them
+        """Return what the driver is given for the values of one call."""
+        key = None if call.fixed else cache_key(call.statement)
+        extracted = key.bindparams if key is not None else None
+        given = self._compiled.construct_params(call.parameters, extracted_parameters=extracted)
+        for name, encode in self._encoders:
+            given[name] = encode(given[name])
+        return given if self._places is None else [given[name] for name in self._places]
+
+    # -- rows ------------------------------------------------------------------------------------
+
+    def rows(self, direct: Direct, driver: Any, arguments: Any) -> Awaitable[Rows | LaneRefusal]:  # noqa: ANN401  # of any driver
+        """Ask the driver."""
+        if self._columns is not None and not self._may_change:
+            return direct.rows(driver, self.sql, arguments)
+        return self._described_rows(direct, driver, arguments)
+
+    async def _described_rows(self, direct: Direct, driver: Any, arguments: Any) -> Rows | LaneRefusal:  # noqa: ANN401  # of any driver
+        rows, columns = await direct.described(driver, self.sql, arguments, self._columns)
+        return self._learn(columns) or rows
+
+    def described_by(self, cursor: Any) -> LaneRefusal | None:  # noqa: ANN401  # of SQLAlchemy's, as the DBAPI says
+        """Learn of the columns from a cursor; say why nothing can be made of them."""
+        if self._columns is not None and not self._may_change:
+            return None
+        return self._learn(columns_of(cursor))
+
+    def forget_columns(self) -> None:
+        """Learn of the columns anew with the next call."""
+        self._columns = None
+
+    def _learn(self, columns: list[Column]) -> LaneRefusal | None:
+        if columns != self._columns:
+            self._refusal = self._understand(columns)
+        return self._refusal
+
+    def _understand(self, columns: list[Column]) -> LaneRefusal | None:
+        if not columns:
+            return _NO_ROWS
+        names = [column.name for column in columns]
+        types = self._described.types or [None for _name in names]
+        if self.mapper is not None:
+            loader = EntityLoader.of(self.mapper, names)
+            if isinstance(loader, LaneRefusal):
+                return loader
+            self._loader = loader
+            by_name = {column.name: column.type for column in self.mapper.local_table.columns}
+            types = [by_name.get(name) for name in names]
+        elif len(types) != len(names):
+            return _OTHER_COLUMNS
+        if self._described.types is None:
+            self._names = names
+        self._decoders = decoders(types, columns, self._dialect)
+        self._columns = columns
+        return None
+
+    def items(self, rows: Rows, reader: ResultReader, session: Session | None) -> Sequence[Any] | LaneRefusal:
+        """Return what becomes of rows; entities are held by the session, if there is one.
+
+        Only the session itself can load what this refuses.
+        """
+        if self._decoders:
+            rows = [self._decoded(row) for row in rows]
+        loader = self._loader
+        return reader.items_of(rows, self._names) if loader is None else loader.load(rows, session)
+
+    def _decoded(self, row: Sequence[Any]) -> Sequence[Any]:
+        values = list(row)
+        for place, decode in self._decoders:
+            values[place] = decode(values[place])
+        return values
+
+
+class ReadCall(NamedTuple):
+    """One call of a read: what is asked, what the driver is given, and what becomes of the rows."""
+
+    read: CompiledRead
+    reader: ResultReader
+    call: StatementCall
+    arguments: Any
+    identity: tuple[Any, ...] | None = None
+    """What a session knows the entity by, if it may have it already."""
+
+    @property
+    def name(self) -> str:
+        return self.reader.name
+
+    @property
+    def writes(self) -> bool:
+        return False
+
+    @property
+    def statement(self) -> object:
+        return self.call.statement
+
+    @property
+    def sql(self) -> str:
+        return self.read.sql
+
+    @property
+    def parameters(self) -> Any:  # noqa: ANN401  # as SQLAlchemy takes them for its driver
+        """The arguments as `exec_driver_sql` takes them."""
+        return parameters_of(self.arguments)
+
+    def rows(self, direct: Direct, driver: Any) -> Awaitable[Rows | LaneRefusal]:  # noqa: ANN401  # of any driver
+        return self.read.rows(direct, driver, self.arguments)
+
+    def described_by(self, cursor: Any) -> LaneRefusal | None:  # noqa: ANN401  # as the DBAPI says
+        return self.read.described_by(cursor)
+
+    def forget_columns(self) -> None:
+        self.read.forget_columns()
+
+    def items(self, rows: Rows, session: Session | None) -> Sequence[Any] | LaneRefusal:
+        """Return what becomes of the rows; entities are held by the session, if there is one."""
+        return self.read.items(rows, self.reader, session)
+
+
+def _why_no_plain_select(statement: Any) -> LaneRefusal | None:  # noqa: ANN401  # any statement
+    if not isinstance(statement, Select):
+        return _NO_PLAIN_SELECT
+    if has_loader_options(statement):
+        return _LOADER_OPTIONS
+    if HIDING and any(_may_hide(each) for each in visitors.iterate(statement)):
+        return _HIDDEN_ROWS
+    return None
+
+
+def _may_hide(part: object) -> bool:
+    # Of the relationship in a join, only the columns that it compares are seen.
+    if isinstance(part, ColumnClause) and part.table is not None:
+        return any(isinstance(each, Table) and each in HIDING for each in visitors.iterate(part.table))
+    return isinstance(part, Table) and part in HIDING
+
+
+def _described(statement: Any) -> _Described | LaneRefusal:  # noqa: ANN401  # a Select, or entities from text
+    columns = statement.column_descriptions
+    entity = columns[0].get("entity") if len(columns) == 1 else None
+    if entity is not None and columns[0]["expr"] is entity:
+        mapper: Mapper[Any] = inspect_entity(entity).mapper
+        return why_not_simple(mapper) or _Described(mapper, entity_result(columns[0]["name"], entity))
+    if not all(_is_column(each["expr"]) for each in columns):
+        return _SEVERAL_ENTITIES
+    types, names = [each["type"] for each in columns], [each["name"] for each in columns]
+    return _Described(types=types, names=names)
+
+
+def _is_column(expression: object) -> bool:
+    if isinstance(expression, QueryableAttribute):
+        return isinstance(expression.property, ColumnProperty)
+    return isinstance(expression, ColumnElement)
+
+
+def encoders(compiled: Any, dialect: Dialect) -> Processors | LaneRefusal:  # noqa: ANN401  # a compiled statement
+    """Return what SQLAlchemy does to the values of a statement, by name, before the driver gets them.
+
+    What takes a list is refused: its SQL depends on the values.
+    """
+    if compiled.escaped_bind_names:
+        return _UNUSUAL_NAMES
+    found: Processors = []
+    for bind, name in compiled.bind_names.items():
+        if bind.expanding or bind.literal_execute:
+            return _TAKES_A_LIST
+        encode = bind.type.dialect_impl(dialect).bind_processor(dialect)
+        if encode is not None:
+            found.append((name, encode))
+    return found
+
+
+def decoders(
+    types: Sequence[TypeEngine[Any] | None], columns: Sequence[Column], dialect: Dialect
+) -> Processors:
+    """Return what SQLAlchemy does to the values of a row, by place, after the driver has read them."""
+    found: Processors = []
+    for place, (kind, column) in enumerate(zip(types, columns, strict=True)):
+        decode = (
+            kind.dialect_impl(dialect).result_processor(dialect, column.code) if kind is not None else None
+        )
+        if decode is not None:
+            found.append((place, decode))
+    return found

@@ -1,0 +1,105 @@
+"""This module sends one prepared statement to a driver, and fails as SQLAlchemy does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from unitwork._runtime.sqlalchemy_private import heard_of_schema, tell_schema
+from unitwork.dialects.direct import UnreadableRowsError
+from unitwork.dialects.orders import Failed, run_on_driver
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from sqlalchemy import Connection
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.pool import PoolProxiedConnection
+
+    from unitwork._logic.routing import LaneRefusal
+    from unitwork.dialects.direct import Direct, Rows
+
+
+class StatementToSend(Protocol):
+    """One statement to be sent, with its values."""
+
+    @property
+    def name(self) -> str:
+        """What sends it, for people."""
+        ...
+
+    @property
+    def writes(self) -> bool:
+        """Whether something may be stored when it fails."""
+        ...
+
+    @property
+    def statement(self) -> object:
+        """As SQLAlchemy knows it."""
+        ...
+
+    @property
+    def sql(self) -> str: ...
+
+    @property
+    def parameters(self) -> Any:  # noqa: ANN401  # as `exec_driver_sql` takes them
+        """The values."""
+        ...
+
+    def rows(self, direct: Direct, driver: Any) -> Awaitable[Rows | LaneRefusal]:  # noqa: ANN401  # of any driver
+        """Send it; return its rows, or why nothing can be made of them."""
+        ...
+
+    def described_by(self, cursor: Any) -> LaneRefusal | None:  # noqa: ANN401  # as the DBAPI says
+        """Learn of the columns from a cursor that it was sent with; say why nothing can be made of them."""
+        ...
+
+    def forget_columns(self) -> None:
+        """Learn of the columns anew with the next call: the schema has changed."""
+        ...
+
+
+def parameters_of(arguments: Any) -> Any:  # noqa: ANN401  # of any driver
+    """Return the arguments of a driver as `exec_driver_sql` takes them."""
+    return (tuple(arguments) if isinstance(arguments, list) else arguments) or None
+
+
+async def renew_if_outdated(
+    statement: StatementToSend, direct: Direct, held: PoolProxiedConnection, dialect: Dialect
+) -> None:
+    """Let a driver forget its statements when SQLAlchemy has noticed since that the schema has changed."""
+    if not heard_of_schema(held.dbapi_connection, dialect):
+        await renew(statement, direct, held, dialect)
+
+
+async def renew(
+    statement: StatementToSend, direct: Direct, held: PoolProxiedConnection, dialect: Dialect
+) -> None:
+    """Let a driver forget what it has prepared: it is for a schema that has changed."""
+    await direct.forget_statements(held.driver_connection)
+    tell_schema(held.dbapi_connection, dialect)
+    statement.forget_columns()
+
+
+def rows_of_cursor(statement: StatementToSend, connection: Connection) -> Rows | LaneRefusal:
+    """Send a statement through the cursor that SQLAlchemy gives the driver, which sends BEGIN before it."""
+    cursor: Any = connection.connection.cursor()
+    try:
+        tell_schema(cursor, connection.dialect)
+        cursor.execute(statement.sql, statement.parameters or ())
+        refusal = statement.described_by(cursor)
+        if refusal is not None:
+            return refusal
+        rows: Rows = cursor.fetchall() if cursor.description else ()
+        return rows
+    finally:
+        cursor.close()
+
+
+def fail_as_sqlalchemy(connection: Connection, statement: StatementToSend, failure: BaseException) -> None:
+    """Let SQLAlchemy tell of a failed statement: its class of error, its events, what becomes of the block.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: It was an error of the driver.
+    """
+    error = failure.__cause__ or failure if isinstance(failure, UnreadableRowsError) else failure
+    run_on_driver(connection, Failed(statement.sql, error), statement.parameters)

@@ -1,0 +1,97 @@
+"""What is private in SQLAlchemy does still what we use it for; a version that changes it fails here."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import inspect, select
+from sqlalchemy.engine import ChunkedIteratorResult
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.orm import selectinload
+
+from tests.fixtures.people import Herd, Person
+from unitwork import Database
+from unitwork._runtime import sqlalchemy_private as private
+
+
+def test_cache_key_is_that_of_the_statement_without_its_values() -> None:
+    """Statements that differ in values alone have one key, and tell their values."""
+    one, two = (private.cache_key(select(Person).where(Person.id == number)) for number in (1, 2))
+
+    assert one is not None
+    assert two is not None
+    assert one.key == two.key
+    assert [bind.value for bind in one.bindparams] == [1]
+    assert [bind.value for bind in two.bindparams] == [2]
+
+
+def test_loader_options_are_seen() -> None:
+    """Whether a statement has some."""
+    assert not private.has_loader_options(select(Person))
+    assert private.has_loader_options(select(Person).options(selectinload(Person.pets)))
+
+
+def test_entity_that_is_marked_loaded_has_no_changes() -> None:
+    """What it holds is what the database holds."""
+    person = Person(name="Ann")
+    state = inspect(person)
+    assert state.attrs.name.history.has_changes()
+
+    private.mark_loaded(state)
+
+    assert not state.attrs.name.history.has_changes()
+    assert not state.modified
+
+
+def test_result_of_entities_is_as_of_a_select() -> None:
+    """Its only column is the entity, and `unique` counts each once."""
+    person = Person(name="Ann")
+
+    def result() -> ChunkedIteratorResult[Any]:
+        return ChunkedIteratorResult(
+            private.entity_result("Person", Person),
+            lambda _size: iter([[person, person]]),
+            source_supports_scalars=True,
+        )
+
+    assert list(result().keys()) == ["Person"]
+    assert [row.Person for row in result()] == [person, person]
+    assert result().unique().scalars().all() == [person]
+
+
+async def test_result_with_a_joined_collection_needs_unique(people: Database) -> None:
+    """SQLAlchemy marks it; a plain one is not marked."""
+    async with people.session_factory() as session:
+        assert private.needs_unique(await session.run_sync(lambda inside: inside.execute(select(Herd))))
+        assert not private.needs_unique(await session.run_sync(lambda inside: inside.execute(select(Person))))
+
+
+@pytest.mark.only("asyncpg", reason="SQLAlchemy keeps count of changes of the schema for it alone")
+async def test_connection_hears_of_a_change_of_the_schema(people: Database) -> None:
+    """A change that SQLAlchemy notices makes each connection outdated until it is told; so is a cursor."""
+    engine: AsyncEngine = people.engine
+    async with engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        held = raw.dbapi_connection
+        assert private.heard_of_schema(held, engine.dialect)
+
+        private.schema_has_changed(engine.dialect)
+        assert not private.heard_of_schema(held, engine.dialect)
+        private.tell_schema(held, engine.dialect)
+        assert private.heard_of_schema(held, engine.dialect)
+
+        def cursor_is_told() -> bool:
+            cursor = raw.cursor()
+            private.tell_schema(cursor, engine.dialect)
+            told = private.heard_of_schema(cursor, engine.dialect)
+            cursor.close()
+            return told
+
+        assert await connection.run_sync(lambda _connection: cursor_is_told())
+
+
+async def test_other_databases_have_nothing_to_hear(people: Database) -> None:
+    """To tell them does nothing."""
+    async with people.engine.connect() as connection:
+        held = (await connection.get_raw_connection()).dbapi_connection
+
+        assert private.heard_of_schema(held, people.engine.dialect)
