@@ -159,6 +159,20 @@ def _all(dialogue: Dialogue) -> str:
     return "SELECT id FROM information_schema.processlist"
 
 
+async def test_memory_is_closed_after_dispose_when_its_block_has_ended() -> None:
+    """The one connection is in use: its block goes on to the end, and the next one begins with nothing."""
+    db = Database("sqlite+aiosqlite:///:memory:", name="memory")
+    async with db.transaction() as session:
+        await session.execute(text("CREATE TABLE t (id INTEGER)"))
+        await db.dispose()
+        await session.execute(text("INSERT INTO t VALUES (1)"))
+
+    with pytest.raises(DBAPIError, match="no such table"):
+        async with db.transaction() as session:
+            await session.execute(text("SELECT * FROM t"))
+    await db.dispose()
+
+
 @SERVERS
 async def test_task_that_waits_for_the_pool_is_served_after_dispose(database_url: URL) -> None:
     """It has waited in the queue of the old pool, which still has an end."""
@@ -171,7 +185,7 @@ async def test_task_that_waits_for_the_pool_is_served_after_dispose(database_url
         assert await waiting == 1
 
 
-@pytest.mark.only("postgresql", reason="its drivers know before they send")
+@SERVERS
 @pytest.mark.parametrize("way", ["block", "isolated"])
 async def test_commit_that_is_refused_by_the_driver_is_known_to_be_lost(
     database_url: URL, observer: Observer, way: str
@@ -186,7 +200,9 @@ async def test_commit_that_is_refused_by_the_driver_is_known_to_be_lost(
                 await session.execute(insert(Audit).values(note="lost"))
                 raw = await (await session.connection()).get_raw_connection()
                 assert raw.driver_connection is not None
-                await raw.driver_connection.close()
+                closing = raw.driver_connection.close()
+                if closing is not None:  # asyncmy closes at once
+                    await closing
 
     assert ran == ["undone"]
     assert await observer.notes(Audit) == []

@@ -55,9 +55,9 @@ def test_every_other_state_can_end(state: State) -> None:
 def test_only_an_ending_transaction_commits() -> None:
     """COMMIT comes when nobody can come in any more; what is condemned is never open again by itself."""
     assert {state for (state, change) in steps() if change is Change.COMMIT} == {State.ENDING}
-    assert {change for (state, change), to in steps().items() if state is State.CONDEMNED and to is State.OPEN} == {
-        Change.CLEAR
-    }
+    assert {
+        change for (state, change), to in steps().items() if state is State.CONDEMNED and to is State.OPEN
+    } == {Change.CLEAR}
 
 
 def test_what_has_ended_admits_nobody() -> None:

@@ -66,7 +66,13 @@ class Scope:
     outside = False
 
     def __init__(
-        self, source: Source, name: str, options: TransactionOptions, *, fresh: bool = False, left: bool = False
+        self,
+        source: Source,
+        name: str,
+        options: TransactionOptions,
+        *,
+        fresh: bool = False,
+        left: bool = False,
     ) -> None:
         """Make a block that is not entered yet.
 
@@ -225,7 +231,9 @@ class Scope:
         await resting.session.turns.take(resting)
         try:
             if not outer.frame.transactional:
-                outer.begin_transaction(BeginMode(isolation=self.options.isolation) if self.options.isolation else READ_WRITE)
+                outer.begin_transaction(
+                    BeginMode(isolation=self.options.isolation) if self.options.isolation else READ_WRITE
+                )
                 self._began = outer
         finally:
             resting.session.turns.give()
@@ -449,4 +457,3 @@ class Scope:
     async def undo_for_retry(self) -> bool:
         """Undo what this unit of work has begun; False if it is none."""
         return False
-

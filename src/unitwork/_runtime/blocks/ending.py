@@ -81,7 +81,9 @@ class Ending:
     def has_nothing_to_do(self) -> bool:
         """Say whether nothing was ever done in the frame."""
         frame, session = self._frame, self._session
-        untouched = frame.state is State.IDLE and not (session.started or session.turns.busy or frame.rollback_only)
+        untouched = frame.state is State.IDLE and not (
+            session.started or session.turns.busy or frame.rollback_only
+        )
         return untouched and frame.hooks_or_none is None and not frame.joined and session.turns.top is frame
 
     def pass_by(self) -> None:
@@ -200,7 +202,9 @@ class Ending:
             return
         error = done.error or RuntimeError("COMMIT was not sent")
         self._note(error)
-        may_be_stored = done.abandoned or not isinstance(error, Exception) or source.backend.may_be_stored(error)
+        may_be_stored = (
+            done.abandoned or not isinstance(error, Exception) or source.backend.may_be_stored(error)
+        )
         if checkout.commit_sent and may_be_stored and not frame.mode.read_only:
             frame.lost()
             self._failure = CommitOutcomeUnknownError(source.name, frame.owner)
@@ -392,4 +396,3 @@ class Ending:
         """Say on a database error in which block it happened."""
         if isinstance(error, DBAPIError):
             error.add_note(f"In {self._scope.name} on database {self._frame.source.name!r}.")
-

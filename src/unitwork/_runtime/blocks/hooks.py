@@ -79,9 +79,7 @@ def after_commit_failed(database: str, failures: list[BaseException]) -> BaseExc
     return stop
 
 
-def after_rollback_failed(
-    cause: BaseException | None, failures: list[BaseException]
-) -> BaseException | None:
+def after_rollback_failed(cause: BaseException | None, failures: list[BaseException]) -> BaseException | None:
     """Tell of what failed after a rollback on its cause; return what must be raised in its place, if something must."""
     stop = next((failure for failure in failures if not isinstance(failure, Exception)), None)
     told = stop or cause

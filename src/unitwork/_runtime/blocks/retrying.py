@@ -40,7 +40,9 @@ class Attempts:
         """
         self._failed += 1
         elapsed_s = asyncio.get_running_loop().time() - self._started
-        again = may_try_again(self._policy, self._failed, elapsed_s) and self._source.backend.is_retryable(error)
+        again = may_try_again(self._policy, self._failed, elapsed_s) and self._source.backend.is_retryable(
+            error
+        )
         if not (again and await _is_undone(scope)):
             if self._failed > 1:
                 error.add_note(f"This was attempt {self._failed} of {self._policy.attempts}.")

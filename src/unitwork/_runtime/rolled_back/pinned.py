@@ -164,9 +164,11 @@ class Pinned:
         try:
             await self._check_deferred(level)
             await self._release_kept()
-        except BaseException:
+        except BaseException as error:
             level.kept = False
-            raise
+            if not self.source.backend.transaction_failed(error):
+                raise
+            await self._undo(level)  # as the server does with a COMMIT after an error, and says nothing
 
     async def _check_deferred(self, level: Level) -> None:
         """Check what COMMIT would check, where no other transaction is around that has not committed yet."""

@@ -167,5 +167,3 @@ class Permission:
             f"A write on database {name!r} is refused: {scope.read_only_by} is read-only.",
             "write outside of it, or drop its `read_only=True`.",
         )
-
-

@@ -46,7 +46,17 @@ def tell_commits(engine: Engine) -> None:
 class Checkout:
     """One connection that a frame has; the `Holder` of it. Lives: from check-out to check-in."""
 
-    __slots__ = ("_ending", "_gate", "_info", "_options", "commit_answered", "commit_sent", "connection", "frame", "since")
+    __slots__ = (
+        "_ending",
+        "_gate",
+        "_info",
+        "_options",
+        "commit_answered",
+        "commit_sent",
+        "connection",
+        "frame",
+        "since",
+    )
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame

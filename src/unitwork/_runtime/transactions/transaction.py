@@ -60,9 +60,7 @@ class NewEntities:
 
     def __init__(self, states: WeakSet[InstanceState[Any]] | None) -> None:
         entities = [(state, state.obj()) for state in states or ()]
-        self._kept = [
-            (state, entity, dict(state.dict)) for state, entity in entities if entity is not None
-        ]
+        self._kept = [(state, entity, dict(state.dict)) for state, entity in entities if entity is not None]
 
     def restore(self) -> None:
         """Make them new again."""
