@@ -3,9 +3,10 @@
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
-from sqlalchemy import URL, insert, select, text
+from sqlalchemy import URL, event, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
 from tests.fixtures.dialogue import Dialogue
@@ -131,6 +132,48 @@ async def test_place_is_kept_when_the_connection_is_lost_on_its_way_back(
             await block(db)
 
     assert set(await observer.notes(Audit)) >= {"block"}
+
+
+class Stop(BaseException):
+    """Stops a program, as KeyboardInterrupt does, but not the event loop of the tests."""
+
+
+MOMENTS = ["do_connect", "connect", "checkout", "engine_connect", "begin", "reset", "checkin"]
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, Stop, asyncio.CancelledError])
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_place_is_kept_whatever_a_listener_raises(
+    database_url: URL, moment: str, kind: type[BaseException]
+) -> None:
+    """On the way out of the pool, or back: the next one is served, in each way to get a connection."""
+
+    class Listener:
+        """Fails once, when it is told to."""
+
+        fails = False
+
+        def __call__(self, *_arguments: object, **_keywords: object) -> None:
+            if self.fails:
+                self.fails = False
+                raise kind("mine")
+
+    for name, way in WAYS.items():
+        async with Database(database_url, name=name, pool_size=1, max_overflow=0, pool_timeout=1) as db:
+            listener = Listener()
+            await block(db)
+            await read(db)
+            if moment in ("do_connect", "connect"):
+                await db.dispose()
+            event.listen(db.engine.sync_engine, moment, listener)
+            listener.fails = True
+            with suppress(Exception, Stop, asyncio.CancelledError):
+                await way(db)
+            listener.fails = False
+
+            assert db.pool_status().checked_out == 0, name
+            await block(db)
+            await read(db)
 
 
 @SERVERS

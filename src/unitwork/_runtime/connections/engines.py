@@ -18,9 +18,8 @@ from sqlalchemy.util.concurrency import in_greenlet
 from unitwork._runtime.connections.connecting import connect_whole
 from unitwork._runtime.connections.idle import Lender
 from unitwork._runtime.connections.listeners import EngineListeners
-from unitwork._runtime.connections.pool import serve_in_turn
+from unitwork._runtime.connections.pool import PlacedConnection, serve_in_turn
 from unitwork._runtime.connections.write_gate import WriteGate
-from unitwork._runtime.finish import cancel_again
 from unitwork.dialects import Fault, orders
 from unitwork.errors import OptionError, TransactionRefusedError
 
@@ -78,8 +77,9 @@ class LoopEngine:
         """Add what this library listens to."""
         engine, backend = self.engine.sync_engine, self._backend
         serve_in_turn(engine.pool)
+        vars(engine)["_connection_cls"] = PlacedConnection
         backend.install(self.engine)
-        self._keep_places()
+        self._forgive_losses()
         event.listen(engine, "handle_error", self._condemn)
         event.listen(engine, "handle_error", self._lost)
         event.listen(engine, "do_connect", self._before_opening)
@@ -143,10 +143,10 @@ class LoopEngine:
 
     # -- what is heard ---------------------------------------------------------------------------
 
-    def _keep_places(self) -> None:
-        """Keep the place of a connection in the pool when it is lost while what was set on it is set back.
+    def _forgive_losses(self) -> None:
+        """Let the pool replace a connection that is lost while what was set on it is set back.
 
-        SQLAlchemy does that on the way back to the pool, and an error there loses the place for good.
+        SQLAlchemy does that on the way back to the pool, when all that was asked for is done.
         """
         dialect: Any = self.engine.sync_engine.dialect
         set_back = dialect._reset_characteristics  # noqa: SLF001  # no event tells of it
@@ -154,13 +154,9 @@ class LoopEngine:
         def set_back_or_replace(characteristics: object, connection: DBAPIConnection) -> None:
             try:
                 set_back(characteristics, connection)
-            except BaseException as error:
+            except Exception:  # noqa: BLE001  # any driver's
                 self._unusable.add(connection)
                 self.doubtful.add(connection)
-                if isinstance(error, asyncio.CancelledError):
-                    cancel_again()
-                elif not isinstance(error, Exception):
-                    raise
 
         vars(dialect)["_reset_characteristics"] = set_back_or_replace
 

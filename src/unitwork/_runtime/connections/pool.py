@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from sqlalchemy import Connection
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.pool.base import _ConnectionRecord  # pyright: ignore[reportPrivateUsage]
 from sqlalchemy.util import await_only
@@ -16,7 +17,8 @@ from sqlalchemy.util.queue import Empty, Full, QueueCommon
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    from sqlalchemy.pool import ConnectionPoolEntry, Pool
+    from sqlalchemy import Engine
+    from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
 
 _PATIENCE_S = 0.005
@@ -128,6 +130,42 @@ def _give_up(turn: asyncio.Future[ConnectionPoolEntry]) -> None:
         turn.set_exception(Empty())
 
 
+class Place(_ConnectionRecord):
+    """The place of one connection in a pool. It is never lost, whatever fails on the way back.
+
+    That is what listeners do there, and what sets an isolation level back. Lives: as long as its pool.
+    """
+
+    __slots__ = ()
+
+    def checkin(self, _fairy_was_created: bool = True) -> None:  # noqa: FBT001, FBT002  # as SQLAlchemy's
+        self.is_back = False
+        try:
+            super().checkin(_fairy_was_created)
+        except BaseException as error:
+            if not self.is_back:
+                # Nobody knows how far it got: the next one gets another connection.
+                try:
+                    self.invalidate(error)
+                finally:
+                    pool = cast("Any", self)._ConnectionRecord__pool  # noqa: SLF001  # see above
+                    pool._return_conn(self)  # noqa: SLF001
+            raise
+
+
+class PlacedConnection(Connection):
+    """SQLAlchemy's connection. One that a listener refuses goes back to the pool, not to the collector."""
+
+    def __init__(self, engine: Engine, connection: PoolProxiedConnection | None = None, **more: Any) -> None:
+        try:
+            super().__init__(engine, connection, **more)
+        except BaseException:
+            held = getattr(self, "_dbapi_connection", None)
+            if connection is None and held is not None:
+                held.close()
+            raise
+
+
 class TurnPool(AsyncAdaptedQueuePool):
     """SQLAlchemy's pool for asyncio, with a queue that hands over, and an end that is one.
 
@@ -145,7 +183,12 @@ class TurnPool(AsyncAdaptedQueuePool):
         super().dispose()
 
     @override
+    def _create_connection(self) -> ConnectionPoolEntry:
+        return Place(self)
+
+    @override
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        cast("Any", record).is_back = True
         if self.disposed:
             record.close()
         super()._do_return_conn(record)
@@ -153,7 +196,7 @@ class TurnPool(AsyncAdaptedQueuePool):
     @override
     def _dec_overflow(self) -> Any:
         if self._pool.awaited:
-            self._pool.put_nowait(_ConnectionRecord(self, connect=False))
+            self._pool.put_nowait(Place(self, connect=False))
             return True
         return super()._dec_overflow()
 
@@ -168,6 +211,8 @@ def serve_in_turn(pool: Pool) -> None:
     idle = found._pool  # noqa: SLF001  # see above
     turns = HandOverQueue(idle.maxsize, use_lifo=idle.use_lifo)
     while not idle.empty():
-        turns.put_nowait(idle.get_nowait())
+        place = idle.get_nowait()
+        place.__class__ = Place
+        turns.put_nowait(place)
     found.__class__ = TurnPool
     found._pool = turns  # noqa: SLF001
