@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
-from unitwork._runtime.blocks.starvation import held_by_this_task, refuse_starvation
+from unitwork._runtime.blocks.starvation import held_by_this_task, of_this_pool, refuse_starvation
 from unitwork._runtime.blocks.unit import Unit
 from unitwork.errors import TransactionRefusedError
 
@@ -94,4 +94,4 @@ def _places(source: Source, name: str) -> int | None:
     if held:
         refuse_starvation(source, name, held, writes=True)
     capacity = source.capacity()
-    return None if capacity is None else capacity - len(held)
+    return None if capacity is None else capacity - len(of_this_pool(held))

@@ -159,6 +159,25 @@ def test_given_engine_that_commits_each_statement_is_refused(database_url: URL, 
         Database(create_async_engine(database_url, **COMMITS[way]), name="commits")
 
 
+async def test_engine_that_is_told_later_to_commit_each_statement_is_refused(
+    db: Database, observer: Observer
+) -> None:
+    """An engine made of it may do so, and is not that of the blocks."""
+    by_itself = db.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    with pytest.raises(OptionError, match="isolation_level"):
+        db.engine.update_execution_options(isolation_level="AUTOCOMMIT")
+    async with by_itself.connect() as connection:
+        await connection.execute(insert(Audit).values(note="stored"))
+    with pytest.raises(KeyError):
+        async with db.transaction() as session:
+            session.add(Audit(note="undone"))
+            await session.flush()
+            raise KeyError
+
+    assert await observer.notes(Audit) == ["stored"]
+
+
 async def test_database_is_the_default_again_when_it_is_used_again(database_url: URL) -> None:
     """After `dispose()`, by entering it or by a first statement."""
     db = Database(database_url)

@@ -3,9 +3,10 @@
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
-from sqlalchemy import URL, insert, select, text
+from sqlalchemy import URL, event, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
 from tests.fixtures.dialogue import Dialogue
@@ -133,6 +134,48 @@ async def test_place_is_kept_when_the_connection_is_lost_on_its_way_back(
     assert set(await observer.notes(Audit)) >= {"block"}
 
 
+class Stop(BaseException):
+    """Stops a program, as KeyboardInterrupt does, but not the event loop of the tests."""
+
+
+MOMENTS = ["do_connect", "connect", "checkout", "engine_connect", "begin", "reset", "checkin"]
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, Stop, asyncio.CancelledError])
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_place_is_kept_whatever_a_listener_raises(
+    database_url: URL, moment: str, kind: type[BaseException]
+) -> None:
+    """On the way out of the pool, or back: the next one is served, in each way to get a connection."""
+
+    class Listener:
+        """Fails once, when it is told to."""
+
+        fails = False
+
+        def __call__(self, *_arguments: object, **_keywords: object) -> None:
+            if self.fails:
+                self.fails = False
+                raise kind("mine")
+
+    for name, way in WAYS.items():
+        async with Database(database_url, name=name, pool_size=1, max_overflow=0, pool_timeout=1) as db:
+            listener = Listener()
+            await block(db)
+            await read(db)
+            if moment in ("do_connect", "connect"):
+                await db.dispose()
+            event.listen(db.engine.sync_engine, moment, listener)
+            listener.fails = True
+            with suppress(Exception, Stop, asyncio.CancelledError):
+                await way(db)
+            listener.fails = False
+
+            assert db.pool_status().checked_out == 0, name
+            await block(db)
+            await read(db)
+
+
 @SERVERS
 async def test_connection_that_is_in_use_is_closed_after_dispose(
     database_url: URL, observer: Observer, dialogue: Dialogue
@@ -159,6 +202,20 @@ def _all(dialogue: Dialogue) -> str:
     return "SELECT id FROM information_schema.processlist"
 
 
+async def test_memory_is_closed_after_dispose_when_its_block_has_ended() -> None:
+    """The one connection is in use: its block goes on to the end, and the next one begins with nothing."""
+    db = Database("sqlite+aiosqlite:///:memory:", name="memory")
+    async with db.transaction() as session:
+        await session.execute(text("CREATE TABLE t (id INTEGER)"))
+        await db.dispose()
+        await session.execute(text("INSERT INTO t VALUES (1)"))
+
+    with pytest.raises(DBAPIError, match="no such table"):
+        async with db.transaction() as session:
+            await session.execute(text("SELECT * FROM t"))
+    await db.dispose()
+
+
 @SERVERS
 async def test_task_that_waits_for_the_pool_is_served_after_dispose(database_url: URL) -> None:
     """It has waited in the queue of the old pool, which still has an end."""
@@ -171,7 +228,7 @@ async def test_task_that_waits_for_the_pool_is_served_after_dispose(database_url
         assert await waiting == 1
 
 
-@pytest.mark.only("postgresql", reason="its drivers know before they send")
+@SERVERS
 @pytest.mark.parametrize("way", ["block", "isolated"])
 async def test_commit_that_is_refused_by_the_driver_is_known_to_be_lost(
     database_url: URL, observer: Observer, way: str
@@ -186,7 +243,9 @@ async def test_commit_that_is_refused_by_the_driver_is_known_to_be_lost(
                 await session.execute(insert(Audit).values(note="lost"))
                 raw = await (await session.connection()).get_raw_connection()
                 assert raw.driver_connection is not None
-                await raw.driver_connection.close()
+                closing = raw.driver_connection.close()
+                if closing is not None:  # asyncmy closes at once
+                    await closing
 
     assert ran == ["undone"]
     assert await observer.notes(Audit) == []

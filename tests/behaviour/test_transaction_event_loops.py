@@ -237,14 +237,17 @@ def test_pool_of_another_loop_is_not_held_by_this_one(database_url: URL) -> None
         async with db.transaction(propagation="REQUIRES_NEW", read_only=True) as session:
             return await session.scalar(text("SELECT 7"))
 
-    async def outer() -> object:
+    async def several() -> list[object]:
+        return await db.parallel(beside(), beside(), beside())
+
+    async def outer() -> list[object]:
         async with db.transaction(read_only=True) as session:
             await session.scalar(text("SELECT 1"))
-            found = await asyncio.to_thread(asyncio.run, beside())
+            found = [await asyncio.to_thread(asyncio.run, work) for work in (beside(), several())]
         await db.dispose()
         return found
 
-    assert asyncio.run(outer()) == 7
+    assert asyncio.run(outer()) == [7, [7, 7, 7]]
     asyncio.run(db.dispose())
     gc.collect()
 

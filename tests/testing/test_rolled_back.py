@@ -645,3 +645,14 @@ async def test_engine_and_sessions_that_were_taken_before_are_undone_too(
         assert await names(db) == ["engine", "session"]
 
     assert await observer.count(Account) == 0
+
+
+@pytest.mark.only("postgresql", reason="it answers COMMIT with ROLLBACK after an error")
+async def test_commit_by_hand_after_an_error_rolls_back_silently(undone: Database) -> None:
+    """As without rolled_back(): whoever swallows an error on a connection by hand hears no more of it."""
+    async with undone.engine.begin() as connection:
+        await connection.execute(insert(Account).values(name="lost", balance=0))
+        with pytest.raises(DBAPIError):
+            await connection.execute(text("SELECT nothing FROM nowhere"))
+
+    assert await names(undone) == []

@@ -10,6 +10,7 @@ from sqlalchemy.exc import ArgumentError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from unitwork._runtime import live
+from unitwork._runtime.connections.engines import INSTEAD_OF_AUTOCOMMIT, commits_by_itself
 from unitwork._runtime.source import Source
 from unitwork.dialects import backend_for
 from unitwork.errors import DatabaseChoiceError, MissingExtraError, OptionError
@@ -23,10 +24,6 @@ _SESSION_OPTIONS = {
     "close_resets_only": False,
 }
 """What blocks need of a session. Where it says so itself, nothing is to be passed on."""
-_NOTHING_COMMITS = (
-    "another one: a block could roll nothing back. For single statements by hand write "
-    "`db.engine.execution_options(isolation_level='AUTOCOMMIT')`"
-)
 _ON = frozenset({"1", "true", "yes", "on"})
 _DRIVERS = "Fix: name an async driver: sqlite+aiosqlite, postgresql+asyncpg or mysql+asyncmy."
 
@@ -101,9 +98,9 @@ def _refuse_options_that_commit(url: URL, options: Mapping[str, Any]) -> None:
     _refuse_autocommit(options.get("execution_options", {}).get("isolation_level"))
     asked = {**url.query, **options.get("connect_args", {})}.get("autocommit", False)
     if asked not in (False, None) and (not isinstance(asked, str) or asked.lower() in _ON):
-        raise OptionError("connect_args['autocommit']", asked, [_NOTHING_COMMITS])
+        raise OptionError("connect_args['autocommit']", asked, [INSTEAD_OF_AUTOCOMMIT])
 
 
 def _refuse_autocommit(level: object) -> None:
-    if isinstance(level, str) and level.upper() == "AUTOCOMMIT":
-        raise OptionError("isolation_level", level, [_NOTHING_COMMITS])
+    if commits_by_itself(level):
+        raise OptionError("isolation_level", level, [INSTEAD_OF_AUTOCOMMIT])

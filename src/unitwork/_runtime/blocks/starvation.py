@@ -28,6 +28,15 @@ def held_by_this_task(source: Source, besides: AsyncSession | None = None) -> se
     }
 
 
+def of_this_pool(held: set[Frame]) -> set[Frame]:
+    """Return those whose connections are of the pool that the calling code would wait for.
+
+    A thread with a loop of its own has a pool of its own, whatever its context was copied from.
+    """
+    loop = asyncio.get_running_loop()
+    return {frame for frame in held if frame.session.loop is loop}
+
+
 def writer_among(source: Source, held: set[Frame]) -> Frame | None:
     """Return the transaction that keeps all others from writing, if the database has one writer."""
     if not source.backend.one_writer or source.pinned is not None:
@@ -44,10 +53,7 @@ def refuse_starvation(source: Source, name: str, held: set[Frame], *, writes: bo
     if source.pinned is not None:
         return  # a second transaction is a savepoint in the first
     capacity = source.capacity()
-    loop = asyncio.get_running_loop()
-    # A thread with a loop of its own has a pool of its own, whatever its context was copied from.
-    here = [frame for frame in held if frame.session.loop is loop]
-    if capacity is not None and len(here) >= capacity:
+    if capacity is not None and len(of_this_pool(held)) >= capacity:
         raise TransactionRefusedError(
             source.name,
             f"{name} needs a connection of its own, but this task holds all {capacity} of the pool.",

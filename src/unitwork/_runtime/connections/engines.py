@@ -18,16 +18,15 @@ from sqlalchemy.util.concurrency import in_greenlet
 from unitwork._runtime.connections.connecting import connect_whole
 from unitwork._runtime.connections.idle import Lender
 from unitwork._runtime.connections.listeners import EngineListeners
-from unitwork._runtime.connections.pool import serve_in_turn
+from unitwork._runtime.connections.pool import PlacedConnection, serve_in_turn
 from unitwork._runtime.connections.write_gate import WriteGate
-from unitwork._runtime.finish import cancel_again
 from unitwork.dialects import Fault, orders
-from unitwork.errors import TransactionRefusedError
+from unitwork.errors import OptionError, TransactionRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry
@@ -37,6 +36,10 @@ if TYPE_CHECKING:
     from unitwork.dialects import Backend
     from unitwork.dialects.direct import Direct
 
+INSTEAD_OF_AUTOCOMMIT = (
+    "another one: a block could roll nothing back. For single statements by hand write "
+    "`db.engine.execution_options(isolation_level='AUTOCOMMIT')`"
+)
 _FORESEEN = "skip_user_error_events"
 """What SQLAlchemy marks a statement with whose error is an answer."""
 
@@ -74,8 +77,9 @@ class LoopEngine:
         """Add what this library listens to."""
         engine, backend = self.engine.sync_engine, self._backend
         serve_in_turn(engine.pool)
+        vars(engine)["_connection_cls"] = PlacedConnection
         backend.install(self.engine)
-        self._keep_places()
+        self._forgive_losses()
         event.listen(engine, "handle_error", self._condemn)
         event.listen(engine, "handle_error", self._lost)
         event.listen(engine, "do_connect", self._before_opening)
@@ -84,6 +88,7 @@ class LoopEngine:
         event.listen(engine, "connect", self._opened)
         event.listen(engine, "close", self._closed)
         event.listen(engine, "checkout", self._refuse_unusable)
+        event.listen(engine, "set_engine_execution_options", self._refuse_autocommit)
         if backend.limits_statements:
             event.listen(engine, "before_cursor_execute", self._limit, retval=True)
         orders.listen(engine)
@@ -138,10 +143,10 @@ class LoopEngine:
 
     # -- what is heard ---------------------------------------------------------------------------
 
-    def _keep_places(self) -> None:
-        """Keep the place of a connection in the pool when it is lost while what was set on it is set back.
+    def _forgive_losses(self) -> None:
+        """Let the pool replace a connection that is lost while what was set on it is set back.
 
-        SQLAlchemy does that on the way back to the pool, and an error there loses the place for good.
+        SQLAlchemy does that on the way back to the pool, when all that was asked for is done.
         """
         dialect: Any = self.engine.sync_engine.dialect
         set_back = dialect._reset_characteristics  # noqa: SLF001  # no event tells of it
@@ -149,13 +154,9 @@ class LoopEngine:
         def set_back_or_replace(characteristics: object, connection: DBAPIConnection) -> None:
             try:
                 set_back(characteristics, connection)
-            except BaseException as error:
+            except Exception:  # noqa: BLE001  # any driver's
                 self._unusable.add(connection)
                 self.doubtful.add(connection)
-                if isinstance(error, asyncio.CancelledError):
-                    cancel_again()
-                elif not isinstance(error, Exception):
-                    raise
 
         vars(dialect)["_reset_characteristics"] = set_back_or_replace
 
@@ -165,6 +166,11 @@ class LoopEngine:
         """Let the pool replace a connection that is known to be closed, or not as it was."""
         if connection in self._unusable or self._backend.is_closed(connection):
             raise DisconnectionError("the connection was closed while nobody used it")
+
+    def _refuse_autocommit(self, engine: Engine, options: Mapping[str, Any]) -> None:
+        """Refuse what would make each statement of a block commit; an engine made of this one may do so."""
+        if engine is self.engine.sync_engine and commits_by_itself(options.get("isolation_level")):
+            raise OptionError("isolation_level", options["isolation_level"], [INSTEAD_OF_AUTOCOMMIT])
 
     def _before_opening(self, *_arguments: object) -> None:
         """Refuse to open a connection for whoever cannot wait for it, before a driver begins to."""
@@ -289,10 +295,10 @@ class Engines:
         """Close all connections of this loop; forget those of loops that are closed."""
         here = self.here()
         self.disposed = True
-        pool = here.engine.sync_engine.pool
+        out = _is_out(here.engine.sync_engine.pool)
         await here.engine.dispose()
         kept, self._backend.kept = self._backend.kept, None
-        if kept is not None and not _is_out(pool):
+        if kept is not None and not out:
             # It was opened for a pool that is gone, and used by this one never.
             await greenlet_spawn(kept.close)
         with self._moving:
@@ -376,6 +382,11 @@ class Engines:
         new.equip()
         self._equipped(engine)
         return new
+
+
+def commits_by_itself(isolation_level: object) -> bool:
+    """Say whether an isolation level makes each statement commit by itself."""
+    return isinstance(isolation_level, str) and isolation_level.upper() == "AUTOCOMMIT"
 
 
 def _is_out(pool: Any) -> bool:  # noqa: ANN401  # of any class

@@ -141,7 +141,8 @@ class SessionListeners:
         kind = type(session)
         unused = self._unused.get(kind)
         if unused is None:
-            unused = self._unused[kind] = kind()
+            # Not set up, for which a class of somebody's own may need more: it only says who listens to it.
+            unused = self._unused[kind] = kind.__new__(kind)
         # Sessions of a class share those of the class, until they have some of their own.
         if events.collections(session.dispatch) == events.collections(unused.dispatch):
             return None

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from sqlalchemy import Connection
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.pool.base import _ConnectionRecord  # pyright: ignore[reportPrivateUsage]
 from sqlalchemy.util import await_only
@@ -16,21 +17,36 @@ from sqlalchemy.util.queue import Empty, Full, QueueCommon
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    from sqlalchemy.pool import ConnectionPoolEntry, Pool
+    from sqlalchemy import Engine
+    from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
+
+
+_PATIENCE_S = 0.005
+"""How long whoever waits lets others go first, who return a connection and ask for one again at once."""
+
+
+class _Turn(asyncio.Future["ConnectionPoolEntry"]):
+    """The place of one who waits. Lives: as long as that."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.since = loop.time()
 
 
 class HandOverQueue(QueueCommon["ConnectionPoolEntry"]):
-    """The idle places of a pool, and who waits for one. What comes back goes to the first who waits.
+    """The idle places of a pool, and who waits for one: in the order in which they came.
 
     asyncio's queue wakes who waits, and whoever comes meanwhile takes what it was woken for: a task that
-    returns a connection and asks for the next one at once would always win.
+    returns a connection and asks for the next one at once would always win. Here it may win for a few
+    milliseconds, which costs nobody a turn of the event loop; then what comes back is handed over.
     """
 
     def __init__(self, maxsize: int = 0, use_lifo: bool = False) -> None:  # noqa: FBT001, FBT002  # as SQLAlchemy's
         self.maxsize = maxsize
         self.use_lifo = use_lifo
         self._idle: deque[ConnectionPoolEntry] = deque()
-        self._waiting: deque[asyncio.Future[ConnectionPoolEntry]] = deque()
+        self._waiting: deque[_Turn] = deque()
+        self._will_serve = False
 
     @property
     def awaited(self) -> bool:
@@ -54,11 +70,28 @@ class HandOverQueue(QueueCommon["ConnectionPoolEntry"]):
     @override
     def put_nowait(self, item: ConnectionPoolEntry) -> None:
         if self.awaited:
-            self._waiting.popleft().set_result(item)
+            self._serve_or_soon(item)
         elif self.full():
             raise Full
         else:
             self._idle.append(item)
+
+    def _serve_or_soon(self, item: ConnectionPoolEntry) -> None:
+        """Hand over to the first who waits, or let it wait until the code that runs has no use for it."""
+        first = self._waiting[0]
+        loop = first.get_loop()
+        if self.full() or loop.time() - first.since >= _PATIENCE_S:
+            self._waiting.popleft().set_result(item)
+            return
+        self._idle.append(item)
+        if not self._will_serve:
+            self._will_serve = True
+            loop.call_soon(self._serve)
+
+    def _serve(self) -> None:
+        self._will_serve = False
+        while self._idle and self.awaited:
+            self._waiting.popleft().set_result(self.get_nowait())
 
     @override
     def put(self, item: ConnectionPoolEntry, block: bool = True, timeout: float | None = None) -> None:
@@ -78,7 +111,7 @@ class HandOverQueue(QueueCommon["ConnectionPoolEntry"]):
 
     async def _turn(self, timeout_s: float | None) -> ConnectionPoolEntry:
         loop = asyncio.get_running_loop()
-        turn: asyncio.Future[ConnectionPoolEntry] = loop.create_future()
+        turn = _Turn(loop)
         self._waiting.append(turn)
         over = loop.call_later(timeout_s, _give_up, turn) if timeout_s is not None else None
         try:
@@ -95,6 +128,42 @@ class HandOverQueue(QueueCommon["ConnectionPoolEntry"]):
 def _give_up(turn: asyncio.Future[ConnectionPoolEntry]) -> None:
     if not turn.done():
         turn.set_exception(Empty())
+
+
+class Place(_ConnectionRecord):
+    """The place of one connection in a pool. It is never lost, whatever fails on the way back.
+
+    That is what listeners do there, and what sets an isolation level back. Lives: as long as its pool.
+    """
+
+    __slots__ = ()
+
+    def checkin(self, _fairy_was_created: bool = True) -> None:  # noqa: FBT001, FBT002  # as SQLAlchemy's
+        self.is_back = False
+        try:
+            super().checkin(_fairy_was_created)
+        except BaseException as error:
+            if not self.is_back:
+                # Nobody knows how far it got: the next one gets another connection.
+                try:
+                    self.invalidate(error)
+                finally:
+                    pool = cast("Any", self)._ConnectionRecord__pool  # noqa: SLF001  # see above
+                    pool._return_conn(self)  # noqa: SLF001
+            raise
+
+
+class PlacedConnection(Connection):
+    """SQLAlchemy's connection. One that a listener refuses goes back to the pool, not to the collector."""
+
+    def __init__(self, engine: Engine, connection: PoolProxiedConnection | None = None, **more: Any) -> None:
+        try:
+            super().__init__(engine, connection, **more)
+        except BaseException:
+            held = getattr(self, "_dbapi_connection", None)
+            if connection is None and held is not None:
+                held.close()
+            raise
 
 
 class TurnPool(AsyncAdaptedQueuePool):
@@ -114,7 +183,12 @@ class TurnPool(AsyncAdaptedQueuePool):
         super().dispose()
 
     @override
+    def _create_connection(self) -> ConnectionPoolEntry:
+        return Place(self)
+
+    @override
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        cast("Any", record).is_back = True
         if self.disposed:
             record.close()
         super()._do_return_conn(record)
@@ -122,7 +196,7 @@ class TurnPool(AsyncAdaptedQueuePool):
     @override
     def _dec_overflow(self) -> Any:
         if self._pool.awaited:
-            self._pool.put_nowait(_ConnectionRecord(self, connect=False))
+            self._pool.put_nowait(Place(self, connect=False))
             return True
         return super()._dec_overflow()
 
@@ -137,6 +211,8 @@ def serve_in_turn(pool: Pool) -> None:
     idle = found._pool  # noqa: SLF001  # see above
     turns = HandOverQueue(idle.maxsize, use_lifo=idle.use_lifo)
     while not idle.empty():
-        turns.put_nowait(idle.get_nowait())
+        place = idle.get_nowait()
+        place.__class__ = Place
+        turns.put_nowait(place)
     found.__class__ = TurnPool
     found._pool = turns  # noqa: SLF001

@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
 from unitwork._runtime.rolled_back.pinned import Level, Pinned
-from unitwork._runtime.transactions.frame import Frame
+from unitwork._runtime.transactions.connection import Checkout
 from unitwork.dialects.backend import LENT
 from unitwork.dialects.orders import run_in_its_way
 from unitwork.errors import TransactionRefusedError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext, ExecutionContext
 
     from unitwork._runtime.source import Source
+    from unitwork._runtime.transactions.frame import Frame
 
 T = TypeVar("T")
 
@@ -189,7 +190,7 @@ async def pin(source: Source) -> None:
 def _begin(source: Source, connection: Connection) -> None:
     mode = source.backend.mode_of(connection.get_execution_options())
     holder = source.home().held.get(connection)
-    frame = holder if isinstance(holder, Frame) else None
+    frame = holder.frame if isinstance(holder, Checkout) else None
     _lent(connection).begin(frame, read_only=mode.read_only, plain=mode.autocommit)
 
 

@@ -73,7 +73,7 @@ class Level:
         frame = self.frame
         if frame is None:
             return False
-        return any(not scope.outside and scope.frame.root is frame for scope in context.open_scopes())
+        return any(not scope.outside and scope.frame.key is frame.key for scope in context.open_scopes())
 
 
 class Borrower(Protocol):
@@ -164,9 +164,11 @@ class Pinned:
         try:
             await self._check_deferred(level)
             await self._release_kept()
-        except BaseException:
+        except BaseException as error:
             level.kept = False
-            raise
+            if not self.source.backend.transaction_failed(error):
+                raise
+            await self._undo(level)  # as the server does with a COMMIT after an error, and says nothing
 
     async def _check_deferred(self, level: Level) -> None:
         """Check what COMMIT would check, where no other transaction is around that has not committed yet."""
