@@ -10,8 +10,9 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from unitwork._logic.routing import LaneChoice
-from unitwork._runtime import context
-from unitwork._runtime.opening import DEFAULT_NAME, open_source, refuse_second
+from unitwork._runtime import context, live
+from unitwork._runtime.live import DEFAULT_NAME
+from unitwork._runtime.opening import open_source, refuse_second
 from unitwork._runtime.transactions.hooks import Hook, NothingToAwait, run_at_once
 from unitwork.errors import (
     NoTransactionError,
@@ -111,7 +112,7 @@ class Database(Lifecycle):
         refuse_second(name)
         super().__init__(open_source(url, name, engine_options, session_options or {}))
         self._source.lanes.fastest = lane
-        context.enlist(self._source)
+        live.enlist(self._source)
         for observer in observers:
             self.observe(observer)
 
@@ -343,6 +344,7 @@ class Database(Lifecycle):
         return NothingToAwait()
 
     async def __aenter__(self) -> Self:
+        live.enlist(self._source)
         return self
 
     async def __aexit__(

@@ -190,7 +190,7 @@ class Lifecycle:
     def pool_status(self) -> PoolStatus:
         """Return how many connections are in use and idle. Sends nothing."""
         pool: Any = self.engine.pool
-        checked_out = pool.checkedout() if hasattr(pool, "checkedout") else len(self._source.frames)
+        checked_out = pool.checkedout() if hasattr(pool, "checkedout") else len(self._source.home().held)
         idle = pool.checkedin() if hasattr(pool, "checkedin") else 0
         return PoolStatus(checked_out=checked_out, idle=idle, capacity=self._source.capacity())
 

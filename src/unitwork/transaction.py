@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, 
 
 from sqlalchemy.exc import DBAPIError
 
-from unitwork._runtime import context
+from unitwork._runtime import live
 from unitwork._runtime.blocks.retrying import Attempts
 from unitwork._runtime.blocks.scope import Scope
 from unitwork.errors import DeclarationError, TransactionRefusedError
@@ -156,7 +156,7 @@ class Decoration:
         using = self._using
         if using is None:
             return _implied(arguments)
-        return context.source_named(using) if isinstance(using, str) else using.source
+        return live.source_named(using) if isinstance(using, str) else using.source
 
 
 def _name_of(function: Callable[..., object]) -> str:
@@ -191,7 +191,7 @@ def _implied(arguments: tuple[object, ...]) -> Source:
         found = bound(arguments[0]) if bound is not None else None
         if found is not None:
             return cast("Source", found)
-    return context.current_or_default()
+    return live.current_or_default()
 
 
 @overload

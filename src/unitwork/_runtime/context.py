@@ -1,55 +1,121 @@
-"""This module holds the one context variable, and which Databases are alive."""
+"""This module holds the one context variable: which blocks and units of work are open here."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import weakref
+import sys
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, cast
-
-from unitwork.errors import DatabaseChoiceError
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncSession
+    from types import CodeType
 
-    from unitwork._runtime.blocks.entry import Entry
-    from unitwork._runtime.source import Source
+
+class OpenScope(Protocol):
+    """A block or unit of work, as far as the context and the floors below it must know it."""
+
+    source: Any
+    name: str
+    read_only_by: str | None
+    """The block that has made this extent read-only."""
+    changed_although_read_only: bool
+    """Whether code of this read-only extent has changed an entity."""
+    counts_writes: bool
+    """Whether somebody will ask if this extent has written."""
+    left: bool
+    outside: bool
+    """It is none: it hides those around it from code that must find nothing open."""
+    task: asyncio.Task[Any] | None
+    """Where it was entered."""
+    generator: CodeType | None
+    """The async generator that it was entered in, if its consumer does not share it."""
+
+    @property
+    def frame(self) -> Any:  # noqa: ANN401  # of a higher floor
+        """What its code takes part in."""
+        ...
+
+    def begin_transaction(self) -> Any:  # noqa: ANN401  # as above
+        """Begin the transaction of a unit of work that is at rest."""
+        ...
+
 
 # Outermost first. A tuple, so that what a child task adds never shows in its parent.
-_scopes: ContextVar[tuple[Entry, ...]] = ContextVar("unitwork_scopes", default=())
-
-_alive: weakref.WeakSet[Source] = weakref.WeakSet()
+_scopes: ContextVar[tuple[OpenScope, ...]] = ContextVar("unitwork_scopes", default=())
 
 
 class Outside:
-    """Hides the scopes around a function that must find no transaction open."""
+    """Hides the scopes around code that must find no transaction open; they still hold their connections.
 
-    outside = True
+    Args:
+        ended: The unit of work that has ended for this code, if one has: whoever looks for it is told so.
+    """
 
-    def __init__(self, source: Source) -> None:
+    name = "outside"
+    read_only_by = None
+    changed_although_read_only = False
+    counts_writes = False
+    left = False
+    task = None
+    generator = None
+
+    def __init__(self, source: object, ended: OpenScope | None = None) -> None:
         self.source = source
+        self.outside = ended is None
+        self._ended = ended
+
+    @property
+    def frame(self) -> Any:  # noqa: ANN401  # of a higher floor
+        """That of the unit that has ended, as whoever comes after the end sees it."""
+        return _Ended(self._ended)
+
+    def begin_transaction(self) -> Any:  # noqa: ANN401  # as above
+        """Nothing can begin here any more."""
+        raise self.frame.ended_error()
 
 
-def step_outside(source: Source) -> None:
-    """Hide the open scopes of a Database from the rest of this task; they still hold connections."""
+class _Ended:
+    """The frame of a unit of work, for code that comes after its answer."""
+
+    ended = True
+    transactional = idles = False
+    key = None
+
+    def __init__(self, scope: Any) -> None:  # noqa: ANN401  # of a higher floor
+        self._scope = scope
+
+    def ended_error(self) -> BaseException:
+        """Build the error for whoever comes after the end."""
+        error: BaseException = self._scope.ended_error()
+        return error
+
+    def check_open(self) -> None:
+        """Refuse to go on.
+
+        Raises:
+            TransactionEndedError: Always.
+        """
+        raise self.ended_error()
+
+
+def step_outside(source: object, ended: OpenScope | None = None) -> None:
+    """Hide the open scopes of a Database from the code that follows in this context."""
     if any(scope.source is source for scope in _scopes.get()):
-        _scopes.set((*_scopes.get(), cast("Entry", Outside(source))))
+        _scopes.set((*_scopes.get(), Outside(source, ended)))
 
 
-def push(scope: Entry) -> None:
+def push(scope: OpenScope) -> None:
     """Make a scope the innermost one of this context."""
     _scopes.set((*_scopes.get(), scope))
     if scope.source.ledger is not None:
         scope.source.ledger.add(scope)
 
 
-def drop(scope: Entry) -> None:
+def drop(scope: OpenScope) -> None:
     """Take a scope out of this context, wherever in it it is.
 
     Not by token: a unit of work may end before the blocks inside it are left, and a fixture may be
-    left in another context than it was entered in. What stays behind there has ended, and
-    `innermost` passes over it.
+    left in another context than it was entered in. What stays behind there has ended.
     """
     scopes = _scopes.get()
     if scopes and scopes[-1] is scope:
@@ -58,7 +124,7 @@ def drop(scope: Entry) -> None:
         _scopes.set(tuple(known for known in scopes if known is not scope))
 
 
-def uncover(scope: Entry) -> None:
+def uncover(scope: OpenScope) -> None:
     """Let the scopes around one that has ended be found again, while it is still to be left.
 
     Where there are none it stays: whoever looks for it is told that it has ended.
@@ -68,20 +134,20 @@ def uncover(scope: Entry) -> None:
         drop(scope)
 
 
-def open_scopes() -> tuple[Entry, ...]:
+def open_scopes() -> tuple[OpenScope, ...]:
     """Return the scopes of this context, outermost first; those that have ended may be among them."""
     return _scopes.get()
 
 
-def last(source: Source) -> Entry | None:
-    """Return the innermost scope of one Database, even if it has ended."""
+def last(source: object) -> Any:  # noqa: ANN401  # an OpenScope of a higher floor, or None
+    """Return the innermost scope of one Database, even if it has ended; None if there is none."""
     for scope in reversed(_scopes.get()):
-        if scope.source is source:
+        if scope.source is source and _is_of_here(scope):
             return None if scope.outside else scope
     return None
 
 
-def innermost(source: Source) -> Entry | None:
+def innermost(source: object) -> Any:  # noqa: ANN401  # as above
     """Return the innermost scope of one Database, or None when none is open."""
     scope = last(source)
     # What has ended does not uncover the scopes around it: code that outlives its block is outside,
@@ -91,70 +157,45 @@ def innermost(source: Source) -> Entry | None:
     return scope
 
 
-def scope_of(session: AsyncSession) -> Entry | None:
-    """Return the innermost scope of this context that lives on this session."""
+def scope_of(session: Any) -> Any:  # noqa: ANN401  # of a higher floor
+    """Return the innermost scope of this context that lives on this session, even if it has ended."""
     for scope in reversed(_scopes.get()):
-        # What has ended has no session any more.
-        if not scope.outside and not scope.frame.ended and scope.frame.session is session:
+        if not scope.outside and scope.frame.key is session.key and _is_of_here(scope):
             return scope
     return None
 
 
-def current_or_default() -> Source:
-    """Return the Database of the innermost open scope, else the only live one called 'default'."""
+def _is_of_here(scope: OpenScope) -> bool:
+    """Say whether the code that runs belongs to a scope of its context."""
+    if scope.left and scope.task is not None:
+        # Left elsewhere: a generator was finalised in another context. A task that was started inside of it
+        # belongs to it for good; the task that entered it does not.
+        return scope.task is not _this_task()
+    if scope.generator is not None and scope.task is _this_task():
+        return _runs_in(scope.generator)
+    return True
+
+
+def _this_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+def _runs_in(code: CodeType) -> bool:
+    """Say whether the code that runs was called by this one."""
+    frame = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as `inspect.stack`, much faster
+    while frame is not None:
+        if frame.f_code is code:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def current_source() -> Any:  # noqa: ANN401  # of a higher floor
+    """Return the Database of the innermost open scope, or None."""
     for scope in reversed(_scopes.get()):
-        if scope.outside or not scope.frame.ended:
+        if _is_of_here(scope) and (scope.outside or not scope.frame.ended):
             return scope.source
-    return source_named("default")
-
-
-def enlist(source: Source) -> None:
-    """Count a Database as alive, until it is disposed of or forgotten."""
-    _alive.add(source)
-
-
-def strike(source: Source) -> None:
-    """Count a Database as alive no longer."""
-    _alive.discard(source)
-
-
-def sources(name: str) -> list[Source]:
-    """Return the live Databases of that name."""
-    return [source for source in _alive if source.name == name]
-
-
-def all_sources() -> list[Source]:
-    """Return all live Databases."""
-    return list(_alive)
-
-
-def source_named(name: str) -> Source:
-    """Return the only live Database of this name.
-
-    Raises:
-        DatabaseChoiceError: There is none, or there are several.
-    """
-    found = sources(name)
-    if len(found) > 1:
-        found = sources_after_collection(name)
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        sentence = f"No live Database is called {name!r}."
-        fix = "create it first, or choose one with `@db.transactional` or `using=`."
-    else:
-        sentence = f"{len(found)} live Databases are called {name!r}."
-        fix = "choose one with `@db.transactional` or `using=db`, or give them names."
-    raise DatabaseChoiceError(sentence, names(), fix)
-
-
-def sources_after_collection(name: str) -> list[Source]:
-    """Return the live Databases of that name, without those that nothing refers to any more."""
-    if sources(name):
-        gc.collect()
-    return sources(name)
-
-
-def names() -> list[str]:
-    """Return the names of all live Databases."""
-    return sorted(source.name for source in _alive)
+    return None

@@ -1,61 +1,32 @@
-"""This module runs what must not be interrupted, and knows when the time is over."""
+"""This module sees work through that must not be interrupted, for as long as somebody has patience."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from unitwork.errors import TransactionTimeoutError
+from unitwork._runtime.deadline import remaining_s
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
     from contextvars import Context
 
-# How long a COMMIT that the database itself was told to give up may take after the deadline.
-_GRACE_S = 1.0
+    from unitwork._runtime.deadline import Limits
 
 
-class Deadline:
-    """The time limit of one block and of what it holds. Lives: as long as the block."""
+class Patience(NamedTuple):
+    """How long work is waited for once its time is over, or its task is cancelled."""
 
-    __slots__ = ("_timer", "block", "database", "timeout_s")
+    grace_s: float
+    limits: Limits = ()
+    sever: Callable[[], None] | None = None
+    """Breaks the connection under the work, so that it fails at once."""
 
-    def __init__(self, database: str, block: str, timeout_s: float) -> None:
-        self.database = database
-        self.block = block
-        self.timeout_s = timeout_s
-        self._timer = asyncio.timeout(timeout_s)
-
-    async def start(self) -> None:
-        """Begin to count. When the time is over, the current task is cancelled."""
-        await self._timer.__aenter__()
-
-    async def stop(self, error: BaseException | None) -> bool:
-        """Stop counting; say whether the time was over and the cancellation was ours."""
-        try:
-            await self._timer.__aexit__(type(error) if error else None, error, None)
-        except TimeoutError:
-            return True
-        return False
-
-    @property
-    def passed(self) -> bool:
-        """Whether the time is over."""
-        return self._timer.expired() or self.remaining() <= 0
-
-    def remaining(self) -> float:
-        """Return the seconds that are left, not below zero."""
-        when = self._timer.when()
-        return max(0.0, when - asyncio.get_running_loop().time()) if when is not None else 0.0
-
-    def error(self) -> TransactionTimeoutError:
-        """Build the error for a block that took too long."""
-        return TransactionTimeoutError(self.database, self.block, self.timeout_s)
-
-    def check(self) -> None:
-        """Refuse to go on after the end, for code that swallowed the cancellation."""
-        if self._timer.expired():
-            raise self.error()
+    def gives_up_at(self, now: float, cancelled_at: float | None) -> float | None:
+        """Return the time of the event loop after which the work is given up; None is never."""
+        left = remaining_s(self.limits)
+        ends = [end for end in (cancelled_at, None if left is None else now + left) if end is not None]
+        return min(ends) + self.grace_s if ends else None
 
 
 class Finished(NamedTuple):
@@ -64,65 +35,107 @@ class Finished(NamedTuple):
     error: BaseException | None
     cancelled: asyncio.CancelledError | None
     abandoned: bool
+    """Whether it was given up: what it has done is not known."""
 
 
 _NOTHING_HAPPENED = Finished(None, None, abandoned=False)
 
 
-async def finish(work: Coroutine[Any, Any, object], deadline: Deadline | None = None) -> Finished:
-    """Run work to its end, whatever cancels this task; with a deadline, give up soon after it."""
-    task = asyncio.get_running_loop().create_task(work)
+async def finish(work: Coroutine[Any, Any, object], patience: Patience | None = None) -> Finished:
+    """Run work to its end, whatever cancels this task; with patience, as long as that lasts."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
     cancelled: asyncio.CancelledError | None = None
-    abandoned = False
+    cancelled_at: float | None = None
     while not task.done():
-        over = deadline is not None and deadline.passed
+        now = loop.time()
+        end = patience.gives_up_at(now, cancelled_at) if patience is not None else None
         try:
-            await asyncio.wait((task,), timeout=_GRACE_S if over else None)
+            if end is None or end > now:
+                await asyncio.wait((task,), timeout=None if end is None else end - now)
+            elif patience is not None:
+                return await _give_up(task, patience, cancelled)
         except asyncio.CancelledError as error:
             cancelled = error
-        else:
-            if over and not task.done():
-                abandoned = task.cancel()
-    if task.cancelled():
-        return Finished(asyncio.CancelledError(), cancelled, abandoned)
-    return Finished(task.exception(), cancelled, abandoned)
+            cancelled_at = cancelled_at or loop.time()
+    return Finished(_outcome(task), cancelled, abandoned=False)
 
 
-def finish_here(work: Coroutine[Any, Any, object]) -> Awaitable[Finished]:
+async def _give_up(
+    task: asyncio.Task[object], patience: Patience, cancelled: asyncio.CancelledError | None
+) -> Finished:
+    """Break the connection under the work, and wait a last time; what does not end then is left alone."""
+    if patience.sever is not None:
+        patience.sever()
+    task.cancel()
+    try:
+        await asyncio.wait((task,), timeout=patience.grace_s)
+    except asyncio.CancelledError as error:
+        cancelled = error
+    if task.done():
+        return Finished(_outcome(task), cancelled, abandoned=True)
+    task.add_done_callback(_outcome)  # nobody else asks for it
+    return Finished(TimeoutError("the database did not answer"), cancelled, abandoned=True)
+
+
+def _outcome(task: asyncio.Task[object]) -> BaseException | None:
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
+
+
+def finish_here(work: Coroutine[Any, Any, object], patience: Patience | None = None) -> Awaitable[Finished]:
     """As `finish`, without a task of its own: for work that never cancels the task it runs in."""
-    return _Here(work)
+    return _Here(work, patience)
 
 
 class _Here:
     """Work that a task does to its end, whatever cancels it. Lives: one `await`."""
 
-    __slots__ = ("_work",)
+    __slots__ = ("_abandoned", "_patience", "_timer", "_work")
 
-    def __init__(self, work: Coroutine[Any, Any, object]) -> None:
+    def __init__(self, work: Coroutine[Any, Any, object], patience: Patience | None) -> None:
         self._work = work
+        self._patience = patience
+        self._timer: asyncio.TimerHandle | None = None
+        self._abandoned = False
 
     def __await__(self) -> Generator[Any, Any, Finished]:
         cancelled: asyncio.CancelledError | None = None
-        while True:
-            try:
-                awaited = self._work.send(None)
-            except StopIteration:
-                break
-            except BaseException as error:  # noqa: BLE001  # handed over, as by `finish`
-                return Finished(error, cancelled, abandoned=False)
-            waiting = _Waiting(awaited) if asyncio.isfuture(awaited) else None
-            try:
-                yield waiting or awaited
-            except asyncio.CancelledError as error:
-                # Else the future was cancelled and not the task, and the work hears of that by itself.
-                if waiting is None or waiting.refused:
-                    cancelled = error
-            except GeneratorExit:
-                self._work.close()
-                raise
-            except BaseException:  # noqa: BLE001, S110  # what the future holds: the work hears of that
-                pass
-        return _NOTHING_HAPPENED if cancelled is None else Finished(None, cancelled, abandoned=False)
+        try:
+            while True:
+                try:
+                    awaited = self._work.send(None)
+                except StopIteration:
+                    break
+                except BaseException as error:  # noqa: BLE001  # handed over, as by `finish`
+                    return Finished(error, cancelled, self._abandoned)
+                waiting = _Waiting(awaited, self._cancelled) if asyncio.isfuture(awaited) else None
+                try:
+                    yield waiting or awaited
+                except asyncio.CancelledError as error:
+                    # Else the future was cancelled and not the task, and the work hears of that by itself.
+                    if waiting is None or waiting.refused:
+                        cancelled = error
+                except GeneratorExit:
+                    self._work.close()
+                    raise
+                except BaseException:  # noqa: BLE001, S110  # what the future holds: the work hears of that
+                    pass
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+        if cancelled is None and not self._abandoned:
+            return _NOTHING_HAPPENED
+        return Finished(None, cancelled, self._abandoned)
+
+    def _cancelled(self) -> None:
+        """The task was cancelled: patience ends some time after that."""
+        if self._patience is not None and self._timer is None and self._patience.sever is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._patience.grace_s, self._give_up, self._patience.sever)
+
+    def _give_up(self, sever: Callable[[], None]) -> None:
+        self._abandoned = True
+        sever()
 
 
 class _Waiting:
@@ -131,12 +144,13 @@ class _Waiting:
     asyncio tells the task of its cancellation when the future is done.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_future", "refused")
+    __slots__ = ("_asyncio_future_blocking", "_cancelled", "_future", "refused")
 
-    def __init__(self, future: Any) -> None:  # noqa: ANN401  # asyncio's, or one like it
+    def __init__(self, future: Any, cancelled: Callable[[], None]) -> None:  # noqa: ANN401  # asyncio's, or one like it
         future._asyncio_future_blocking = False  # noqa: SLF001  # see `asyncio.isfuture`
         self._asyncio_future_blocking = True
         self._future = future
+        self._cancelled = cancelled
         self.refused = False
         """Whether the task was cancelled meanwhile."""
 
@@ -155,4 +169,5 @@ class _Waiting:
     def cancel(self, msg: object = None) -> bool:  # noqa: ARG002  # as `asyncio.Future.cancel`
         """Refuse."""
         self.refused = True
+        self._cancelled()
         return False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +52,12 @@ def close_socket(transport: Any) -> None:  # noqa: ANN401  # of any event loop
     if connection is not None:
         transport._sock = None  # noqa: SLF001  # the loop that could do it is gone
         connection.close()
+
+
+def shut_down(connection: Any) -> None:  # noqa: ANN401  # a socket, or asyncio's view of one
+    """End both directions of a socket: whoever waits for it hears of that."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class Backend:
@@ -151,6 +159,9 @@ class Backend:
     def is_timeout(self, error: BaseException) -> bool:  # noqa: ARG002  # for those that know
         """Say whether the database itself gave up because its time limit was over."""
         return False
+
+    def sever(self, driver_connection: Any) -> None:  # noqa: ANN401  # of any driver
+        """Break a connection under what waits for its server, so that it fails at once."""
 
     def release(self, driver_connection: Any) -> None:  # noqa: ANN401  # of any driver
         """Free what a connection of a closed event loop holds, without that loop."""

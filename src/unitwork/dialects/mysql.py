@@ -11,7 +11,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
-from unitwork.dialects.backend import LENT, Backend, BeginMode, Fault, close_socket
+from unitwork.dialects.backend import LENT, Backend, BeginMode, Fault, close_socket, shut_down
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,14 +87,22 @@ class MySQLBackend(Backend):
         return isinstance(error, DBAPIError) and code_of(error.orig) in _STATEMENT_TIMEOUTS
 
     @override
+    def sever(self, driver_connection: Any) -> None:  # of any driver
+        with suppress(Exception):
+            shut_down(_transport_of(driver_connection).get_extra_info("socket"))
+
+    @override
     def release(self, driver_connection: Any) -> None:  # of any driver
-        # Its loop is closed, so that no public way is left: asyncmy's transport, or aiomysql's.
-        transport = getattr(driver_connection, "_transport", None)
-        if transport is None:
-            transport = driver_connection._writer.transport  # noqa: SLF001  # see above
+        transport = _transport_of(driver_connection)
         with suppress(Exception):
             driver_connection.close()
         close_socket(transport)
+
+
+def _transport_of(driver_connection: Any) -> Any:  # noqa: ANN401  # of asyncmy, or of aiomysql
+    """Return what asyncio sends the bytes of a connection with: the drivers have no public way to it."""
+    transport = getattr(driver_connection, "_transport", None)
+    return driver_connection._writer.transport if transport is None else transport  # noqa: SLF001  # see above
 
 
 def code_of(error: BaseException | None) -> int | None:

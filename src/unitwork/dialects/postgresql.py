@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
-from unitwork.dialects.backend import Backend, BeginMode, close_socket
+from unitwork.dialects.backend import Backend, BeginMode, close_socket, shut_down
 from unitwork.dialects.direct import AsyncpgDirect, PsycopgDirect
 from unitwork.options import Isolation
 
@@ -96,6 +98,10 @@ class AsyncpgBackend(PostgreSQLBackend):
         return inside
 
     @override
+    def sever(self, driver_connection: Any) -> None:  # of any driver
+        driver_connection.terminate()
+
+    @override
     def release(self, driver_connection: Any) -> None:  # of any driver
         transport = driver_connection._transport  # noqa: SLF001  # its loop is closed: no public way left
         with suppress(Exception):
@@ -125,6 +131,11 @@ class PsycopgBackend(PostgreSQLBackend):
     @override
     def in_transaction(self, driver_connection: Any) -> bool:  # of any driver
         return driver_connection.info.transaction_status.name in {"ACTIVE", "INTRANS", "INERROR"}
+
+    @override
+    def sever(self, driver_connection: Any) -> None:  # of any driver
+        with suppress(Exception), socket.socket(fileno=os.dup(driver_connection.fileno())) as line:
+            shut_down(line)
 
     @override
     def release(self, driver_connection: Any) -> None:  # of any driver

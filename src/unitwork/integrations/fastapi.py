@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeAlias
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from unitwork._runtime import context
+from unitwork._runtime import context, live
 from unitwork._runtime.source import Source
 from unitwork.database import Database
 from unitwork.errors import MissingExtraError
@@ -49,5 +49,5 @@ def session_of(database: Database) -> Any:  # noqa: ANN401  # what FastAPI's `De
     return _dependency(lambda: database.source)
 
 
-SessionDep: TypeAlias = Annotated[AsyncSession, _dependency(context.current_or_default)]
+SessionDep: TypeAlias = Annotated[AsyncSession, _dependency(live.current_or_default)]
 """The session of the innermost open unit of work, else of the only live Database called "default"."""

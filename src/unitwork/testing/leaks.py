@@ -59,7 +59,7 @@ def _left_on(database: Database) -> list[str]:
 
 
 def _connections_of(database: Database, source: Source) -> list[str]:
-    holders = [frame.owner for frame in source.frames.values()]
+    holders = [holder.owner for holder in source.engines.holders()]
     if source.pinned is not None:
         waiting = [f"  Waits for its turn: {owner}" for owner in source.pinned.waiting()]
         return waiting + [f"  Connection in use: {owner}" for owner in source.pinned.open()]

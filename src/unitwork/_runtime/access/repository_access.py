@@ -13,14 +13,14 @@ from unitwork._logic.in_lists import with_short_lists
 from unitwork._logic.paging import signing_key
 from unitwork._logic.routing import LaneChoice, LaneRefusal
 from unitwork._logic.shape import Item, Rows, Shape
-from unitwork._runtime import context
+from unitwork._runtime import context, live
 from unitwork._runtime.access.streams import RowStream, StreamApart, takes_the_last_connection
-from unitwork._runtime.blocks.scope import Scope
+from unitwork._runtime.blocks.block import Scope
 from unitwork._runtime.blocks.starvation import held_by_this_task
 from unitwork._runtime.lanes.calls import KeyLookup, StatementCall
 from unitwork._runtime.lanes.choice import A_BLOCK, A_TRANSACTION
 from unitwork._runtime.lanes.results import ResultReader, rows_of
-from unitwork._runtime.sessions.session import TurnedSession
+from unitwork._runtime.sessions.session import AmbientSession
 from unitwork.errors import NoTransactionError
 from unitwork.options import Lane, Propagation, TransactionOptions
 
@@ -53,7 +53,7 @@ class RepositoryAccess:
 
     def where(self) -> Source:
         """Return the Database that is meant here."""
-        return self.source or context.current_or_default()
+        return self.source or live.current_or_default()
 
     def session(self) -> AsyncSession:
         """Return the session that is given, or the ambient one.
@@ -89,7 +89,7 @@ class RepositoryAccess:
         """
         if self.given is None:
             around = context.innermost(self.where())
-            if around is None or not around.frame.transactional:
+            if around is None or not (around.frame.transactional or around.frame.begins_with_writes):
                 raise NoTransactionError(self.where().name)
 
     # -- work with a session -------------------------------------------------------------------
@@ -113,26 +113,16 @@ class RepositoryAccess:
             return await work(self.given)
         source = self.where()
         around = context.innermost(source)
-        if around is not None:
-            session = around.frame.session
-            if around.frame.transactional:
-                return await work(session)
-            if options is _WRITE and around.read_only_by is not None:
-                raise session.write_refused(around)
-        scope = Scope(source, name, options)
-        if around is not None and _is_covered(around.frame):
-            # A block of another task is open in this unit of work; it may be waiting for this one.
-            scope.enter_apart()
-            session = scope.frame.session
-        else:
-            session = await scope.enter()
-        try:
-            result = await work(session)
-        except BaseException as error:
-            await scope.leave(error)
-            raise
-        await scope.leave(None)
-        return result
+        if around is None:
+            return await _in_block(Scope(source, name, options), work)
+        frame: Frame = around.frame
+        if frame.transactional:
+            return await work(frame.session)
+        if options is _WRITE and around.read_only_by is not None:
+            raise frame.session.write_refused(around)
+        if not frame.idles or (options is _WRITE and frame.begins_with_writes):
+            return await _in_block(Scope(source, name, options), work)
+        return await _beside_blocks(frame, Scope(source, name, options), work)
 
     # -- statements ----------------------------------------------------------------------------
 
@@ -183,7 +173,7 @@ class RepositoryAccess:
                 return found
 
         async def fused_or_slowest(session: AsyncSession) -> Sequence[R]:
-            items = await cast("TurnedSession", session).in_turn(partial(lanes.fused.read, read))
+            items = await cast("AmbientSession", session).in_turn(partial(lanes.fused.read, read))
             return await slowest(session) if isinstance(items, LaneRefusal) else items
 
         return await self.read(reader.name, fused_or_slowest)
@@ -284,14 +274,41 @@ def _surroundings(source: Source) -> Frame | LaneRefusal | None:
         return A_TRANSACTION
     if not frame.idles or held_by_this_task(source):
         return A_BLOCK
-    # A block of another task in this unit is its own affair: who is beside it is outside of both.
-    return None if _is_covered(frame) else frame
+    return frame
 
 
-def _is_covered(frame: Frame) -> bool:
-    """Say whether a block of another task is open in a unit of work that is at rest."""
-    top = frame.session.turns.top
-    return frame.idles and top is not frame and not top.settles
+async def _in_block(scope: Scope, work: Callable[[AsyncSession], Awaitable[R]], *, apart: bool = False) -> R:
+    """Work in a block of its own."""
+    session = scope.enter_apart() if apart else await scope.enter()
+    return await _entered(scope, session, work)
+
+
+async def _entered(scope: Scope, session: AsyncSession, work: Callable[[AsyncSession], Awaitable[R]]) -> R:
+    """Work in a block that was entered, and leave it."""
+    try:
+        result = await work(session)
+    except BaseException as error:
+        await scope.leave(error)
+        raise
+    await scope.leave(None)
+    return result
+
+
+async def _beside_blocks(unit: Frame, scope: Scope, work: Callable[[AsyncSession], Awaitable[R]]) -> R:
+    """Work in a unit of work that is at rest: a read on its session, a write in a block of its own.
+
+    While a block of another task has that session, it is done outside of both: the block may be waiting for it.
+    """
+    turns = unit.session.turns
+    if not await turns.take_at_rest(unit):
+        return await _in_block(scope, work, apart=True)
+    try:
+        if scope.options is _READ:
+            return await work(unit.session)
+        session = await scope.enter()
+    finally:
+        turns.give()
+    return await _entered(scope, session, work)
 
 
 class Noted:
@@ -322,14 +339,14 @@ class Noted:
 
 async def flush_new(session: AsyncSession, *entities: object) -> None:
     """Insert new entities in the session, in one turn."""
-    if isinstance(session, TurnedSession):
+    if isinstance(session, AmbientSession):
         await session.in_turn(partial(_flush_new, entities))
     else:
         session.add_all(entities)
         await session.flush()
 
 
-async def _flush_new(entities: Sequence[object], session: TurnedSession) -> None:
+async def _flush_new(entities: Sequence[object], session: AmbientSession) -> None:
     if len(entities) == 1 and await session.source.lanes.fused.insert("add", entities[0], session) is None:
         return
     session.sync_session.add_all(entities)

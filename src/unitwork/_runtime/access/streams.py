@@ -12,7 +12,7 @@ from sqlalchemy.util import greenlet_spawn
 from typing_extensions import override
 
 from unitwork._runtime import context
-from unitwork._runtime.blocks.scope import Scope
+from unitwork._runtime.blocks.block import Scope
 from unitwork._runtime.blocks.starvation import held_by_this_task
 from unitwork._runtime.sessions.streams import TurnedResult
 from unitwork.errors import TransactionEndedError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncResult, AsyncSession
 
     from unitwork._runtime.lanes.results import ResultReader
-    from unitwork._runtime.sessions.session import TurnedSession
+    from unitwork._runtime.sessions.session import AmbientSession
     from unitwork._runtime.source import Source
 
 _ITS_OWN = TransactionOptions(propagation=Propagation.REQUIRES_NEW, read_only=True)
@@ -83,9 +83,9 @@ class StreamApart(RowStream):
         self.source = source
         self.task = asyncio.current_task()
         self._scope = Scope(source, f"the stream of {reader.name}", _ITS_OWN)
-        self._scope.enter_apart()
+        session = self._scope.enter_apart()
         context.drop(self._scope)
-        super().__init__(self._scope.frame.session, reader)
+        super().__init__(session, reader)
         _open.add(self)
         self._rows: Result[Any] | None = None
 
@@ -93,7 +93,7 @@ class StreamApart(RowStream):
     async def begin(self, statement: Any, parameters: Mapping[str, Any] | None, batch: int) -> None:
         options = {"stream_results": True, "yield_per": batch}
 
-        async def execute(session: TurnedSession) -> Result[Any]:
+        async def execute(session: AmbientSession) -> Result[Any]:
             # Not `session.stream`: it fetches all at once where a driver can send nothing else meanwhile.
             send = session.sync_session.execute
             return await greenlet_spawn(send, statement, parameters, execution_options=options)

@@ -1,1 +1,1 @@
-"""This package holds engines, pools and who listens to them."""
+"""This package holds the engines of a Database, one for each event loop, and who has their connections."""

@@ -8,9 +8,11 @@ from sqlalchemy.exc import MissingGreenlet
 from sqlalchemy.pool import AsyncAdaptedQueuePool, reset_none
 
 if TYPE_CHECKING:
-    from sqlalchemy.pool import PoolProxiedConnection
+    from collections.abc import Collection
 
-    from unitwork._runtime.source import Home
+    from sqlalchemy.pool import Pool, PoolProxiedConnection
+
+    from unitwork._runtime.connections.listeners import Audience
     from unitwork.dialects.direct import Direct
 
 
@@ -20,23 +22,37 @@ class Lender:
     SQLAlchemy expects a greenlet around whatever may wait for the database: to open a connection, test it,
     replace it, reset it or close it. Where none of that is to be done, none is needed. What cannot be
     known of a pool counts as if it waited.
+
+    Args:
+        pool: The pool.
+        direct: How its driver is asked.
+        audience: Who else listens to its connections.
+        doubtful: Those of its connections that it will replace.
+        may_lend: Whoever opens a connection where nothing can be waited for is told so.
     """
 
-    def __init__(self, home: Home, direct: Direct) -> None:
-        pool: Any = home.engine.sync_engine.pool
-        self.pool = pool
-        self._home = home
+    def __init__(
+        self,
+        pool: Pool,
+        direct: Direct,
+        audience: Audience,
+        doubtful: Collection[object],
+        *,
+        may_lend: bool,
+    ) -> None:
+        self.pool: Any = pool
         self._direct = direct
-        self._audience = home.listeners.of_pool(pool)
+        self._audience = audience
+        self._doubtful = doubtful
         tests = getattr(pool, "_pre_ping", True) or getattr(pool, "_recycle", 0) >= 0
-        self._lends = home.asked_to_open and isinstance(pool, AsyncAdaptedQueuePool) and not tests
+        self._lends = may_lend and isinstance(pool, AsyncAdaptedQueuePool) and not tests
         resets = getattr(pool, "_reset_on_return", None) is not reset_none
         self._takes_back = self._lends and (direct.rolls_back_silently or not resets)
 
     def idle(self) -> PoolProxiedConnection | None:
         """Return an idle connection; None if it takes a greenlet to get one."""
         pool = self.pool
-        if not self._lends or self._home.doubtful or pool.checkedin() < 1 or self._audience.event():
+        if not self._lends or self._doubtful or pool.checkedin() < 1 or self._audience.event():
             return None
         try:
             held: PoolProxiedConnection = pool.connect()

@@ -4,33 +4,58 @@ from __future__ import annotations
 
 import itertools
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import event
 
 from unitwork._logic.plan import Step
-from unitwork._runtime import context
 from unitwork.events import BlockEnded, BlockEntered, BlockRetried, StatementExecuted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Connection
     from sqlalchemy.engine.interfaces import ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from unitwork._runtime.blocks.entry import Entry
-    from unitwork._runtime.source import Source
-    from unitwork._runtime.transactions.frame import Frame
-    from unitwork.events import Event, Observer
+    from unitwork.events import Event, Observer, Outcome
+    from unitwork.options import TransactionOptions
 
 _block_ids = itertools.count(1)
 _STARTED = "unitwork_statement_started"
 
 
-class Watch:
-    """The observers of one Database. Without one, nothing is measured and no listener is installed."""
+class WatchedBlock(Protocol):
+    """What is told of a block.
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    Attributes:
+        watched: Its number and when it was entered; None where nobody watched.
+    """
+
+    name: str
+    options: TransactionOptions
+    read_only_by: str | None
+    outcome: Outcome
+    watched: tuple[int, float] | None
+
+
+class Connected(Protocol):
+    """What may have a connection."""
+
+    connection: Connection | None
+
+
+class Watch:
+    """The observers of one Database. Without one, nothing is measured and no listener is installed.
+
+    Args:
+        database: What the Database is called.
+        innermost: Returns the innermost block of the calling code, if there is one.
+    """
+
+    def __init__(self, database: str, innermost: Callable[[], WatchedBlock | None]) -> None:
+        self._database = database
+        self._innermost = innermost
         self._observers: list[Observer] = []
         self._engines: list[AsyncEngine] = []
 
@@ -60,7 +85,7 @@ class Watch:
         if self._observers:
             self._listen(engine)
 
-    def entered(self, scope: Entry, step: Step, outer: Entry | None) -> tuple[int, float]:
+    def entered(self, scope: WatchedBlock, step: Step, outer: WatchedBlock | None) -> tuple[int, float]:
         """Tell that a block was entered; return its number and the time."""
         number = next(_block_ids)
         parent = outer.watched[0] if outer is not None and outer.watched is not None else None
@@ -68,7 +93,7 @@ class Watch:
             BlockEntered(
                 block_id=number,
                 parent_id=parent,
-                database=self._source.name,
+                database=self._database,
                 name=scope.name,
                 propagation=scope.options.propagation.value,
                 step=step.value,
@@ -77,22 +102,22 @@ class Watch:
         )
         return number, time.perf_counter()
 
-    def refused(self, scope: Entry, outer: Entry | None, error: BaseException) -> None:
+    def refused(self, scope: WatchedBlock, outer: WatchedBlock | None, error: BaseException) -> None:
         """Tell that a block could not be entered."""
         scope.watched = self.entered(scope, Step.REFUSE, outer)
         self.ended(scope, error)
 
-    def retried(self, scope: Entry, attempt: int, delay_s: float, error: BaseException) -> None:
+    def retried(self, scope: WatchedBlock, attempt: int, delay_s: float, error: BaseException) -> None:
         """Tell that a block is tried again."""
         number = scope.watched[0] if scope.watched is not None else None
-        self._tell(BlockRetried(number, self._source.name, attempt, delay_s, type(error).__name__))
+        self._tell(BlockRetried(number, self._database, attempt, delay_s, type(error).__name__))
 
-    def ending(self, frame: Frame, verb: str, started: float) -> None:
+    def ending(self, transaction: Connected, verb: str, started: float) -> None:
         """Tell that a transaction was committed or rolled back; drivers report it to nobody."""
-        if self._observers and frame.connection is not None:
+        if self._observers and transaction.connection is not None:
             self._tell_statement(verb, None, time.perf_counter() - started)
 
-    def ended(self, scope: Entry, error: BaseException | None) -> None:
+    def ended(self, scope: WatchedBlock, error: BaseException | None) -> None:
         """Tell that a block was left."""
         if scope.watched is None:
             return
@@ -100,7 +125,7 @@ class Watch:
         self._tell(
             BlockEnded(
                 block_id=number,
-                database=self._source.name,
+                database=self._database,
                 outcome=scope.outcome,
                 duration_s=time.perf_counter() - started,
                 error=None if error is None else type(error).__name__,
@@ -140,11 +165,11 @@ class Watch:
         return now - started
 
     def _tell_statement(self, sql: str, error: str | None, duration_s: float) -> None:
-        scope = context.last(self._source)
+        scope = self._innermost()
         self._tell(
             StatementExecuted(
                 block_id=scope.watched[0] if scope is not None and scope.watched is not None else None,
-                database=self._source.name,
+                database=self._database,
                 sql=sql,
                 duration_s=duration_s,
                 error=error,

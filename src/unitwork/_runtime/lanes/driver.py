@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -12,6 +11,7 @@ from sqlalchemy.pool import StaticPool
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from unitwork._logic.routing import LaneRefusal
+from unitwork._runtime.connections.holders import Visitor
 from unitwork._runtime.lanes.sending import fail_as_sqlalchemy, renew, renew_if_outdated
 from unitwork._runtime.sqlalchemy_private import schema_has_changed
 from unitwork.dialects import BeginMode
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from unitwork._runtime.lanes.inserts import InsertCall
     from unitwork._runtime.lanes.needs import Connections, FrameAccess, SessionAccess
     from unitwork._runtime.lanes.reads import ReadCall
-    from unitwork._runtime.lanes.sending import StatementToSend
+    from unitwork._runtime.connections.holders import Visitor
+from unitwork._runtime.lanes.sending import StatementToSend
     from unitwork.dialects.direct import Direct, Rows
 
 _BY_ITSELF = BeginMode(autocommit=True)
@@ -42,22 +43,12 @@ _UNREADABLE = LaneRefusal("its rows cannot be read")
 _FAILED = LaneRefusal("it failed")
 
 
-class Checkout(NamedTuple):
-    """One statement that has a connection of the pool now."""
-
-    name: str
-    sql: str
-    since: float
-
-
 class DriverLane:
     """The statements that commit by themselves, of one Database. Lives: as long as its lanes."""
 
     def __init__(self, connections: Connections, statements: CompiledStatements) -> None:
         self._connections = connections
         self._statements = statements
-        self.checkouts: dict[object, Checkout] = {}
-        """What has a connection now, and belongs to no block."""
 
     def obstacle(self) -> LaneRefusal | None:
         """Say why nothing of this Database goes this way, if so."""
@@ -155,7 +146,7 @@ class DriverLane:
             if isinstance(opened, LaneRefusal):
                 return opened
             held = opened
-        self.checkouts[held] = Checkout(statement.name, statement.sql, time.monotonic())
+        home.held[held] = Visitor(statement.name, statement.sql)
         try:
             if direct.hears_of_schema:
                 await renew_if_outdated(statement, direct, held, home.engine.dialect)
@@ -163,7 +154,7 @@ class DriverLane:
         except BaseException as error:  # noqa: BLE001  # told in there
             return await self._after_failure(held, statement, error)
         finally:
-            del self.checkouts[held]
+            del home.held[held]
         if not lender.take_back(held):
             await greenlet_spawn(held.close)
         return rows

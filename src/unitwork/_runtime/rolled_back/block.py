@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from unitwork._runtime import context
 from unitwork._runtime.finish import finish
+from unitwork._runtime.rolled_back.lent import pin, pinned_on
 from unitwork._runtime.rolled_back.pinned import Level
 from unitwork.errors import TransactionRefusedError
 
@@ -33,19 +34,20 @@ class RolledBack:
     async def __aenter__(self) -> None:
         source = self._source
         source.home_engine()  # refuses another event loop
-        if source.pinned is None:
+        pinned = pinned_on(source)
+        if pinned is None:
             self._refuse_open()
-            await source.pin()
+            await pin(source)
         else:
             self._level = Level(self._name, None, None, read_only=False)
-            await source.pinned.begin(self._level, asyncio.current_task())
+            await pinned.begin(self._level, asyncio.current_task())
         self._open = True
 
     def _refuse_open(self) -> None:
         """Refuse to begin while something is open that began without it."""
         source = self._source
         inside = context.innermost(source)
-        owners = [frame.owner for frame in source.frames.values()]
+        owners = [holder.owner for holder in source.home().held.values()]
         if inside is not None and inside.name not in owners:
             owners.append(inside.name)
         if owners:
@@ -59,7 +61,7 @@ class RolledBack:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        pinned = self._source.pinned
+        pinned = pinned_on(self._source)
         self._open = False
         if pinned is None:
             return
@@ -69,7 +71,7 @@ class RolledBack:
             done = await finish(pinned.undo(self._level, None))
         else:
             done = await finish(pinned.end())
-            self._source.unpin()
+            self._source.engines.restore()
         failure = ended or done.error or self._left_open(left)
         if error is None and failure is not None:
             raise failure

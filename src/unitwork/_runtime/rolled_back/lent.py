@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
-from unitwork._runtime.rolled_back.pinned import Level
+from unitwork._runtime.rolled_back.pinned import Level, Pinned
+from unitwork._runtime.transactions.frame import Frame
 from unitwork.dialects.backend import LENT
 from unitwork.dialects.orders import run_in_its_way
 from unitwork.errors import TransactionRefusedError
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext, ExecutionContext
 
-    from unitwork._runtime.rolled_back.pinned import Pinned
     from unitwork._runtime.source import Source
-    from unitwork._runtime.transactions.frame import Frame
 
 T = TypeVar("T")
 
@@ -131,7 +130,7 @@ class LendingPool(NullPool):
         self._source = source
 
     def _lend(self) -> Any:  # noqa: ANN401  # as a driver's connection
-        pinned = self._source.pinned
+        pinned = pinned_on(self._source)
         if pinned is None:
             raise TransactionRefusedError(
                 self._source.name,
@@ -143,7 +142,8 @@ class LendingPool(NullPool):
 
     def checkedout(self) -> int:
         """Return how many connections are lent."""
-        return len(self._source.pinned.lent) if self._source.pinned is not None else 0
+        pinned = pinned_on(self._source)
+        return len(pinned.lent) if pinned is not None else 0
 
 
 class LendingEngine(OptionEngine):
@@ -165,14 +165,32 @@ class LendingEngine(OptionEngine):
         """Nothing: the connection is not this engine's own."""
 
 
-def lending_engine(source: Source, original: AsyncEngine) -> AsyncEngine:
-    """Make an engine that lends the connection that the source has pinned."""
-    return AsyncEngine(LendingEngine(source, original.sync_engine))
+def pinned_on(source: Source) -> Pinned | None:
+    """Return the one connection of a Database, while `rolled_back()` is open."""
+    return cast("Pinned | None", source.engines.stand_in)
+
+
+async def pin(source: Source) -> None:
+    """Take one connection, begin, and let all that ask an engine for one have that."""
+    home = source.home()
+    held = await home.engine.connect()
+    try:
+        await held.begin()
+        await held.exec_driver_sql(source.backend.begin_held)
+    except BaseException:
+        await held.close()
+        raise
+    if home.lending is None:
+        # Not before the first connection, from which a dialect learns what the server can.
+        home.lending = AsyncEngine(LendingEngine(source, home.engine.sync_engine))
+    source.engines.replace(Pinned(source, held, home.lending))
 
 
 def _begin(source: Source, connection: Connection) -> None:
     mode = source.backend.mode_of(connection.get_execution_options())
-    _lent(connection).begin(source.frames.get(connection), read_only=mode.read_only, plain=mode.autocommit)
+    holder = source.home().held.get(connection)
+    frame = holder if isinstance(holder, Frame) else None
+    _lent(connection).begin(frame, read_only=mode.read_only, plain=mode.autocommit)
 
 
 def _lent(connection: Connection) -> Lent:

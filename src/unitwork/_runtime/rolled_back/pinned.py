@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sqlalchemy.util import greenlet_spawn
 
@@ -15,9 +15,8 @@ from unitwork.errors import TransactionRefusedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from unitwork._runtime.rolled_back.lent import Lent
     from unitwork._runtime.source import Source
     from unitwork._runtime.transactions.frame import Frame
 
@@ -26,6 +25,13 @@ T = TypeVar("T")
 _PATIENCE_S = 5.0
 """How long nothing may change for somebody who waits; then those in front wait for the one who waits."""
 _numbers = itertools.count(1)
+_ONE_LOOP = (
+    "give the fixture that opens it the loop of the tests; see 'One event loop' in the how-to on tests."
+)
+_WHO_HAS_LOOPS = [
+    "pytest-asyncio: asyncio_default_fixture_loop_scope and asyncio_default_test_loop_scope agree?",
+    "Starlette's TestClient runs the application in a loop of its own: use httpx.AsyncClient.",
+]
 
 
 class Level:
@@ -70,6 +76,13 @@ class Level:
         return any(not scope.outside and scope.frame.root is frame for scope in context.open_scopes())
 
 
+class Borrower(Protocol):
+    """Whoever has the connection now."""
+
+    def owner(self) -> str:
+        """Say whose it is."""
+
+
 class Pinned:
     """The one connection of a Database, and who may use it now. Lives: as long as `rolled_back()`.
 
@@ -80,12 +93,14 @@ class Pinned:
     Args:
         source: The Database.
         held: The connection, whose transaction has begun.
+        engine: What lends it.
     """
 
-    def __init__(self, source: Source, held: AsyncConnection) -> None:
+    def __init__(self, source: Source, held: AsyncConnection, engine: AsyncEngine) -> None:
         self.source = source
+        self.engine = engine
         self.loop = asyncio.get_running_loop()
-        self.lent: set[Lent] = set()
+        self.lent: set[Borrower] = set()
         sync: Any = held.sync_connection
         self.connection: Any = sync.connection.dbapi_connection
         self._driver: Any = sync.connection.driver_connection
@@ -225,6 +240,15 @@ class Pinned:
                 await finish(self._held.invalidate())
             await finish(self._held.close())
 
+    def in_another_loop(self) -> TransactionRefusedError:
+        """Build the error for whoever uses the Database in another event loop than `rolled_back()`."""
+        return TransactionRefusedError(
+            self.source.name,
+            f"rolled_back() on database {self.source.name!r} is open in another event loop.",
+            _ONE_LOOP,
+            _WHO_HAS_LOOPS,
+        )
+
     # -- turns ---------------------------------------------------------------------------------
 
     def _free_for(self, task: asyncio.Task[Any] | None) -> bool:
@@ -329,16 +353,3 @@ async def _whole(work: Coroutine[Any, Any, None]) -> None:
     failure = done.error or done.cancelled
     if failure is not None:
         raise failure
-
-
-def in_another_loop(database: str) -> TransactionRefusedError:
-    """Build the error for whoever uses the Database in another event loop than `rolled_back()`."""
-    return TransactionRefusedError(
-        database,
-        f"rolled_back() on database {database!r} is open in another event loop.",
-        "give the fixture that opens it the loop of the tests; see 'One event loop' in the how-to on tests.",
-        [
-            "pytest-asyncio: asyncio_default_fixture_loop_scope and asyncio_default_test_loop_scope agree?",
-            "Starlette's TestClient runs the application in a loop of its own: use httpx.AsyncClient.",
-        ],
-    )

@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 class _Waiter:
     """One operation that waits."""
 
-    __slots__ = ("at_rest", "frame", "future", "task")
+    __slots__ = ("frame", "future", "only_at_rest", "task")
 
-    def __init__(self, frame: Frame, task: asyncio.Task[Any] | None, *, at_rest: bool = False) -> None:
+    def __init__(self, frame: Frame, task: asyncio.Task[Any] | None, *, only_at_rest: bool = False) -> None:
         self.frame = frame
         self.task = task
-        self.at_rest = at_rest
-        """It goes elsewhere when another frame covers its own."""
+        self.only_at_rest = only_at_rest
         self.future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
 
 class Turns:
     """Who may use a session now. Lives: as long as the session.
 
-    One operation runs at a time, and only one that belongs to the innermost open frame (`top`):
-    while a savepoint is open, the tasks outside of it wait until it has ended.
+    One operation runs at a time, and only one that belongs to the innermost open frame (`top`), or to the
+    unit of work whose transaction that is: while a savepoint is open, the tasks outside of it wait until it
+    has ended.
     """
 
-    __slots__ = ("_depth", "_holder", "_later", "_waiting", "top")
+    __slots__ = ("_depth", "_holder", "_interruption", "_later", "_waiting", "top")
 
     def __init__(self, top: Frame) -> None:
         self.top = top
@@ -39,6 +39,7 @@ class Turns:
         self._depth = 0
         self._waiting: list[_Waiter] = []
         self._later: list[tuple[Frame, Callable[[], None]]] = []
+        self._interruption: BaseException | None = None
 
     @property
     def busy(self) -> bool:
@@ -55,40 +56,51 @@ class Turns:
         """Whether somebody waits."""
         return bool(self._waiting)
 
+    # -- one operation -------------------------------------------------------------------------
+
     async def take(self, frame: Frame) -> None:
         """Wait for this frame's turn. A task that has the turn may take it again."""
         task = asyncio.current_task()
         if self._holder is None:
-            if self.top is frame:
+            if self._admits(frame):
                 self._holder, self._depth = task, 1
                 return
         elif self._holder is task:
             self._depth += 1
             return
-        await self._wait(_Waiter(frame, task))
+        await self._wait(_Waiter(frame.seat, task))
 
     async def take_at_rest(self, frame: Frame) -> bool:
-        """Wait for the turn of a unit at rest; False as soon as a block of another task covers it.
-
-        That block may be waiting for the one who asks.
-        """
+        """As `take`, for a unit of work that is at rest; False if a block of another task covers it meanwhile."""
         task = asyncio.current_task()
-        if self._is_covered(frame):
+        if not self._admits(frame):
             return False
-        if self.top is frame and (self._holder is None or self._holder is task):
-            await self.take(frame)
+        if self._holder is None:
+            self._holder, self._depth = task, 1
             return True
-        return await self._wait(_Waiter(frame, task, at_rest=True))
+        if self._holder is task:
+            self._depth += 1
+            return True
+        return await self._wait(_Waiter(frame.seat, task, only_at_rest=True))
 
     def give(self) -> None:
         """End one operation, and wake who is next."""
         self._depth -= 1
         if self._depth == 0:
-            self._holder = None
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._holder = None
+        try:
             if self._later:
                 self._change()
+        finally:
             if self._waiting:
                 self._wake()
+
+    def _admits(self, frame: Frame) -> bool:
+        top, seat = self.top, frame.seat
+        return seat is top or (top.base is not None and top.base.seat is seat)
 
     def when_free(self, frame: Frame, change: Callable[[], None]) -> None:
         """Make a change now, or as soon as this frame may go on and no other task is at work.
@@ -97,53 +109,57 @@ class Turns:
         is added while another task's savepoint is open must not be undone with it.
         """
         free = self._holder is None or self._holder is asyncio.current_task()
-        if free and self.top is frame:
+        if free and self._admits(frame):
             change()
         else:
             self._later.append((frame, change))
 
     def _change(self) -> None:
-        # Nothing may be added to what the database has condemned; whoever asked hears of that at the end.
-        mark = self.top.condemned
-        usable = mark is None or not mark.by_database
-        now = [change for frame, change in self._later if frame is self.top and usable]
-        self._later = [entry for entry in self._later if entry[0] is not self.top]
-        for change in now:
-            change()
+        now = [entry for entry in self._later if self._admits(entry[0])]
+        self._later = [entry for entry in self._later if entry not in now]
+        for frame, change in now:
+            # Nothing may be added to what the database has condemned; whoever asked hears of that at the end.
+            mark = self.top.condemned
+            if mark is not None and mark.by_database:
+                continue
+            try:
+                change()
+            except Exception as error:  # noqa: BLE001  # who asked is gone on: the block tells it
+                frame.current.condemn(frame.owner, error)
+
+    # -- frames --------------------------------------------------------------------------------
 
     def enter(self, frame: Frame) -> None:
         """Make a frame that was just begun the only one that may go on."""
         self.top = frame
-        for waiter in [waiter for waiter in self._waiting if waiter.at_rest]:
-            if self._is_covered(waiter.frame):
+        for waiter in [waiter for waiter in self._waiting if waiter.only_at_rest]:
+            if not self._admits(waiter.frame):
                 self._waiting.remove(waiter)
                 if not waiter.future.done():
                     waiter.future.set_result(False)
-
-    def _is_covered(self, frame: Frame) -> bool:
-        # What settles is over soon: a read of a repository in the unit, which runs no code of the program.
-        return self.top is not frame and not self.top.settles
 
     def leave(self, frame: Frame) -> None:
         """Let the frame around this one go on."""
         if self.top is frame and frame.parent is not None:
             self.top = frame.parent
-            if self._later and self._holder is None:
-                self._change()
-            self._wake()
+            if self._holder is None:
+                self._let_go()
 
-    def close(self, frame: Frame) -> None:
-        """End a frame and all frames inside it: what waits for them is told so."""
-        inner: Frame | None = self.top
-        while inner is not None:
-            inner.ended = True
-            if inner is frame:
+    def close(self, frame: Frame) -> list[Frame]:
+        """End a frame and all frames inside it: what waits for them is told so. Return those inside."""
+        inside: list[Frame] = []
+        open_frame: Frame | None = self.top
+        while open_frame is not None:
+            open_frame.close()
+            if open_frame is frame:
                 break
-            inner = inner.parent
+            inside.append(open_frame)
+            open_frame = open_frame.parent
         for waiter in [waiter for waiter in self._waiting if waiter.frame.ended]:
             self._waiting.remove(waiter)
             if not waiter.future.done():
                 waiter.future.set_exception(waiter.frame.ended_error())
+        return inside
 
     async def quiet(self) -> None:
         """Wait until the operation that is running has ended. Only after `close`."""
@@ -160,20 +176,39 @@ class Turns:
                 self._holder, self._depth = None, 0
                 self._change()
 
+    # -- interruption --------------------------------------------------------------------------
+
+    def interrupt(self, error: BaseException) -> None:
+        """Stop the operation that is running: its task gets this error there, and is not cancelled."""
+        if self._holder is not None and self._holder is not asyncio.current_task():
+            self._interruption = error
+            self._holder.cancel()
+
+    def interruption(self) -> BaseException | None:
+        """Return the error that the operation of this task was stopped with, once, if it was."""
+        error, self._interruption = self._interruption, None
+        if error is not None and self._holder is not None:
+            self._holder.uncancel()
+        return error
+
     def describe(self) -> str:
         """Say who uses the session and who waits, for a person who looks for a deadlock."""
         waiting = ", ".join(f"{_name(w.task)} for {w.frame.owner}" for w in self._waiting) or "nobody"
         return f"running: {_name(self._holder)} in {self.top.owner}; waiting: {waiting}"
 
     async def _wait(self, waiter: _Waiter) -> bool:
-        """Wait; say whether it has the turn now."""
         self._waiting.append(waiter)
         try:
             return await waiter.future
         except BaseException:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
-            elif self._holder is waiter.task and waiter.future.done() and not waiter.future.cancelled():
+            elif (
+                self._holder is waiter.task
+                and waiter.future.done()
+                and not waiter.future.cancelled()
+                and waiter.future.exception() is None
+            ):
                 self.give()
             raise
 
@@ -181,7 +216,7 @@ class Turns:
         if self._holder is not None:
             return
         for waiter in self._waiting:
-            if waiter.frame is self.top and not waiter.future.done():
+            if self._admits(waiter.frame) and not waiter.future.done():
                 self._waiting.remove(waiter)
                 self._holder, self._depth = waiter.task, 1
                 waiter.future.set_result(True)

@@ -1,33 +1,29 @@
-"""This module holds what commits or rolls back as a whole: transactions and savepoints."""
+"""This module holds what a session does as a whole, and its one state: the base of all kinds of it."""
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy.util import greenlet_spawn
+from sqlalchemy.util import await_only, greenlet_spawn
+from typing_extensions import override
 
 from unitwork._logic.outcome import Marks, Verdict, verdict_for_owner
-from unitwork._runtime.finish import finish, finish_here
-from unitwork._runtime.transactions.hooks import Callbacks
-from unitwork.errors import (
-    TransactionEndedError,
-    TransactionRefusedError,
-    UnexpectedRollbackError,
-)
+from unitwork._logic.states import ENDED, Change, State, after
+from unitwork._runtime.deadline import check
+from unitwork._runtime.finish import Patience, finish, finish_here
+from unitwork._runtime.transactions.connection import Checkout
+from unitwork._runtime.transactions.hooks import Hooks
+from unitwork.errors import TransactionEndedError, TransactionRefusedError, UnexpectedRollbackError
 from unitwork.events import Outcome
 
 if TYPE_CHECKING:
-    from asyncio import CancelledError
     from collections.abc import Awaitable, Callable
 
     from sqlalchemy import Connection
     from sqlalchemy.engine import NestedTransaction
 
-    from unitwork._runtime.blocks.entry import Entry
-    from unitwork._runtime.connections.write_gate import WriteGate
-    from unitwork._runtime.finish import Deadline, Finished
-    from unitwork._runtime.sessions.session import TurnedSession
+    from unitwork._runtime.deadline import Limits
+    from unitwork._runtime.finish import Finished
     from unitwork._runtime.source import Source
     from unitwork.dialects import BeginMode
     from unitwork.options import TransactionOptions
@@ -43,101 +39,123 @@ class Condemnation(NamedTuple):
     """The savepoint around the error; when it has ended, the error has no part in the frame any more."""
 
 
+class Joiner:
+    """A block that takes part in a frame which another one began."""
+
+    name: str
+
+
 class Frame:
-    """What one session does as a whole. Lives: until the block that began it ends."""
+    """What one session does as a whole: a transaction, a savepoint, or neither. Lives: until its block ends.
+
+    It owns its state: whoever wants to know whether a transaction is open, condemned or committed asks here.
+    """
 
     __slots__ = (
         "_mark",
-        "callbacks",
-        "connection",
-        "deadline",
-        "ended",
-        "gate",
+        "_state",
+        "base",
+        "checkout",
+        "hooks_or_none",
         "joined",
         "last_statement",
+        "limits",
         "mode",
         "owner",
         "parent",
         "rollback_only",
+        "seat",
         "session",
-        "since",
         "source",
     )
 
     settles = False
+    """Each operation ends by itself, and holds no connection afterwards."""
     idles = False
-    """It is a unit of work, which has transactions one after another."""
+    """It is a unit of work between its transactions."""
     begins_with_writes = False
-    """It is at rest until its first write, which begins a transaction that goes on."""
+    """Its first write begins a transaction that goes on."""
     kept = Outcome.COMMITTED
     undone = Outcome.ROLLED_BACK
 
     def __init__(
-        self, session: TurnedSession, owner: str, mode: BeginMode, parent: Frame | None = None
+        self,
+        session: Any,  # noqa: ANN401  # of a higher floor
+        owner: str,
+        mode: BeginMode,
+        parent: Frame | None = None,
     ) -> None:
         self.session = session
         self.source: Source = session.source
         self.owner = owner
         self.mode = mode
         self.parent = parent
-        self.ended = False
-        self._mark: Condemnation | None = None
+        self.base: Frame | None = None
+        """The unit of work whose transaction this is: its tasks go on in here."""
+        self.seat: Frame = self
+        """The frame whose turn is waited for."""
         self.rollback_only = False
-        self.callbacks: Callbacks | None = None
-        self.joined: list[Entry] | None = None
-        self.deadline: Deadline | None = None
-        self.connection: Connection | None = None
-        self.gate: WriteGate | None = None
-        self.since = 0.0
+        self.hooks_or_none: Hooks | None = None
+        self.joined: list[Any] | None = None
+        self.limits: Limits = ()
+        self.checkout: Checkout | None = None
         self.last_statement: object = None
+        self._state = State.IDLE
+        self._mark: Condemnation | None = None
+
+    # -- what it is ----------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """What it is at this moment."""
+        if self._state is State.CONDEMNED:
+            mark = self._mark
+            if mark is not None and mark.within is not None and not mark.within.is_active:
+                self._mark = None
+                self._change(Change.CLEAR)
+        return self._state
+
+    def _change(self, change: Change) -> None:
+        self._state = after(self._state, change)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing may be sent here any more."""
+        return self._state in ENDED
 
     @property
     def transactional(self) -> bool:
-        """Whether a transaction is open here."""
+        """Whether what is sent here is part of a transaction."""
         return True
+
+    @property
+    def current(self) -> Frame:
+        """The frame that code of its block is in: for a unit of work, the transaction that is open."""
+        return self
 
     @property
     def root(self) -> Frame:
         """The physical transaction that this frame is, or is a savepoint of."""
         return self
 
-    def begin_by_hand(self) -> None:
-        """Begin, if this frame begins by itself only with its first statement."""
+    @property
+    def connection(self) -> Connection | None:
+        """The connection that it has begun on, if it has."""
+        return self.checkout.connection if self.checkout is not None else None
 
-    def hooks(self) -> Callbacks:
-        """Return the functions registered here, to add one."""
-        if self.callbacks is None:
-            self.callbacks = Callbacks()
-        return self.callbacks
-
-    def connected(self, connection: Connection) -> None:
-        """Take note of the connection that this frame has begun on."""
-        self.connection = connection
-        self.since = time.monotonic()
-        self.source.frames[connection] = self
-
-    def give_back(self) -> None:
-        """Return the connection to the pool, if there is one. In a greenlet."""
-        if self.connection is not None:
-            self.connection.close()
-
-    async def queue_to_write(self) -> None:
-        """Wait for the only write lock in order with the other writers, before a connection is taken."""
-        gate = self.source.write_gate()
-        if gate is not None and not (self.mode.read_only or self.mode.autocommit):
-            await gate.enter(self)
-            self.gate = gate
-
-    def disconnected(self) -> None:
-        """Forget the connection: it has gone back to the pool."""
-        if self.gate is not None:
-            self.gate.leave(self)
-            self.gate = None
-        if self.connection is not None:
-            self.source.frames.pop(self.connection, None)
-            self.connection = None
+    @property
+    def hooks(self) -> Hooks:
+        """The functions that wait for its end."""
+        if self.hooks_or_none is None:
+            self.hooks_or_none = Hooks()
+        return self.hooks_or_none
 
     # -- marks ---------------------------------------------------------------------------------
+
+    def begun(self) -> None:
+        """Take note that something was sent."""
+        if self._state is State.IDLE:
+            self._change(Change.BEGIN)
 
     def forget_session(self) -> None:
         """Let go of the session after the end, so that both are freed without the collector."""
@@ -149,20 +167,29 @@ class Frame:
         return TransactionEndedError(self.source.name, self.owner)
 
     def check_open(self) -> None:
-        """Refuse to go on when this frame has ended."""
-        if self.ended:
+        """Refuse to go on when this frame has ended.
+
+        Raises:
+            TransactionEndedError: It has.
+        """
+        if self._state in ENDED:
             raise self.ended_error()
 
     def admit(self) -> None:
-        """Refuse to send anything when this frame has ended or the database has condemned it."""
-        self.check_open()
-        if self.deadline is not None:
-            self.deadline.check()
+        """Refuse to send anything when this frame has ended, is late, or the database has condemned it."""
+        if self._state in ENDED:
+            raise self.ended_error()
+        if self.limits:
+            check(self.limits)
         if self._mark is not None:
             self.check_condemned()
 
     def check_condemned(self) -> None:
-        """Refuse to send anything after a database error; it would be half of the work at best."""
+        """Refuse to send anything after a database error; it would be half of the work at best.
+
+        Raises:
+            TransactionRefusedError: The database has condemned the frame.
+        """
         mark = self.condemned
         if mark is not None and mark.by_database:
             raise TransactionRefusedError(
@@ -175,10 +202,7 @@ class Frame:
     @property
     def condemned(self) -> Condemnation | None:
         """Why this frame can only roll back, if it can."""
-        mark = self._mark
-        if mark is None or mark.within is None or mark.within.is_active:
-            return mark
-        return None
+        return self._mark if self._mark is not None and self.state is not State.OPEN else None
 
     def condemn(
         self,
@@ -189,21 +213,13 @@ class Frame:
         within: NestedTransaction | None = None,
     ) -> None:
         """Mark this frame: it can only roll back. The first reason stays; the database's goes before."""
+        if self.ended:
+            return
         mark = self.condemned
         if mark is None or (by_database and (not mark.by_database or mark.within is not None)):
             self._mark = Condemnation(block, error, by_database, within)
-
-    def database_failed(self, error: BaseException, within: NestedTransaction | None) -> None:
-        """Condemn the innermost open frame, as long as the savepoint around the error is open."""
-        top = self.session.turns.top
-        top.condemn(top.owner, error, by_database=True, within=within)
-
-    def database_ended(self, error: BaseException) -> None:
-        """Condemn all open frames: the database has ended the whole transaction."""
-        frame: Frame | None = self.session.turns.top
-        while frame is not None:
-            frame.condemn(frame.owner, error, by_database=True)
-            frame = None if frame is self else frame.parent
+        if self._state is not State.CONDEMNED:
+            self._change(Change.CONDEMN)
 
     def verdict(self, error: BaseException | None, options: TransactionOptions) -> Verdict:
         """Say what the end of this frame's owner means."""
@@ -216,49 +232,164 @@ class Frame:
         )
         return verdict_for_owner(error, options, marks)
 
-    def unexpected(self) -> UnexpectedRollbackError:
-        """Build the error for an owner that wanted to commit."""
+    def unexpected(self, error: BaseException | None) -> UnexpectedRollbackError:
+        """Build the error for an owner that wanted to commit, or whose exception would have committed."""
         mark = self.condemned
         if mark is None:
             names = [scope.name for scope in self.joined or ()]
-            return UnexpectedRollbackError(self.source.name, names[0], names)
-        raised = f" (raised {type(mark.error).__name__})" if mark.error is not None else ""
-        asked = mark.error is None
-        unexpected = UnexpectedRollbackError(self.source.name, f"{mark.block}{raised}", asked=asked)
-        unexpected.__cause__ = mark.error
+            unexpected = UnexpectedRollbackError(self.source.name, names[0], names)
+        else:
+            raised = f" (raised {type(mark.error).__name__})" if mark.error is not None else ""
+            asked = mark.error is None
+            unexpected = UnexpectedRollbackError(self.source.name, f"{mark.block}{raised}", asked=asked)
+        unexpected.__cause__ = error or (mark.error if mark is not None else None)
         return unexpected
 
-    def pristine(self) -> bool:
-        """Say whether nothing was ever done here, so that there is nothing to end."""
-        session = self.session
-        untouched = not session.started and self.connection is None and not session.turns.busy
-        return untouched and self.callbacks is None and self._mark is None and not self.joined
-
     # -- ends ----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        if self._state not in ENDED:
+            self._change(Change.END)
+
+    def committed(self) -> None:
+        """The database has said that the work of this frame lasts."""
+        if self._state is State.ENDING:
+            self._change(Change.COMMIT)
+
+    def rolled_back(self) -> None:
+        """The work of this frame is undone."""
+        if self._state is State.ENDING:
+            self._change(Change.ROLL_BACK)
+
+    def lost(self) -> None:
+        """COMMIT was sent, and its answer never came."""
+        if self._state is State.ENDING:
+            self._change(Change.LOSE)
 
     async def settle(self, *, failed: bool) -> None:
         """Do what follows each operation: nothing inside a transaction."""
 
-    def see_through(
-        self, work: Callable[[], object], deadline: Deadline | None = None
-    ) -> Awaitable[Finished]:
-        """Do in a greenlet what must not be interrupted; with a deadline, give up soon after it."""
+    def see_through(self, work: Callable[[], object]) -> Awaitable[Finished]:
+        """Do in a greenlet what must not be interrupted; give up some time after the limit or a cancellation."""
+        root = self.root
+        source = self.source
+        patience = Patience(source.grace_s, self.limits, root.sever)
         spawned = greenlet_spawn(work)
         # Under `rolled_back()` an end may wait for a turn, and gives up by itself.
-        if deadline is not None or self.source.backend.cancels_itself or self.source.pinned is not None:
-            return finish(spawned, deadline)
-        return finish_here(spawned)
+        if self.limits or source.backend.cancels_itself or source.pinned is not None:
+            return finish(spawned, patience)
+        return finish_here(spawned, patience)
 
-    async def close(self) -> CancelledError | None:
-        """Let nobody in any more, and wait for the operation that still runs."""
-        turns = self.session.turns
-        turns.close(self)
-        return (await finish(turns.quiet())).cancelled if turns.busy else None
+    # -- the connection ------------------------------------------------------------------------
 
-    async def keep(self) -> CancelledError | None:
-        """Make the work of this frame last; undo it and raise when that fails."""
-        raise NotImplementedError
+    def check_out(self) -> Connection:
+        """Take a connection of the pool, and begin on it. In a greenlet.
 
-    async def undo(self, cause: BaseException | None) -> CancelledError | None:
-        """Undo the work of this frame; a second error becomes a note on the cause."""
-        raise NotImplementedError
+        A cancellation reaches the wait for the pool alone.
+        """
+        checkout = Checkout(self)
+        try:
+            connection = checkout.take()
+        except BaseException:
+            checkout.forget()
+            raise
+        self.checkout = checkout
+        if self._state is State.IDLE:
+            self._change(Change.BEGIN)
+        if not checkout.begins_loudly:
+            connection.begin()
+            return connection
+        done = await_only(self.see_through(checkout.begin))
+        if done.error is not None:
+            self.give_up_connection()
+        failure = done.cancelled or done.error
+        if failure is not None:
+            if done.cancelled is not None:
+                raise done.cancelled from done.error
+            raise failure
+        return connection
+
+    def give_back(self) -> None:
+        """Return the connection to the pool, if there is one. In a greenlet."""
+        if self.checkout is not None:
+            self.checkout.give_back()
+
+    def give_up_connection(self) -> None:
+        """Forget the connection: it has gone back to the pool, or is lost."""
+        checkout, self.checkout = self.checkout, None
+        if checkout is not None:
+            checkout.forget()
+
+    def sever(self) -> None:
+        """Break the connection under what waits for it."""
+        if self.checkout is not None:
+            self.checkout.sever()
+
+
+class Autocommit(Frame):
+    """No transaction: each statement commits by itself, and holds no connection afterwards."""
+
+    __slots__ = ()
+
+    settles = True
+    kept = undone = Outcome.NO_TRANSACTION
+
+    @property
+    def transactional(self) -> bool:
+        return False
+
+    @override
+    def condemn(self, *arguments: Any, **keywords: Any) -> None:
+        """Nothing to condemn: what was done is committed."""
+
+    @override
+    async def settle(self, *, failed: bool) -> None:
+        """End what the operation has left open, and give the connection back; what was loaded stays."""
+        session = self.session
+        if self.checkout is None and not (failed and session.held is not None):
+            return
+        done = await self.see_through(lambda: session.settle(self, failed=failed))
+        self.give_up_connection()
+        if done.error is not None and not failed:
+            raise done.error
+        if done.cancelled is not None:
+            raise done.cancelled
+
+
+class AtRest(Autocommit):
+    """What lies under the transactions of a unit of work: between them each read ends by itself.
+
+    Args:
+        whole: The unit is one transaction, which begins with its first write and takes all blocks in.
+    """
+
+    __slots__ = ("transaction", "whole")
+
+    idles = True
+    kept = Outcome.COMMITTED
+    undone = Outcome.ROLLED_BACK
+
+    def __init__(
+        self,
+        session: Any,  # noqa: ANN401  # of a higher floor
+        owner: str,
+        mode: BeginMode,
+        parent: Frame | None = None,
+        *,
+        whole: bool = False,
+    ) -> None:
+        super().__init__(session, owner, mode, parent)
+        self.whole = whole
+        self.transaction: Frame | None = None
+        """The one that the unit has begun and not ended."""
+        if parent is not None:
+            self.seat = parent.seat
+
+    @property
+    def begins_with_writes(self) -> bool:  # type: ignore[override]  # constant in the other kinds
+        return self.whole
+
+    @property
+    def current(self) -> Frame:
+        return self.transaction or self

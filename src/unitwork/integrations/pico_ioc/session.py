@@ -11,7 +11,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from unitwork._runtime import context
-from unitwork._runtime.opening import DEFAULT_NAME
+from unitwork._runtime.live import DEFAULT_NAME
 from unitwork.database import Database
 from unitwork.dialects.sqlite import in_memory
 from unitwork.errors import DeclarationError

@@ -1,0 +1,50 @@
+"""This module opens connections that must not be opened half."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.util import await_only, greenlet_spawn
+
+from unitwork._runtime.finish import Finished, finish
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+
+    from unitwork.dialects import Backend
+
+_THREAD_ENDS_S = 0.05
+
+
+def connect_whole(backend: Backend) -> Callable[..., DBAPIConnection]:
+    """Make what opens and sets up a connection; a cancellation waits until that is done, and closes it."""
+
+    def open_one(
+        dialect: Dialect, _entry: object, arguments: list[Any], keywords: dict[str, Any]
+    ) -> DBAPIConnection:
+        if backend.kept is not None:
+            return backend.kept
+        opened: list[DBAPIConnection] = []
+
+        def connect() -> None:
+            opened.append(dialect.connect(*arguments, **keywords))
+            backend.connected(opened[0])
+
+        async def open_whole() -> Finished:
+            return await finish(greenlet_spawn(connect))
+
+        done = await_only(open_whole())
+        failure = done.cancelled or done.error
+        if failure is None:
+            return opened[0]
+        if opened:
+            await_only(finish(greenlet_spawn(opened[0].close)))
+        else:
+            # aiosqlite's thread tells this loop that it has stopped, and must not find it closed.
+            await_only(asyncio.sleep(_THREAD_ENDS_S))
+        raise failure
+
+    return open_one

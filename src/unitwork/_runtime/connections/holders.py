@@ -1,0 +1,71 @@
+"""This module says who has a connection, for whoever waits for one, and for whatever fails on it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy.engine import NestedTransaction
+
+_STATEMENT_CHARACTERS = 120
+
+
+class Holder(Protocol):
+    """What has a connection of the pool, such as a transaction. Lives: from check-out to check-in.
+
+    Attributes:
+        owner: What messages call it.
+        since: When it got the connection, by the monotonic clock.
+        last_statement: What it has sent last, as text or as a statement; None if nothing yet.
+    """
+
+    owner: str
+    since: float
+    last_statement: object
+
+    def database_failed(self, error: BaseException, within: NestedTransaction | None) -> None:
+        """Take note of a statement that has failed on the connection, inside this savepoint."""
+
+    def database_ended(self, error: BaseException) -> None:
+        """Take note that the database has ended the whole transaction."""
+
+    def time_left(self) -> float | None:
+        """Return the seconds that what is sent now may take; None is without limit."""
+
+
+class Visitor:
+    """Has a connection for one statement that commits by itself, or to look at something."""
+
+    __slots__ = ("last_statement", "owner", "since")
+
+    def __init__(self, owner: str, statement: object = None) -> None:
+        self.owner = owner
+        self.since = time.monotonic()
+        self.last_statement = statement
+
+    def database_failed(self, error: BaseException, within: NestedTransaction | None) -> None:
+        """Nothing is open that could be condemned."""
+
+    def database_ended(self, error: BaseException) -> None:
+        """Nothing is open that could be condemned."""
+
+    def time_left(self) -> float | None:
+        """No limit."""
+
+
+def told(database: str, holders: Iterable[Holder]) -> str:
+    """Say who holds the connections, for a person whose pool is exhausted."""
+    now = time.monotonic()
+    lines = [
+        f"  {holder.owner}: for {now - holder.since:.1f} s, last statement: {_short(holder.last_statement)}"
+        for holder in holders
+    ]
+    return "\n".join([f"Connections of database {database!r} are held by:", *lines])
+
+
+def _short(statement: object) -> str:
+    text = " ".join(str(statement).split()) if statement is not None else "none yet"
+    return text if len(text) <= _STATEMENT_CHARACTERS else f"{text[:_STATEMENT_CHARACTERS]}…"

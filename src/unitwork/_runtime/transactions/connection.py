@@ -1,0 +1,185 @@
+"""This module takes a connection out of the pool for a transaction, begins on it, and returns it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.util import await_only
+
+from unitwork._runtime.deadline import remaining_s
+from unitwork.dialects.orders import Failed, run_on_driver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.engine import NestedTransaction
+
+    from unitwork._runtime.connections.write_gate import WriteGate
+    from unitwork._runtime.deadline import Limits
+    from unitwork._runtime.transactions.frame import Frame
+
+
+_CHECKOUT = "unitwork_checkout"
+
+
+def tell_commits(engine: Engine) -> None:
+    """Let check-outs know when COMMIT was sent and answered, whoever sends it: SQLAlchemy tells only of the first."""
+    send = engine.dialect.do_commit
+
+    def do_commit(connection: Any) -> None:  # noqa: ANN401  # of the pool
+        checkout: Checkout | None = connection.info.get(_CHECKOUT)
+        if checkout is not None:
+            checkout.commit_sent = True
+        send(connection)
+        if checkout is not None:
+            checkout.commit_answered = True
+
+    vars(engine.dialect)["do_commit"] = do_commit
+
+
+class Checkout:
+    """One connection that a frame has; the `Holder` of it. Lives: from check-out to check-in."""
+
+    __slots__ = ("_gate", "_options", "commit_answered", "commit_sent", "connection", "frame", "since")
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        self.connection: Connection | None = None
+        self.since = time.monotonic()
+        self.commit_sent = False
+        """Whether COMMIT has gone to the driver."""
+        self.commit_answered = False
+        """Whether the database has said that the work is stored."""
+        self._gate: WriteGate | None = None
+        self._options: Mapping[str, Any] = frame.source.backend.execution_options(frame.mode)
+
+    @property
+    def begins_loudly(self) -> bool:
+        """Whether BEGIN sends something by itself, which must not be interrupted."""
+        return bool(self._options) or not self.frame.source.backend.begins_silently
+
+    # -- as a holder ---------------------------------------------------------------------------
+
+    @property
+    def owner(self) -> str:
+        """The block that it was taken for."""
+        return self.frame.owner
+
+    @property
+    def last_statement(self) -> object:
+        """What was sent last."""
+        return self.frame.last_statement
+
+    def database_failed(self, error: BaseException, within: NestedTransaction | None) -> None:
+        """Condemn the innermost open frame, as long as the savepoint around the error is open."""
+        top: Frame = self.frame.session.turns.top
+        top.condemn(top.owner, error, by_database=True, within=within)
+
+    def database_ended(self, error: BaseException) -> None:
+        """Condemn all open frames: the database has ended the whole transaction."""
+        frame: Frame | None = self.frame.session.turns.top
+        while frame is not None:
+            frame.condemn(frame.owner, error, by_database=True)
+            frame = None if frame is self.frame else frame.parent
+
+    def time_left(self) -> float | None:
+        """Return the seconds that what is sent now may take; None is without limit."""
+        limits: Limits = self.frame.session.limits_here()
+        return remaining_s(limits) if limits else None
+
+    # -- the connection ------------------------------------------------------------------------
+
+    def take(self) -> Connection:
+        """Wait for a connection; who wants the only write lock waits in order with the other writers first."""
+        frame = self.frame
+        source, mode = frame.source, frame.mode
+        if source.backend.one_writer and not (mode.read_only or mode.autocommit):
+            gate = source.write_gate()
+            if gate is not None:
+                await_only(gate.enter(frame))
+                self._gate = gate
+        self.connection = source.home_engine().sync_engine.connect()
+        self.since = time.monotonic()
+        source.engines.take(self.connection, self)
+        return self.connection
+
+    def begin(self) -> None:
+        """Begin in the mode of the frame. In a greenlet."""
+        connection = self._taken
+        try:
+            if self._options:
+                _set(connection, self._options)
+            connection.begin()
+        except BaseException:
+            connection.close()
+            raise
+
+    @property
+    def _taken(self) -> Connection:
+        assert self.connection is not None, "a connection is taken before it is used"
+        return self.connection
+
+    def commit(self, first: Callable[[], object]) -> None:
+        """Do what sends COMMIT in its own way, if it does; then see to it that it is sent. In a greenlet."""
+        connection = self._taken
+        info = connection.info
+        info[_CHECKOUT] = self
+        try:
+            first()
+            if not self.commit_answered and connection.in_transaction():
+                connection.commit()
+        finally:
+            info.pop(_CHECKOUT, None)
+
+    def roll_back(self) -> None:
+        """Send ROLLBACK, if there is something to roll back. In a greenlet."""
+        if self._taken.in_transaction():
+            self._taken.rollback()
+
+    def discard(self) -> None:
+        """Close the connection instead of returning it."""
+        if self._usable:
+            self._taken.invalidate()
+
+    def give_back(self) -> None:
+        """Return the connection to the pool. In a greenlet."""
+        self._taken.close()
+
+    def sever(self) -> None:
+        """Break the connection under what waits for it."""
+        if self._usable:
+            self.frame.source.backend.sever(self._taken.connection.driver_connection)
+
+    @property
+    def _usable(self) -> bool:
+        return not (self._taken.closed or self._taken.invalidated)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection is broken, as far as the driver knows."""
+        direct = self.frame.source.backend.direct
+        if not self._usable:
+            return True
+        return direct is not None and direct.is_broken(self._taken.connection.driver_connection)
+
+    def forget(self) -> None:
+        """Let the next writer in, and count this connection as held no longer."""
+        if self._gate is not None:
+            self._gate.leave(self.frame)
+            self._gate = None
+        if self.connection is not None:
+            self.frame.source.engines.give_back(self.connection)
+
+
+def _set(connection: Connection, options: Mapping[str, Any]) -> None:
+    """Set the options of a transaction. Some are sent, and SQLAlchemy leaves their errors as they come."""
+    try:
+        connection.execution_options(**options)
+    except SQLAlchemyError:
+        raise
+    except Exception as error:
+        run_on_driver(connection, Failed(f"SET {', '.join(options)}", error))
+        raise
