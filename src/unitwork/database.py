@@ -11,9 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from unitwork._logic.routing import LaneChoice
 from unitwork._runtime import context, live
+from unitwork._runtime.blocks.hooks import NothingToAwait, run_at_once
 from unitwork._runtime.live import DEFAULT_NAME
 from unitwork._runtime.opening import open_source, refuse_second
-from unitwork._runtime.transactions.hooks import Hook, NothingToAwait, run_at_once
+from unitwork._runtime.transactions.hooks import Hook
 from unitwork.errors import (
     NoTransactionError,
     TransactionRefusedError,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from unitwork._runtime.blocks.entry import Entry
+    from unitwork._runtime.blocks.block import Scope
     from unitwork.events import Observer
 
 __all__ = ["Database", "get_session"]
@@ -189,7 +190,7 @@ class Database(Lifecycle):
         decoration = Decoration(self, TransactionOptions.of(**options), retry)
         return decoration.wrap if function is None else decoration.wrap(function)
 
-    def unit_of_work(self, *, atomic: bool = False) -> UnitOfWork:
+    def unit_of_work(self, *, atomic: bool = True) -> UnitOfWork:
         """Open a unit of work: `async with db.unit_of_work():`; one session for a request or a job.
 
         Args:
@@ -264,7 +265,8 @@ class Database(Lifecycle):
             NoTransactionError: No block and no unit of work is open here.
             TransactionEndedError: The one that this code was started in has ended.
         """
-        return self._scope().frame.session
+        session: AsyncSession = self._scope().frame.session
+        return session
 
     def set_rollback_only(self) -> None:
         """Make the open transaction roll back at its end.
@@ -276,7 +278,7 @@ class Database(Lifecycle):
             NoTransactionError: No transaction is open here.
         """
         scope = self._scope()
-        if not scope.frame.transactional:
+        if not (scope.frame.transactional or scope.frame.begins_with_writes):
             raise NoTransactionError(self.name)
         if scope.owns:
             scope.frame.rollback_only = True
@@ -336,9 +338,11 @@ class Database(Lifecycle):
         return self._register("before_commit", function)
 
     def _register(self, moment: str, function: Hook) -> Awaitable[object]:
-        scope = context.innermost(self._source)
-        if scope is not None and scope.frame.transactional:
-            getattr(scope.frame.hooks(), moment).append(function)
+        scope = context.last(self._source)
+        if scope is not None:
+            self._check_here(scope)
+        if scope is not None and (scope.frame.transactional or scope.frame.begins_with_writes):
+            getattr(scope.frame.hooks, moment).append(function)
         elif moment != "after_rollback":
             return run_at_once(function)
         return NothingToAwait()
@@ -352,14 +356,18 @@ class Database(Lifecycle):
     ) -> None:
         await self.dispose()
 
-    def _scope(self) -> Entry:
-        scope = context.last(self._source)
+    def _scope(self) -> Scope:
+        scope: Scope | None = context.last(self._source)
         if scope is None:
             raise NoTransactionError(self.name)
+        self._check_here(scope)
+        return scope
+
+    def _check_here(self, scope: Scope) -> None:
+        """Refuse to use what has ended, or what belongs to another thread."""
         if scope.frame.ended:
             raise scope.frame.ended_error()
         _check_thread(self.name)
-        return scope
 
 
 def get_session(database: Database) -> AsyncSession:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
 from sqlalchemy.exc import DBAPIError
 
 from unitwork._runtime import live
+from unitwork._runtime.blocks.block import Scope
 from unitwork._runtime.blocks.retrying import Attempts
-from unitwork._runtime.blocks.scope import Scope
+from unitwork._runtime.blocks.unit import LazyScope
 from unitwork.errors import DeclarationError, TransactionRefusedError
 from unitwork.options import RetryPolicy, TransactionKeywords, TransactionOptions
 
@@ -76,7 +78,7 @@ class TransactionBlock:
                 "call `db.transaction()` for each `async with`.",
             )
         scope = Scope(self._source, self._name, self._options)
-        session = await scope.enter()
+        session = await scope.enter(sys._getframe(1))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as `inspect.currentframe`
         self._scope = scope
         return session
 
@@ -135,7 +137,7 @@ class Decoration:
             source = source_for(arguments)
             series = Attempts(source, policy)
             while True:
-                scope = Scope(source, name, options)
+                scope = Scope(source, name, options, fresh=True)
                 await scope.enter()
                 try:
                     try:
@@ -157,6 +159,30 @@ class Decoration:
         if using is None:
             return _implied(arguments)
         return live.source_named(using) if isinstance(using, str) else using.source
+
+
+def begins_with_first_write(
+    method: Callable[P, Coroutine[Any, Any, R]],
+) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Make a method one transaction that begins with its first write: what it reads before holds nothing.
+
+    Inside a transaction it takes part in that, and fails alone if it raises before it has written.
+    """
+    name = _name_of(method)
+
+    @functools.wraps(method)
+    async def run(*arguments: P.args, **keywords: P.kwargs) -> R:
+        scope = LazyScope(_implied(arguments), name)
+        await scope.enter()
+        try:
+            result = await method(*arguments, **keywords)
+        except BaseException as error:
+            await scope.leave(error)
+            raise
+        await scope.leave(None)
+        return result
+
+    return run
 
 
 def _name_of(function: Callable[..., object]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from unitwork._runtime.blocks.starvation import held_by_this_task, refuse_starvation
-from unitwork._runtime.blocks.unit import ATOMIC, IDLE, Unit
+from unitwork._runtime.blocks.unit import Unit
 from unitwork.errors import TransactionRefusedError
 
 if TYPE_CHECKING:
@@ -47,8 +47,9 @@ class UnitOfWork:
                 f"{self._name} is open already: one unit of work cannot be entered twice at a time.",
                 "call `db.unit_of_work()` for each `async with`.",
             )
-        self._unit = Unit(self._source, self._name, ATOMIC if self._atomic else IDLE)
-        return self._unit.frame.session
+        self._unit = Unit(self._source, self._name, atomic=self._atomic)
+        session: AsyncSession = self._unit.frame.session
+        return session
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

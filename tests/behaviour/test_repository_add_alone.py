@@ -52,7 +52,7 @@ async def test_added_by_two_tasks_at_once_is_stored_once(db: Database, observer:
 async def test_key_that_was_free_again(db: Database, observer: Observer) -> None:
     """The unit of work holds the new entity then, and what changes in it is sent."""
     audits = Audits(db)
-    async with db.unit_of_work() as session:
+    async with db.unit_of_work(atomic=False) as session:
         old = await audits.add(Audit(id=7, note="old"))
         await observer.run("DELETE FROM audit")
         with warnings.catch_warnings():
@@ -70,7 +70,7 @@ async def test_key_that_was_free_again(db: Database, observer: Observer) -> None
 async def test_key_that_the_database_gave_again(db: Database, observer: Observer) -> None:
     """SQLite gives the key of the last row again, once it is deleted."""
     audits = Audits(db)
-    async with db.unit_of_work() as session:
+    async with db.unit_of_work(atomic=False) as session:
         old = await audits.add(Audit(note="old"))
         await observer.run("DELETE FROM audit")
         with warnings.catch_warnings():

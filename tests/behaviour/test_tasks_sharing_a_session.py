@@ -237,7 +237,7 @@ async def test_added_beside_a_block_belongs_to_the_unit(db: Database, observer: 
         db.session.add(Audit(note="kept"))
         added.set()
 
-    async with db.unit_of_work():
+    async with db.unit_of_work(atomic=False):
         await asyncio.gather(fail(), add_beside(), return_exceptions=True)
 
     assert await observer.notes(Audit) == ["kept"]
@@ -339,7 +339,7 @@ async def test_blocks_of_siblings_in_a_unit_are_separate_transactions(
         if number % 2:
             raise StockError
 
-    async with db.unit_of_work():
+    async with db.unit_of_work(atomic=False):
         await asyncio.gather(*(write(number) for number in range(6)), return_exceptions=True)
         assert db.pool_status().checked_out == 0
 

@@ -123,7 +123,7 @@ async def test_block_joins_what_the_session_has_begun(db: Database, observer: Ob
 
 async def test_nested_block_in_an_idle_unit_is_a_transaction(db: Database, observer: Observer) -> None:
     """Without a transaction to be nested in, NESTED begins one."""
-    async with db.unit_of_work():
+    async with db.unit_of_work(atomic=False):
         with pytest.raises(StockError):
             async with db.transaction(propagation=Propagation.NESTED):
                 await begin_by_use(db, "undone")
@@ -298,11 +298,22 @@ async def test_ending_by_hand_in_a_block_is_refused(db: Database, observer: Obse
     assert await observer.notes(Audit) == ["x"]
 
 
-async def test_ending_by_hand_in_an_atomic_unit_is_refused(db: Database) -> None:
-    """An atomic unit is one transaction, from its beginning to its end."""
-    async with db.unit_of_work(atomic=True):
-        with pytest.raises(TransactionRefusedError, match="the unit of work at"):
-            await db.commit()
+@pytest.mark.parametrize("whose", ["database", "session"])
+async def test_ending_by_hand_ends_what_there_is_so_far(db: Database, observer: Observer, whose: str) -> None:
+    """In an atomic unit COMMIT and ROLLBACK by hand end its transaction; the next write begins anew."""
+    with pytest.raises(ShopError):
+        async with db.unit_of_work() as session:
+            ends = db if whose == "database" else session
+            async with db.transaction():
+                db.session.add(Audit(note="kept"))
+            await ends.commit()
+            await begin_by_use(db, "undone by hand")
+            await ends.rollback()
+            async with db.transaction():
+                db.session.add(Audit(note="undone at the end"))
+            raise ShopError
+
+    assert await observer.notes(Audit) == ["kept"]
 
 
 # -- what fails inside --------------------------------------------------------------------------
@@ -363,7 +374,7 @@ async def test_commit_by_hand_that_fails_raises_and_heals(db: Database, observer
 
 async def test_failed_block_leaves_its_unit_usable(db: Database, observer: Observer) -> None:
     """A block that began in the unit and failed takes nothing else with it."""
-    async with db.unit_of_work():
+    async with db.unit_of_work(atomic=False):
         with pytest.raises(IntegrityError):
             async with db.transaction():
                 db.session.add_all([Account(name="ann"), Account(name="ann")])
@@ -442,7 +453,7 @@ async def test_hooks_belong_to_the_transaction_that_is_open(db: Database) -> Non
     """Each transaction of a unit runs its own, once, at its own end."""
     heard: list[str] = []
 
-    async with db.unit_of_work():
+    async with db.unit_of_work(atomic=False):
         await begin_by_use(db, "a")
         db.before_commit(lambda: heard.append("before a"))
         db.on_commit(lambda: heard.append("a"))
@@ -466,7 +477,7 @@ async def test_hook_without_a_transaction_runs_at_once(db: Database) -> None:
     """An idle unit has nothing to wait for."""
     heard: list[str] = []
 
-    async with db.unit_of_work():
+    async with db.unit_of_work(atomic=False):
         await db.on_commit(lambda: heard.append("now"))
         db.on_rollback(lambda: heard.append("never"))
 
@@ -569,7 +580,7 @@ async def test_repository_reads_of_a_unit_give_one_object(db: Database, observer
 
 async def test_unit_holds_nothing_between_its_blocks(db: Database) -> None:
     """After each block and each commit by hand the pool has everything back."""
-    async with db.unit_of_work():
+    async with db.unit_of_work(atomic=False):
         for note in ("a", "b"):
             async with db.transaction():
                 await begin_by_use(db, note)

@@ -63,9 +63,10 @@ def verdict_for_owner(error: BaseException | None, options: TransactionOptions, 
         if marks.condemned or marks.joiners:
             return Verdict.ROLL_BACK_AND_RAISE
         return Verdict.COMMIT
-    if marks.condemned or marks.joiners or marks.rollback_only or rolls_back(error, options):
+    if marks.rollback_only or rolls_back(error, options):
         return Verdict.ROLL_BACK
-    return Verdict.COMMIT
+    # Whoever sees this exception may rely on the work being stored, which it cannot be.
+    return Verdict.ROLL_BACK_AND_RAISE if marks.condemned or marks.joiners else Verdict.COMMIT
 
 
 def verdict_for_joined(error: BaseException | None, options: TransactionOptions) -> Verdict:

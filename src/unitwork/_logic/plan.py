@@ -41,6 +41,31 @@ _STEPS: dict[tuple[Propagation, bool], Step] = {
 }
 
 
+_STEPS_AT_REST: dict[Propagation, tuple[bool, Step]] = {
+    # asked for: (the transaction of the unit begins, step taken)
+    P.REQUIRED: (True, Step.JOIN),
+    P.REQUIRES_NEW: (False, Step.BEGIN_APART),
+    P.NESTED: (True, Step.SAVEPOINT),
+    P.SUPPORTS: (False, Step.JOIN),
+    P.NOT_SUPPORTED: (False, Step.PLAIN_APART),
+    P.MANDATORY: (True, Step.JOIN),
+    P.NEVER: (False, Step.PLAIN_APART),
+}
+
+
+def next_step_at_rest(propagation: Propagation, *, only_reads: bool) -> tuple[bool, Step]:
+    """Say what a block does in a unit of work that is one transaction, which has not begun yet.
+
+    Args:
+        propagation: What the block asks for.
+        only_reads: It is read-only, and nothing waits to be sent: then it is a transaction of its own, after
+            which the unit may still write.
+    """
+    if only_reads and propagation is P.REQUIRED:
+        return False, Step.BEGIN
+    return _STEPS_AT_REST[propagation]
+
+
 def next_step(propagation: Propagation, *, active: bool) -> Step:
     """Say what a block with this propagation does when a transaction is open, or not."""
     return _STEPS[propagation, active]

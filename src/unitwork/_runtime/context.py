@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from types import CodeType
+    from types import CodeType, FrameType
 
 
 class OpenScope(Protocol):
@@ -18,8 +18,8 @@ class OpenScope(Protocol):
     name: str
     read_only_by: str | None
     """The block that has made this extent read-only."""
-    changed_although_read_only: bool
-    """Whether code of this read-only extent has changed an entity."""
+    limits: Any
+    """The time limits of its code, of a higher floor."""
     counts_writes: bool
     """Whether somebody will ask if this extent has written."""
     left: bool
@@ -39,6 +39,14 @@ class OpenScope(Protocol):
         """Begin the transaction of a unit of work that is at rest."""
         ...
 
+    async def by_hand(self, verb: str) -> None:
+        """Commit, roll back or close by hand, where that is allowed."""
+        ...
+
+    def inner(self, name: str, options: Any) -> Any:  # noqa: ANN401  # as above
+        """Make a block to be entered inside this one."""
+        ...
+
 
 # Outermost first. A tuple, so that what a child task adds never shows in its parent.
 _scopes: ContextVar[tuple[OpenScope, ...]] = ContextVar("unitwork_scopes", default=())
@@ -51,17 +59,16 @@ class Outside:
         ended: The unit of work that has ended for this code, if one has: whoever looks for it is told so.
     """
 
-    name = "outside"
-    read_only_by = None
-    changed_although_read_only = False
-    counts_writes = False
-    left = False
-    task = None
-    generator = None
-
-    def __init__(self, source: object, ended: OpenScope | None = None) -> None:
+    def __init__(self, source: Any, ended: OpenScope | None = None) -> None:  # noqa: ANN401  # of a higher floor
         self.source = source
         self.outside = ended is None
+        self.name = "outside"
+        self.read_only_by: str | None = None
+        self.limits: Any = ()
+        self.counts_writes = False
+        self.left = False
+        self.task: asyncio.Task[Any] | None = None
+        self.generator: CodeType | None = None
         self._ended = ended
 
     @property
@@ -71,6 +78,14 @@ class Outside:
 
     def begin_transaction(self) -> Any:  # noqa: ANN401  # as above
         """Nothing can begin here any more."""
+        raise self.frame.ended_error()
+
+    async def by_hand(self, verb: str) -> None:  # noqa: ARG002  # as blocks have it
+        """Nothing can end here any more."""
+        raise self.frame.ended_error()
+
+    def inner(self, name: str, options: Any) -> Any:  # noqa: ANN401, ARG002  # as above
+        """Nothing can be entered here any more."""
         raise self.frame.ended_error()
 
 
@@ -100,8 +115,11 @@ class _Ended:
 
 def step_outside(source: object, ended: OpenScope | None = None) -> None:
     """Hide the open scopes of a Database from the code that follows in this context."""
-    if any(scope.source is source for scope in _scopes.get()):
-        _scopes.set((*_scopes.get(), Outside(source, ended)))
+    scopes = _scopes.get()
+    if any(scope.source is source for scope in scopes):
+        hidden = Outside(source, ended)
+        hidden.limits = scopes[-1].limits
+        _scopes.set((*scopes, hidden))
 
 
 def push(scope: OpenScope) -> None:
@@ -185,7 +203,7 @@ def _this_task() -> asyncio.Task[Any] | None:
 
 def _runs_in(code: CodeType) -> bool:
     """Say whether the code that runs was called by this one."""
-    frame = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as `inspect.stack`, much faster
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as `inspect.stack`, much faster
     while frame is not None:
         if frame.f_code is code:
             return True

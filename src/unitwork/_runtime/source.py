@@ -12,6 +12,7 @@ from unitwork._runtime.connections.engines import Engines
 from unitwork._runtime.connections.holders import told
 from unitwork._runtime.connections.watch import Watch
 from unitwork._runtime.lanes.choice import Lanes
+from unitwork._runtime.transactions.connection import tell_commits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,15 +44,22 @@ class Source:
         engine: AsyncEngine | None,
         engine_options: Mapping[str, Any],
         session_options: Mapping[str, Any],
+        end_grace_s: float = 2.0,
     ) -> None:
         self.name = name
         self.backend = backend
         self.session_options = session_options
+        self.grace_s = end_grace_s
+        """How long the end of a block is waited for once its time is over, or its task is cancelled."""
         self._engine_options = engine_options
         self.watch = Watch(name, partial(context.last, self))
-        self.engines = Engines(name, backend, engine, self._new_engine, self.watch.equip)
+        self.engines = Engines(name, backend, engine, self._new_engine, self._equip)
         self.ledger: set[Any] | None = None
         self.lanes = Lanes(self)
+
+    def _equip(self, engine: AsyncEngine) -> None:
+        tell_commits(engine.sync_engine)
+        self.watch.equip(engine)
 
     @property
     def url(self) -> URL:

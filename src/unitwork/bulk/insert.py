@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from unitwork._logic.batches import sliced
 from unitwork._logic.conflicts import OnConflict
-from unitwork._runtime.sessions.session import TurnedSession
+from unitwork._runtime.sessions.session import AmbientSession
 from unitwork.bulk.copying import COPIES, Copying
 from unitwork.bulk.entities import Entities
 from unitwork.bulk.feed import Feed
@@ -34,7 +34,7 @@ class AllOrNothing:
     def __init__(self, session: AsyncSession, name: str) -> None:
         self._session = session
         self._name = name
-        self._savepoint = None if isinstance(session, TurnedSession) else session.begin_nested()
+        self._savepoint = None if isinstance(session, AmbientSession) else session.begin_nested()
         self.sent = False
 
     async def __aenter__(self) -> Self:
@@ -48,7 +48,7 @@ class AllOrNothing:
         session = self._session
         if self._savepoint is not None:
             await self._savepoint.__aexit__(kind, error, trace)
-        elif error is not None and self.sent and isinstance(session, TurnedSession):
+        elif error is not None and self.sent and isinstance(session, AmbientSession):
             _scope, frame = session.place()
             frame.condemn(self._name, error, by_database=True)
 

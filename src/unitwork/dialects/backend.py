@@ -90,6 +90,8 @@ class Backend:
 
     def __init__(self, url: URL) -> None:
         self.url = url
+        self.dialect = url.get_backend_name()
+        """What SQLAlchemy calls this kind of database."""
         self.kept: DBAPIConnection | None = None
         """A connection that a new pool must use again, instead of opening one."""
 

@@ -40,7 +40,7 @@ class UnitOfWorkMiddleware(BaseMiddleware):  # type: ignore[misc]  # its types a
         >>> _ = dispatcher.update.outer_middleware(UnitOfWorkMiddleware(db))
     """
 
-    def __init__(self, database: Database | Sequence[Database], *, atomic: bool = False) -> None:
+    def __init__(self, database: Database | Sequence[Database], *, atomic: bool = True) -> None:
         self._databases = several(database)
         self._atomic = atomic
         names = [f"{each.name}_session" for each in self._databases]

@@ -78,7 +78,7 @@ class UnitOfWorkMiddleware:
         app: Application,
         *,
         database: Database | Sequence[Database],
-        atomic: bool = False,
+        atomic: bool = True,
         commit_when: CommitRule = below_400,
         on_commit_error: ErrorRule | None = None,
     ) -> None:

@@ -39,7 +39,7 @@ class UnitOfWorkMiddleware:
         >>> broker = NatsBroker(middlewares=[UnitOfWorkMiddleware(db)])
     """
 
-    def __init__(self, database: Database | Sequence[Database], *, atomic: bool = False) -> None:
+    def __init__(self, database: Database | Sequence[Database], *, atomic: bool = True) -> None:
         self._databases = several(database)
         self._atomic = atomic
 

@@ -43,7 +43,7 @@ class UnitOfWorkInterceptor(ServerInterceptor):  # type: ignore[misc]  # grpc ha
         >>> server = grpc.aio.server(interceptors=[UnitOfWorkInterceptor(db)])
     """
 
-    def __init__(self, database: Database | Sequence[Database], *, atomic: bool = False) -> None:
+    def __init__(self, database: Database | Sequence[Database], *, atomic: bool = True) -> None:
         self._databases = several(database)
         self._atomic = atomic
 

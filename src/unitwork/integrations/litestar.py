@@ -49,7 +49,7 @@ class UnitworkPlugin(InitPlugin):
         self,
         database: Database | Sequence[Database],
         *,
-        atomic: bool = False,
+        atomic: bool = True,
         commit_when: CommitRule = below_400,
         on_commit_error: ErrorRule | None = None,
     ) -> None:

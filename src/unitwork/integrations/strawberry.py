@@ -48,7 +48,7 @@ class UnitOfWorkExtension:
         ExecutionResult(data={'emails': []}, errors=None, extensions={})
     """
 
-    def __init__(self, database: Database | Sequence[Database], *, atomic: bool = False) -> None:
+    def __init__(self, database: Database | Sequence[Database], *, atomic: bool = True) -> None:
         self._databases = several(database)
         self._atomic = atomic
 

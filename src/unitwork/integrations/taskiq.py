@@ -39,7 +39,7 @@ class UnitOfWorkMiddleware(TaskiqMiddleware):
         >>> broker = InMemoryBroker().with_middlewares(UnitOfWorkMiddleware(db))
     """
 
-    def __init__(self, database: Database | Sequence[Database], *, atomic: bool = False) -> None:
+    def __init__(self, database: Database | Sequence[Database], *, atomic: bool = True) -> None:
         super().__init__()
         self._databases = several(database)
         self._atomic = atomic

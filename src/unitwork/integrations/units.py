@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from unitwork._runtime import context
-from unitwork._runtime.blocks.unit import ATOMIC, IDLE, Unit
+from unitwork._runtime.blocks.unit import Unit
 from unitwork.database import Database
 from unitwork.errors import AfterCommitError, OptionError
 
@@ -42,12 +42,12 @@ class Units:
     after it roll back. When an exception leaves, all roll back.
     """
 
-    __slots__ = ("_databases", "_name", "_options", "_units")
+    __slots__ = ("_atomic", "_databases", "_name", "_units")
 
     def __init__(self, databases: tuple[Database, ...], name: str, *, atomic: bool) -> None:
         self._databases = databases
         self._name = name
-        self._options = ATOMIC if atomic else IDLE
+        self._atomic = atomic
         self._units: list[Unit] = []
 
     @property
@@ -58,7 +58,7 @@ class Units:
     @property
     def begun(self) -> bool:
         """Whether one of the sessions is inside a transaction."""
-        return any(unit.frame.session.in_transaction() for unit in self._units if not unit.asleep)
+        return any(unit.frame.transactional for unit in self._units if not unit.asleep)
 
     async def __aenter__(self) -> Self:
         """Make the units current. Sends nothing, opens nothing."""
@@ -81,7 +81,7 @@ class Units:
     def begin(self) -> None:
         """Make the units current. Sends nothing, opens nothing."""
         for database in self._databases:
-            self._units.append(Unit(database.source, self._name, self._options))
+            self._units.append(Unit(database.source, self._name, atomic=self._atomic))
 
     async def end(self, *, commit: bool) -> None:
         """End all units; when one COMMIT fails, the units after it roll back."""

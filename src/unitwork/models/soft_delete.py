@@ -18,7 +18,7 @@ from sqlalchemy.orm import (
 )
 
 from unitwork._runtime.connections.listeners import HARMLESS, HIDING
-from unitwork._runtime.sessions.guard import SHOWS_HIDDEN
+from unitwork._runtime.sessions.sync_session import SHOWS_HIDDEN
 from unitwork.models.shared import SharedColumn
 from unitwork.models.timestamps import UTCDateTime
 

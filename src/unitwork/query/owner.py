@@ -14,7 +14,7 @@ from unitwork.errors import DatabaseChoiceError, DeclarationError
 from unitwork.lifecycle import Lifecycle
 from unitwork.options import TransactionOptions
 from unitwork.query.declared import QUERY, HasAccess, bind_declarations
-from unitwork.transaction import TRANSACTIONAL, Decoration, HasSource
+from unitwork.transaction import TRANSACTIONAL, HasSource, begins_with_first_write
 
 R = TypeVar("R")
 
@@ -80,7 +80,7 @@ def _is_plain_coroutine(value: object) -> bool:
 
 
 def _transactional_unless_given(method: Callable[..., Any]) -> Callable[..., Any]:
-    in_block = Decoration(None, TransactionOptions.of()).wrap(method)
+    in_block = begins_with_first_write(method)
 
     @wraps(method)
     async def run(self: HasAccess, *arguments: Any, **keywords: Any) -> object:

@@ -68,7 +68,8 @@ class RepositoryAccess:
         if scope is None:
             raise NoTransactionError(source.name)
         scope.frame.check_open()
-        return scope.frame.session
+        session: AsyncSession = scope.frame.session
+        return session
 
     def cursor_key(self) -> bytes:
         """Return the key that signs cursors: the same in all processes that use this database."""
@@ -119,7 +120,7 @@ class RepositoryAccess:
         if frame.transactional:
             return await work(frame.session)
         if options is _WRITE and around.read_only_by is not None:
-            raise frame.session.write_refused(around)
+            raise frame.session.permission.write_refused(around)
         if not frame.idles or (options is _WRITE and frame.begins_with_writes):
             return await _in_block(Scope(source, name, options), work)
         return await _beside_blocks(frame, Scope(source, name, options), work)
@@ -297,7 +298,7 @@ async def _entered(scope: Scope, session: AsyncSession, work: Callable[[AsyncSes
 async def _beside_blocks(unit: Frame, scope: Scope, work: Callable[[AsyncSession], Awaitable[R]]) -> R:
     """Work in a unit of work that is at rest: a read on its session, a write in a block of its own.
 
-    While a block of another task has that session, it is done outside of both: the block may be waiting for it.
+    While a block of another task has that session, it is done outside of both: that block may wait for it.
     """
     turns = unit.session.turns
     if not await turns.take_at_rest(unit):

@@ -7,11 +7,19 @@ import random
 from typing import TYPE_CHECKING
 
 from unitwork._logic.retry import delay_s, may_try_again
+from unitwork.events import Outcome
 
 if TYPE_CHECKING:
-    from unitwork._runtime.blocks.entry import Entry
+    from unitwork._runtime.blocks.block import Scope
     from unitwork._runtime.source import Source
     from unitwork.options import RetryPolicy
+
+
+async def _is_undone(scope: Scope) -> bool:
+    """Say whether a block has undone all that it was part of, so that it may be done again."""
+    if not scope.owns:
+        return await scope.roll_back_to_try_again()
+    return scope.outcome is Outcome.ROLLED_BACK
 
 
 class Attempts:
@@ -25,16 +33,15 @@ class Attempts:
         self._failed = 0
         self._started = asyncio.get_running_loop().time()
 
-    async def wait_or_raise(self, scope: Entry, error: Exception) -> None:
+    async def wait_or_raise(self, scope: Scope, error: Exception) -> None:
         """Return when it is time for the next attempt, or raise the error of the last one.
 
         A block that joined an outer transaction is never tried again by itself.
         """
         self._failed += 1
         elapsed_s = asyncio.get_running_loop().time() - self._started
-        whole = scope.owns and scope.frame.root is scope.frame
-        again = may_try_again(self._policy, self._failed, elapsed_s)
-        if not (whole and again and self._source.backend.is_retryable(error)):
+        again = may_try_again(self._policy, self._failed, elapsed_s) and self._source.backend.is_retryable(error)
+        if not (again and await _is_undone(scope)):
             if self._failed > 1:
                 error.add_note(f"This was attempt {self._failed} of {self._policy.attempts}.")
             raise error

@@ -21,6 +21,7 @@ def held_by_this_task(source: Source, besides: AsyncSession | None = None) -> se
         for scope in context.open_scopes()
         if scope.source is source
         and not scope.outside
+        and not scope.frame.ended
         and scope.frame.root.connection is not None
         and scope.frame.session is not besides
     }

@@ -1,96 +1,155 @@
-"""This module holds units of work: one session that sees several transactions, one after another."""
+"""This module holds what begins its transaction with its first write: units of work, and repository methods."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.util import greenlet_spawn
 from typing_extensions import override
 
+from unitwork._logic.plan import Step
 from unitwork._runtime import context
-from unitwork._runtime.blocks.scope import Scope
+from unitwork._runtime.blocks.block import Scope
+from unitwork._runtime.blocks.by_hand import BY_HAND
+from unitwork._runtime.blocks.ending import Ending, end
 from unitwork._runtime.finish import finish
-from unitwork._runtime.sessions.ambient import AmbientSession
+from unitwork._runtime.sessions.session import AmbientSession
 from unitwork._runtime.sessions.turns import Turns
-from unitwork._runtime.transactions.frames import PhysicalTransaction
+from unitwork._runtime.transactions.transaction import AtRest, Transaction
 from unitwork.dialects import READ_WRITE
-from unitwork.options import Propagation, TransactionOptions
+from unitwork.options import DEFAULT_OPTIONS
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from unitwork._runtime.source import Source
-
-IDLE = TransactionOptions()
-"""What the blocks inside begin and commit, one after another."""
-
-ATOMIC = TransactionOptions(propagation=Propagation.REQUIRES_NEW)
-"""One transaction that the blocks inside join."""
+    from unitwork._runtime.transactions.frame import Frame
 
 _waking = threading.Lock()
 """Held for the moment in which a unit wakes or ends: threads may look for it, too."""
 
 
-class Idle(PhysicalTransaction):
-    """What lies under the transactions of a unit: nothing, or one that its session began by itself."""
+class LazyScope(Scope):
+    """A block whose transaction begins with its first write; what it reads before holds nothing.
+
+    Inside a transaction it takes part in that, and condemns it only if it has written. Lives: one call of a
+    repository's method.
+    """
 
     __slots__ = ()
 
-    idles = True
+    _frame: AtRest
 
-    @property
-    def transactional(self) -> bool:
-        if self.ended:
-            return False
-        session = self.session
-        # While a block of a task beside is open, the transaction is that block's.
-        return session.turns.top is self and session.begun
-
-    @property
-    def closes(self) -> bool:
-        return self.ended
+    def __init__(self, source: Source, name: str) -> None:
+        super().__init__(source, name, DEFAULT_OPTIONS)
 
     @override
-    def begin_by_hand(self) -> None:
-        session = self.session.sync_session
-        if not session.in_transaction():
-            session.begin()
+    async def enter(self, caller: FrameType | None = None) -> AmbientSession:
+        outer: Scope | None = context.innermost(self.source)
+        if outer is not None:
+            await outer.make_way()
+        self._take_limits()
+        if outer is not None and (outer.frame.transactional or outer.frame.begins_with_writes):
+            self.counts_writes = True
+            await self._join(outer)
+            self._entered(Step.JOIN, outer)
+        elif outer is not None and outer.frame.idles:
+            self._rest(outer.frame.session, outer.frame)
+            self._register(outer.frame)
+            self._entered(Step.BEGIN, outer)
+        else:
+            session = AmbientSession(self.source, asyncio.get_running_loop(), BY_HAND)
+            session.turns = Turns(self._rest(session, None))
+            self._entered(Step.BEGIN, outer)
+        session = self._frame.session
+        return cast("AmbientSession", session)
 
-    def renew(self) -> None:
-        """Forget the transaction that has ended; the unit goes on."""
-        self._mark = None
-        self.rollback_only = False
-        self.callbacks = None
+    def _rest(self, session: AmbientSession, around: Frame | None, *, whole: bool = True) -> AtRest:
+        self._frame = AtRest(session, self.name, around, whole=whole)
+        return self._frame
+
+    @override
+    async def _leave(self, error: BaseException | None) -> None:
+        if self.owns:
+            await self._end(error)
+        else:
+            self._leave_joined(error)
+
+    async def _end(self, error: BaseException | None) -> None:
+        """End the transaction, if one was begun or something waits for it; then what lies under it."""
+        resting = self._frame
+        if resting.ended:
+            self._leave_what_has_ended(error)
+            return
+        session: AmbientSession = resting.session
+        failure: BaseException | None = None
+        if self._waits_for_end() and not resting.joined:
+            resting.begin_for_unit(READ_WRITE)
+        begun = resting.transaction
+        outcome = None
+        if begun is not None:
+            try:
+                await end(self, begun, error)
+            except BaseException as raised:  # noqa: BLE001  # raised below, when all has ended
+                failure = raised
+            outcome = self.outcome
+        try:
+            if resting.seat is resting:
+                await end(self, resting, failure or error)
+            else:
+                resting.close()
+                resting.committed()
+                self.forget(resting)
+                session.turns.leave(resting)
+        except BaseException as raised:  # noqa: BLE001  # as above
+            failure = failure or raised
+        self.outcome = outcome or self.outcome
+        if failure is not None and failure is not error:
+            raise failure
+
+    def _waits_for_end(self) -> bool:
+        """Say whether something is to be done with the next commit or rollback, though nothing has begun."""
+        resting = self._frame
+        waits = resting.hooks_or_none is not None or resting.session.has_changes()
+        return resting.transaction is None and waits
+
+    @override
+    def forget(self, frame: Frame) -> None:
+        if self.owns and isinstance(frame, Transaction):
+            self._frame.transaction = None
+        else:
+            super().forget(frame)
 
 
-class Unit(Scope):
+class Unit(LazyScope):
     """One unit of work. Lives: one request, message, job or script.
 
-    It sleeps until somebody looks for it: then it is made whole, with its session and frame. An
-    atomic unit is a transaction block, and never sleeps.
+    It sleeps until somebody looks for it: then it is made whole, with its session and frame.
+
+    Args:
+        atomic: It is one transaction that all blocks inside join; else each of them commits by itself.
     """
 
-    __slots__ = ("_goes_on", "_loop", "asleep")
+    __slots__ = ("_atomic", "_loop", "asleep")
 
-    def __init__(self, source: Source, name: str, options: TransactionOptions) -> None:
-        """Make this the innermost scope of the context. Sends nothing, opens nothing.
-
-        Raises:
-            TransactionRefusedError: It is atomic, and the task holds all connections already.
-        """
-        if options is IDLE:
-            # The rest is set when the unit wakes (see __getattr__): many requests never look for it.
-            self.source = source
-            self.name = name
-            self.left = False
-            # Whoever looks first may do it in a thread, which runs no event loop or another one.
-            self._loop = asyncio.get_running_loop()
-            self.asleep = True
-            context.push(self)
-        else:
-            super().__init__(source, name, options)
-            self._goes_on = self.asleep = False
-            self.enter_apart()
+    def __init__(self, source: Source, name: str, *, atomic: bool) -> None:
+        # The rest is set when the unit wakes (see __getattr__): many requests never look for it.
+        self.source = source
+        self.name = name
+        self.left = False
+        self.limits = ()
+        self.generator = None
+        self.task = asyncio.current_task()
+        self._atomic = atomic
+        # Whoever looks first may do it in a thread, which runs no event loop or another one.
+        self._loop = asyncio.get_running_loop()
+        self.asleep = True
+        scopes = context.open_scopes()
+        if scopes:
+            self.limits = tuple(limit for limit in scopes[-1].limits if not limit.ended)
+        context.push(self)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever a scope has
         # Only what is not set yet comes here.
@@ -101,16 +160,18 @@ class Unit(Scope):
 
     def _wake(self) -> None:
         """Make the session and the frame; those of a unit that has ended have ended, too."""
-        super().__init__(self.source, self.name, IDLE, left=self.left)
-        self._goes_on = False
-        session = AmbientSession(self.source, self._loop)
-        frame = Idle(session, self.name, READ_WRITE)
+        left, limits, task = self.left, self.limits, self.task
+        super().__init__(self.source, self.name)
+        self.left, self.limits, self.task = left, limits, task
+        session = AmbientSession(self.source, self._loop, BY_HAND)
+        frame = AtRest(session, self.name, whole=self._atomic)
+        frame.limits = limits
         session.turns = Turns(frame)
-        if self.left:
-            frame.ended = True
+        if left:
+            frame.close()
             frame.forget_session()
         # Last, because it is looked for without the lock.
-        self.frame = frame
+        self._frame = frame
         self.asleep = False
 
     def end_asleep(self) -> bool:
@@ -140,36 +201,65 @@ class Unit(Scope):
         finally:
             context.drop(self)
 
+    @override
+    async def make_way(self) -> None:
+        begun = self._frame.transaction
+        if not self._atomic and begun is not None and not begun.ended and begun.has_only_read:
+            session: AmbientSession = begun.session
+            await session.turns.take(begun)
+            try:
+                await begun.see_through(lambda: session.settle(begun, failed=False))
+                begun.give_up_connection()
+                begun.close()
+                begun.rolled_back()
+                self._frame.transaction = None
+                session.turns.leave(begun)
+            finally:
+                session.turns.give()
+
+    @override
     async def by_hand(self, verb: str) -> None:
-        """Commit, roll back or close what is open; the next use begins anew.
+        """Commit, roll back or close what there is so far; the next use begins anew.
 
         Raises:
             TransactionEndedError: The unit has ended.
-            TransactionRefusedError: A block of this task is open, which ends by itself.
+            UnexpectedRollbackError: Commit was asked for, but something inside had failed. Rolled back.
         """
-        frame = self.frame
-        if not isinstance(frame, Idle):
-            await super().by_hand(verb)
-            return
-        frame.check_open()
-        if verb != "commit":
-            frame.rollback_only = True
-        failure = await self._last_work(None)
-        turns = frame.session.turns
-        await turns.take(frame)
+        resting = self._frame
+        resting.check_open()
+        session: AmbientSession = resting.session
+        await session.turns.take(self.frame)
+        ending = None
         try:
-            self._goes_on = True
-            await self._conclude(None, failure, None)
+            resting.check_open()
+            if self._waits_for_end():
+                resting.begin_for_unit(READ_WRITE)
+            begun = resting.transaction
+            if begun is not None:
+                begun.rollback_only = begun.rollback_only or verb != "commit"
+                ending = Ending(self, begun, None)
+                await ending.do_last_work()
+                await ending.close()
+                await ending.send()
+                ending.let_go()
+            if verb == "close" and session.started:
+                with session.ending():
+                    await finish(greenlet_spawn(session.sync_session.reset))
         finally:
-            self._goes_on = False
-            frame.renew()
-            turns.give()
-        if verb == "close" and frame.session.started:
-            with frame.session.ending():
-                await finish(greenlet_spawn(frame.session.sync_session.reset))
+            session.turns.give()
+        if ending is not None:
+            # The turn is given: what they do with the session is another transaction.
+            await ending.run_hooks()
+            ending.tell()
 
     @override
-    def _forget(self) -> None:
-        if not self._goes_on:
+    async def undo_for_retry(self) -> bool:
+        await self.by_hand("rollback")
+        return True
+
+    @override
+    def forget(self, frame: Frame) -> None:
+        if isinstance(frame, Transaction):
+            self._frame.transaction = None
+        else:
             context.uncover(self)
-            self._let_go()

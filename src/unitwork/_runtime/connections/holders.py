@@ -14,17 +14,22 @@ _STATEMENT_CHARACTERS = 120
 
 
 class Holder(Protocol):
-    """What has a connection of the pool, such as a transaction. Lives: from check-out to check-in.
+    """What has a connection of the pool, such as a transaction. Lives: from check-out to check-in."""
 
-    Attributes:
-        owner: What messages call it.
-        since: When it got the connection, by the monotonic clock.
-        last_statement: What it has sent last, as text or as a statement; None if nothing yet.
-    """
+    @property
+    def owner(self) -> str:
+        """What messages call it."""
+        ...
 
-    owner: str
-    since: float
-    last_statement: object
+    @property
+    def since(self) -> float:
+        """When it got the connection, by the monotonic clock."""
+        ...
+
+    @property
+    def last_statement(self) -> object:
+        """What it has sent last, as text or as a statement; None if nothing yet."""
+        ...
 
     def database_failed(self, error: BaseException, within: NestedTransaction | None) -> None:
         """Take note of a statement that has failed on the connection, inside this savepoint."""

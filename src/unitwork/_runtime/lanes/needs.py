@@ -65,6 +65,11 @@ class FrameAccess(Protocol):
         ...
 
     @property
+    def owner(self) -> str:
+        """What messages call it."""
+        ...
+
+    @property
     def connection(self) -> Connection | None:
         """Its connection, once it has begun on one."""
         ...

@@ -8,9 +8,12 @@ from sqlalchemy import Select
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.exc import NO_STATE, UnmappedInstanceError
+from sqlalchemy.schema import ExecutableDDLElement
 
-from unitwork._logic.writes import is_write, locks_rows
+from unitwork._logic.sql.statement import Step
+from unitwork._logic.writes import commits_by_itself, is_write, locks_rows, steps_of, text_of
 from unitwork._runtime import context
+from unitwork._runtime.sqlalchemy_private import forget_changes
 from unitwork.errors import TransactionRefusedError
 
 if TYPE_CHECKING:
@@ -21,6 +24,11 @@ if TYPE_CHECKING:
     from unitwork._runtime.context import OpenScope
     from unitwork._runtime.sessions.session import AmbientSession
     from unitwork._runtime.transactions.frame import Frame
+
+
+_COMMITS_DDL = frozenset({"mysql", "mariadb"})
+_ENDS = {Step.BEGIN: "begin", Step.COMMIT: "commit", Step.ROLLBACK: "rollback"}
+"""What text may not do inside a block, and what it is called by hand."""
 
 
 class Permission:
@@ -35,7 +43,8 @@ class Permission:
         """Refuse a statement that may not be sent here; begin the transaction that it needs.
 
         Raises:
-            TransactionRefusedError: It writes inside a read-only block, or the database has condemned the frame.
+            TransactionRefusedError: It writes inside a read-only block, ends the transaction behind the block's
+                back, or the database has condemned the frame.
         """
         session = self._session
         scope, frame = session.running_in or session.place()
@@ -43,31 +52,55 @@ class Permission:
         frame.root.last_statement = statement
         if scope is None:
             return
-        if frame.idles:
-            if _needs_transaction(statement):
-                self._refuse_in_read_only(scope)
-                session.begin_to_write(scope)
-        elif scope.read_only_by is not None:
+        if isinstance(statement, Select) and not (frame.idles or scope.read_only_by or scope.counts_writes):
+            return
+        dialect = session.source.backend.dialect
+        if not isinstance(statement, Select):
+            self._refuse_to_end_by_text(statement, frame, dialect)
+        writes = is_write(statement, dialect)
+        if writes and scope.read_only_by is not None:
             # A SELECT that hides a write in a CTE is left to the database where that enforces read-only.
-            if not (frame.root.mode.read_only and isinstance(statement, Select)) and is_write(statement):
+            if not (frame.root.mode.read_only and isinstance(statement, Select)):
                 raise self.write_refused(scope)
-        elif scope.counts_writes and is_write(statement):
-            session.writes += 1
+        elif frame.idles and (writes or locks_rows(statement, dialect)):
+            session.begin_to_write(scope)
+            writes = True
+        session.writes += writes
 
-    def to_flush(self) -> None:
-        """Refuse to send changes inside a read-only block; begin the transaction that they need."""
+    def _refuse_to_end_by_text(self, statement: object, frame: Frame, dialect: str) -> None:
+        """Refuse text that begins or ends a transaction, and DDL that commits what was written before it."""
+        text = text_of(statement)
+        if text is None and isinstance(statement, ExecutableDDLElement) and dialect in _COMMITS_DDL:
+            text = str(statement.compile(dialect=self._session.source.home_engine().dialect))
+        if text is None:
+            return
+        step = next((step for step in steps_of(text, dialect) if step in _ENDS), None)
+        if step is not None and frame.root.transactional:
+            raise frame.root.by_hand_refused(_ENDS[step])
+        if self._session.writes and frame.root.transactional and commits_by_itself(text, dialect):
+            name = self._session.source.name
+            raise TransactionRefusedError(
+                name,
+                f"The statement would commit what {frame.root.owner} has written on database {name!r} so far.",
+                "run it outside of the block, or as its first statement.",
+                [f"Statement: {' '.join(text.split())}"],
+            )
+
+    def to_flush(self) -> bool:
+        """Say whether changes may be sent here; begin the transaction that they need.
+
+        What a read-only transaction finds changed was changed outside of it, and is sent after it.
+        """
         session = self._session
         scope, frame = session.running_in or session.place()
         if scope is None or not session.has_changes():
-            return
-        if scope.read_only_by is not None:
-            # In a block that only narrows, what other tasks have changed is their own affair.
-            if frame.root.mode.read_only or frame.idles or scope.changed_although_read_only:
-                raise self.write_refused(scope)
-            return
+            return True
+        if frame.root.mode.read_only or (scope.read_only_by is not None and frame.idles):
+            return False
         if frame.idles:
             session.begin_to_write(scope)
         session.writes += 1
+        return True
 
     def to_add(self, entities: Iterable[object]) -> None:
         """Refuse to insert inside a read-only block, after its end, or what another session holds."""
@@ -104,10 +137,18 @@ class Permission:
             session.begin_to_write(scope)
         session.writes += 1
 
+    def to_change_attribute(self, state: InstanceState[Any]) -> None:
+        """Refuse to change an entity inside a read-only block, where it is done."""
+        session = self._session
+        scope = context.scope_of(session)
+        if scope is not None and scope.read_only_by is not None and not scope.left and not session.flushing:
+            forget_changes(state)
+            raise self.write_refused(scope)
+
     def to_end(self, verb: str) -> None:
         """Refuse to end the transaction in another way than by its block or unit of work."""
         if not self._session.ends_allowed:
-            raise by_hand_refused(self._session.source.name, verb, self._session.turns.top.owner)
+            raise self._session.turns.top.by_hand_refused(verb)
 
     def to_wait_for_connection(self, frame: Frame) -> None:
         """Refuse to wait for a connection that only the caller's own outer blocks could free."""
@@ -128,23 +169,3 @@ class Permission:
         )
 
 
-def _needs_transaction(statement: object) -> bool:
-    """Say whether a unit of work that is at rest must begin for a statement."""
-    return is_write(statement) or locks_rows(statement)
-
-
-_FIXES = {
-    "commit": "leave the block: it commits by itself; to commit earlier, make the block smaller.",
-    "rollback": "raise an exception, or call `db.set_rollback_only()`.",
-    "close": "leave the block: it closes its session by itself.",
-    "begin": "use `db.transaction(propagation=NESTED)` for a savepoint, REQUIRES_NEW for one apart.",
-}
-
-
-def by_hand_refused(database: str, verb: str, block: str) -> TransactionRefusedError:
-    """Build the error for a commit, rollback, close or begin by hand inside a block."""
-    return TransactionRefusedError(
-        database,
-        f"`{verb}` by hand on database {database!r} is refused inside the transaction block {block}.",
-        _FIXES.get(verb, _FIXES["close"]),
-    )

@@ -4,72 +4,98 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Engine, Select
+from sqlalchemy.engine import ChunkedIteratorResult
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncResult, AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only, greenlet_spawn
+from typing_extensions import override
 
-from unitwork._runtime.blocks.hand_savepoint import HandSavepoint
-from unitwork._runtime.sessions.by_hand import by_hand_refused
-from unitwork._runtime.sessions.checks import CheckedSession
-from unitwork._runtime.sessions.guard import GuardedSession, guarded_class, is_handed_out
+from unitwork._logic.routing import LaneRefusal
+from unitwork._runtime import context
+from unitwork._runtime.deadline import check
+from unitwork._runtime.lanes.calls import KeyLookup
+from unitwork._runtime.sessions.permission import Permission
 from unitwork._runtime.sessions.streams import TurnedResult
-from unitwork.dialects.orders import Failed, run_on_driver
+from unitwork._runtime.sessions.sync_session import (
+    GuardedSession,
+    guard_connection,
+    guarded_class,
+    is_handed_out,
+)
+from unitwork._runtime.sqlalchemy_private import end_quietly, watch_changes
+from unitwork.dialects import BeginMode
+from unitwork.errors import TransactionRefusedError
+from unitwork.options import Isolation
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Mapping
+    from collections.abc import Awaitable, Iterable
+    from types import TracebackType
 
     from sqlalchemy import Connection, Result
     from sqlalchemy.ext.asyncio import AsyncSessionTransaction
 
-    from unitwork._runtime.blocks.entry import Entry
+    from unitwork._runtime.context import OpenScope
+    from unitwork._runtime.deadline import Limits
+    from unitwork._runtime.lanes.reads import ReadCall
     from unitwork._runtime.sessions.turns import Turns
     from unitwork._runtime.source import Source
     from unitwork._runtime.transactions.frame import Frame
 
 _Operation = TypeVar("_Operation", bound=Callable[..., Coroutine[Any, Any, Any]])
-
 _Result = TypeVar("_Result")
 
-_OPERATIONS = (
-    "execute",
-    "scalar",
-    "get",
-    "get_one",
-    "refresh",
-    "flush",
-    "connection",
-    "run_sync",
-    "delete",
-    "delete_all",
-    "merge",
-    "merge_all",
-)
+_OPERATIONS = ("get_one", "refresh", "run_sync", "delete", "delete_all", "merge", "merge_all")
+
+
+class Blocks(Protocol):
+    """What the session needs of the blocks around it."""
+
+    def savepoint(self, session: AmbientSession) -> AsyncSessionTransaction:
+        """Return a savepoint that is begun by hand."""
+        ...
+
+    def transaction(self, session: AmbientSession) -> AsyncSessionTransaction:
+        """Return a transaction of a unit of work that is begun by hand."""
+        ...
+
+    def refuse_starvation(self, session: AmbientSession, frame: Frame) -> None:
+        """Refuse to wait for a connection that only the caller's own outer blocks could free."""
+        ...
 
 
 def _in_turn(operation: _Operation) -> _Operation:
     """Make an operation of the session wait for its turn, and mark what a failure means."""
 
     @wraps(operation)
-    async def run(self: TurnedSession, *arguments: Any, **keywords: Any) -> object:
-        scope, frame = here = self.place()
+    async def run(self: AmbientSession, *arguments: Any, **keywords: Any) -> object:
+        _scope, frame = self.place()
         frame.admit()
         await self.turns.take(frame)
+        outer = self.running_in
+        # Somebody may have begun or ended the transaction of the unit while this one waited.
+        scope, frame = self.running_in = self.place()
         failed = True
-        outer, self.running_in = self.running_in, here
         try:
+            frame.admit()
+            if scope is not None and scope.limits:
+                check(scope.limits)
             result = await operation(self, *arguments, **keywords)
             failed = False
         except BaseException as error:
-            self.failed(scope, frame, error)
+            stopped = self.turns.interruption() if isinstance(error, asyncio.CancelledError) else None
+            self.failed(scope, self.running_in[1], stopped or error)
+            if stopped is not None:
+                raise stopped from None
             raise
         finally:
-            self.running_in = outer
+            (_scope, frame), self.running_in = self.running_in, outer
             try:
                 if frame.settles:
                     await frame.settle(failed=failed)
@@ -84,7 +110,7 @@ def _begun(operation: _Operation) -> _Operation:
     """Let the session inside begin before an operation of its own."""
 
     @wraps(operation)
-    def run(self: TurnedSession, *arguments: Any, **keywords: Any) -> object:
+    def run(self: AmbientSession, *arguments: Any, **keywords: Any) -> object:
         if self.started:
             self.begin_as_block()
         return operation(self, *arguments, **keywords)
@@ -92,23 +118,33 @@ def _begun(operation: _Operation) -> _Operation:
     return cast("_Operation", run)
 
 
-class TurnedSession(CheckedSession):
-    """An `AsyncSession` that is set up by its first use, and shared by tasks one operation at a time.
+class AmbientSession(AsyncSession):
+    """The `AsyncSession` of a block or unit of work: set up by its first use, shared by tasks in turns.
 
-    It is closed for good with its block or unit of work. Lives: as long as that.
+    In a transaction block a plain SELECT, and the INSERT of one entity, take the fused lane, if they
+    can: with the same entities, on the same connection. It is closed for good with its block or unit of
+    work. Lives: as long as that.
     """
 
-    def __init__(self, source: Source, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, source: Source, loop: asyncio.AbstractEventLoop, blocks: Blocks) -> None:
         # AsyncSession.__init__ runs with the first use (see __getattr__): an empty block costs nothing.
         self.source = source
-        self.turns: Turns
-        self.started = False
-        self.savepoints: list[HandSavepoint] = []
-        self._streams: list[weakref.ref[TurnedResult]] = []
-        self.ends_allowed = 0
-        # Where the operation is that has the turn: what it sends need not look for that again.
-        self.running_in: tuple[Entry | None, Frame] | None = None
         self.loop = loop
+        self.key = object()
+        """What scopes and frames know this session by, also when it is gone."""
+        self.turns: Turns
+        self.permission = Permission(self)
+        self.started = False
+        self.flushing = False
+        self.ends_allowed = 0
+        self.writes = 0
+        """How many times something was sent that may write."""
+        self.running_in: tuple[OpenScope | None, Frame] | None = None
+        """Where the operation is that has the turn: what it sends need not look for that again."""
+        self.savepoints: list[Any] = []
+        self._blocks = blocks
+        self._streams: list[weakref.ref[TurnedResult]] = []
+        self._watches_changes = False
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever AsyncSession has
         # Only what is not set yet comes here, so all of AsyncSession's own attributes do, once.
@@ -129,7 +165,7 @@ class TurnedSession(CheckedSession):
         engine = self.source.home_engine()
         self.started = True
         try:
-            # The connection comes begun (see acquire), and the session ends what it finds.
+            # The connection comes begun (see acquired), and the session ends what it finds.
             super().__init__(
                 bind=engine,
                 sync_session_class=guarded_class(kind),
@@ -141,6 +177,43 @@ class TurnedSession(CheckedSession):
             self.started = False
             raise
         self._guarded.belongs_to(self)
+        if self._watches_changes:
+            watch_changes(self.sync_session, self.permission.to_change_attribute)
+
+    # -- where it is used ------------------------------------------------------------------------
+
+    def place(self) -> tuple[OpenScope | None, Frame]:
+        """Return the scope and the frame that the calling code is in, on this session."""
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is not self.loop:
+            raise TransactionRefusedError(
+                self.source.name,
+                f"The session on database {self.source.name!r} is used outside of its event loop.",
+                "use it in the loop that opened the block; open another block in a thread or another loop.",
+            )
+        scope: OpenScope | None = context.scope_of(self)
+        return scope, scope.frame if scope is not None else self.turns.top.root
+
+    def limits_here(self) -> Limits:
+        """Return the time limits of the code whose operation runs."""
+        scope = self.running_in[0] if self.running_in is not None else None
+        limits: Limits = scope.limits if scope is not None else self.turns.top.limits
+        return limits
+
+    # -- what it holds ---------------------------------------------------------------------------
+
+    @property
+    def held(self) -> Session | None:
+        """The session inside, once it has been set up."""
+        return self.sync_session if self.started else None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the session inside has something to do at the end of a transaction."""
+        return self.started and Session.in_transaction(self.sync_session)
 
     def holder(self) -> Session:
         """Return the session inside for entities to be held by; it need not have begun for that."""
@@ -148,15 +221,73 @@ class TurnedSession(CheckedSession):
             self._start()
         return self.sync_session
 
-    def has_handed_out(self, connection: Connection) -> bool:
-        """Say whether somebody has asked for this connection, and may listen to it."""
-        return is_handed_out(connection)
+    def has_changes(self) -> bool:
+        """Say whether something waits to be sent."""
+        if not self.started:
+            return False
+        session = self.sync_session
+        return bool(session.new or session.deleted) or self.has_modified()
+
+    def has_modified(self) -> bool:
+        """Say whether a persistent entity was changed."""
+        session = self.sync_session
+        if not session.identity_map.check_modified():
+            return False
+        return any(session.is_modified(entity) for entity in session.dirty)
+
+    def knows_nothing_of(self, identity: tuple[Any, ...] | None) -> bool:
+        """Say whether nothing waits here to be sent, and no such entity is held."""
+        if not self.started:
+            return True
+        held: Any = self.sync_session.identity_map
+        return not self.has_changes() and identity not in held
+
+    def watch_changes(self) -> None:
+        """Refuse from now on that entities are changed inside read-only blocks, where it is done."""
+        self._watches_changes = True
+        if self.started:
+            watch_changes(self.sync_session, self.permission.to_change_attribute)
+
+    # -- its transaction -------------------------------------------------------------------------
 
     def begin_as_block(self) -> None:
         """Let the session inside know that a transaction is open, before it does something itself."""
         frame = self.turns.top.root
         if not (self.begun or frame.ended) and frame.transactional:
             Session.begin(self.sync_session)
+
+    def begin_to_write(self, scope: OpenScope) -> Frame:
+        """Begin the transaction of a unit of work that is at rest. In a greenlet, if it has just read."""
+        resting = scope.frame
+        if resting.checkout is not None:
+            self.settle(resting, failed=False)
+            resting.give_up_connection()
+        frame: Frame = scope.begin_transaction()
+        if self.running_in is not None and self.running_in[0] is scope:
+            self.running_in = (scope, frame)
+        if self.started:
+            self.begin_as_block()
+        return frame
+
+    def begin_for_connection(self, isolation: str | None) -> None:
+        """Begin in a unit of work for somebody who asks for its connection, which he may write on. In a greenlet.
+
+        Raises:
+            TransactionRefusedError: The transaction has begun with another isolation.
+        """
+        scope, frame = self.running_in or self.place()
+        if scope is not None and frame.idles:
+            frame = self.begin_to_write(scope)
+            if isolation is not None:
+                frame.mode = BeginMode(isolation=Isolation(isolation))
+            return
+        begun = frame.root.mode.isolation
+        if isolation is not None and (begun is None or begun.value != isolation):
+            raise TransactionRefusedError(
+                self.source.name,
+                f"Isolation {isolation} is asked for where the transaction of {frame.root.owner} is open already.",
+                f"open it with `db.transaction(isolation={isolation!r})`.",
+            )
 
     def bind_for(self, target: Engine | Connection) -> Engine | Connection:
         """Return what the session shall use in place of an engine of this Database. In a greenlet."""
@@ -166,30 +297,91 @@ class TurnedSession(CheckedSession):
         return frame.connection or self.acquired(frame)
 
     def acquired(self, frame: Frame) -> Connection:
-        """Check a connection out, and begin. A cancellation reaches the wait for the pool alone."""
-        engine = self.source.home_engine().sync_engine
-        self.check_starvation(frame)
-        backend = self.source.backend
-        options = backend.execution_options(frame.mode)
-        if backend.one_writer:
-            await_only(frame.queue_to_write())
-        try:
-            connection = engine.connect()
-        except BaseException:
-            frame.disconnected()
-            raise
-        frame.connected(connection)
-        if backend.begins_silently and not options:
-            connection.begin()
-            return connection
-        done = await_only(frame.see_through(partial(_begin, connection, options)))
-        if done.error is not None:
-            frame.disconnected()
-        if done.cancelled is not None:
-            raise done.cancelled from done.error
-        if done.error is not None:
-            raise done.error
+        """Check a connection out for a frame, and begin. In a greenlet."""
+        self.permission.to_wait_for_connection(frame)
+        connection = frame.check_out()
+        if self._watches_changes and not frame.mode.read_only:
+            guard_connection(self, connection)
         return connection
+
+    def guard_connection(self) -> None:
+        """Ask for each statement on the connection that is open, however it was come by: a read-only block has begun."""
+        connection = self.turns.top.root.connection
+        if connection is not None and not is_handed_out(connection):
+            guard_connection(self, connection)
+
+    def has_handed_out(self, connection: Connection) -> bool:
+        """Say whether somebody has asked for this connection, and may listen to it."""
+        return is_handed_out(connection)
+
+    def refuse_starvation(self, frame: Frame) -> None:
+        """Refuse to wait for a connection that only the caller's own outer blocks could free."""
+        self._blocks.refuse_starvation(self, frame)
+
+    def settle(self, frame: Frame, *, failed: bool) -> None:
+        """End what an operation without a transaction has left open; what was loaded stays. In a greenlet."""
+        with self.ending():
+            try:
+                held = self.held
+                if held is not None and failed and not (frame.idles and held.is_active):
+                    held.rollback()
+                elif held is not None:
+                    end_quietly(held)
+            finally:
+                frame.give_back()
+
+    def ending(self) -> _Ending:
+        """Allow to end the transaction, while the block or unit of work does it."""
+        return _Ending(self)
+
+    def failed(self, scope: OpenScope | None, frame: Frame, error: BaseException) -> None:
+        """Condemn the frame if this error has left its transaction unusable."""
+        name = scope.name if scope is not None else frame.owner
+        if isinstance(error, PoolTimeoutError):
+            error.add_note(self.source.holders())
+        broken = self.started and not self.sync_session.is_active
+        unsent = isinstance(error, DBAPIError) and frame.root.connection is None
+        if unsent or broken or not isinstance(error, Exception):
+            frame.condemn(name, error, by_database=True)
+        if isinstance(error, DBAPIError):
+            error.add_note(f"In {name} on database {self.source.name!r}.")
+
+    # -- what an operation asks in the middle ------------------------------------------------------
+
+    def check_statement(self, statement: object) -> None:
+        """Refuse a statement that may not be sent here."""
+        self.permission.to_send(statement)
+
+    def check_new(self, entities: Iterable[object]) -> None:
+        """Refuse to insert inside a read-only block, or after its end."""
+        self.permission.to_add(entities)
+
+    def check_changes(self) -> None:
+        """Begin what a flush needs."""
+        self.permission.to_flush()
+
+    def sent_on_access(self, method: Callable[[], Any]) -> Any:  # noqa: ANN401  # a result
+        """Send what is loaded on access, in this task's turn. In a greenlet, outside of an operation."""
+        turns = self.turns
+        if turns.holder is asyncio.current_task() or self.ends_allowed:
+            return method()
+        _scope, frame = self.place()
+        await_only(turns.take(frame))
+        outer, self.running_in = self.running_in, self.place()
+        failed = True
+        try:
+            result = method()
+            if self.running_in[1].settles:
+                result = result.freeze()()  # its rows, before the connection goes back
+            failed = False
+        finally:
+            (_scope, frame), self.running_in = self.running_in, outer
+            try:
+                if frame.settles:
+                    await_only(frame.settle(failed=failed))
+            finally:
+                turns.give()
+        return result
 
     # -- AsyncSession ----------------------------------------------------------------------------
 
@@ -202,7 +394,7 @@ class TurnedSession(CheckedSession):
         self._add_when_free(list(instances), warn=True)
 
     def _add_when_free(self, instances: list[object], *, warn: bool) -> None:
-        self.check_new(instances)
+        self.permission.to_add(instances)
         # Checked here, where the caller is; it may be added later, in another task's context.
         add = super(GuardedSession, self._guarded).add
 
@@ -240,22 +432,33 @@ class TurnedSession(CheckedSession):
         scope, frame = self.place()
         frame.check_open()
         if scope is None:
-            raise by_hand_refused(self.source.name, verb, frame.owner)
+            raise frame.by_hand_refused(verb)
         await scope.by_hand(verb)
 
     def begin(self) -> AsyncSessionTransaction:
-        """Refused: the block has begun already."""
-        _scope, frame = self.place()
-        raise by_hand_refused(self.source.name, "begin", frame.owner)
+        """Begin by hand, in a unit of work where nothing is open; inside a transaction block it is refused."""
+        return self._blocks.transaction(self)
 
     def begin_nested(self) -> AsyncSessionTransaction:
         """Begin a savepoint by hand; the same as a block with propagation NESTED."""
-        return HandSavepoint(self)
+        return self._blocks.savepoint(self)
 
     async def end_savepoints(self, frame: Frame, error: BaseException | None) -> None:
-        """End the savepoints that were begun by hand inside a frame and are open still."""
-        while self.savepoints and self.savepoints[-1].parent is frame:
-            await self.savepoints[-1].end(error)
+        """End the savepoints that this task has begun by hand inside a frame, and that are open still."""
+        task = asyncio.current_task()
+        while own := [each for each in self.savepoints if each.parent is frame and each.task is task]:
+            await own[-1].end(error)
+
+    @_in_turn
+    async def in_turn(self, work: Callable[[AmbientSession], Awaitable[_Result]]) -> _Result:
+        """Do something with this session when it is this task's turn."""
+        return await work(self)
+
+    @_in_turn
+    @_begun
+    async def connection(self, *arguments: Any, **keywords: Any) -> Any:
+        """As `AsyncSession.connection`; in a unit of work it begins the transaction."""
+        return await super().connection(*arguments, **keywords)
 
     async def stream(self, *arguments: Any, **keywords: Any) -> AsyncResult[Any]:
         """As `AsyncSession.stream`; without a transaction the rows are fetched at once."""
@@ -270,6 +473,11 @@ class TurnedSession(CheckedSession):
         self._streams.append(weakref.ref(turned))
         return turned
 
+    @_in_turn
+    @_begun
+    async def _stream(self, *arguments: Any, **keywords: Any) -> Result[Any]:
+        return await greenlet_spawn(self.sync_session.execute, *arguments, **keywords)
+
     async def close_streams(self) -> None:
         """Close the streamed results that are open still, before their transaction ends."""
         streams, self._streams = self._streams, []
@@ -277,16 +485,6 @@ class TurnedSession(CheckedSession):
             turned = known()
             if turned is not None and not turned.closed:
                 await turned.close()
-
-    @_in_turn
-    async def in_turn(self, work: Callable[[TurnedSession], Awaitable[_Result]]) -> _Result:
-        """Do something with this session when it is this task's turn."""
-        return await work(self)
-
-    @_in_turn
-    @_begun
-    async def _stream(self, *arguments: Any, **keywords: Any) -> Result[Any]:
-        return await greenlet_spawn(self.sync_session.execute, *arguments, **keywords)
 
     async def fetch(self, rows: Coroutine[Any, Any, object]) -> object:
         """Fetch more rows of a streamed result, when it is this task's turn."""
@@ -305,27 +503,98 @@ class TurnedSession(CheckedSession):
         finally:
             self.turns.give()
 
+    # -- the fused lane --------------------------------------------------------------------------
 
-def _begin(connection: Connection, options: Mapping[str, Any]) -> None:
-    try:
-        if options:
-            _set(connection, options)
-        connection.begin()
-    except BaseException:
-        connection.close()
-        raise
+    @override
+    async def execute(self, statement: Any, params: Any = None, **keywords: Any) -> Result[Any]:
+        """As `AsyncSession.execute`."""
+        read = None if params is not None or any(keywords.values()) else self._read_of(statement)
+        if read is not None and read.read.result is not None:
+            items = await self._fused(read)
+            if items is not None:
+                return ChunkedIteratorResult(
+                    read.read.result, lambda _size: iter([items]), source_supports_scalars=True
+                )
+        result: Result[Any] = await self._execute(statement, params, **keywords)
+        return result
+
+    @override
+    async def scalar(self, statement: Any, params: Any = None, **keywords: Any) -> Any:
+        """As `AsyncSession.scalar`."""
+        read = None if params is not None or any(keywords.values()) else self._read_of(statement)
+        if read is not None:
+            items = await self._fused(read)
+            if items is not None:
+                return items[0] if items else None
+        return await self._scalar(statement, params, **keywords)
+
+    @override
+    async def get(self, entity: Any, ident: Any, **keywords: Any) -> Any:
+        """As `AsyncSession.get`."""
+        read = None if any(keywords.values()) else self._read_by_key(entity, ident)
+        if read is not None:
+            items = await self._fused(read)
+            if items is not None:
+                return items[0] if items else None
+        return await self._get(entity, ident, **keywords)
+
+    @override
+    async def flush(self, objects: Any = None) -> None:
+        """As `AsyncSession.flush`."""
+        if objects is not None or await self.in_turn(self.source.lanes.fused.flush) is not None:
+            await self._flush(objects)
+
+    def _read_of(self, statement: object) -> ReadCall | None:
+        """Prepare a statement for the fused lane; None if it needs the session itself."""
+        if not isinstance(statement, Select) or not self._reads_quickly():
+            return None
+        read = self.source.lanes.statements.read_of(statement)
+        return None if isinstance(read, LaneRefusal) else read
+
+    def _read_by_key(self, entity: Any, ident: Any) -> ReadCall | None:  # noqa: ANN401  # as SQLAlchemy takes them
+        """Prepare to ask for one entity; None if it needs the session itself."""
+        if not isinstance(entity, type) or not hasattr(entity, "__mapper__") or not self._reads_quickly():
+            return None
+        lookup = KeyLookup.of(entity)
+        values = lookup.values(ident)
+        if values is None or None in values.values():
+            return None
+        reader, identity = lookup.reader("a statement of the session"), lookup.identity(values)
+        read = self.source.lanes.statements.read(reader, lookup.call(values), identity)
+        return None if isinstance(read, LaneRefusal) else read
+
+    def _reads_quickly(self) -> bool:
+        """Say whether a transaction block is open: elsewhere SQLAlchemy must know that it is used."""
+        frame = self.turns.top.root
+        return not (frame.settles or frame.ended)
+
+    async def _fused(self, read: ReadCall) -> Sequence[Any] | None:
+        """Return what becomes of the rows of a read; None if the session itself must read them."""
+        if not self.knows_nothing_of(read.identity):
+            return None
+        items = await self.in_turn(partial(self.source.lanes.fused.read, read))
+        return None if isinstance(items, LaneRefusal) else items
 
 
-def _set(connection: Connection, options: Mapping[str, Any]) -> None:
-    """Set the options of a transaction. Some are sent, and SQLAlchemy leaves their errors as they come."""
-    try:
-        connection.execution_options(**options)
-    except SQLAlchemyError:
-        raise
-    except Exception as error:
-        run_on_driver(connection, Failed(f"SET {', '.join(options)}", error))
-        raise
+class _Ending:
+    """While it is entered, the session may commit, roll back and close."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: AmbientSession) -> None:
+        self._session = session
+
+    def __enter__(self) -> None:
+        self._session.ends_allowed += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session.ends_allowed -= 1
 
 
 for _name in _OPERATIONS:
-    setattr(TurnedSession, _name, _in_turn(_begun(getattr(AsyncSession, _name))))
+    setattr(AmbientSession, _name, _in_turn(_begun(getattr(AsyncSession, _name))))
+for _name in ("execute", "scalar", "get", "flush"):
+    # What the fused lane cannot do goes to SQLAlchemy.
+    setattr(AmbientSession, f"_{_name}", _in_turn(_begun(getattr(AsyncSession, _name))))

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncMappingResult, AsyncResult, AsyncScalarR
 if TYPE_CHECKING:
     from sqlalchemy import Result
 
-    from unitwork._runtime.sessions.session import TurnedSession
+    from unitwork._runtime.sessions.session import AmbientSession
 
 _Fetch = TypeVar("_Fetch", bound=Callable[..., Coroutine[Any, Any, Any]])
 
@@ -37,7 +37,7 @@ class TurnedResult(AsyncResult[Any]):
 
     __slots__ = ("__weakref__", "ambient")
 
-    def __init__(self, result: Result[Any], ambient: TurnedSession) -> None:
+    def __init__(self, result: Result[Any], ambient: AmbientSession) -> None:
         super().__init__(result)
         self.ambient = ambient
 

@@ -11,12 +11,12 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import RollbackToSavepointClause
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import SessionTransaction
 
-    from unitwork._runtime.sessions.session import TurnedSession
+    from unitwork._runtime.sessions.session import AmbientSession
 
 SHOWS_HIDDEN = "unitwork_shows_hidden"
 """The key in `Session.info` while rows are shown that are hidden otherwise."""
@@ -27,14 +27,14 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 class GuardedSession(Session):
     """The synchronous session inside an ambient one. Lives: as long as that."""
 
-    _ambient: weakref.ref[TurnedSession]
+    _ambient: weakref.ref[AmbientSession]
 
-    def belongs_to(self, ambient: TurnedSession) -> None:
+    def belongs_to(self, ambient: AmbientSession) -> None:
         """Remember the ambient session around this one; weakly, or only the collector could free them."""
         self._ambient = weakref.ref(ambient)
 
     @property
-    def ambient(self) -> TurnedSession:
+    def ambient(self) -> AmbientSession:
         """The ambient session around this one."""
         ambient = self._ambient()
         if ambient is None:
@@ -67,19 +67,24 @@ class GuardedSession(Session):
             ambient.begin_as_block()
 
     def flush(self, *arguments: Any, **keywords: Any) -> None:
-        """Send pending changes, unless the block that runs is read-only."""
-        self.ambient.check_changes()
-        super().flush(*arguments, **keywords)
+        """Send pending changes, where that is allowed; in a unit of work it begins the transaction."""
+        ambient = self.ambient
+        if ambient.permission.to_flush():
+            ambient.flushing = True
+            try:
+                super().flush(*arguments, **keywords)
+            finally:
+                ambient.flushing = False
 
     def add(self, instance: object, *, _warn: bool = True) -> None:
         """As `Session.add`, unless the block that runs is read-only."""
-        self.ambient.check_new([instance])
+        self.ambient.permission.to_add([instance])
         super().add(instance, _warn=_warn)
 
     def add_all(self, instances: Iterable[object]) -> None:
         """As `Session.add_all`, unless the block that runs is read-only."""
         known = list(instances)
-        self.ambient.check_new(known)
+        self.ambient.permission.to_add(known)
         super().add_all(known)
 
     def get(self, *arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401  # any entity
@@ -90,20 +95,32 @@ class GuardedSession(Session):
             return found
         return None if hides and hides(keywords.get("execution_options")) else found
 
-    def connection(self, *arguments: Any, **keywords: Any) -> Connection:
-        """As `Session.connection`; what is sent and ended on it is asked for as well."""
-        connection = super().connection(*arguments, **keywords)
+    def connection(
+        self,
+        bind_arguments: Any = None,  # noqa: ANN401  # as SQLAlchemy's
+        execution_options: Mapping[str, Any] | None = None,
+    ) -> Connection:
+        """As `Session.connection`; what is sent and ended on it is asked for as well.
+
+        In a unit of work it begins the transaction, with the isolation that the options ask for.
+        """
+        isolation = (execution_options or {}).get("isolation_level")
+        self.ambient.begin_for_connection(isolation)
+        rest = {key: value for key, value in (execution_options or {}).items() if key != "isolation_level"}
+        connection = super().connection(bind_arguments, execution_options=rest or None)
         if not is_handed_out(connection):
-            _ConnectionGuard(self.ambient).install(connection)
+            guard_connection(self.ambient, connection)
         return connection
 
 
 def _sends(method: _Method) -> _Method:
     @wraps(method)
     def run(self: GuardedSession, statement: object, *arguments: Any, **keywords: Any) -> object:
-        with self.ambient.turn():
-            self.ambient.check_statement(statement)
+        def send() -> object:
+            self.ambient.permission.to_send(statement)
             return method(self, statement, *arguments, **keywords)
+
+        return self.ambient.sent_on_access(send)
 
     return cast("_Method", run)
 
@@ -111,7 +128,7 @@ def _sends(method: _Method) -> _Method:
 def _writes(method: _Method) -> _Method:
     @wraps(method)
     def run(self: GuardedSession, *arguments: Any, **keywords: Any) -> object:
-        self.ambient.check_write()
+        self.ambient.permission.to_change()
         # What they change or delete they must find, also if it hides itself.
         self.info[SHOWS_HIDDEN] = True
         try:
@@ -125,7 +142,7 @@ def _writes(method: _Method) -> _Method:
 def _ends(method: _Method) -> _Method:
     @wraps(method)
     def run(self: GuardedSession, *arguments: Any, **keywords: Any) -> object:
-        self.ambient.check_end(method.__name__)
+        self.ambient.permission.to_end(method.__name__)
         return method(self, *arguments, **keywords)
 
     return cast("_Method", run)
@@ -134,48 +151,44 @@ def _ends(method: _Method) -> _Method:
 for _guarded, _names in (
     (_sends, ("execute", "scalar", "scalars")),
     (_writes, ("delete", "delete_all", "merge", "merge_all")),
+    (_writes, ("bulk_save_objects", "bulk_insert_mappings", "bulk_update_mappings")),
     (_ends, ("commit", "rollback", "close", "reset", "invalidate", "prepare")),
 ):
     for _name in _names:
         setattr(GuardedSession, _name, _guarded(getattr(Session, _name)))
 
 
-class _ConnectionGuard:
-    """Guards one connection that somebody asked for; the session itself ends it another way."""
+def guard_connection(ambient: AmbientSession, connection: Connection) -> None:
+    """Ask the ambient session before what somebody sends or ends on this connection.
 
-    def __init__(self, ambient: TurnedSession) -> None:
-        self._ambient = ambient
+    The session itself ends it another way.
+    """
+    own = vars(connection)
+    for name in ("execute", "scalar", "scalars", "exec_driver_sql"):
+        own[name] = _asked_to_send(ambient, getattr(connection, name))
+    for name in ("commit", "rollback", "close", "invalidate", "detach"):
+        own[name] = _asked_to_end(ambient, getattr(connection, name))
 
-    def install(self, connection: Connection) -> None:
-        """Put the guarded methods before the connection's own."""
-        own = vars(connection)
-        for name in ("execute", "scalar", "scalars", "exec_driver_sql"):
-            own[name] = self._sending(getattr(connection, name))
-        for name in ("commit", "rollback", "close", "invalidate", "detach"):
-            own[name] = self._ending(getattr(connection, name))
 
-    def _sending(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        ambient = self._ambient
+def _asked_to_send(ambient: AmbientSession, method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def run(statement: object, *arguments: Any, **keywords: Any) -> object:
+        if not isinstance(statement, RollbackToSavepointClause):
+            ambient.permission.to_send(statement)
+        return method(statement, *arguments, **keywords)
 
-        @wraps(method)
-        def run(statement: object, *arguments: Any, **keywords: Any) -> object:
-            if not isinstance(statement, RollbackToSavepointClause):
-                ambient.check_statement(statement)
-            return method(statement, *arguments, **keywords)
+    return run
 
-        return run
 
-    def _ending(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        ambient = self._ambient
+def _asked_to_end(ambient: AmbientSession, method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def run(*arguments: Any, **keywords: Any) -> object:
+        # SQLAlchemy itself invalidates a connection with the error that broke it.
+        if not (method.__name__ == "invalidate" and arguments):
+            ambient.permission.to_end(method.__name__)
+        return method(*arguments, **keywords)
 
-        @wraps(method)
-        def run(*arguments: Any, **keywords: Any) -> object:
-            # SQLAlchemy itself invalidates a connection with the error that broke it.
-            if not (method.__name__ == "invalidate" and arguments):
-                ambient.check_end(method.__name__)
-            return method(*arguments, **keywords)
-
-        return run
+    return run
 
 
 def is_handed_out(connection: Connection) -> bool:

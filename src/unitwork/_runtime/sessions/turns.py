@@ -156,6 +156,10 @@ class Turns:
             inside.append(open_frame)
             open_frame = open_frame.parent
         for waiter in [waiter for waiter in self._waiting if waiter.frame.ended]:
+            base = waiter.frame.base
+            if base is not None and not base.ended:
+                waiter.frame = base.seat  # the unit of work goes on without this transaction
+                continue
             self._waiting.remove(waiter)
             if not waiter.future.done():
                 waiter.future.set_exception(waiter.frame.ended_error())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,16 +27,18 @@ _CHECKOUT = "unitwork_checkout"
 
 
 def tell_commits(engine: Engine) -> None:
-    """Let check-outs know when COMMIT was sent and answered, whoever sends it: SQLAlchemy tells only of the first."""
+    """Let check-outs know when COMMIT is sent and answered, and refuse one that no block has asked for.
+
+    SQLAlchemy tells that it is about to commit, and not that it has.
+    """
     send = engine.dialect.do_commit
 
     def do_commit(connection: Any) -> None:  # noqa: ANN401  # of the pool
         checkout: Checkout | None = connection.info.get(_CHECKOUT)
-        if checkout is not None:
-            checkout.commit_sent = True
-        send(connection)
-        if checkout is not None:
-            checkout.commit_answered = True
+        if checkout is None:
+            send(connection)
+        else:
+            checkout.committed_by(partial(send, connection))
 
     vars(engine.dialect)["do_commit"] = do_commit
 
@@ -43,12 +46,14 @@ def tell_commits(engine: Engine) -> None:
 class Checkout:
     """One connection that a frame has; the `Holder` of it. Lives: from check-out to check-in."""
 
-    __slots__ = ("_gate", "_options", "commit_answered", "commit_sent", "connection", "frame", "since")
+    __slots__ = ("_ending", "_gate", "_info", "_options", "commit_answered", "commit_sent", "connection", "frame", "since")
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
         self.connection: Connection | None = None
         self.since = time.monotonic()
+        self._ending = False
+        self._info: dict[Any, Any] = {}
         self.commit_sent = False
         """Whether COMMIT has gone to the driver."""
         self.commit_answered = False
@@ -104,6 +109,8 @@ class Checkout:
         self.connection = source.home_engine().sync_engine.connect()
         self.since = time.monotonic()
         source.engines.take(self.connection, self)
+        self._info = self.connection.info
+        self._info[_CHECKOUT] = self
         return self.connection
 
     def begin(self) -> None:
@@ -124,15 +131,18 @@ class Checkout:
 
     def commit(self, first: Callable[[], object]) -> None:
         """Do what sends COMMIT in its own way, if it does; then see to it that it is sent. In a greenlet."""
-        connection = self._taken
-        info = connection.info
-        info[_CHECKOUT] = self
-        try:
-            first()
-            if not self.commit_answered and connection.in_transaction():
-                connection.commit()
-        finally:
-            info.pop(_CHECKOUT, None)
+        self._ending = True
+        first()
+        if not self.commit_answered and self._taken.in_transaction():
+            self._taken.commit()
+
+    def committed_by(self, send: Callable[[], object]) -> None:
+        """Send COMMIT, if the block is about to end."""
+        if not self._ending:
+            raise self.frame.by_hand_refused("commit")
+        self.commit_sent = True
+        send()
+        self.commit_answered = True
 
     def roll_back(self) -> None:
         """Send ROLLBACK, if there is something to roll back. In a greenlet."""
@@ -167,6 +177,8 @@ class Checkout:
 
     def forget(self) -> None:
         """Let the next writer in, and count this connection as held no longer."""
+        if self._info.get(_CHECKOUT) is self:
+            del self._info[_CHECKOUT]
         if self._gate is not None:
             self._gate.leave(self.frame)
             self._gate = None

@@ -29,6 +29,14 @@ if TYPE_CHECKING:
     from unitwork.options import TransactionOptions
 
 
+_FIXES = {
+    "commit": "leave the block: it commits by itself; to commit earlier, make the block smaller.",
+    "rollback": "raise an exception, or call `db.set_rollback_only()`.",
+    "close": "leave the block: it closes its session by itself.",
+    "begin": "use `db.transaction(propagation=NESTED)` for a savepoint, REQUIRES_NEW for one apart.",
+}
+
+
 class Condemnation(NamedTuple):
     """Why a frame can only roll back."""
 
@@ -37,12 +45,6 @@ class Condemnation(NamedTuple):
     by_database: bool
     within: NestedTransaction | None
     """The savepoint around the error; when it has ended, the error has no part in the frame any more."""
-
-
-class Joiner:
-    """A block that takes part in a frame which another one began."""
-
-    name: str
 
 
 class Frame:
@@ -58,6 +60,7 @@ class Frame:
         "checkout",
         "hooks_or_none",
         "joined",
+        "key",
         "last_statement",
         "limits",
         "mode",
@@ -86,6 +89,8 @@ class Frame:
         parent: Frame | None = None,
     ) -> None:
         self.session = session
+        self.key: object = session.key
+        """What the session is known by, also when it is gone."""
         self.source: Source = session.source
         self.owner = owner
         self.mode = mode
@@ -199,6 +204,14 @@ class Frame:
                 [f"Failed in: {mark.block} ({type(mark.error).__name__})"],
             ) from mark.error
 
+    def by_hand_refused(self, verb: str) -> TransactionRefusedError:
+        """Build the error for a commit, rollback, close or begin by hand inside a block."""
+        return TransactionRefusedError(
+            self.source.name,
+            f"`{verb}` by hand on database {self.source.name!r} is refused inside the transaction block {self.owner}.",
+            _FIXES.get(verb, _FIXES["close"]),
+        )
+
     @property
     def condemned(self) -> Condemnation | None:
         """Why this frame can only roll back, if it can."""
@@ -223,20 +236,26 @@ class Frame:
 
     def verdict(self, error: BaseException | None, options: TransactionOptions) -> Verdict:
         """Say what the end of this frame's owner means."""
-        if error is None and self._mark is None and not self.rollback_only and not self.joined:
+        if error is None and self._mark is None and not self.rollback_only and not self.joiners:
             return Verdict.COMMIT
         marks = Marks(
             condemned=self.condemned is not None,
             rollback_only=self.rollback_only,
-            joiners=bool(self.joined),
+            joiners=bool(self.joiners),
         )
         return verdict_for_owner(error, options, marks)
+
+    @property
+    def joiners(self) -> list[Any]:
+        """The blocks that take part in it and are open still."""
+        joined = self.joined or []
+        return joined if self.base is None or not self.base.joined else [*joined, *self.base.joined]
 
     def unexpected(self, error: BaseException | None) -> UnexpectedRollbackError:
         """Build the error for an owner that wanted to commit, or whose exception would have committed."""
         mark = self.condemned
         if mark is None:
-            names = [scope.name for scope in self.joined or ()]
+            names = [scope.name for scope in self.joiners]
             unexpected = UnexpectedRollbackError(self.source.name, names[0], names)
         else:
             raised = f" (raised {type(mark.error).__name__})" if mark.error is not None else ""
@@ -246,6 +265,13 @@ class Frame:
         return unexpected
 
     # -- ends ----------------------------------------------------------------------------------
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it has ended, as events and blocks call it."""
+        if self._state is State.UNKNOWN:
+            return Outcome.UNKNOWN
+        return self.kept if self._state is State.COMMITTED else self.undone
 
     def close(self) -> None:
         """Let nobody in any more."""
@@ -355,41 +381,3 @@ class Autocommit(Frame):
             raise done.error
         if done.cancelled is not None:
             raise done.cancelled
-
-
-class AtRest(Autocommit):
-    """What lies under the transactions of a unit of work: between them each read ends by itself.
-
-    Args:
-        whole: The unit is one transaction, which begins with its first write and takes all blocks in.
-    """
-
-    __slots__ = ("transaction", "whole")
-
-    idles = True
-    kept = Outcome.COMMITTED
-    undone = Outcome.ROLLED_BACK
-
-    def __init__(
-        self,
-        session: Any,  # noqa: ANN401  # of a higher floor
-        owner: str,
-        mode: BeginMode,
-        parent: Frame | None = None,
-        *,
-        whole: bool = False,
-    ) -> None:
-        super().__init__(session, owner, mode, parent)
-        self.whole = whole
-        self.transaction: Frame | None = None
-        """The one that the unit has begun and not ended."""
-        if parent is not None:
-            self.seat = parent.seat
-
-    @property
-    def begins_with_writes(self) -> bool:  # type: ignore[override]  # constant in the other kinds
-        return self.whole
-
-    @property
-    def current(self) -> Frame:
-        return self.transaction or self

@@ -1,4 +1,4 @@
-"""This module holds the two kinds of frame that commit or roll back as a whole."""
+"""This module holds what commits or rolls back as a whole, and what lies under it in a unit of work."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from weakref import WeakSet
 
 from sqlalchemy.orm import make_transient
 from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.util import greenlet_spawn
 
-from unitwork._runtime.transactions.frame import Frame
+from unitwork._runtime.transactions.frame import Autocommit, Frame
+from unitwork.dialects import BeginMode
 from unitwork.events import Outcome
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import InstanceState, SessionTransaction
 
-    from unitwork.dialects import BeginMode
-
 
 class Transaction(Frame):
     """A transaction from BEGIN to COMMIT or ROLLBACK. BEGIN is sent with the first statement."""
 
-    __slots__ = ("_new", "by_hand")
+    __slots__ = ("_new", "by_hand", "writes_before")
 
     def __init__(
         self,
@@ -32,7 +32,15 @@ class Transaction(Frame):
         super().__init__(session, owner, mode, parent)
         self.by_hand = False
         """Whether `session.begin()` has begun it: then it is meant, whatever it has sent."""
+        self.writes_before: int = session.writes
+        """How much the session had written when it began."""
         self._new: WeakSet[InstanceState[Any]] | None = None
+
+    @property
+    def has_only_read(self) -> bool:
+        """Whether nothing was sent that may write or lock, and nothing waits for its end."""
+        wrote = self.session.writes > self.writes_before
+        return not (wrote or self.by_hand or self.hooks_or_none or self.joined or self.rollback_only)
 
     def inserted(self, entity: object) -> None:
         """Take note of what was inserted past the ORM, which would not make it new again after a rollback."""
@@ -77,6 +85,12 @@ class Savepoint(Frame):
     def root(self) -> Frame:
         return self.parent.root if self.parent is not None else self
 
+    async def begin(self) -> None:
+        """Send what is pending, then begin. The turn of the frame around it is taken."""
+        session: Any = self.session.sync_session
+        self.transaction = await greenlet_spawn(session.begin_nested)
+        self.begun()
+
     def release(self) -> None:
         """Send RELEASE. In a greenlet."""
         self.transaction.commit()
@@ -86,3 +100,52 @@ class Savepoint(Frame):
         # After a failed RELEASE the session has already gone back behind it.
         if self.session.sync_session.in_nested_transaction():
             self.transaction.rollback()
+
+
+class AtRest(Autocommit):
+    """What lies under the transactions of a unit of work: between them each read ends by itself.
+
+    Args:
+        whole: The unit is one transaction, which begins with its first write and takes all blocks in.
+    """
+
+    __slots__ = ("transaction", "whole")
+
+    idles = True
+    kept = Outcome.COMMITTED
+    undone = Outcome.ROLLED_BACK
+
+    def __init__(
+        self,
+        session: Any,  # noqa: ANN401  # of a higher floor
+        owner: str,
+        parent: Frame | None = None,
+        *,
+        whole: bool = False,
+    ) -> None:
+        super().__init__(session, owner, BeginMode(autocommit=True), parent)
+        self.whole = whole
+        self.transaction: Transaction | None = None
+        """The one that the unit has begun and not ended."""
+        if parent is not None:
+            self.seat = parent.seat
+
+    @property
+    def begins_with_writes(self) -> bool:  # type: ignore[override]  # constant in the other kinds
+        return self.whole
+
+    @property
+    def current(self) -> Frame:
+        begun = self.transaction
+        return self if begun is None or begun.ended else begun
+
+    def begin_for_unit(self, mode: BeginMode) -> Transaction:
+        """Begin the transaction of the unit; what waits for the unit's end waits for its end."""
+        begun = Transaction(self.session, self.owner, mode, self.seat)
+        begun.base = self
+        begun.limits = self.limits
+        begun.rollback_only, self.rollback_only = self.rollback_only, False
+        begun.hooks_or_none, self.hooks_or_none = self.hooks_or_none, None
+        self.transaction = begun
+        self.session.turns.enter(begun)
+        return begun

@@ -51,7 +51,7 @@ class TransactionScopes(ScopeManager):
         """Make sure that the components of a transaction end with it."""
         if transaction not in self._known:
             self._known.add(transaction)
-            transaction.hooks().at_end.append(partial(self._ended, transaction))
+            transaction.hooks.at_end.append(partial(self._ended, transaction))
         return transaction
 
     def _ended(self, transaction: Frame) -> None:

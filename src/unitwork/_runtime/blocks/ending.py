@@ -1,0 +1,395 @@
+"""This module ends what a block has begun, in four phases: last work, closed, sent, after."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from unitwork._logic.outcome import Verdict
+from unitwork._logic.states import State
+from unitwork._runtime.blocks.hooks import (
+    after_commit_failed,
+    after_rollback_failed,
+    run_apart,
+    run_before_commit,
+)
+from unitwork._runtime.deadline import over, remaining_s
+from unitwork._runtime.sqlalchemy_private import end_quietly
+from unitwork._runtime.transactions.frame import Autocommit
+from unitwork._runtime.transactions.transaction import Savepoint, Transaction
+from unitwork.errors import CommitOutcomeUnknownError
+from unitwork.events import Outcome
+
+if TYPE_CHECKING:
+    from asyncio import CancelledError
+
+    from unitwork._runtime.blocks.block import Scope
+    from unitwork._runtime.sessions.session import AmbientSession
+    from unitwork._runtime.transactions.connection import Checkout
+    from unitwork._runtime.transactions.frame import Frame
+
+_UNDONE = frozenset({Outcome.ROLLED_BACK, Outcome.SAVEPOINT_UNDONE})
+
+
+async def end(scope: Scope, frame: Frame, error: BaseException | None) -> None:
+    """End a frame that a scope has begun: commit it, or roll it back; run what waits for that.
+
+    Args:
+        scope: The block or unit of work.
+        frame: What it has begun: a transaction, a savepoint, or neither.
+        error: The exception that leaves the block.
+
+    Raises:
+        UnexpectedRollbackError: It was to commit, but something inside had failed.
+        CommitOutcomeUnknownError: COMMIT was sent, and the answer never came.
+        AfterCommitError: It is committed, and something failed after that.
+        asyncio.CancelledError: The task was cancelled meanwhile.
+    """
+    ending = Ending(scope, frame, error)
+    if ending.has_nothing_to_do():
+        ending.pass_by()
+        return
+    await ending.do_last_work()
+    await ending.close()
+    await ending.send()
+    ending.let_go()
+    await ending.run_hooks()
+    ending.tell()
+
+
+class Ending:
+    """The end of one frame. Lives: as long as that takes."""
+
+    def __init__(self, scope: Scope, frame: Frame, error: BaseException | None) -> None:
+        self._scope = scope
+        self._frame = frame
+        self._session: AmbientSession = frame.session
+        self._error = error
+        """What leaves the block."""
+        self._failure: BaseException | None = None
+        """What must be raised in its place."""
+        self._cancelled: CancelledError | None = None
+        """The cancellation that came meanwhile."""
+        self._late: list[BaseException] = []
+        """What failed after the commit."""
+
+    def has_nothing_to_do(self) -> bool:
+        """Say whether nothing was ever done in the frame."""
+        frame, session = self._frame, self._session
+        untouched = frame.state is State.IDLE and not (session.started or session.turns.busy or frame.rollback_only)
+        return untouched and frame.hooks_or_none is None and not frame.joined and session.turns.top is frame
+
+    def pass_by(self) -> None:
+        """End what is empty."""
+        frame = self._frame
+        self._session.turns.close(frame)
+        if self._error is None:
+            frame.committed()
+        else:
+            frame.rolled_back()
+        self._scope.outcome = frame.outcome
+        self.let_go()
+
+    # -- 1. last work ------------------------------------------------------------------------------
+
+    async def do_last_work(self) -> None:
+        """End what this task has left open inside, run `before_commit`, and send what waits to be sent."""
+        frame, session, error = self._frame, self._session, self._error
+        wanted = error is None
+        try:
+            await session.end_savepoints(frame, error)
+            if frame.root is frame:
+                await session.close_streams()
+            wanted = frame.verdict(error, self._scope.options) is Verdict.COMMIT
+            if not wanted:
+                return
+            if frame.hooks_or_none is not None and frame.root is frame:
+                await run_before_commit(frame.hooks)
+            if session.has_changes():
+                await session.flush()
+        except BaseException as raised:  # noqa: BLE001  # decides the verdict, and is raised after it
+            if wanted:
+                self._failure = raised
+
+    # -- 2. closed ---------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Let nobody in any more, and wait for the operation of another task that still runs.
+
+        When the time limit is over, or this task has been cancelled for a while, it is stopped.
+        """
+        frame, turns = self._frame, self._session.turns
+        for inside in turns.close(frame):
+            if inside.hooks_or_none is not None:
+                frame.hooks.after_rollback += inside.hooks.after_rollback
+                frame.hooks.at_end += inside.hooks.at_end
+        if not turns.busy or turns.holder is asyncio.current_task():
+            return
+        waiting = asyncio.ensure_future(turns.quiet())
+        patience_s = frame.source.grace_s
+        stopped = False
+        while not waiting.done():
+            left = remaining_s(frame.limits)
+            if stopped or (left is None and self._cancelled is not None):
+                left = patience_s
+            try:
+                await asyncio.wait((waiting,), timeout=left)
+            except asyncio.CancelledError as error:
+                self._cancelled = error
+                continue
+            if not waiting.done() and not stopped:
+                limit = over(frame.limits)
+                turns.interrupt(limit.error() if limit is not None else frame.ended_error())
+                stopped = True
+            elif not waiting.done():
+                frame.root.sever()
+        if waiting.exception() is not None:
+            self._failure = self._failure or waiting.exception()
+
+    # -- 3. sent -----------------------------------------------------------------------------------
+
+    async def send(self) -> None:
+        """Commit or roll back, as the marks and the options say."""
+        frame, error = self._frame, self._error
+        verdict = frame.verdict(error, self._scope.options) if self._failure is None else Verdict.ROLL_BACK
+        if verdict is Verdict.ROLL_BACK_AND_RAISE:
+            self._failure = frame.unexpected(error)
+        if verdict is Verdict.COMMIT:
+            await self._keep()
+        else:
+            await self._undo(self._failure or error)
+        self._scope.outcome = frame.outcome
+
+    async def _keep(self) -> None:
+        frame = self._frame
+        if isinstance(frame, Savepoint):
+            await self._release(frame)
+        elif frame.checkout is not None and frame.transactional:
+            await self._commit(frame.checkout)
+        else:
+            await self._end_unsent(keep=True)
+            frame.committed()
+
+    async def _undo(self, cause: BaseException | None) -> None:
+        frame = self._frame
+        if isinstance(frame, Savepoint):
+            await self._roll_back_to(frame, cause)
+        else:
+            await self._roll_back_inside(cause)
+            if frame.checkout is not None:
+                await self._roll_back(frame, cause)
+            else:
+                await self._end_unsent(keep=False)
+        frame.rolled_back()
+
+    async def _commit(self, checkout: Checkout) -> None:
+        """Send COMMIT. When the database has answered, nothing that fails can take it back."""
+        frame, source = self._frame, self._frame.source
+        done = await frame.see_through(lambda: self._commit_now(checkout))
+        self._cancelled = done.cancelled or self._cancelled
+        if checkout.commit_answered:
+            frame.committed()
+            if done.error is not None:
+                self._came_late(done.error)
+            frame.give_up_connection()
+            return
+        error = done.error or RuntimeError("COMMIT was not sent")
+        self._note(error)
+        may_be_stored = done.abandoned or not isinstance(error, Exception) or source.backend.may_be_stored(error)
+        if checkout.commit_sent and may_be_stored and not frame.mode.read_only:
+            frame.lost()
+            self._failure = CommitOutcomeUnknownError(source.name, frame.owner)
+            self._failure.__cause__ = error
+        else:
+            self._failure = error
+        await self._roll_back(frame, error)
+        frame.rolled_back()
+
+    def _commit_now(self, checkout: Checkout) -> None:
+        """In a greenlet, and not to be interrupted: COMMIT, then what SQLAlchemy does after it."""
+        frame, session = self._frame, self._session
+        left = remaining_s(frame.limits)
+        if left is not None and frame.source.pinned is None and checkout.connection is not None:
+            frame.source.backend.limit_commit(checkout.connection, left)
+        started = time.perf_counter()
+        with session.ending():
+            try:
+                checkout.commit(self._commit_session)
+            except BaseException as error:
+                if not checkout.commit_answered:
+                    raise
+                self._came_late(error)
+                if session.held is not None:
+                    end_quietly(session.held)
+            frame.source.watch.ending(checkout, "COMMIT", started)
+            for release in (self._close_session, checkout.give_back):
+                try:
+                    release()
+                except BaseException as error:  # noqa: BLE001  # told as what came after the commit
+                    self._came_late(error)
+                    with suppress(Exception):
+                        checkout.discard()
+
+    def _commit_session(self) -> None:
+        """Let the session inside commit, if it has more to do than to let go of its entities."""
+        session = self._session
+        held = session.held
+        if held is None:
+            return
+        if self._frame.mode.read_only and session.has_changes():
+            end_quietly(held)  # they were made outside, and are sent by the next transaction
+            return
+        listeners = self._frame.source.lanes.statements.session_listeners
+        if session.begun or held.expire_on_commit or listeners.of_reads(held) is not None:
+            held.commit()
+
+    def _came_late(self, error: BaseException) -> None:
+        """Something failed after the commit; that the connection was lost then is of no interest any more."""
+        source = self._frame.source
+        driver = source.home_engine().dialect.driver
+        module = type(error).__module__.partition(".")[0]
+        if not (isinstance(error, (DBAPIError, OSError)) or module in {driver, "pymysql", "sqlite3"}):
+            self._late.append(error)
+
+    async def _roll_back(self, frame: Frame, cause: BaseException | None) -> None:
+        """Send ROLLBACK; a connection on which that fails is discarded, and the cause says so."""
+        new = frame.inserted_entities() if isinstance(frame, Transaction) else None
+        done = await frame.see_through(lambda: self._roll_back_now(frame))
+        if new is not None:
+            new.restore()
+        frame.give_up_connection()
+        self._cancelled = done.cancelled or self._cancelled
+        if done.error is not None and cause is not None:
+            cause.add_note(f"The rollback failed too, and the connection was discarded: {done.error!r}")
+
+    def _roll_back_now(self, frame: Frame) -> None:
+        """In a greenlet, and not to be interrupted."""
+        session, checkout = self._session, frame.checkout
+        assert checkout is not None, "what has no connection is ended without a word to the database"
+        started = time.perf_counter()
+        with session.ending():
+            try:
+                if session.started:
+                    if not session.begun:
+                        Session.begin(session.sync_session)  # or the entities would not be expired
+                    session.sync_session.rollback()
+                checkout.roll_back()
+                frame.source.watch.ending(checkout, "ROLLBACK", started)
+            except BaseException:
+                if session.started:
+                    session.sync_session.invalidate()
+                checkout.discard()
+                raise
+            finally:
+                checkout.give_back()
+            self._close_session()
+
+    async def _roll_back_inside(self, cause: BaseException | None) -> None:
+        """Roll back the transactions that blocks of other tasks have begun inside a unit of work."""
+        inside: Frame | None = self._session.turns.top
+        while inside is not None and inside is not self._frame:
+            if inside.checkout is not None:
+                await self._roll_back(inside, cause)
+            inside.rolled_back()
+            inside = inside.parent
+
+    async def _release(self, frame: Savepoint) -> None:
+        done = await frame.see_through(frame.release)
+        self._cancelled = done.cancelled or self._cancelled
+        if done.error is not None:
+            self._failure = done.error
+            await self._roll_back_to(frame, done.error)
+            frame.rolled_back()
+            return
+        frame.committed()
+        if frame.hooks_or_none is not None and frame.parent is not None:
+            frame.parent.hooks.take_over(frame.hooks)
+
+    async def _roll_back_to(self, frame: Savepoint, cause: BaseException | None) -> None:
+        done = await frame.see_through(frame.roll_back)
+        self._cancelled = done.cancelled or self._cancelled
+        if done.error is not None:
+            if cause is not None:
+                cause.add_note(f"The rollback failed too, and the connection was discarded: {done.error!r}")
+            if frame.parent is not None:
+                frame.parent.condemn(frame.owner, done.error, by_database=True)
+
+    async def _end_unsent(self, *, keep: bool) -> None:
+        """End without a word to the database; the session inside may have one of another engine's to say."""
+        between_others = isinstance(self._frame, Autocommit) and not self._closes
+        if between_others or not self._session.started:
+            return
+        done = await self._frame.see_through(lambda: self._end_session(keep=keep))
+        self._cancelled = done.cancelled or self._cancelled
+        if done.error is not None:
+            self._failure = self._failure or done.error
+
+    def _end_session(self, *, keep: bool) -> None:
+        held = self._session.sync_session
+        with self._session.ending():
+            if self._closes:
+                held.close()
+            elif not keep:
+                held.rollback()
+            elif self._session.begun:
+                held.commit()
+            self._frame.give_back()
+
+    @property
+    def _closes(self) -> bool:
+        """Whether the session ends with this frame; that of a unit of work goes on."""
+        return self._frame.parent is None
+
+    def _close_session(self) -> None:
+        if self._closes and self._session.started:
+            self._session.sync_session.close()
+
+    # -- 4. after ----------------------------------------------------------------------------------
+
+    def let_go(self) -> None:
+        """Take the block out of the context, let the frames around go on, and let go of the session."""
+        frame, session = self._frame, self._session
+        self._scope.forget(frame)
+        session.turns.leave(frame)
+        handed_up = isinstance(frame, Savepoint) and frame.state is State.COMMITTED
+        if frame.hooks_or_none is not None and not handed_up:
+            frame.hooks.tell_end()
+        if frame.parent is None:
+            frame.forget_session()
+
+    async def run_hooks(self) -> None:
+        """Run what waited for this end."""
+        frame, outcome, hooks = self._frame, self._scope.outcome, self._frame.hooks_or_none
+        if hooks is not None and outcome is Outcome.COMMITTED and hooks.after_commit:
+            failures, cancelled = await run_apart(hooks.after_commit, frame.source)
+            self._late += failures
+            self._cancelled = cancelled or self._cancelled
+        elif hooks is not None and outcome in _UNDONE and hooks.after_rollback:
+            hidden = frame.source if outcome is Outcome.ROLLED_BACK else None
+            failures, cancelled = await run_apart(hooks.after_rollback, hidden)
+            raised = after_rollback_failed(self._failure or self._error, failures)
+            self._failure = raised or self._failure
+            self._cancelled = cancelled or self._cancelled
+
+    def tell(self) -> None:
+        """Raise what must be heard of, in place of the exception that leaves the block."""
+        late = after_commit_failed(self._frame.source.name, self._late)
+        if late is not None and self._error is not None and isinstance(late, Exception):
+            self._error.add_note(str(late))
+        elif late is not None:
+            self._failure = late
+        if self._cancelled is not None and not isinstance(self._failure, CommitOutcomeUnknownError):
+            raise self._cancelled from self._failure
+        if self._failure is not None and self._failure is not self._error:
+            raise self._failure
+
+    def _note(self, error: BaseException) -> None:
+        """Say on a database error in which block it happened."""
+        if isinstance(error, DBAPIError):
+            error.add_note(f"In {self._scope.name} on database {self._frame.source.name!r}.")
+

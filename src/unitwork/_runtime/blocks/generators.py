@@ -1,0 +1,38 @@
+"""This module finds out whether a block is held by an async generator, and who drives that."""
+
+from __future__ import annotations
+
+import dis
+from functools import lru_cache
+from inspect import CO_ASYNC_GENERATOR
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import CodeType, FrameType
+
+_NEXT = "GET_ANEXT"
+_STEPS_OF_WAITING = 6
+"""Instructions from the one that asks for the next item to the last that waits for it, in all Pythons."""
+
+
+def iterated_generator(caller: FrameType | None) -> CodeType | None:
+    """Return the async generator that this frame is, if `async for` asks for its items.
+
+    Its consumer is another piece of code, which must not find itself in the generator's block. One that is driven in
+    another way (`@asynccontextmanager`, a dependency, a fixture) opens the block for whoever drives it.
+    """
+    if caller is None or not caller.f_code.co_flags & CO_ASYNC_GENERATOR or caller.f_back is None:
+        return None
+    consumer = caller.f_back
+    return caller.f_code if consumer.f_lasti in _waits(consumer.f_code) else None
+
+
+@lru_cache(maxsize=500)
+def _waits(code: CodeType) -> frozenset[int]:
+    """Return the places in a code where it waits for the next item of `async for`."""
+    instructions = list(dis.get_instructions(code))
+    places: set[int] = set()
+    for number, instruction in enumerate(instructions):
+        if instruction.opname == _NEXT:
+            places.update(each.offset for each in instructions[number : number + _STEPS_OF_WAITING])
+    return frozenset(places)
