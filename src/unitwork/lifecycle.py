@@ -63,15 +63,18 @@ class Lifecycle:
 
     @property
     def engine(self) -> AsyncEngine:
-        """The SQLAlchemy engine of the event loop that is running."""
-        return self._source.home_engine()
+        """The SQLAlchemy engine, which may be kept: at each use, it is that of the event loop that runs.
+
+        An engine of yours that the Database was given is returned as it is.
+        """
+        return self._source.home_engine() if self._source.engines.given else self._source.engine
 
     @property
     def session_factory(self) -> async_sessionmaker[AsyncSession]:
-        """SQLAlchemy's own factory, for sessions that you commit and close yourself."""
-        if self._session_factory is None or self._session_factory.kw["bind"] is not self.engine:
+        """SQLAlchemy's own factory, for sessions that you commit and close yourself; it may be kept, too."""
+        if self._session_factory is None:
             options: dict[str, Any] = {"expire_on_commit": False, **self._source.session_options}
-            self._session_factory = async_sessionmaker(self.engine, **options)
+            self._session_factory = async_sessionmaker(self._source.engine, **options)
         return self._session_factory
 
     def observe(self, observer: Observer) -> None:

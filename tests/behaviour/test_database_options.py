@@ -1,12 +1,16 @@
 """What a user passes for the engine and its sessions arrives there."""
 
-from sqlalchemy import URL
+from typing import Any
+
+import pytest
+from sqlalchemy import URL, Engine, insert, select
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from tests.fixtures.models import Account
+from tests.fixtures.models import Account, Audit
 from tests.fixtures.observer import Observer
-from unitwork import Database
+from unitwork import Database, OptionError, Repository, TransactionRefusedError
 
 
 class Counting(Session):
@@ -47,3 +51,122 @@ async def test_session_class_of_the_users_own_is_used(database_url: URL, observe
 
     assert await observer.names(Account) == ["ann"]
     assert Counting.made == before + 1
+
+
+CANNOT_WORK: dict[str, Any] = {
+    "autobegin": False,
+    "twophase": True,
+    "bind": object(),
+    "join_transaction_mode": "create_savepoint",
+    "close_resets_only": True,
+}
+
+
+@pytest.mark.parametrize("option", list(CANNOT_WORK))
+def test_session_option_that_cannot_work_in_blocks_is_refused_by_name(database_url: URL, option: str) -> None:
+    """Where the Database is made, not where a block fails of it."""
+    with pytest.raises(OptionError, match=rf"(?s)session_options\['{option}'\].*Fix: use "):
+        Database(database_url, name="refused", session_options={option: CANNOT_WORK[option]})
+
+
+HARMLESS: dict[str, Any] = {
+    "autobegin": True,
+    "twophase": False,
+    "bind": None,
+    "join_transaction_mode": "control_fully",
+    "close_resets_only": False,
+    "autoflush": False,
+    "info": {"key": "value"},
+    "binds": {},
+}
+
+
+@pytest.mark.parametrize("option", list(HARMLESS))
+async def test_session_option_that_can_work_does(database_url: URL, observer: Observer, option: str) -> None:
+    """In blocks, in units of work and in sessions by hand."""
+    options = {option: HARMLESS[option]}
+    async with Database(database_url, name="harmless", session_options=options) as db:
+        async with db.transaction() as session:
+            session.add(Audit(note="block"))
+        async with db.unit_of_work() as session:
+            await Repository[Audit](db).all()
+            session.add(Audit(note="unit"))
+            await session.commit()
+        async with db.session_factory() as session, session.begin():
+            session.add(Audit(note="by hand"))
+
+    assert await observer.notes(Audit) == ["block", "by hand", "unit"]
+
+
+async def test_statement_that_is_routed_to_another_engine_is_refused(
+    database_url: URL, observer: Observer
+) -> None:
+    """By `binds`, by `get_bind`, or by the statement: a block could not undo it; nothing is left open."""
+    other = create_async_engine(database_url, pool_size=1, max_overflow=0)
+
+    class Routing(Session):
+        def get_bind(self, *_arguments: object, **_keywords: object) -> Engine:
+            return other.sync_engine
+
+    ways: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({"binds": {Account: other}}, {}),
+        ({"sync_session_class": Routing}, {}),
+        ({}, {"bind": other.sync_engine}),
+    ]
+    for session_options, bind_arguments in ways:
+        async with Database(database_url, name="routed", session_options=session_options) as db:
+            for open_one in (db.transaction, db.unit_of_work):
+                with pytest.raises(TransactionRefusedError, match=r"(?s)another one.*Fix: make a Database"):
+                    async with open_one() as session:
+                        statement = insert(Account).values(name="lost", balance=0)
+                        await session.execute(statement, bind_arguments=bind_arguments)
+        assert "Checked out connections: 0" in other.pool.status()
+    await other.dispose()
+
+    assert await observer.names(Account) == []
+
+
+async def test_binds_to_the_engine_of_the_database_itself_work(database_url: URL, observer: Observer) -> None:
+    """What is routed to where it goes anyway is not refused."""
+    engine = create_async_engine(database_url)
+    async with Database(engine, session_options={"binds": {Account: engine}}) as db:
+        async with db.transaction() as session:
+            session.add(Account(name="ann"))
+            assert await session.scalar(select(Account.name)) == "ann"
+
+    assert await observer.names(Account) == ["ann"]
+
+
+COMMITS: dict[str, dict[str, Any]] = {
+    "isolation level": {"isolation_level": "AUTOCOMMIT"},
+    "in small letters": {"isolation_level": "autocommit"},
+    "execution option": {"execution_options": {"isolation_level": "AUTOCOMMIT"}},
+    "driver": {"connect_args": {"autocommit": True}},
+}
+
+
+@pytest.mark.parametrize("way", list(COMMITS))
+def test_engine_that_commits_each_statement_is_refused(database_url: URL, way: str) -> None:
+    """A block could roll nothing back; the error says how to send single statements so."""
+    with pytest.raises(OptionError, match=r"(?s)Fix: use another one: a block could roll nothing back"):
+        Database(database_url, name="commits", **COMMITS[way])
+
+
+@pytest.mark.parametrize("way", ["isolation level", "execution option"])
+def test_given_engine_that_commits_each_statement_is_refused(database_url: URL, way: str) -> None:
+    """An engine of the user's own is looked at, too."""
+    with pytest.raises(OptionError, match="isolation_level"):
+        Database(create_async_engine(database_url, **COMMITS[way]), name="commits")
+
+
+async def test_database_is_the_default_again_when_it_is_used_again(database_url: URL) -> None:
+    """After `dispose()`, by entering it or by a first statement."""
+    db = Database(database_url)
+    people = Repository[Account]()
+    await db.dispose()
+
+    async with db:
+        assert await people.count() == 0
+    await db.ping()
+    assert await people.count() == 0
+    await db.dispose()

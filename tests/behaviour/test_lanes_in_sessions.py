@@ -155,11 +155,14 @@ async def test_listener_that_comes_in_the_middle_hears(people: Database) -> None
     assert heard == ["select", "commit"]
 
 
-async def test_statements_of_units_begin_a_transaction(people: Database) -> None:
-    """As by hand: it stays open until the unit ends, or is committed."""
+async def test_statements_of_units_hold_a_connection_from_their_first_write(people: Database) -> None:
+    """What is read before ends by itself; the transaction stays open until the unit ends, or is committed."""
     async with people.unit_of_work() as session:
         person = await session.scalar(select(Person).where(Person.id == 1))
         assert person is not None
+        assert people.pool_status().checked_out == 0
+        person.age = 31
+        await session.flush()
         assert session.in_transaction()
         assert people.pool_status().checked_out == 1
         await people.commit()

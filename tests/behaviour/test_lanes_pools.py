@@ -25,7 +25,6 @@ OPTIONS: dict[str, tuple[dict[str, Any], Lane]] = {
     "recycle": ({"pool_recycle": 0}, Lane.DRIVER),
     "no pool": ({"poolclass": NullPool}, Lane.DRIVER),
     "one connection for all": ({"poolclass": StaticPool}, Lane.FUSED),
-    "autocommit": ({"isolation_level": "AUTOCOMMIT"}, Lane.DRIVER),
     "first in, first out": ({"pool_use_lifo": False, "poolclass": AsyncAdaptedQueuePool}, Lane.DRIVER),
     "serializable": ({"isolation_level": "SERIALIZABLE"}, Lane.DRIVER),
 }

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import URL, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from tests.fixtures.errors import ShopError, StockError
 from tests.fixtures.models import Account, Audit, Order
 from tests.fixtures.observer import Observer
-from unitwork import Database, Propagation
+from unitwork import Database, Propagation, Repository
 
 OWN_TRANSACTION = [Propagation.REQUIRED, Propagation.REQUIRES_NEW, Propagation.NESTED]
 
@@ -281,3 +281,34 @@ async def test_generator_that_is_closed_early_rolls_back_its_block(db: Database,
 
     assert await observer.notes(Audit) == []
     assert db.pool_status().checked_out == 0
+
+
+FOLLOWERS = ["reads", "writes", "opens a block", "writes by hand"]
+
+
+@pytest.mark.only("sqlite", reason="others end the transaction of a COMMIT that fails")
+@pytest.mark.parametrize("follower", FOLLOWERS)
+async def test_commit_that_fails_leaves_no_transaction_to_the_next(
+    database_url: URL, observer: Observer, follower: str
+) -> None:
+    """A deferred constraint fails at COMMIT: all is rolled back, and whoever is next begins clean."""
+    async with Database(database_url, pool_size=1, max_overflow=0) as db:
+        audits = Repository[Audit](db)
+        with pytest.raises(IntegrityError):
+            async with db.transaction() as session:
+                await session.execute(text("PRAGMA defer_foreign_keys=ON"))
+                await Repository[Order](db).add(Order(account_id=99))
+
+        if follower == "reads":
+            assert await Repository[Order](db).count() == 0
+        elif follower == "writes":
+            await audits.add(Audit(note="next"))
+        elif follower == "opens a block":
+            async with db.transaction():
+                await audits.add(Audit(note="next"))
+        else:
+            async with db.engine.begin() as connection:
+                await connection.execute(insert(Audit).values(note="next"))
+
+    assert await observer.count(Order) == 0
+    assert await observer.notes(Audit) == ([] if follower == "reads" else ["next"])

@@ -613,3 +613,35 @@ async def test_many_rows_at_once(undone: Database) -> None:
     assert await Repository[Account](undone).bulk_insert(rows, returning=False) == 3000
 
     assert await count(undone, Account) == 3000
+
+
+@pytest.mark.only("postgresql", reason="its transactions refuse all after an error")
+async def test_block_inside_one_that_has_failed_is_told_why_it_cannot_begin(undone: Database) -> None:
+    """REQUIRES_NEW would go on in the program; under rolled_back() it is inside, and the error says so."""
+    opening = undone.transaction(propagation=Propagation.REQUIRES_NEW)
+    with pytest.raises(TransactionRefusedError, match=r"(?s)cannot begin under rolled_back\(\).*Fix:"):
+        async with undone.transaction() as session:
+            with pytest.raises(DBAPIError):
+                await session.execute(text("SELECT nothing FROM nowhere"))
+            async with opening as inner:
+                inner.add(Account(name="inner"))
+
+    async with undone.transaction(), undone.transaction(propagation=Propagation.REQUIRES_NEW) as inner:
+        inner.add(Account(name="next"))
+    assert await names(undone) == ["next"]
+
+
+async def test_engine_and_sessions_that_were_taken_before_are_undone_too(
+    db: Database, observer: Observer
+) -> None:
+    """A module that keeps them is code under test as well."""
+    engine, sessions = db.engine, db.session_factory
+
+    async with db.rolled_back():
+        async with engine.begin() as connection:
+            await connection.execute(insert(Account).values(name="engine", balance=0))
+        async with sessions() as session, session.begin():
+            session.add(Account(name="session"))
+        assert await names(db) == ["engine", "session"]
+
+    assert await observer.count(Account) == 0

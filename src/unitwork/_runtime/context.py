@@ -113,13 +113,15 @@ class _Ended:
         raise self.ended_error()
 
 
-def step_outside(source: object, ended: OpenScope | None = None) -> None:
-    """Hide the open scopes of a Database from the code that follows in this context."""
+def step_outside(source: object, ended: OpenScope | None = None) -> OpenScope | None:
+    """Hide the open scopes of a Database from the code that follows in this context; return what hides them."""
     scopes = _scopes.get()
-    if any(scope.source is source for scope in scopes):
-        hidden = Outside(source, ended)
-        hidden.limits = scopes[-1].limits
-        _scopes.set((*scopes, hidden))
+    if not any(scope.source is source for scope in scopes):
+        return None
+    hidden = Outside(source, ended)
+    hidden.limits = scopes[-1].limits
+    _scopes.set((*scopes, hidden))
+    return hidden
 
 
 def push(scope: OpenScope) -> None:

@@ -38,6 +38,14 @@ class Finished(NamedTuple):
     """Whether it was given up: what it has done is not known."""
 
 
+def cancel_again() -> None:
+    """Let the cancellation of this task, which had to be caught, come once more at its next `await`."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+        task.cancel()
+
+
 _NOTHING_HAPPENED = Finished(None, None, abandoned=False)
 
 

@@ -12,9 +12,22 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from unitwork._runtime import live
 from unitwork._runtime.source import Source
 from unitwork.dialects import backend_for
-from unitwork.errors import DatabaseChoiceError, MissingExtraError
+from unitwork.errors import DatabaseChoiceError, MissingExtraError, OptionError
 from unitwork.options import DatabaseSettings
 
+_SESSION_OPTIONS = {
+    "autobegin": True,
+    "twophase": False,
+    "bind": None,
+    "join_transaction_mode": "control_fully",
+    "close_resets_only": False,
+}
+"""What blocks need of a session. Where it says so itself, nothing is to be passed on."""
+_NOTHING_COMMITS = (
+    "another one: a block could roll nothing back. For single statements by hand write "
+    "`db.engine.execution_options(isolation_level='AUTOCOMMIT')`"
+)
+_ON = frozenset({"1", "true", "yes", "on"})
 _DRIVERS = "Fix: name an async driver: sqlite+aiosqlite, postgresql+asyncpg or mysql+asyncmy."
 
 
@@ -33,12 +46,16 @@ def open_source(
     engine_options: Mapping[str, Any],
     session_options: Mapping[str, Any],
 ) -> Source:
+    sessions = _checked(session_options)
     if isinstance(url, AsyncEngine):
-        return Source(name, backend_for(url.url), url, {}, session_options)
+        _refuse_autocommit(url.get_execution_options().get("isolation_level"))
+        _refuse_autocommit(getattr(url.dialect, "_on_connect_isolation_level", None))
+        return Source(name, backend_for(url.url), url, {}, sessions)
     address = _address(url)
+    _refuse_options_that_commit(address, engine_options)
     backend = backend_for(address)
     try:
-        return Source(name, backend, None, engine_options, session_options)
+        return Source(name, backend, None, engine_options, sessions)
     except ModuleNotFoundError as error:
         if not backend.extra:
             error.add_note(_DRIVERS)
@@ -63,3 +80,30 @@ def _address(url: str | URL | DatabaseSettings) -> URL:
             "  Fix: write driver://user:password@host/name, such as 'postgresql+asyncpg://app@db/shop'; "
             "escape the password, such as %40 for @."
         ) from None
+
+
+def _checked(session_options: Mapping[str, Any]) -> dict[str, Any]:
+    """Refuse what a session cannot have in a block; leave out what it has there anyway."""
+    for name, needed in _SESSION_OPTIONS.items():
+        value = session_options.get(name, needed)
+        if value != needed and (value or needed):
+            raise OptionError(
+                f"session_options[{name!r}]",
+                value,
+                [f"{needed!r}, as the sessions of blocks need it", "a Database for each engine"],
+            )
+    return {name: value for name, value in session_options.items() if name not in _SESSION_OPTIONS}
+
+
+def _refuse_options_that_commit(url: URL, options: Mapping[str, Any]) -> None:
+    """Refuse what makes each statement commit by itself: a block could undo nothing."""
+    _refuse_autocommit(options.get("isolation_level"))
+    _refuse_autocommit(options.get("execution_options", {}).get("isolation_level"))
+    asked = {**url.query, **options.get("connect_args", {})}.get("autocommit", False)
+    if asked not in (False, None) and (not isinstance(asked, str) or asked.lower() in _ON):
+        raise OptionError("connect_args['autocommit']", asked, [_NOTHING_COMMITS])
+
+
+def _refuse_autocommit(level: object) -> None:
+    if isinstance(level, str) and level.upper() == "AUTOCOMMIT":
+        raise OptionError("isolation_level", level, [_NOTHING_COMMITS])

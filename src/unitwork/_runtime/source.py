@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from unitwork._runtime import context
+from unitwork._runtime.connections.current import CurrentEngine
 from unitwork._runtime.connections.engines import Engines
 from unitwork._runtime.connections.holders import told
 from unitwork._runtime.connections.watch import Watch
@@ -34,6 +35,7 @@ class Source:
         engines: Its engines, and who has their connections.
         watch: Its observers.
         lanes: Its ways to send a statement.
+        engine: What a program may keep: of whichever event loop it is used in.
         ledger: The blocks and units that were entered since a test looks for leaks, else None.
     """
 
@@ -54,6 +56,7 @@ class Source:
         self._engine_options = engine_options
         self.watch = Watch(name, partial(context.last, self))
         self.engines = Engines(name, backend, engine, self._new_engine, self._equip)
+        self.engine = CurrentEngine(lambda: self.engines.here().engine.sync_engine)
         self.ledger: set[Any] | None = None
         self.lanes = Lanes(self)
 
@@ -106,6 +109,7 @@ class Source:
             await self.engines.dispose()
 
     def _new_engine(self) -> AsyncEngine:
-        # A pool class of the user's own has options of its own.
-        defaults = {} if "poolclass" in self._engine_options else self.backend.engine_options()
+        # A pool of the user's own has options of its own.
+        own = {"pool", "poolclass"} & self._engine_options.keys()
+        defaults = {} if own else self.backend.engine_options()
         return create_async_engine(self.url, **{**defaults, **self._engine_options})

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.orm import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -105,6 +105,11 @@ class Backend:
     def connected(self, connection: DBAPIConnection) -> None:
         """Set up a connection that was just opened, if opening it must not be interrupted."""
 
+    def end_transaction(self, connection: DBAPIConnection) -> None:
+        """Roll back what a loop that is closed has left open on a connection that is kept. In a greenlet."""
+        if self.in_transaction(connection.driver_connection):
+            connection.rollback()
+
     def execution_options(self, mode: BeginMode) -> Mapping[str, Any]:
         """Return the execution options that make an engine begin in this mode."""
         options: dict[str, Any] = {}
@@ -132,6 +137,14 @@ class Backend:
 
     def savepoint_is_gone(self, error: BaseException) -> bool:  # noqa: ARG002  # for those that know
         """Say whether an error of a driver means that the transaction of a savepoint has ended."""
+        return False
+
+    def is_closed(self, connection: DBAPIConnection) -> bool:  # noqa: ARG002  # for those that know
+        """Say whether the driver knows that an idle connection is closed. Sends nothing."""
+        return False
+
+    def transaction_failed(self, error: BaseException) -> bool:  # noqa: ARG002  # for those that do
+        """Say whether a statement was refused because one before it has failed in the same transaction."""
         return False
 
     def in_transaction(self, driver_connection: Any) -> bool:  # noqa: ANN401, ARG002  # of any driver

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sqlalchemy import Connection
-    from sqlalchemy.engine.interfaces import ExceptionContext
+    from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 _READ_ONLY = "unitwork_read_only"
@@ -79,6 +79,19 @@ class MySQLBackend(Backend):
         return f"SET STATEMENT max_statement_time={max(seconds, 0.001):.3f} FOR {statement}"
 
     @override
+    def is_closed(self, connection: DBAPIConnection) -> bool:
+        driver = cast("Any", connection).driver_connection
+        if hasattr(driver, "connected"):  # asyncmy
+            transport = driver._transport  # noqa: SLF001  # where it hears that the server has hung up
+            return transport is None or transport.is_closing() or not driver.connected
+        reader = driver._reader  # noqa: SLF001  # aiomysql, as its own pool looks
+        return driver.closed or reader.at_eof() or reader.exception() is not None
+
+    @override
+    def may_be_stored(self, error: BaseException) -> bool:
+        return super().may_be_stored(error) and not _never_sent(error)
+
+    @override
     def is_retryable(self, error: BaseException) -> bool:
         return isinstance(error, DBAPIError) and code_of(error.orig) in {_DEADLOCK, _LOCK_TIMEOUT}
 
@@ -109,6 +122,12 @@ def code_of(error: BaseException | None) -> int | None:
     """Return the server's error number."""
     arguments = error.args if error is not None else ()
     return arguments[0] if arguments and isinstance(arguments[0], int) else None
+
+
+def _never_sent(error: BaseException) -> bool:
+    """Say whether the driver itself has refused to use a connection that it knows to be closed."""
+    cause: Any = getattr(error, "orig", None)
+    return type(cause).__name__ == "InterfaceError" and any(cause.args[1:])
 
 
 def _begin(connection: Connection) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
@@ -20,13 +21,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sqlalchemy import Connection
-    from sqlalchemy.engine.interfaces import ExceptionContext
+    from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 _QUERY_CANCELED = "57014"
 # Serialization failure, deadlock, lock not available.
 _RETRYABLE = frozenset({"40001", "40P01", "55P03"})
 _NOT_SUPPORTED = "0A000"
+_IN_FAILED_TRANSACTION = "25P02"
+_REFUSALS = frozenset({"InterfaceError", "InternalClientError"})
+_REFUSAL_OF_PSYCOPG = "the connection is closed"
+_LAST_WORDS = 8
+"""How often an idle line is read: what the server has said before it hung up."""
 _LONGEST_MS = 2_147_483_647
 
 
@@ -77,6 +83,10 @@ class PostgreSQLBackend(Backend):
         return super().may_be_stored(error) and not _never_sent(error)
 
     @override
+    def transaction_failed(self, error: BaseException) -> bool:
+        return sqlstate_of(error) == _IN_FAILED_TRANSACTION
+
+    @override
     def is_retryable(self, error: BaseException) -> bool:
         return isinstance(error, DBAPIError) and sqlstate_of(error) in _RETRYABLE
 
@@ -91,6 +101,11 @@ class AsyncpgBackend(PostgreSQLBackend):
     extra = "asyncpg"
     direct = AsyncpgDirect()
     cancels_itself = False
+
+    @override
+    def is_closed(self, connection: DBAPIConnection) -> bool:
+        closed: bool = cast("Any", connection).driver_connection.is_closed()
+        return closed
 
     @override
     def in_transaction(self, driver_connection: Any) -> bool:  # of any driver
@@ -118,6 +133,12 @@ class PsycopgBackend(PostgreSQLBackend):
     @override
     def install(self, engine: AsyncEngine) -> None:
         event.listen(engine.sync_engine, "handle_error", self._give_up_stale_plans)
+
+    @override
+    def is_closed(self, connection: DBAPIConnection) -> bool:
+        # libpq looks at its socket only when it is asked to; what an idle server says is its end.
+        driver = cast("Any", connection).driver_connection
+        return driver.closed or _hears_the_end(driver.pgconn)
 
     def _give_up_stale_plans(self, context: ExceptionContext) -> None:
         # After ALTER TABLE a prepared statement fails for good. psycopg forgets those that it has with
@@ -147,7 +168,21 @@ def sqlstate_of(error: BaseException) -> str | None:
     return getattr(getattr(error, "orig", error), "sqlstate", None)
 
 
+def _hears_the_end(libpq: Any) -> bool:  # noqa: ANN401  # a connection of libpq
+    line = select.poll()
+    line.register(libpq.socket, select.POLLIN)
+    for _ in range(_LAST_WORDS):
+        if not line.poll(0):
+            return False
+        try:
+            libpq.consume_input()
+        except Exception:  # noqa: BLE001  # of psycopg, which need not be installed
+            return True
+    return False
+
+
 def _never_sent(error: BaseException) -> bool:
-    # asyncpg's InterfaceError is its own refusal to use a connection that it knows to be closed.
+    """Say whether the driver itself has refused to use a connection that it knows to be closed or busy."""
     cause = getattr(error, "orig", None)
-    return type(getattr(cause, "__cause__", None)).__name__ == "InterfaceError"
+    asyncpg = type(getattr(cause, "__cause__", None)).__name__
+    return asyncpg in _REFUSALS or str(cause) == _REFUSAL_OF_PSYCOPG

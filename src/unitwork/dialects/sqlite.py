@@ -125,6 +125,14 @@ class SQLiteBackend(Backend):
         return inside
 
     @override
+    def is_closed(self, connection: DBAPIConnection) -> bool:
+        try:
+            cast("Any", connection).driver_connection.in_transaction  # noqa: B018  # a closed one cannot say
+        except ValueError:
+            return True
+        return False
+
+    @override
     def is_retryable(self, error: BaseException) -> bool:
         if not isinstance(error, DBAPIError):
             return False
@@ -200,7 +208,8 @@ def _send(connection: Connection, statement: str) -> None:
 def _reset(connection: DBAPIConnection, entry: ConnectionPoolEntry, state: PoolResetState) -> None:
     if not state.asyncio_safe:
         return
-    if not state.transaction_was_reset and cast("Any", connection).driver_connection.in_transaction:
+    # Not only where SQLAlchemy has sent no ROLLBACK: after a COMMIT that failed it believes that it is over.
+    if cast("Any", connection).driver_connection.in_transaction:
         connection.rollback()
     if entry.info.pop(_READ_ONLY, False):
         _run(connection, "PRAGMA query_only=OFF")

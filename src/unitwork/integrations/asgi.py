@@ -11,12 +11,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from unitwork._runtime import context
 from unitwork.database import Database
 from unitwork.errors import AfterCommitError, OptionError, TransactionRefusedError
 from unitwork.integrations.units import Units, several
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from unitwork._runtime.context import OpenScope
 
 __all__ = ["Lifespan", "UnitOfWorkMiddleware", "below_400", "lifespan"]
 
@@ -32,6 +35,7 @@ ErrorRule: TypeAlias = Callable[[Exception], int | None]
 _Function = TypeVar("_Function", bound=Callable[..., Awaitable[None]])
 
 _INSIDE = "unitwork.databases"
+_REQUESTS = "unitwork.requests"
 _START = "http.response.start"
 _FIRST_FINAL_STATUS = 200
 _FIRST_ERROR_STATUS = 400
@@ -84,18 +88,24 @@ class UnitOfWorkMiddleware:
     ) -> None:
         self._app = app
         self._rules = _Rules(several(database), atomic, commit_when, on_commit_error)
+        self._watches_answers = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, WebSocket or lifespan."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if not self._watches_answers:
+            self._watches_answers = True
+            _watch_answers(self._app)
         inside: tuple[Database, ...] = scope.get(_INSIDE, ())
         if inside:
             self._refuse_twice(inside)
         # The scope itself is changed, not a copy: middleware outside may read what routers put there.
         scope[_INSIDE] = (*inside, *self._rules.databases)
         request = _Request(self._rules, f"the request {scope['method']} {scope['path']}", send)
+        around: tuple[_Request, ...] = scope.get(_REQUESTS, ())
+        scope[_REQUESTS] = (*around, request)
         try:
             request.begin()
             await self._app(scope, receive, request.send)
@@ -108,6 +118,7 @@ class UnitOfWorkMiddleware:
         finally:
             request.drop()
             scope[_INSIDE] = inside
+            scope[_REQUESTS] = around
         if request.failure is not None:
             raise request.failure
 
@@ -142,13 +153,14 @@ def _returns_coroutines(function: _Function) -> _Function:
 class _Request(Units):
     """The units of one request, which end when its status is known. Lives: as long as the request."""
 
-    __slots__ = ("_answered", "_refusal", "_rules", "_send", "failure", "settled")
+    __slots__ = ("_answered", "_marks", "_refusal", "_rules", "_send", "failure", "settled")
 
     def __init__(self, rules: _Rules, name: str, send: Send) -> None:
         super().__init__(rules.databases, name, atomic=rules.atomic)
         self._rules = rules
         self._send = send
         self._answered = False
+        self._marks: list[OpenScope] = []
         self.settled = False
         """Whether the units have ended, or are about to."""
         self._refusal: Exception | None = None
@@ -177,7 +189,15 @@ class _Request(Units):
             self._refusal = self.failure = None
         await self._send(message)
 
+    def answered_inside(self) -> None:
+        """The application has begun its answer, which middleware may keep for a while: its body is outside."""
+        if not self.settled:
+            marks = (context.step_outside(unit.source, ended=unit) for unit in self._units)
+            self._marks += [mark for mark in marks if mark is not None]
+
     async def _settle(self, *, commit: bool) -> None:
+        while self._marks:
+            context.drop(self._marks.pop())
         try:
             await self.end(commit=commit)
         except AfterCommitError as failure:
@@ -217,6 +237,63 @@ class _Request(Units):
             head = {"type": _START, "status": status, "headers": _HEADERS}
             await self._send(head)
             await self._send({"type": "http.response.body", "body": _BODY})
+
+
+class _Innermost:
+    """The application below all middleware, which tells when it begins its answer. Lives: as long as that."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever the application has
+        return getattr(self._app, name)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        requests: tuple[_Request, ...] = scope.get(_REQUESTS, ()) if scope["type"] == "http" else ()
+        if not requests:
+            await self._app(scope, receive, send)
+            return
+
+        async def answer(message: Message) -> None:
+            if message["type"] == _START:
+                for request in requests:
+                    request.answered_inside()
+            await send(message)
+
+        await self._app(scope, receive, answer)
+
+
+def _watch_answers(app: Any) -> None:  # noqa: ANN401  # any application
+    """Find the application below the middleware of Starlette and FastAPI, if there is some that may keep answers.
+
+    Such middleware (`BaseHTTPMiddleware`, gzip) passes the beginning of an answer on when its body has begun
+    already; only the application itself knows when the body begins. Middleware keeps what is below it as `app`.
+    """
+    holder: Any = None
+    place, between, inner = "", 0, app
+    while True:
+        if hasattr(inner, "build_middleware_stack"):
+            if inner.middleware_stack is None:
+                inner.middleware_stack = inner.build_middleware_stack()
+            holder, place, inner = inner, "middleware_stack", inner.middleware_stack
+        elif callable(vars(inner).get("app") if hasattr(inner, "__dict__") else None):
+            between += type(inner).__module__ not in _TRANSPARENT
+            holder, place, inner = inner, "app", inner.app
+        else:
+            break
+    if between and holder is not None and not isinstance(inner, _Innermost):
+        setattr(holder, place, _Innermost(inner))
+
+
+_TRANSPARENT = frozenset(
+    {
+        "starlette.middleware.exceptions",
+        "starlette.middleware.errors",
+        "fastapi.middleware.asyncexitstack",
+    }
+)
+"""Middleware that passes each message on at once."""
 
 
 def _error_status(rule: ErrorRule, failure: Exception) -> int | None:

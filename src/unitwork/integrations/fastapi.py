@@ -10,12 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from unitwork._runtime import context, live
 from unitwork._runtime.source import Source
 from unitwork.database import Database
-from unitwork.errors import MissingExtraError
+from unitwork.errors import MissingExtraError, TransactionRefusedError
 from unitwork.integrations.asgi import UnitOfWorkMiddleware, lifespan
 from unitwork.unit_of_work import UnitOfWork
 
 try:
     from fastapi import Depends
+    from fastapi.requests import HTTPConnection
 except ModuleNotFoundError as missing:
     raise MissingExtraError("unitwork.integrations.fastapi", "fastapi", "fastapi") from missing
 
@@ -23,13 +24,19 @@ __all__ = ["SessionDep", "UnitOfWorkMiddleware", "lifespan", "session_of"]
 
 
 def _dependency(source: Callable[[], Source]) -> Any:  # noqa: ANN401  # what FastAPI's `Depends` returns
-    async def session() -> AsyncIterator[AsyncSession]:
+    async def session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:
         here = source()
+        if connection.scope["type"] == "websocket":
+            raise TransactionRefusedError(
+                here.name,
+                f"A WebSocket asks for the session of database {here.name!r}, and would hold it as long as it is open.",
+                "open `async with db.transaction():` for each message.",
+            )
         scope = context.innermost(here)
         if scope is not None:
             yield scope.frame.session
             return
-        async with UnitOfWork(here, "the session dependency of a request", atomic=False) as own:
+        async with UnitOfWork(here, "the session dependency of a request", atomic=True) as own:
             yield own
 
     # FastAPI's own default scope would commit after the response has been sent.
@@ -37,7 +44,7 @@ def _dependency(source: Callable[[], Source]) -> Any:  # noqa: ANN401  # what Fa
 
 
 def session_of(database: Database) -> Any:  # noqa: ANN401  # what FastAPI's `Depends` returns
-    """Return the dependency that gives an endpoint the session of one Database.
+    """Return the dependency that gives an endpoint the session of one Database. A WebSocket is refused.
 
     Under `UnitOfWorkMiddleware` it is the session of the request. Without it the dependency opens
     a unit of work around the endpoint: it commits when the endpoint returns and before the

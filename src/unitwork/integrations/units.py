@@ -87,13 +87,18 @@ class Units:
         """End all units; when one COMMIT fails, the units after it roll back."""
         failure: BaseException | None = None
         late: AfterCommitError | None = None
+        committed: list[str] = []
         for unit in self._units:
             try:
                 await unit.end(commit=commit and failure is None)
             except AfterCommitError as error:
                 late = late or error
             except BaseException as error:  # noqa: BLE001  # raised when all units have ended
+                if failure is None and committed:
+                    error.add_note(f"The work on database {' and '.join(committed)} is committed already.")
                 failure = failure or error
+            if failure is None and commit and unit.has_stored:
+                committed.append(repr(unit.source.name))
         if failure is None:
             failure = late
         elif late is not None:

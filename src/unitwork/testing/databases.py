@@ -242,13 +242,15 @@ async def _prepared(url: URL, schema: Schema) -> None:
 
 
 async def _run(url: URL, statement: str) -> None:
-    async with _database(url, isolation_level="AUTOCOMMIT") as database, database.engine.connect() as server:
-        await server.execute(text(statement))
+    async with _database(url) as database:
+        engine = database.engine.execution_options(isolation_level="AUTOCOMMIT")
+        async with engine.connect() as server:
+            await server.execute(text(statement))
 
 
-def _database(url: URL, **options: Any) -> Database:
+def _database(url: URL) -> Database:
     name = f"being prepared ({secrets.token_hex(4)})"
-    return Database(url, name=name, poolclass=NullPool, **options)
+    return Database(url, name=name, poolclass=NullPool)
 
 
 def _apart(work: Coroutine[Any, Any, None]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from unitwork._logic.outcome import Verdict, verdict_for_joined
 from unitwork._logic.plan import Step, Surroundings, next_step, next_step_at_rest, refusal
@@ -18,7 +18,7 @@ from unitwork._runtime.deadline import Deadline
 from unitwork._runtime.sessions.session import AmbientSession
 from unitwork._runtime.sessions.turns import Turns
 from unitwork._runtime.transactions.frame import Autocommit
-from unitwork._runtime.transactions.transaction import AtRest, Savepoint, Transaction
+from unitwork._runtime.transactions.transaction import Savepoint, Transaction
 from unitwork.dialects import READ_WRITE, BeginMode
 from unitwork.errors import TransactionRefusedError
 from unitwork.events import Outcome
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from unitwork._runtime.deadline import Limits
     from unitwork._runtime.source import Source
     from unitwork._runtime.transactions.frame import Frame
+    from unitwork._runtime.transactions.transaction import AtRest
     from unitwork.options import TransactionOptions
 
 AUTOCOMMIT = BeginMode(autocommit=True)
@@ -333,11 +334,9 @@ class Scope:
         """Make a scope for the same Database, to be entered inside this one."""
         return Scope(self.source, name, options)
 
-    def begin_transaction(self, mode: BeginMode = READ_WRITE) -> Frame:  # for units of work
-        """Begin the transaction of a unit of work that is at rest."""
-        unit = self._frame
-        begun: Frame = unit.begin_for_unit(mode)
-        return begun
+    def begin_transaction(self, mode: BeginMode = READ_WRITE) -> Frame:
+        """Begin the transaction of the unit of work that this is, or whose rest it shares."""
+        return cast("AtRest", self._frame).begin_for_unit(mode)
 
     def _is_first_in_unit(self) -> bool:
         """Say whether it has begun a transaction on the session of a unit of work."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from unitwork._runtime import context
@@ -43,7 +44,10 @@ def refuse_starvation(source: Source, name: str, held: set[Frame], *, writes: bo
     if source.pinned is not None:
         return  # a second transaction is a savepoint in the first
     capacity = source.capacity()
-    if capacity is not None and len(held) >= capacity:
+    loop = asyncio.get_running_loop()
+    # A thread with a loop of its own has a pool of its own, whatever its context was copied from.
+    here = [frame for frame in held if frame.session.loop is loop]
+    if capacity is not None and len(here) >= capacity:
         raise TransactionRefusedError(
             source.name,
             f"{name} needs a connection of its own, but this task holds all {capacity} of the pool.",

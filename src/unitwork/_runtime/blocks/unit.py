@@ -132,7 +132,7 @@ class Unit(LazyScope):
         atomic: It is one transaction that all blocks inside join; else each of them commits by itself.
     """
 
-    __slots__ = ("_atomic", "_loop", "asleep")
+    __slots__ = ("_atomic", "_loop", "_wrote", "asleep")
 
     def __init__(self, source: Source, name: str, *, atomic: bool) -> None:
         # The rest is set when the unit wakes (see __getattr__): many requests never look for it.
@@ -161,6 +161,7 @@ class Unit(LazyScope):
     def _wake(self) -> None:
         """Make the session and the frame; those of a unit that has ended have ended, too."""
         left, limits, task = self.left, self.limits, self.task
+        self._wrote = False
         super().__init__(self.source, self.name)
         self.left, self.limits, self.task = left, limits, task
         session = AmbientSession(self.source, self._loop, BY_HAND)
@@ -191,7 +192,16 @@ class Unit(LazyScope):
         if not self.end_asleep():
             if not commit:
                 self.frame.rollback_only = True
-            await self.leave(None)
+            session: AmbientSession = self._frame.session
+            try:
+                await self.leave(None)
+            finally:
+                self._wrote = session.writes > 0
+
+    @property
+    def has_stored(self) -> bool:
+        """Whether something was sent in the unit that may be stored."""
+        return not self.asleep and bool(self._wrote)
 
     async def close(self, error: BaseException | None) -> None:
         """End the unit, if it has not ended, and take it out of the context."""

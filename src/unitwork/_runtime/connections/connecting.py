@@ -25,8 +25,10 @@ def connect_whole(backend: Backend) -> Callable[..., DBAPIConnection]:
     def open_one(
         dialect: Dialect, _entry: object, arguments: list[Any], keywords: dict[str, Any]
     ) -> DBAPIConnection:
-        if backend.kept is not None:
-            return backend.kept
+        kept = backend.kept
+        if kept is not None:
+            backend.end_transaction(kept)
+            return kept
         opened: list[DBAPIConnection] = []
 
         def connect() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -58,6 +60,7 @@ class Watch:
         self._innermost = innermost
         self._observers: list[Observer] = []
         self._engines: list[AsyncEngine] = []
+        self._failed: list[Observer] = []
 
     @property
     def active(self) -> bool:
@@ -74,6 +77,7 @@ class Watch:
     def remove(self, observer: Observer) -> None:
         """Tell this observer no more."""
         self._observers.remove(observer)
+        self._failed = [known for known in self._failed if known is not observer]
         if not self._observers:
             for engine in self._engines:
                 for name, listener in self._listeners():
@@ -133,8 +137,25 @@ class Watch:
         )
 
     def _tell(self, what: Event) -> None:
-        for observer in self._observers:
-            observer.notice(what)
+        """Tell all observers. One that fails changes nothing of what is observed."""
+        for observer in tuple(self._observers):
+            try:
+                observer.notice(what)
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # told, not raised
+                self._tell_failure(observer, error)
+
+    def _tell_failure(self, observer: Observer, error: BaseException) -> None:
+        """Tell of the first failure of an observer what hears of failed callbacks: the loop's handler."""
+        if any(observer is known for known in self._failed):
+            return
+        self._failed.append(observer)
+        message = f"An observer of database {self._database!r} failed; it is told of more, but this is not."
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            sys.excepthook(type(error), error, error.__traceback__)
+            return
+        loop.call_exception_handler({"message": message, "exception": error, "observer": observer})
 
     def _listen(self, engine: AsyncEngine) -> None:
         for name, listener in self._listeners():

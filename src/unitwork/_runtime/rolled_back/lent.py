@@ -217,6 +217,7 @@ def _lending(original: Dialect) -> Dialect:
     """Copy a dialect, so that it sends each statement in turn, and sets nothing on the connection."""
     dialect: Any = copy.copy(original)
     own = vars(dialect)
+    own.pop("_reset_characteristics", None)  # that of the original sets them back on its own connections
     own["_has_events"] = True
     own["dispatch"] = _Listeners(original.dispatch)
     for name in ("do_execute", "do_executemany", "do_execute_no_params"):

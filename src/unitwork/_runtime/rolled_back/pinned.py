@@ -150,7 +150,12 @@ class Pinned:
         return result
 
     async def _begin(self, level: Level) -> None:
-        await self._control(f"SAVEPOINT {level.name}")
+        try:
+            await self._control(f"SAVEPOINT {level.name}")
+        except Exception as error:
+            if self.source.backend.transaction_failed(error):
+                raise self._inside_a_failed_one(level) from error
+            raise
         if level.read_only:
             await self._narrow(read_only=True)
 
@@ -203,6 +208,14 @@ class Pinned:
         switch = self.source.backend.read_only_switch(on=read_only)
         if switch is not None:
             await self._control(switch)
+
+    def _inside_a_failed_one(self, level: Level) -> TransactionRefusedError:
+        around = self._levels[-2].owner if len(self._levels) > 1 else "rolled_back()"
+        return TransactionRefusedError(
+            self.source.name,
+            f"{level.owner} cannot begin under rolled_back(): a statement of {around} around it failed.",
+            "let the error end that block, run what may fail with NESTED, or use a database of its own.",
+        )
 
     def _lost(self, level: Level) -> TransactionRefusedError:
         return TransactionRefusedError(

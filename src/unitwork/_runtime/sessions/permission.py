@@ -50,8 +50,8 @@ class Permission:
         scope, frame = session.running_in or session.place()
         frame.check_condemned()
         frame.root.last_statement = statement
-        if scope is None:
-            return
+        if scope is None or session.flushing:
+            return  # a flush was asked about as a whole
         if isinstance(statement, Select) and not (frame.idles or scope.read_only_by or scope.counts_writes):
             return
         dialect = session.source.backend.dialect

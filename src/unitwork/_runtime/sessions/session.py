@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from sqlalchemy import Engine, Select
+from sqlalchemy import Select
 from sqlalchemy.engine import ChunkedIteratorResult
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
     from types import TracebackType
 
-    from sqlalchemy import Connection, Result
+    from sqlalchemy import Connection, Engine, Result
     from sqlalchemy.ext.asyncio import AsyncSessionTransaction
 
     from unitwork._runtime.context import OpenScope
@@ -269,6 +269,10 @@ class AmbientSession(AsyncSession):
             self.begin_as_block()
         return frame
 
+    def has_handed_out(self, connection: Connection) -> bool:
+        """Say whether somebody has asked for this connection, and may listen to it."""
+        return is_handed_out(connection)
+
     def begin_for_connection(self, isolation: str | None) -> None:
         """Begin in a unit of work for somebody who asks for its connection, which he may write on. In a greenlet.
 
@@ -291,9 +295,9 @@ class AmbientSession(AsyncSession):
 
     def bind_for(self, target: Engine | Connection) -> Engine | Connection:
         """Return what the session shall use in place of an engine of this Database. In a greenlet."""
-        if not isinstance(target, Engine) or target is not self.source.home_engine().sync_engine:
-            return target
         frame = self.turns.top.root
+        if target is not frame.connection and target is not self.source.home_engine().sync_engine:
+            raise self.source.engines.elsewhere()
         return frame.connection or self.acquired(frame)
 
     def acquired(self, frame: Frame) -> Connection:
@@ -309,10 +313,6 @@ class AmbientSession(AsyncSession):
         connection = self.turns.top.root.connection
         if connection is not None and not is_handed_out(connection):
             guard_connection(self, connection)
-
-    def has_handed_out(self, connection: Connection) -> bool:
-        """Say whether somebody has asked for this connection, and may listen to it."""
-        return is_handed_out(connection)
 
     def refuse_starvation(self, frame: Frame) -> None:
         """Refuse to wait for a connection that only the caller's own outer blocks could free."""

@@ -119,9 +119,9 @@ def in_order(configurers: Iterable[DatabaseConfigurer]) -> list[DatabaseConfigur
 
 def _run(manager: SessionManager, configurers: list[DatabaseConfigurer]) -> None:
     if manager.source.backend.shared_between_loops:
-        _run_on(_InMemory(manager.engine.sync_engine), configurers)
+        _run_on(_InMemory(manager.source.home_engine().sync_engine), configurers)
         return
-    engine = manager.engine
+    engine = manager.source.home_engine()
     event.listen(engine.sync_engine, "checkin", _close)
     try:
         _run_on(engine, configurers)

@@ -1,0 +1,142 @@
+"""This module is the pool of a Database: a queue, in which whoever waits is served in its turn.
+
+It knows more of SQLAlchemy's pool than is public: its queue, and how a place in it is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool.base import _ConnectionRecord  # pyright: ignore[reportPrivateUsage]
+from sqlalchemy.util import await_only
+from sqlalchemy.util.queue import Empty, Full, QueueCommon
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    from sqlalchemy.pool import ConnectionPoolEntry, Pool
+
+
+class HandOverQueue(QueueCommon["ConnectionPoolEntry"]):
+    """The idle places of a pool, and who waits for one. What comes back goes to the first who waits.
+
+    asyncio's queue wakes who waits, and whoever comes meanwhile takes what it was woken for: a task that
+    returns a connection and asks for the next one at once would always win.
+    """
+
+    def __init__(self, maxsize: int = 0, use_lifo: bool = False) -> None:  # noqa: FBT001, FBT002  # as SQLAlchemy's
+        self.maxsize = maxsize
+        self.use_lifo = use_lifo
+        self._idle: deque[ConnectionPoolEntry] = deque()
+        self._waiting: deque[asyncio.Future[ConnectionPoolEntry]] = deque()
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits."""
+        while self._waiting and self._waiting[0].done():
+            self._waiting.popleft()
+        return bool(self._waiting)
+
+    @override
+    def empty(self) -> bool:
+        return not self._idle
+
+    @override
+    def full(self) -> bool:
+        return 0 < self.maxsize <= len(self._idle)
+
+    @override
+    def qsize(self) -> int:
+        return len(self._idle)
+
+    @override
+    def put_nowait(self, item: ConnectionPoolEntry) -> None:
+        if self.awaited:
+            self._waiting.popleft().set_result(item)
+        elif self.full():
+            raise Full
+        else:
+            self._idle.append(item)
+
+    @override
+    def put(self, item: ConnectionPoolEntry, block: bool = True, timeout: float | None = None) -> None:
+        self.put_nowait(item)  # a pool never waits for room: it closes what it has no room for
+
+    @override
+    def get_nowait(self) -> ConnectionPoolEntry:
+        if not self._idle:
+            raise Empty
+        return self._idle.pop() if self.use_lifo else self._idle.popleft()
+
+    @override
+    def get(self, block: bool = True, timeout: float | None = None) -> ConnectionPoolEntry:
+        if self._idle or not block:
+            return self.get_nowait()
+        return await_only(self._turn(timeout))
+
+    async def _turn(self, timeout_s: float | None) -> ConnectionPoolEntry:
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[ConnectionPoolEntry] = loop.create_future()
+        self._waiting.append(turn)
+        over = loop.call_later(timeout_s, _give_up, turn) if timeout_s is not None else None
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.put_nowait(turn.result())  # it was our turn just when we were cancelled
+            raise
+        finally:
+            if over is not None:
+                over.cancel()
+
+
+def _give_up(turn: asyncio.Future[ConnectionPoolEntry]) -> None:
+    if not turn.done():
+        turn.set_exception(Empty())
+
+
+class TurnPool(AsyncAdaptedQueuePool):
+    """SQLAlchemy's pool for asyncio, with a queue that hands over, and an end that is one.
+
+    What is returned after `dispose()` is closed. A place that a failed connect gives up goes to the first
+    who waits for one.
+    """
+
+    _queue_class = HandOverQueue
+    _pool: HandOverQueue
+    disposed = False
+
+    @override
+    def dispose(self) -> None:
+        self.disposed = True
+        super().dispose()
+
+    @override
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        if self.disposed:
+            record.close()
+        super()._do_return_conn(record)
+
+    @override
+    def _dec_overflow(self) -> Any:
+        if self._pool.awaited:
+            self._pool.put_nowait(_ConnectionRecord(self, connect=False))
+            return True
+        return super()._dec_overflow()
+
+
+def serve_in_turn(pool: Pool) -> None:
+    """Make the pool of an engine a queue, if it is the usual one; the engine may be of the caller's own."""
+    if type(pool) is not AsyncAdaptedQueuePool:
+        return
+    found: Any = pool
+    if found.overflow() >= found._max_overflow > -1:  # noqa: SLF001  # see above
+        return  # somebody may wait in its queue now
+    idle = found._pool  # noqa: SLF001  # see above
+    turns = HandOverQueue(idle.maxsize, use_lifo=idle.use_lifo)
+    while not idle.empty():
+        turns.put_nowait(idle.get_nowait())
+    found.__class__ = TurnPool
+    found._pool = turns  # noqa: SLF001

@@ -1,0 +1,192 @@
+"""A connection that is lost, closed or disposed of leaves its place in the pool, and serves nobody more."""
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable
+
+import pytest
+from sqlalchemy import URL, insert, select, text
+from sqlalchemy.exc import DBAPIError
+
+from tests.fixtures.dialogue import Dialogue
+from tests.fixtures.models import Account, Audit
+from tests.fixtures.observer import Observer
+from tests.fixtures.proxy import Proxy
+from tests.fixtures.saboteur import Saboteur
+from unitwork import Database, Propagation, Repository
+
+SERVERS = pytest.mark.only("postgresql", "mariadb", reason="SQLite has no server to lose")
+PATIENCE_S = 10
+LEVEL_IS_SET_BACK = b"ISOLATION LEVEL"
+Work = Callable[[Database], Awaitable[object]]
+
+
+async def read(db: Database) -> object:
+    """A repository."""
+    return await Repository[Account](db).all()
+
+
+async def supports(db: Database) -> object:
+    """Without a transaction."""
+    async with db.transaction(propagation=Propagation.SUPPORTS) as session:
+        return await session.scalar(select(Account.id))
+
+
+async def block(db: Database) -> object:
+    """A block that writes."""
+    async with db.transaction() as session:
+        return await session.execute(insert(Audit).values(note="block"))
+
+
+async def isolated(db: Database) -> object:
+    """A block with an isolation level of its own."""
+    async with db.transaction(isolation="SERIALIZABLE") as session:
+        return await session.execute(insert(Audit).values(note="isolated"))
+
+
+async def read_only(db: Database) -> object:
+    """A block that only reads."""
+    async with db.transaction(read_only=True) as session:
+        return await session.scalar(select(Account.id))
+
+
+async def unit(db: Database) -> object:
+    """A unit of work."""
+    async with db.unit_of_work() as session:
+        return await session.scalar(select(Account.id))
+
+
+async def add(db: Database) -> object:
+    """One insert of a repository."""
+    return await Repository[Audit](db).add(Audit(note="added"))
+
+
+async def by_hand(db: Database) -> object:
+    """A connection by hand."""
+    async with db.engine.connect() as connection:
+        return await connection.scalar(text("SELECT 1"))
+
+
+async def by_factory(db: Database) -> object:
+    """A session by hand."""
+    async with db.session_factory() as session:
+        return await session.scalar(select(Account.id))
+
+
+async def ping(db: Database) -> object:
+    """The smallest question."""
+    return await db.ping()
+
+
+WAYS: dict[str, Work] = {
+    work.__name__: work
+    for work in (read, supports, block, isolated, read_only, unit, add, by_hand, by_factory, ping)
+}
+
+
+@SERVERS
+@pytest.mark.parametrize("way", list(WAYS))
+async def test_connection_that_is_known_to_be_closed_is_given_to_nobody(
+    database_url: URL, saboteur: Saboteur, dialogue: Dialogue, way: str
+) -> None:
+    """The server has ended an idle connection, and the driver has heard of it: the pool opens another one."""
+    async with Database(database_url, pool_size=1, max_overflow=0) as db:
+        await read(db)
+        async with db.engine.connect() as connection:
+            number = await connection.scalar(text(dialogue.connection))
+        await saboteur.end(number)
+
+        await WAYS[way](db)
+
+        assert db.pool_status().checked_out == 0
+
+
+async def test_connection_that_was_closed_by_hand_is_given_to_nobody(database_url: URL) -> None:
+    """Whoever has the driver's own connection may close it; the next one gets another."""
+    async with Database(database_url, pool_size=1, max_overflow=0) as db:
+        async with db.engine.connect() as connection:
+            raw = await connection.get_raw_connection()
+            driver = raw.driver_connection
+            assert driver is not None
+            await (driver.ensure_closed() if hasattr(driver, "ensure_closed") else driver.close())
+
+        await block(db)
+        await read(db)
+
+
+@pytest.mark.only("mariadb", reason="others send nothing to set a level back")
+@pytest.mark.parametrize("way", ["read", "supports", "isolated"])
+async def test_place_is_kept_when_the_connection_is_lost_on_its_way_back(
+    proxy: Proxy, observer: Observer, way: str
+) -> None:
+    """Lost before the isolation level was set back: what was done is done, and the pool is whole."""
+    async with Database(proxy.url, pool_size=1, max_overflow=0, pool_timeout=1) as db:
+        await by_hand(db)
+        for _ in range(3):
+            proxy.cut_before = b"SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+            await WAYS[way](db)
+            proxy.cut_before = b""
+
+            assert db.pool_status().checked_out == 0
+            await block(db)
+
+    assert set(await observer.notes(Audit)) >= {"block"}
+
+
+@SERVERS
+async def test_connection_that_is_in_use_is_closed_after_dispose(
+    database_url: URL, observer: Observer, dialogue: Dialogue
+) -> None:
+    """`dispose()` while connections are out, in each way: they are closed when they come back."""
+    db = Database(database_url)
+    async with db.transaction() as session, db.engine.connect() as connection, db.session_factory() as own:
+        numbers = {await one.scalar(text(dialogue.connection)) for one in (session, connection, own)}
+        await session.execute(insert(Audit).values(note="kept"))
+        await db.dispose()
+    gc.collect()
+
+    async with asyncio.timeout(PATIENCE_S):
+        while numbers & set(await observer.column(_all(dialogue))):  # noqa: ASYNC110 - the server has no event
+            await asyncio.sleep(0.02)
+    assert await observer.notes(Audit) == ["kept"]
+    await read(db)
+    await db.dispose()
+
+
+def _all(dialogue: Dialogue) -> str:
+    if "pg_" in dialogue.connection:
+        return "SELECT pid FROM pg_stat_activity"
+    return "SELECT id FROM information_schema.processlist"
+
+
+@SERVERS
+async def test_task_that_waits_for_the_pool_is_served_after_dispose(database_url: URL) -> None:
+    """It has waited in the queue of the old pool, which still has an end."""
+    async with Database(database_url, pool_size=1, max_overflow=0, pool_timeout=10) as db:
+        async with db.engine.connect():
+            waiting = asyncio.create_task(by_hand(db))
+            await asyncio.sleep(0.01)
+            await db.dispose()
+
+        assert await waiting == 1
+
+
+@pytest.mark.only("postgresql", reason="its drivers know before they send")
+@pytest.mark.parametrize("way", ["block", "isolated"])
+async def test_commit_that_is_refused_by_the_driver_is_known_to_be_lost(
+    database_url: URL, observer: Observer, way: str
+) -> None:
+    """The driver's connection is closed under the block: COMMIT was never sent, so nothing is unknown."""
+    ran: list[str] = []
+    options = {"isolation": "SERIALIZABLE"} if way == "isolated" else {}
+    async with Database(database_url) as db:
+        with pytest.raises(DBAPIError):
+            async with db.transaction(**options) as session:  # type: ignore[arg-type]  # one of two
+                db.on_rollback(lambda: ran.append("undone"))
+                await session.execute(insert(Audit).values(note="lost"))
+                raw = await (await session.connection()).get_raw_connection()
+                assert raw.driver_connection is not None
+                await raw.driver_connection.close()
+
+    assert ran == ["undone"]
+    assert await observer.notes(Audit) == []
