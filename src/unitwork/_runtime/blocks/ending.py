@@ -328,6 +328,9 @@ class Ending:
         between_others = isinstance(self._frame, Autocommit) and not self._closes
         if between_others or not self._session.started:
             return
+        if not (self._session.begun or self._frame.checkout is not None):
+            self._end_session(keep=keep)  # it has only held what was read: nothing is waited for
+            return
         done = await self._frame.see_through(lambda: self._end_session(keep=keep))
         self._cancelled = done.cancelled or self._cancelled
         if done.error is not None:
