@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import URL, delete, event, update
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -18,11 +18,13 @@ from tests.fixtures.observer import Observer
 from tests.properties.making import program_of, smaller
 from tests.properties.model import Promises, Surroundings, Told, outcomes
 from tests.properties.programs import Blow, Config, Program, code
-from tests.properties.reality import FOREIGN, FRESH, SHARED, Reality, Side, Unclear, uses_both
+from tests.properties.reality import FOREIGN, FRESH, SHARED, Reality, Side, Unclear, side_table, uses_both
 from tests.properties.strikes import Counted, Hangs, MovableClock, watched
 from tests.properties.world import Unspecified
-from unitwork import Database
+from unitwork import Database, UnitworkError
 from unitwork.events import Event
+
+T = TypeVar("T")
 
 PATIENCE_S = 20.0
 SHRINKING_S = 30.0
@@ -56,25 +58,29 @@ class Bench:
         self.urls = fresh()
         self.patience_s = patience_s
         dialect = self.urls[0].get_backend_name()
-        self.around = Surroundings(one_writer=dialect == "sqlite", ddl_commits=dialect in ("mysql", "mariadb"))
+        self.around = Surroundings(
+            one_writer=dialect == "sqlite", ddl_commits=dialect in ("mysql", "mariadb")
+        )
         self.reality: Reality | None = None
         self.ran = self.left_out = 0
         self._open()
 
     def _open(self) -> None:
-        self.runner = asyncio.Runner(loop_factory=MovableClock)
+        self.loop = MovableClock()
         self.engines = [create_async_engine(url, isolation_level="AUTOCOMMIT") for url in self.urls]
         self.databases: dict[tuple[Config, int], Database] = {}
-        self.runner.run(self._prepare())
+        self.run(self._prepare())
 
     async def _prepare(self) -> None:
         self.foreign: list[Account] = []
         for engine in self.engines:
             observer = Observer(engine)
-            for statement in ("DELETE FROM audit", "DELETE FROM account", "CREATE TABLE IF NOT EXISTS side (a INTEGER)"):
+            for statement in ("DELETE FROM audit", "DELETE FROM account", side_table(engine.dialect.name)):
                 await observer.run(statement)
             for key, name in ((SHARED, "taken"), (FRESH, "fresh"), (FOREIGN, "foreign")):
-                await observer.run("INSERT INTO account (id, name, balance) VALUES (:id, :name, 0)", id=key, name=name)
+                await observer.run(
+                    "INSERT INTO account (id, name, balance) VALUES (:id, :name, 0)", id=key, name=name
+                )
             self.foreign.append(await self._foreign(engine))
 
     async def _foreign(self, engine: AsyncEngine) -> Account:
@@ -87,8 +93,13 @@ class Bench:
 
     def close(self) -> None:
         """End all of it."""
-        self.runner.run(self._close())
-        self.runner.close()
+        self.run(self._close())
+        self.run(self.loop.shutdown_asyncgens())
+        self.loop.close()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run something on the loop of the programs."""
+        return self.loop.run_until_complete(work)
 
     async def _close(self) -> None:
         for db in self.databases.values():
@@ -97,56 +108,72 @@ class Bench:
             await engine.dispose()
 
     def _give_up(self) -> None:
-        """After a program that hangs, or that broke something: begin anew."""
-        loop = self.runner.get_loop()
-
-        async def end() -> None:
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            for _ in range(3):
-                for task in tasks:
-                    task.cancel()
-                await asyncio.sleep(0.01)
-
+        """After a program that hangs, or that broke something: begin anew, with other databases."""
         with contextlib.suppress(BaseException):
-            loop.run_until_complete(end())
+            self.run(self._cancel_all())
         with contextlib.suppress(BaseException):
-            loop.run_until_complete(watched_close(self._close()))
-        self.urls = self.fresh()  # who knows what still holds the others
+            self.run(watched(self.loop.create_task(self._close()), 2.0))
+        with contextlib.suppress(BaseException):
+            self.run(self._cancel_all())
+        self.loop.close()
+        self.urls = self.fresh()
         self._open()
+
+    async def _cancel_all(self) -> None:
+        for _ in range(3):
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            await asyncio.sleep(0.01)
 
     def _database(self, config: Config, on: int) -> Database:
         if (config, on) not in self.databases:
             options: dict[str, Any] = {"expire_on_commit": config.expire_on_commit}
             if config.own_session:
                 options["sync_session_class"] = OwnSession
+            if config.routed:
+                options["sync_session_class"] = self.routing(on)
             name = f"db{on}-{len(self.databases)}"
             self.databases[config, on] = Database(
                 self.urls[on], name=name, session_options=options, fastest_lane=config.lane
             )
         return self.databases[config, on]
 
+    def routing(self, on: int) -> type[Session]:
+        """A session class that sends everything to an engine of its own."""
+        other = create_async_engine(self.urls[on])
+        self.engines.append(other)
+
+        class Routing(Session):
+            def get_bind(self, mapper: Any = None, **others: Any) -> Any:  # noqa: ANN401  # as SQLAlchemy
+                """Choose an engine."""
+                return other.sync_engine
+
+        return Routing
+
     # -- one program ----------------------------------------------------------------------------
 
     def check(self, program: Program) -> Verdict:
         """Run a program, and compare."""
         try:
-            next(outcomes(program, self.around))
+            list(outcomes(program, self.around))
         except Unspecified:
             return Verdict(program, skipped=True)
+        try:
+            self._database(program.config, 1), self._database(program.config, 0)
+        except UnitworkError:
+            return Verdict(program, "" if program.config.routed else "REFUSED")
         sides = tuple(
-            Side(self._database(program.config, on), Observer(self.engines[on]), self.foreign[on]) for on in (0, 1)
+            Side(self._database(program.config, on), Observer(self.engines[on]), self.foreign[on])
+            for on in (0, 1)
         )
-        loop: Any = self.runner.get_loop()
-        reality = self.reality = Reality((sides[0], sides[1]), program, loop)
+        reality = self.reality = Reality((sides[0], sides[1]), program, self.loop)
         with self.listening(program, sides[0].db):
-            wrong = self.runner.run(self._run(reality))
-        if not wrong:
-            wrong = self._compare(program, reality)
-        if wrong is None:
-            return Verdict(program, skipped=True)
+            wrong = self.run(self._run(reality))
         if wrong:
             self._give_up()
-        return Verdict(program, wrong)
+            return Verdict(program, wrong)
+        differs = self._compare(program, reality)
+        return Verdict(program, differs or "", skipped=differs is None)
 
     async def _run(self, reality: Reality) -> str:
         """Run a program; say what is wrong already without the model."""
@@ -172,7 +199,12 @@ class Bench:
         if reality.left:
             return f"LEFT IN CONTEXT: {reality.left}"
         held = [side.db.pool_status().checked_out for side in reality.sides]
-        return f"LEFT CHECKED OUT: {held}" if any(held) else ""
+        held += [_checked_out(engine) for engine in self.engines]
+        if reality.struck is not None and reality.struck.blow is Blow.CHECKIN:
+            # SQLAlchemy's pool loses count when such a listener raises.
+            await self.databases.pop((reality.program.config, 0)).dispose()
+            return ""
+        return f"LEFT CHECKED OUT: {held}, struck: {reality.struck}" if any(held) else ""
 
     async def _clean(self, reality: Reality) -> str:
         """The next block, which starts clean; it removes what the program has stored."""
@@ -247,9 +279,11 @@ class Bench:
 
     # -- many programs --------------------------------------------------------------------------
 
-    def first_wrong(self, seeds: range) -> Verdict | None:
-        """Run the programs of these seeds; return the first one that is wrong, made small."""
+    def first_wrong(self, seeds: range, wanted: int) -> Verdict | None:
+        """Run programs of these seeds until so many are compared; return the first one that is wrong, made small."""
         for seed in seeds:
+            if self.ran == wanted:
+                break
             verdict = self.check(program_of(seed))
             self.ran += not verdict.skipped
             self.left_out += verdict.skipped
@@ -277,9 +311,10 @@ class Bench:
         return verdict
 
 
-async def watched_close(closing: Any) -> None:  # noqa: ANN401  # a coroutine
-    """Close what can be closed."""
-    await watched(asyncio.create_task(closing), 2.0)
+def _checked_out(engine: AsyncEngine) -> int:
+    """How many connections are in use."""
+    pool: Any = engine.pool
+    return int(pool.checkedout())
 
 
 def kind_of(verdict: Verdict) -> str:

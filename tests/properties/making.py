@@ -48,9 +48,20 @@ class Maker:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.random = random.Random(seed)  # noqa: S311  # the same program for the same seed
-        tastes = ("units", "tasks", "savepoints", "hooks", "databases", "retries", "generators", "ways", "time")
+        tastes = (
+            "units",
+            "tasks",
+            "savepoints",
+            "hooks",
+            "databases",
+            "retries",
+            "generators",
+            "ways",
+            "time",
+        )
         self.tastes = set(self.random.sample(tastes, self.random.randint(1, 3)))
         self.left = self.random.randint(3, 14)
+        self.in_hook = False
 
     def program(self) -> Program:
         """The program of this seed."""
@@ -63,6 +74,8 @@ class Maker:
 
     def likes(self, taste: str, much: float, little: float = 0.03) -> bool:
         """Whether the program does a thing now: often if it is to its taste."""
+        if taste == "tasks" and self.in_hook:
+            return False
         return self.random.random() < (much if taste in self.tastes else little)
 
     def on(self) -> int:
@@ -72,17 +85,19 @@ class Maker:
     def config(self) -> Config:
         """Few, since each is a Database that is kept."""
         lane = self.random.choice([Lane.DRIVER, Lane.DRIVER, Lane.FUSED, Lane.SESSION])
-        return Config(lane, self.random.random() < 0.2, self.random.random() < 0.1)
+        return Config(
+            lane, self.random.random() < 0.2, self.random.random() < 0.1, self.random.random() < 0.03
+        )
 
     def strike(self) -> Strike | None:
         """A blow in every third program."""
         if self.random.random() > 0.4:
             return None
         blows = [Blow.CANCEL] * 4 + [Blow.CANCEL_ALL] * 2 + [Blow.DEADLINE] * 3
-        blows += [Blow.OBSERVER, Blow.AFTER_COMMIT, Blow.BEFORE_COMMIT, Blow.CHECKIN]
+        blows += [Blow.OBSERVER, Blow.AFTER_COMMIT, Blow.AFTER_COMMIT, Blow.BEFORE_COMMIT, Blow.CHECKIN]
         blow = self.random.choice(blows)
         waits = blow in (Blow.CANCEL, Blow.CANCEL_ALL, Blow.DEADLINE)
-        return Strike(blow, self.random.randint(1, 40) if waits else self.random.randint(1, 4))
+        return Strike(blow, self.random.randint(1, 40) if waits else self.random.randint(1, 3))
 
     # -- steps ------------------------------------------------------------------------------------
 
@@ -91,7 +106,7 @@ class Maker:
         self.left -= 1
         if self.likes("units", 0.8, 0.1):
             atomic = ATOMIC_UNITS and self.random.random() < 0.6
-            return Unit(self.on(), atomic, self.body(1, unit=True))
+            return Unit(self.on(), atomic, (*self.phrase(unit=True), *self.body(1, unit=True)))
         if self.random.random() < 0.2:
             return Catch((self.block(1),))
         if self.random.random() < 0.1:
@@ -118,7 +133,7 @@ class Maker:
             return Do(self.random.choice([Act.PAUSE, Act.PAUSE] if task else [Act.RESUME]))
         if unit and self.random.random() < 0.25:
             return Do(self.random.choice(BY_HAND), self.on())
-        if unit and self.random.random() < 0.05:
+        if unit and self.random.random() < 0.1:
             return FreshRead(self.on())
         return Do(self.act(task=task), self.on())
 
@@ -138,20 +153,63 @@ class Maker:
 
     def block(self, depth: int, *, task: bool = False) -> Block:
         """A block; the usual options come more often."""
-        seldom = lambda: self.random.random() < 0.1  # noqa: E731  # short
         attempts = self.random.randint(2, 3) if self.likes("retries", 0.4, 0.02) else 0
         propagation = self.random.choice(USUAL if self.random.random() < 0.7 else tuple(P))
         return Block(
             on=self.on(),
             propagation=propagation,
             read_only=self.likes("ways", 0.35, 0.08),
-            durable=seldom(),
+            durable=self.random.random() < 0.1,
             limited=self.likes("time", 0.5, 0.0),
             rules=self.random.choice([0, 0, 0, *range(len(RULES))]),
             attempts=attempts,
             conflicts=self.random.randint(0, attempts),
-            body=self.body(depth, task=task),
+            body=(*(() if task else self.phrase(unit=False)), *self.body(depth, task=task)),
         )
+
+    def phrase(self, *, unit: bool) -> tuple[Step, ...]:
+        """Steps that mean something together only, with something else between them."""
+        if not self.likes("tasks", 0.4, 0.02):
+            if unit and self.likes("hooks", 0.5, 0.05):
+                return (Do(Act.INSERT), self.hook(1), *self.between(), Do(self.random.choice(BY_HAND)))
+            return ()
+        write, pause, resume = Do(self.random.choice(WRITES)), Do(Act.PAUSE), Do(Act.RESUME)
+        late: tuple[tuple[Step, ...], ...] = (
+            (pause, Do(Act.REPOSITORY_READ)),
+            (pause, Block(body=(write,))),
+            (pause, write),
+            (write, pause, write),
+            (Block(body=(write, pause, write)),),
+            (Block(body=(write, pause)),),
+            (Savepoint(0, (write, pause, write)),),
+            (Savepoint(0, (write, pause)),),
+            (Block(propagation=P.NESTED, body=(write, pause)),),
+            (Block(read_only=True, body=(pause, Do(Act.READ))),),
+            (Do(Act.PAUSE_INSIDE),),
+        )
+        task = Spawn(self.random.choice(late))
+        ends: tuple[tuple[Step, ...], ...] = (
+            (),
+            (resume,),
+            (Raise(ShopError),),
+            (Do(Act.CHANGE), resume),
+            (Do(Act.FOREIGN_ADD), resume),
+            (Block(body=(write, resume)),),
+            (Catch((Block(propagation=P.NESTED, body=(task, Raise(StockError))),)), resume),
+            (Catch((Block(propagation=P.REQUIRED, body=(task, Raise(StockError))),)), resume),
+            (Do(Act.TIME_PASSES), resume),
+        )
+        end = self.random.choice(ends)
+        return (
+            *self.between(),
+            *([] if end and isinstance(end[0], Catch) else [task]),
+            *self.between(),
+            *end,
+        )
+
+    def between(self) -> tuple[Step, ...]:
+        """Something simple, or nothing."""
+        return (Do(self.act(task=False), 0),) if self.random.random() < 0.4 else ()
 
     def act(self, *, task: bool) -> Act:
         """Something simple."""
@@ -164,20 +222,25 @@ class Maker:
         if self.likes("tasks", 0.15, 0.0):
             return Act.PAUSE_INSIDE if task else self.random.choice([Act.FOREIGN_ADD, Act.RESUME])
         seldom = [Act.DUPLICATE, Act.NONSENSE, Act.ROLLBACK_ONLY, Act.DDL, Act.LOOK, Act.CHANGE, Act.ENTITY]
+        seldom += [Act.LAZY, Act.HELD]
         often = [Act.INSERT, Act.FLUSH, Act.REPOSITORY_ADD, Act.PENDING, Act.READ, Act.REPOSITORY_READ]
         return self.random.choice(often if self.random.random() < 0.75 else seldom)
 
     def hook(self, depth: int) -> Hook:
-        """A function that tells, fails, or opens blocks."""
-        moment = self.random.choice(MOMENTS)
+        """A function that tells, fails, or opens blocks; it starts no tasks."""
+        moment, on = self.random.choice(MOMENTS), self.on()
         kind = self.random.random()
-        if kind < 0.3 and depth < 4:
-            act = self.random.choice([Act.INSERT, Act.READ]) if moment == "before_commit" else Act.REPOSITORY_ADD
-            simple: Step = Do(act, self.on())
-            return Hook(self.on(), moment, fails=False, body=(self.random.choice([self.block(depth + 2), simple]),))
-        if kind < 0.4 and moment == "on_commit":
-            return Hook(self.on(), moment, fails=False, body=(Do(Act.READ, 0),))
-        return Hook(self.on(), moment, fails=kind > 0.85, body=())
+        inside: Step | None = None
+        if kind < 0.15 and depth < 4:
+            self.in_hook = True
+            inside = self.block(depth + 2)
+            self.in_hook = False
+        elif kind < 0.3:
+            writes = Act.INSERT if moment == "before_commit" else Act.REPOSITORY_ADD
+            inside = Do(writes, self.on())
+        elif kind < 0.4 and moment != "on_rollback":
+            inside = Do(Act.READ)
+        return Hook(on, moment, fails=kind > 0.85, body=() if inside is None else (inside,))
 
     def early(self, depth: int) -> Early:
         """A generator that is left early."""

@@ -155,7 +155,7 @@ class Promises:
         for step in steps:
             yield from self.step(place, step)
 
-    def step(self, place: Place, step: Step) -> Run:  # noqa: C901, PLR0912  # one branch for each kind
+    def step(self, place: Place, step: Step) -> Run:  # noqa: C901  # one branch for each kind
         """Run one step."""
         if isinstance(step, Do):
             yield from self.act(place, step)
@@ -245,7 +245,9 @@ class Promises:
                     raise Unspecified from None
                 if ended != ["rolled back"] or attempt == block.attempts:
                     raise
-                if any(scope.frame and not scope.frame.plain for scope in place.scopes[block.on]) and self.choose(2):
+                if any(
+                    scope.frame and not scope.frame.plain for scope in place.scopes[block.on]
+                ) and self.choose(2):
                     raise  # REQUIRES_NEW inside another transaction: that one may be tried again as a whole
             finally:
                 place.attempts = place.attempts[:-1]
@@ -340,6 +342,8 @@ class Promises:
             inherited = outer is not None and outer.read_only
             scope = self.plain(place, block)
             scope.read_only = scope.read_only or inherited
+            if scope.frame is not None and outer is not None:
+                scope.frame.shares = outer.frame
             return scope
         return self.begin(place, block, unit)
 
@@ -369,10 +373,12 @@ class Promises:
         mine = [scope.frame.root for scope in place.scopes[on] if scope.frame]
         mine += [scope.unit.by_hand for scope in place.scopes[on] if scope.unit and scope.unit.by_hand]
         writers = [each for each in self.roots if each.on == on and not each.ended and not each.plain]
-        if any(each.writes and not each.sent for each in writers):
+        if any(not each.sent and any(self.kinds(each)) for each in writers):
             raise Unspecified  # whether what is pending has been flushed
         writers = [each for each in writers if each.sent and not each.read_only]
-        if any(each not in mine for each in writers) or any(each.reading and each.on == on for each in self.units):
+        if any(each not in mine for each in writers) or any(
+            each.reading and each.on == on for each in self.units
+        ):
             raise Unspecified
         if writers and place.task:
             raise Unspecified
@@ -401,6 +407,8 @@ class Promises:
         elif frame.plain:
             self.forget(place, scope)
             frame.ended = True
+            if frame.shares is not None and frame.shares.ended and error is None and self.choose(2):
+                error = Model("TransactionEndedError")
             how = ("ended without a transaction",)
             if blow in (Blow.CANCEL, Blow.CANCEL_ALL, Blow.DEADLINE):
                 error = Cancelled()
@@ -450,6 +458,8 @@ class Promises:
             error, undo = Model("Struck*"), True
             how, error = yield from self.settle(place, scope, error, undo=True)
             return how, error
+        if blow is Blow.AFTER_COMMIT and frame.parent is not None and not undo and self.choose(2):
+            return (yield from self.settle(place, scope, Model("Struck*"), undo=True))
         untouched = not (frame.sent or frame.writes or frame.root is not frame or scope.late)
         how, after = yield from self.settle(place, scope, error, undo=undo)
         if untouched:  # nothing was sent
@@ -470,6 +480,8 @@ class Promises:
             how, _ = yield from self.settle(place, scope, Cancelled(), undo=True)
             return how, Cancelled()
         if kind == 1:  # after it: a limit that could not stop the commit is not told
+            if self.struck is not None and self.struck.blow is Blow.CANCEL_ALL and self.choose(2):
+                frame.on_commit = []  # the task that runs them is cancelled, too
             how, after = yield from self.settle(place, scope, error, undo=undo)
             committed = how == ("committed",) and scope.late
             return how, after if committed else Cancelled()
@@ -666,7 +678,7 @@ class Promises:
             _, error = yield from self.end_by_hand(place, unit, error, undo=undo, blow=blow)
         elif blow in (Blow.CANCEL, Blow.CANCEL_ALL, Blow.DEADLINE):
             error = Cancelled()
-        elif blow is not None and unit.reading and error is None and self.choose(2):
+        elif blow is not None and error is None and self.choose(2):
             error = Model("Struck*")
         unit.ended = True
         self.units.remove(unit)
@@ -674,7 +686,9 @@ class Promises:
         if error is not None:
             raise error
 
-    def end_with_block(self, unit: OpenUnit, error: BaseException | None) -> tuple[BaseException | None, bool]:
+    def end_with_block(
+        self, unit: OpenUnit, error: BaseException | None
+    ) -> tuple[BaseException | None, bool]:
         """A unit ends while a block of another task is open: nothing of it is stored, or it goes on."""
         if unit.block is None or unit.block.on_rollback:
             raise Unspecified
@@ -698,7 +712,13 @@ class Promises:
         return unit.by_hand
 
     def end_by_hand(
-        self, place: Place, unit: OpenUnit, error: BaseException | None, *, undo: bool, blow: Blow | None = None
+        self,
+        place: Place,
+        unit: OpenUnit,
+        error: BaseException | None,
+        *,
+        undo: bool,
+        blow: Blow | None = None,
     ) -> Generator[None, None, tuple[Told, BaseException | None]]:
         """End what is open in a unit."""
         frame = self.begin_by_hand(place, unit)
@@ -737,6 +757,8 @@ class Promises:
             _, error = yield from self.end_by_hand(place, unit, None, undo=False, blow=blow)
         elif blow in (Blow.CANCEL, Blow.CANCEL_ALL, Blow.DEADLINE):
             error = Cancelled()
+        elif blow is not None and self.choose(2):
+            error = Model("Struck*")
         if error is not None:
             raise error
 
@@ -744,7 +766,13 @@ class Promises:
         """`async with session.begin()` in a unit."""
         self.operation(place)
         scope = self.live(place, step.on)
-        if scope is None or scope.unit is None or scope.unit.by_hand or scope.unit.begun or scope.unit.reading:
+        if (
+            scope is None
+            or scope.unit is None
+            or scope.unit.by_hand
+            or scope.unit.begun
+            or scope.unit.reading
+        ):
             raise Unspecified
         unit = scope.unit
         self.begin_by_hand(place, unit)
@@ -802,6 +830,8 @@ class Promises:
                 raise Cancelled
         elif act is Act.LOOK:
             self.tell(*self.seen(on))
+        elif act is Act.HELD:
+            self.held(on)
         elif act is Act.CONFLICT:
             if not place.attempts or place.attempts[-1][0] <= place.attempts[-1][1]:
                 raise Conflict
@@ -809,6 +839,14 @@ class Promises:
             yield from self.by_hand(place, act, on, blow)
         else:
             self.struck_in_act(place, act, on, number, blow)
+
+    def held(self, on: int) -> None:
+        """Transactions hold connections from their first statement on; nothing else does between statements."""
+        here = [root for root in self.roots if root.on == on and not root.ended]
+        if any(root.unsure or (root.writes and not root.sent) for root in here):
+            raise Unspecified
+        reading = [unit for unit in self.units if unit.on == on and unit.reading]
+        self.tell(f"holds {sum(root.sent for root in here) + len(reading)}")
 
     def struck_in_act(self, place: Place, act: Act, on: int, number: int, blow: Blow | None) -> None:
         """Do one thing, and be struck in it."""
@@ -829,7 +867,12 @@ class Promises:
         if self.choose(2):
             self.simple(place, act, on, number)
         scope = place.last(on)
-        if scope is not None and scope.frame is not None and scope.frame.parent is not None and self.choose(2):
+        if (
+            scope is not None
+            and scope.frame is not None
+            and scope.frame.parent is not None
+            and self.choose(2)
+        ):
             for frame in scope.frame.line():  # the connection is lost, and with it the whole transaction
                 frame.condemned = frame.refuses = True
         raise Cancelled
@@ -907,6 +950,7 @@ class Promises:
         ):
             raise Unspecified  # it waits for the lock of the row
         self.check_turn(frame)
+        frame.root.unsure = frame.root.unsure or not frame.root.sent
         frame.root.sent = True
         frame.writes.append(("set", number))
 
@@ -920,7 +964,9 @@ class Promises:
         """SQLAlchemy's error comes at once, or from the block, if a sibling works on the session."""
         scope = self.session(place, on)
         frame = scope.frame
-        if frame is not None and frame.root.holder is not None and self.choose(2):
+        if scope.unit is not None:
+            self.check_free(scope.unit)
+        if frame is not None and self.is_busy(frame) and self.choose(2):
             frame.late_error = Model("InvalidRequestError")
             return
         raise Model("InvalidRequestError", *["TransactionRefusedError"] * scope.read_only)
@@ -936,6 +982,8 @@ class Promises:
             scope = Scope(frame)
         if scope.frame is None:
             raise Unspecified
+        if act is Act.LAZY and scope.frame.refuses:
+            raise Unspecified
         raw = act in (Act.CONNECTION, Act.CONNECTION_OF_TRANSACTION, Act.DDL)
         if raw and (scope.frame.plain or (act is Act.DDL and scope.read_only)):
             raise Unspecified
@@ -946,7 +994,9 @@ class Promises:
     def send_in_unit(self, place: Place, act: Act, unit: OpenUnit) -> Frame | None:
         """By hand, in a unit: a write begins a transaction, a read does not count."""
         self.check_free(unit)
-        if act is Act.READ and unit.by_hand is None and not unit.pending:
+        if act is Act.LAZY and unit.pending:
+            raise Unspecified
+        if act in (Act.READ, Act.LAZY) and unit.by_hand is None and not unit.pending:
             if self.write_locked(place, unit.on):
                 raise Unspecified
             unit.reading = not unit.atomic
@@ -966,6 +1016,8 @@ class Promises:
                 raise Model("TransactionRefusedError")
             act = Act.NONSENSE
         self.check_turn(frame)
+        if frame.shares is not None and frame.shares.ended:
+            raise Unspecified
         if act is Act.DDL and self.around.ddl_commits:
             raise Model("TransactionRefusedError")
         frame.root.sent = True
@@ -976,12 +1028,14 @@ class Promises:
 
     def check_turn(self, frame: Frame) -> None:
         """Where another task holds the turn of the session, this one would wait."""
-        if frame.root.holder is not None:
+        if self.is_busy(frame):
             raise Unspecified
+
+    def is_busy(self, frame: Frame) -> bool:
+        """Whether another task is in the middle of an operation, or in a savepoint."""
         line = list(frame.line())
-        for scope in frame.root.scopes:
-            if scope.frame is not None and scope.frame not in line and not scope.frame.ended:
-                raise Unspecified
+        inside = [scope.frame for scope in frame.root.scopes if scope.frame is not None]
+        return frame.root.holder is not None or any(each not in line and not each.ended for each in inside)
 
     def repository(self, place: Place, act: Act, on: int, number: int) -> None:
         """Call a repository: it joins what is open, or does it by itself."""

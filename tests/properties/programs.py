@@ -42,8 +42,12 @@ class Act(Enum):
     READ = auto()
     REPOSITORY_READ = auto()
     ENTITY = auto()
+    LAZY = auto()
+    """A relationship of an entity, loaded when it is asked for."""
     LOOK = auto()
     """What a second connection sees."""
+    HELD = auto()
+    """How many connections are held."""
     # Failures.
     DUPLICATE = auto()
     NONSENSE = auto()
@@ -187,9 +191,7 @@ class FreshRead:
     on: int
 
 
-Step = (
-    Do | Raise | Catch | Block | Unit | Savepoint | Begun | Hook | Spawn | Early | FreshRead
-)
+Step = Do | Raise | Catch | Block | Unit | Savepoint | Begun | Hook | Spawn | Early | FreshRead
 
 
 class Blow(Enum):
@@ -220,6 +222,8 @@ class Config:
     expire_on_commit: bool = False
     own_session: bool = False
     """A session class of the program's own, which routes everything to the Database's engine."""
+    routed: bool = False
+    """A session class of the program's own, which routes to another engine: works, or is refused at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +286,8 @@ _CODE = {
     Act.READ: "await {db}.session.scalars(select(Audit.note))",
     Act.REPOSITORY_READ: "await Repository[Audit]({db}).all()",
     Act.ENTITY: "tell((await Repository[Account]({db}).get(900)).name)",
+    Act.LAZY: "await (await {db}.session.get(Account, 900)).awaitable_attrs.orders",
+    Act.HELD: "tell({db}.pool_status().checked_out)",
     Act.LOOK: "tell(what_a_second_connection_sees({db}))",
     Act.DUPLICATE: '{db}.session.add(Account(name="taken")); await {db}.session.flush()',
     Act.NONSENSE: 'await {db}.session.execute(text("SELECT * FROM nowhere"))',

@@ -1,4 +1,4 @@
-"""This module strikes running programs: at an await that is counted, by a clock that can be moved, with a watchdog."""
+"""This module strikes running programs: at an await that is counted, by a clock that can be moved."""
 
 from __future__ import annotations
 
@@ -89,10 +89,11 @@ async def watched(task: asyncio.Task[T], patience_s: float) -> T:
     timer.daemon = True
     timer.start()
     try:
-        await asyncio.wait({task, alarm}, return_when=asyncio.FIRST_COMPLETED)
+        waiting: set[asyncio.Future[Any]] = {task, alarm}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise Hangs(stacks(asyncio.all_tasks() - {asyncio.current_task()}))  # type: ignore[arg-type]
+        raise Hangs(stacks(asyncio.all_tasks() - {asyncio.current_task()}))
     finally:
         timer.cancel()
         alarm.cancel()

@@ -66,9 +66,13 @@ class Frame:
     parent: Frame | None = None
     unit: Unit | None = None
     """The unit on whose session it lives."""
+    shares: Frame | None = None
+    """Without a transaction: the block without one around it, whose session it may share."""
     sent: bool = False
     condemned: bool = False
     refuses: bool = False
+    unsure: bool = False
+    """Whether its first statement was sent at all: what it reads may be known already."""
     rollback_only: bool = False
     ended: bool = False
     holder: Place | None = None
