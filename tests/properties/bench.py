@@ -233,16 +233,22 @@ class Bench:
                 allowed.append(promises)
         except Unspecified:
             return None
-        nearest = max(allowed, key=lambda each: alike(each.story, reality.story))
-        place = alike(nearest.story, reality.story)
+        return self._difference(allowed, reality)
+
+    def _difference(self, allowed: list[Promises], reality: Reality) -> str:
+        """Say where the story leaves the promised one that it follows longest."""
+        story = reality.story
+        nearest = max(allowed, key=lambda each: alike(each.story, story))
+        place = alike(nearest.story, story)
+        promised = [" or ".join(told) for told in nearest.story]
         return "\n".join(
             [
                 f"DIFFERS, struck: {reality.struck}, {len(allowed)} outcomes allowed; the nearest:",
-                *(f"    {' or '.join(told)}" for told in nearest.story[:place]),
-                f"  - promised: {' or '.join(nearest.story[place]) if place < len(nearest.story) else 'the end'}",
-                f"  - really:   {reality.story[place] if place < len(reality.story) else 'the end'}",
-                f"  all that was promised: {[' or '.join(told) for told in nearest.story[place:]]}",
-                f"  all that happened:     {reality.story[place:]}",
+                *(f"    {told}" for told in promised[:place]),
+                f"  - promised: {promised[place] if place < len(promised) else 'the end'}",
+                f"  - really:   {story[place] if place < len(story) else 'the end'}",
+                f"  all that was promised: {promised[place:]}",
+                f"  all that happened:     {story[place:]}",
             ]
         )
 
@@ -280,7 +286,7 @@ class Bench:
     # -- many programs --------------------------------------------------------------------------
 
     def first_wrong(self, seeds: range, wanted: int) -> Verdict | None:
-        """Run programs of these seeds until so many are compared; return the first one that is wrong, made small."""
+        """Run programs until so many are compared; return the first one that is wrong, made small."""
         for seed in seeds:
             if self.ran == wanted:
                 break

@@ -96,7 +96,7 @@ class Maker:
         blows = [Blow.CANCEL] * 4 + [Blow.CANCEL_ALL] * 2 + [Blow.DEADLINE] * 3
         blows += [Blow.OBSERVER, Blow.AFTER_COMMIT, Blow.AFTER_COMMIT, Blow.BEFORE_COMMIT, Blow.CHECKIN]
         blow = self.random.choice(blows)
-        waits = blow in (Blow.CANCEL, Blow.CANCEL_ALL, Blow.DEADLINE)
+        waits = blow.interrupts
         return Strike(blow, self.random.randint(1, 40) if waits else self.random.randint(1, 3))
 
     # -- steps ------------------------------------------------------------------------------------

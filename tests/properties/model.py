@@ -55,7 +55,10 @@ Told = tuple[str, ...]
 
 MANY = 400
 ATOMIC_IS_A_TRANSACTION = True
-"""An atomic unit counts as an open transaction for the blocks inside, also before its first write."""
+"""An atomic unit counts as an open transaction for what is inside, also before its first write.
+
+If not, MANDATORY is refused there, NEVER and SUPPORTS run without a transaction, and hooks run at once.
+"""
 
 
 @dataclass(frozen=True)
@@ -234,15 +237,18 @@ class Promises:
 
     def retrying(self, place: Place, block: Block) -> Run:
         """Call a decorated function: a conflict is tried again, unless it is stored or somebody else's."""
+        unit = self.unit_begun_by(place, block)
         for attempt in range(1, block.attempts + 1):
             place.attempts = (*place.attempts, (attempt, block.conflicts))
             ended: list[str] = []
             try:
-                yield from self.block(place, block, ended)
-                return
+                return (yield from self.block(place, block, ended))
             except Conflict:
                 if ended == ["ended without a transaction"]:
                     raise Unspecified from None
+                if unit is not None and attempt < block.attempts:
+                    self.undo_attempt(unit)
+                    continue
                 if ended != ["rolled back"] or attempt == block.attempts:
                     raise
                 if any(
@@ -251,6 +257,25 @@ class Promises:
                     raise  # REQUIRES_NEW inside another transaction: that one may be tried again as a whole
             finally:
                 place.attempts = place.attempts[:-1]
+
+    def unit_begun_by(self, place: Place, block: Block) -> OpenUnit | None:
+        """The atomic unit whose transaction begins with this block, which may then be tried again."""
+        outer = self.live(place, block.on)
+        unit = outer.unit if outer is not None else None
+        if unit is None or not unit.atomic or block.propagation is P.REQUIRES_NEW:
+            return None
+        if unit.pending:
+            raise Unspecified
+        return unit if unit.by_hand is None else None
+
+    def undo_attempt(self, unit: OpenUnit) -> None:
+        """The transaction of an atomic unit is rolled back with the first block in it, and begins anew."""
+        frame = unit.by_hand
+        if frame is not None:
+            if frame.on_rollback or frame.open_inside():
+                raise Unspecified
+            frame.end()
+        unit.by_hand = None
 
     def block(self, place: Place, block: Block, ended: list[str] | None = None) -> Run:
         """Enter, run, leave."""
@@ -277,7 +302,7 @@ class Promises:
 
     def struck_at_entry(self, blow: Blow | None) -> None:
         """A blow while a block begins: it has not begun."""
-        if blow in (Blow.CANCEL, Blow.CANCEL_ALL, Blow.DEADLINE):
+        if blow is not None and blow.interrupts:
             raise Cancelled
         if blow is not None and self.choose(2):
             raise Model("Struck*")
@@ -285,7 +310,7 @@ class Promises:
     def enter(self, place: Place, block: Block) -> Scope:
         """Do what Spring's table says."""
         outer = self.live(place, block.on)
-        frame = self.around_block(place, outer)
+        frame = self.around_block(place, block, outer)
         inside = frame is not None and not frame.plain
         if (block.propagation is P.MANDATORY and not inside) or (block.propagation is P.NEVER and inside):
             raise Model("TransactionRefusedError")
@@ -311,13 +336,14 @@ class Promises:
             return None
         return scope
 
-    def around_block(self, place: Place, outer: Scope | None) -> Frame | None:
+    def around_block(self, place: Place, block: Block, outer: Scope | None) -> Frame | None:
         """The frame around a block that is entered."""
         if outer is None or outer.unit is None:
             return outer.frame if outer is not None else None
         unit = outer.unit
         self.check_free(unit)
-        if unit.atomic and unit.by_hand is None and ATOMIC_IS_A_TRANSACTION:
+        needs_one = ATOMIC_IS_A_TRANSACTION or block.propagation in (P.REQUIRED, P.NESTED)
+        if unit.atomic and needs_one:
             self.begin_by_hand(place, unit)
         return unit.by_hand
 
@@ -345,7 +371,7 @@ class Promises:
             if scope.frame is not None and outer is not None:
                 scope.frame.shares = outer.frame
             return scope
-        return self.begin(place, block, unit)
+        return self.begin(place, block, None if unit is not None and unit.atomic else unit)
 
     def plain(self, place: Place, block: Block) -> Scope:
         """A block without a transaction: on SQLite it cannot write while this task holds the lock."""
@@ -410,7 +436,7 @@ class Promises:
             if frame.shares is not None and frame.shares.ended and error is None and self.choose(2):
                 error = Model("TransactionEndedError")
             how = ("ended without a transaction",)
-            if blow in (Blow.CANCEL, Blow.CANCEL_ALL, Blow.DEADLINE):
+            if blow is not None and blow.interrupts:
                 error = Cancelled()
             elif blow is not None and error is None and self.choose(2):
                 error = Model("Struck*")
@@ -432,7 +458,7 @@ class Promises:
         self, frame: Frame, error: BaseException | None, *, undo: bool, blow: Blow | None
     ) -> tuple[Told, BaseException | None]:
         """End a block that has joined: the frame is condemned, or nothing happens."""
-        if blow in (Blow.CANCEL, Blow.CANCEL_ALL, Blow.DEADLINE):
+        if blow is not None and blow.interrupts:
             error, undo = Cancelled(), True
         elif blow is not None and error is None and self.choose(2):
             error, undo = Model("Struck*"), True
@@ -452,7 +478,7 @@ class Promises:
             raise Unspecified
         if frame.root.holder is not None and not scope.late:
             raise Unspecified  # it waits for that operation
-        if blow in (Blow.CANCEL, Blow.CANCEL_ALL, Blow.DEADLINE):
+        if blow is not None and blow.interrupts:
             return (yield from self.end_struck(place, scope, error, undo=undo))
         if blow is Blow.BEFORE_COMMIT and not undo:
             error, undo = Model("Struck*"), True
@@ -676,7 +702,7 @@ class Promises:
             error, undo = self.end_with_block(unit, error)
         if unit.by_hand is not None or (unit.pending and not undo):
             _, error = yield from self.end_by_hand(place, unit, error, undo=undo, blow=blow)
-        elif blow in (Blow.CANCEL, Blow.CANCEL_ALL, Blow.DEADLINE):
+        elif blow is not None and blow.interrupts:
             error = Cancelled()
         elif blow is not None and error is None and self.choose(2):
             error = Model("Struck*")
@@ -755,7 +781,7 @@ class Promises:
             if undo and unit.by_hand is not None:
                 unit.by_hand.rollback_only = True
             _, error = yield from self.end_by_hand(place, unit, None, undo=False, blow=blow)
-        elif blow in (Blow.CANCEL, Blow.CANCEL_ALL, Blow.DEADLINE):
+        elif blow is not None and blow.interrupts:
             error = Cancelled()
         elif blow is not None and self.choose(2):
             error = Model("Struck*")
@@ -807,7 +833,7 @@ class Promises:
         except RAISED as raised:
             error = raised
         _, error = yield from self.leave(place, Block(on=step.on), scope, error)
-        if outer.unit is not None and not (frame.writes or frame.condemned):
+        if outer.unit is not None and not (frame.writes or frame.condemned or outer.unit.atomic):
             raise Unspecified  # whether a later block joins what has written nothing
         if error is not None:
             raise error
@@ -841,7 +867,7 @@ class Promises:
             self.struck_in_act(place, act, on, number, blow)
 
     def held(self, on: int) -> None:
-        """Transactions hold connections from their first statement on; nothing else does between statements."""
+        """A transaction holds a connection from its first statement on; nothing else does."""
         here = [root for root in self.roots if root.on == on and not root.ended]
         if any(root.unsure or (root.writes and not root.sent) for root in here):
             raise Unspecified
@@ -853,7 +879,7 @@ class Promises:
         if blow is None:
             self.simple(place, act, on, number)
             return
-        if blow not in (Blow.CANCEL, Blow.CANCEL_ALL, Blow.DEADLINE):
+        if not blow.interrupts:
             self.simple(place, act, on, number)
             if blow is Blow.BEFORE_COMMIT:
                 raise Unspecified
@@ -912,7 +938,7 @@ class Promises:
         if scope.unit is not None:
             if scope.unit.block or scope.unit.pending or scope.unit.reading:
                 raise Unspecified
-            if scope.unit.atomic:
+            if scope.unit.atomic and ATOMIC_IS_A_TRANSACTION:
                 self.begin_by_hand(place, scope.unit)
             frame = scope.unit.by_hand
         if frame is None or frame.plain:
@@ -1006,7 +1032,7 @@ class Promises:
         return self.begin_by_hand(place, unit)
 
     def statement(self, scope: Scope, *, writes: bool, act: Act) -> None:
-        """Send a statement: a database error condemns its frame, and the frame refuses what comes after it."""
+        """Send a statement: a database error condemns its frame, which refuses what comes after it."""
         frame = scope.frame
         if frame is None:
             raise Unspecified
@@ -1148,10 +1174,12 @@ class Promises:
         number, _ = self.operation(place)
         scope = self.live(place, step.on)
         unit = scope.unit if scope else None
-        if unit is None or unit.by_hand or unit.pending or unit.block or unit.reading or unit.atomic:
+        if unit is None or unit.by_hand or unit.pending or unit.block or unit.reading:
             raise Unspecified
         if self.write_locked(place, step.on):
             raise Unspecified
+        if unit.atomic:  # the block with an isolation begins its transaction
+            self.begin_by_hand(place, unit).sent = True
         self.tell(f"fresh {number}")
 
 

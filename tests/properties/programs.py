@@ -205,6 +205,11 @@ class Blow(Enum):
     BEFORE_COMMIT = "a listener of the session's `before_commit` raises"
     CHECKIN = "a listener of the pool's `checkin` raises"
 
+    @property
+    def interrupts(self) -> bool:
+        """Whether it comes as a cancellation, at an await."""
+        return self in (Blow.CANCEL, Blow.CANCEL_ALL, Blow.DEADLINE)
+
 
 @dataclass(frozen=True, slots=True)
 class Strike:
@@ -274,7 +279,7 @@ _CODE = {
     Act.FLUSH: "{db}.session.add(Audit(note=next_number())); await {db}.session.flush()",
     Act.BULK_SAVE: "await {db}.session.run_sync(lambda s: s.bulk_save_objects([Audit(note=next_number())]))",
     Act.BULK_MAPPINGS: "await {db}.session.run_sync(lambda s: s.bulk_insert_mappings(Audit, [row]))",
-    Act.CONNECTION: "await (await {db}.session.connection()).execute(insert(Audit).values(note=next_number()))",
+    Act.CONNECTION: "await (await {db}.session.connection()).execute(insert(Audit).values(...))",
     Act.CONNECTION_OF_TRANSACTION: (
         "await {db}.session.run_sync(lambda s: s.get_transaction().connection(mapper).execute(insert(Audit)))"
     ),

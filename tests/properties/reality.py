@@ -152,11 +152,7 @@ class Reality:
     def cancelled(self) -> None:
         """Remember where the first blow has struck."""
         strike = self.program.strike
-        if (
-            self.struck is None
-            and strike is not None
-            and strike.blow in (Blow.CANCEL, Blow.CANCEL_ALL, Blow.DEADLINE)
-        ):
+        if self.struck is None and strike is not None and strike.blow.interrupts:
             if self.running is None:
                 raise Unclear
             self.struck = Struck(strike.blow, self.running)
