@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -16,15 +17,17 @@ from sqlalchemy.orm import Session
 from tests.fixtures.models import Account, Audit
 from tests.fixtures.observer import Observer
 from tests.properties.making import program_of, smaller
-from tests.properties.model import Promises, Surroundings, Told, outcomes
+from tests.properties.model import Promises, Surroundings, outcomes
 from tests.properties.programs import Blow, Config, Program, code
 from tests.properties.reality import FOREIGN, FRESH, SHARED, Reality, Side, Unclear, side_table, uses_both
 from tests.properties.strikes import Counted, Hangs, MovableClock, watched
-from tests.properties.world import Unspecified
+from tests.properties.world import Told, Unspecified
 from unitwork import Database, UnitworkError
 from unitwork.events import Event
 
 T = TypeVar("T")
+
+_numbers = itertools.count()
 
 PATIENCE_S = 20.0
 SHRINKING_S = 30.0
@@ -132,7 +135,7 @@ class Bench:
                 options["sync_session_class"] = OwnSession
             if config.routed:
                 options["sync_session_class"] = self.routing(on)
-            name = f"db{on}-{len(self.databases)}"
+            name = f"db{on}-{next(_numbers)}"
             self.databases[config, on] = Database(
                 self.urls[on], name=name, session_options=options, fastest_lane=config.lane
             )

@@ -120,7 +120,7 @@ class Maker:
         count = self.random.randint(1, 5)
         return tuple(self.step(depth, unit=unit, task=task) for _ in range(count) if self.left > 0)
 
-    def step(self, depth: int, *, unit: bool, task: bool) -> Step:
+    def step(self, depth: int, *, unit: bool, task: bool) -> Step:  # noqa: PLR0911  # one for each kind
         """Something inside."""
         self.left -= 1
         if depth < 5 and self.random.random() < 0.35:

@@ -408,7 +408,7 @@ class Reality:
 
     # -- acts -----------------------------------------------------------------------------------
 
-    async def act(self, place: Place, step: Do) -> None:
+    async def act(self, place: Place, step: Do) -> None:  # noqa: C901, PLR0912  # one for each act
         """Do one thing."""
         act = step.act
         number = self.operation(place, strikable=act not in (Act.RESUME, Act.LOOK, Act.HELD))

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 
 from tests.properties.programs import Hook, Stop
+
+Run = Generator[None, None, None]
+Told = tuple[str, ...]
+"""One line of the story; any of these is right. A star at the end stands for anything."""
+
+ATOMIC_IS_A_TRANSACTION = True
+"""An atomic unit counts as an open transaction for what is inside, also before its first write.
+
+If not, MANDATORY is refused there, NEVER and SUPPORTS run without a transaction, and hooks run at once.
+"""
 
 Write = tuple[str, int]
 """A row that is written, or the number that is set in a row that all share."""
