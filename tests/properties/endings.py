@@ -41,12 +41,13 @@ class Endings:
         self, place: Place, block: Block, scope: Scope, error: BaseException | None
     ) -> Generator[None, None, tuple[Told, BaseException | None]]:
         """End a block; return its status, and what it raises."""
+        was_late = scope.late
         _, blow = self.model.operation(place)
         frame = scope.frame
         if frame is None:
             raise Unspecified
         undo = error is not None and self.rolls_back(error, block)
-        if scope.late:
+        if was_late:
             error, undo = Cancelled(), True
         how: Told
         if frame.ended:

@@ -140,7 +140,7 @@ class Maker:
     def around(self, depth: int, *, unit: bool, task: bool) -> Step:
         """Something with a body."""
         if self.likes("tasks", 0.5, 0.02):
-            return Spawn(self.body(depth + 1, task=True))
+            return Spawn(self.body(depth + 1, task=True), given=self.random.random() < 0.5)
         if self.likes("savepoints", 0.5, 0.05):
             return Savepoint(self.on(), self.body(depth + 1, task=task))
         if self.likes("generators", 0.4, 0.02):
@@ -187,13 +187,13 @@ class Maker:
             (Block(read_only=True, body=(pause, Do(Act.READ))),),
             (Do(Act.PAUSE_INSIDE),),
         )
-        task = Spawn(self.random.choice(late))
+        task = Spawn(self.random.choice(late), given=self.random.random() < 0.5)
         ends: tuple[tuple[Step, ...], ...] = (
             (),
             (resume,),
             (Raise(ShopError),),
             (Do(Act.CHANGE), resume),
-            (Do(Act.FOREIGN_ADD), resume),
+            (Catch((Do(Act.FOREIGN_ADD),)), resume),
             (Block(body=(write, resume)),),
             (Catch((Block(propagation=P.NESTED, body=(task, Raise(StockError))),)), resume),
             (Catch((Block(propagation=P.REQUIRED, body=(task, Raise(StockError))),)), resume),
@@ -202,7 +202,7 @@ class Maker:
         end = self.random.choice(ends)
         return (
             *self.between(),
-            *([] if end and isinstance(end[0], Catch) else [task]),
+            *([] if task in steps_of(list(end)) else [task]),
             *self.between(),
             *end,
         )

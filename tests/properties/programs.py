@@ -169,6 +169,8 @@ class Spawn:
     """A task, which runs to its first pause, or to its end, before its starter goes on."""
 
     body: tuple[Step, ...]
+    given: bool = False
+    """Whether it uses the session that it was given, until it opens a block of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +356,8 @@ def _code(step: Step) -> list[str]:  # noqa: C901, PLR0911  # one line for each 
         what = "a function that " + ("raises" if step.fails else "tells" if not step.body else "does this:")
         return [f"{db}.{step.moment}(...)  # {what}"]
     if isinstance(step, Spawn):
-        return ["start a task, and go on when it pauses or ends:"]
+        given = ", with the session that is current here" if step.given else ""
+        return [f"start a task{given}, and go on when it pauses or ends:"]
     if isinstance(step, Early):
         closing = "aclosing" if step.closed else "left to the event loop"
         kind = f"propagation={step.propagation.name}, read_only={step.read_only}, writes={step.writes}"

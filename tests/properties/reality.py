@@ -84,6 +84,8 @@ class Place:
     captured: AsyncSession | None = None
     """In a function that waits for an end: the session that it was registered in."""
     pausing: Pausing | None = None
+    given: AsyncSession | None = None
+    """In a task: the session that it was started with."""
 
 
 @dataclass(eq=False)
@@ -228,7 +230,8 @@ class Reality:
             await self.inside(place, self.db(step).unit_of_work(atomic=step.atomic), step.body)
         elif isinstance(step, Savepoint):
             self.operation(place)
-            await self.inside(place, self.db(step).session.begin_nested(), step.body)
+            session = (place.given if step.on == 0 else None) or self.db(step).session
+            await self.inside(place, session.begin_nested(), step.body)
         elif isinstance(step, Begun):
             self.operation(place)
             await self.inside(place, self.db(step).session.begin(), step.body)
@@ -278,7 +281,9 @@ class Reality:
         """Start a task; go on when it pauses or ends."""
         number = self.operation(place, strikable=False)
         pausing = Pausing()
-        inner = Place(number, place.attempts, place.captured, pausing)
+        inner = Place(
+            number, place.attempts, place.captured, pausing, self.captured() if step.given else None
+        )
         pausing.task = asyncio.create_task(self.task(inner, step.body), name=f"task {number}")
         self.started.append(pausing)
         if not await pausing.stopped():
@@ -319,7 +324,7 @@ class Reality:
         number = self.operation(place)
         block = self.db(step).transaction(**self.options(step))
         await self.inside(
-            replace(place, captured=None),
+            replace(place, captured=None, given=None),
             block,
             step.body,
             lambda: self.story.append(f"block {number}: {block.status}"),
@@ -334,7 +339,9 @@ class Reality:
             attempts += 1
             if attempts > 1:
                 self.operation(place)
-            inner = replace(place, captured=None, attempts=(*place.attempts, (attempts, step.conflicts)))
+            inner = replace(
+                place, captured=None, given=None, attempts=(*place.attempts, (attempts, step.conflicts))
+            )
             try:
                 await self.body(inner, step.body)
             finally:
@@ -453,8 +460,9 @@ class Reality:
 
     async def send(self, place: Place, step: Do, number: int) -> None:
         """Use the session."""
-        captured = place.captured if step.on == 0 and step.act is Act.READ else None
-        session = captured or self.db(step).session
+        captured = place.captured if step.act is Act.READ else None
+        known = captured or place.given if step.on == 0 else None
+        session = known or self.db(step).session
         way = WAYS.get(step.act)
         if way is not None:
             await way(session, str(number))
@@ -484,11 +492,12 @@ class Reality:
         async def again() -> int:
             return (await accounts.get_one(FRESH)).balance
 
-        await accounts.get_one(FRESH)
+        known = await accounts.get_one(FRESH)
         await self.sides[step.on].observer.run(
             "UPDATE account SET balance = :number WHERE id = :id", number=number, id=FRESH
         )
         self.story.append(f"fresh {await again()}")
+        del known  # the session has held it until now
 
 
 async def _flush(session: AsyncSession, entity: object) -> None:
