@@ -7,17 +7,10 @@ one again: `UNITWORK_PROGRAMS=1234 pytest tests/properties/test_random_programs.
 
 import os
 import random
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from itertools import count
-from pathlib import Path
 
 import pytest
-from sqlalchemy import URL
 
-from tests.fixtures.databases import Backend
-from tests.fixtures.servers import Servers
-from tests.fixtures.shelves import MariadbShelf, PostgresqlShelf, Shelf, SqliteShelf
+from tests.fixtures.pairs import Fresh
 from tests.properties.bench import Bench
 
 CHUNKS, IN_A_CHUNK = 20, 100
@@ -28,35 +21,6 @@ SOAKING_CHUNKS, IN_A_SOAKING_CHUNK = 50, 1000
 
 STEP = 1_000_000
 """From the first seed of a chunk to that of the next."""
-
-Fresh = Callable[[], tuple[URL, URL]]
-
-
-@pytest.fixture
-def two_databases(backend: Backend, servers: Servers, tmp_path: Path) -> Iterator[Fresh]:
-    """Gives two private databases, and others after a program that broke them."""
-    numbers = count()
-
-    with ExitStack() as closing:
-
-        def take() -> URL:
-            shelf = _shelf(backend, servers)
-            closing.callback(shelf.close)
-            folder = tmp_path / str(next(numbers))
-            folder.mkdir()
-            url = shelf.take(folder)
-            closing.callback(shelf.give_back, url)
-            return url.set(drivername=backend.driver)
-
-        yield lambda: (take(), take())
-
-
-def _shelf(backend: Backend, servers: Servers) -> Shelf:
-    if backend.database == "postgresql":
-        return PostgresqlShelf(servers.admin_url(backend.database))
-    if backend.database == "mariadb":
-        return MariadbShelf(servers.admin_url(backend.database))
-    return SqliteShelf()
 
 
 def agree(fresh: Fresh, seeds: range, wanted: int) -> None:
