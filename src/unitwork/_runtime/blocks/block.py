@@ -408,7 +408,8 @@ class Scope:
     def _leave_joined(self, error: BaseException | None) -> None:
         """Leave what another block has begun; an exception condemns it, if this one has done something."""
         frame = self.frame
-        self.outcome = Outcome.JOINED if frame.transactional else Outcome.NO_TRANSACTION
+        joined = frame.transactional or frame.begins_with_writes
+        self.outcome = Outcome.JOINED if joined else Outcome.NO_TRANSACTION
         self.forget(frame)
         if frame.ended:
             if error is None:
@@ -416,7 +417,7 @@ class Scope:
             return
         if verdict_for_joined(error, self.options) is Verdict.CONDEMN and not self._has_done_nothing(error):
             frame.condemn(self.name, error)
-            self.outcome = Outcome.CONDEMNED if frame.transactional else self.outcome
+            self.outcome = Outcome.CONDEMNED if joined else self.outcome
 
     def _has_done_nothing(self, error: BaseException | None) -> bool:
         """Say whether nothing has to be undone, where that is asked: it was left early, or undecorated."""
