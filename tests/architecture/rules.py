@@ -36,6 +36,11 @@ CONTEXT_OWNER = f"{PACKAGE}._runtime.context"
 LOGGING_PARTS = {"observe", "integrations"}
 MAX_LINES = 400
 TWO_NOUNS_LINES = 300
+# One subject that is longer: a cut would send its reader to and fro.
+LONG_BUT_WHOLE = {
+    f"{PACKAGE}._runtime.blocks.block",  # a block, from its entry to its end
+    f"{PACKAGE}._runtime.sessions.session",  # one class with the interface of SQLAlchemy's
+}
 
 BANNED_CLASS = re.compile(r"Manager|Helper|Utils?(?![a-z])|^Base(?=[A-Z])")
 BANNED_MODULE = re.compile(r"(^|_)(manager|helper|util|common|misc)s?(_|$)")
@@ -134,7 +139,7 @@ def long_modules(modules: Iterable[Module]) -> Iterator[str]:
     """Files that are far too long."""
     for module in modules:
         count = len(module.text.splitlines())
-        if count > MAX_LINES:
+        if count > MAX_LINES and module.name not in LONG_BUT_WHOLE:
             yield (
                 f"{module.name}: {count} lines; split it: past about {TWO_NOUNS_LINES} a module"
                 f" has two nouns, past {MAX_LINES} this test fails"

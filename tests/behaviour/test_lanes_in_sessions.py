@@ -155,16 +155,27 @@ async def test_listener_that_comes_in_the_middle_hears(people: Database) -> None
     assert heard == ["select", "commit"]
 
 
-async def test_statements_of_units_begin_a_transaction(people: Database) -> None:
-    """As by hand: it stays open until the unit ends, or is committed."""
-    async with people.unit_of_work() as session:
+@pytest.mark.parametrize("atomic", [True, False])
+async def test_reads_of_units_hold_nothing(
+    people: Database,
+    observer: Observer,
+    atomic: bool,  # noqa: FBT001
+) -> None:
+    """What is only read leaves no transaction open; the first write begins one."""
+    async with people.unit_of_work(atomic=atomic) as session:
         person = await session.scalar(select(Person).where(Person.id == 1))
         assert person is not None
+        assert not session.in_transaction()
+        assert people.pool_status().checked_out == 0
+        session.add(Pet(name="first", owner_id=1))
+        await session.flush()
         assert session.in_transaction()
         assert people.pool_status().checked_out == 1
         await people.commit()
         assert people.pool_status().checked_out == 0
         assert person in session
+
+    assert await observer.values(Pet, "name") == ["first"]
 
 
 async def test_added_to_the_session(people: Database, observer: Observer) -> None:

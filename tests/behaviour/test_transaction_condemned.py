@@ -74,7 +74,7 @@ async def test_exception_that_leaves_wins_over_the_condemnation(db: Database, ob
 async def test_forgiven_exception_does_not_commit_a_condemned_transaction(
     db: Database, observer: Observer
 ) -> None:
-    """An exception promises no commit that cannot be: what a joined block condemned is told as rolled back."""
+    """An exception promises no commit that cannot be: it is told that all is rolled back."""
     with pytest.raises(UnexpectedRollbackError, match="StockError") as caught:
         async with db.transaction(no_rollback_for=StockError):
             await db.session.execute(insert(Audit).values(note="outer"))

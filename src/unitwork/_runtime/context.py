@@ -114,7 +114,7 @@ class _Ended:
 
 
 def step_outside(source: object, ended: OpenScope | None = None) -> OpenScope | None:
-    """Hide the open scopes of a Database from the code that follows in this context; return what hides them."""
+    """Hide the open scopes of a Database from the code that follows here; return what hides them."""
     scopes = _scopes.get()
     if not any(scope.source is source for scope in scopes):
         return None

@@ -39,7 +39,7 @@ class Source:
         ledger: The blocks and units that were entered since a test looks for leaks, else None.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # what a person says of a Database
         self,
         name: str,
         backend: Backend,

@@ -81,7 +81,7 @@ def end_quietly(session: Session) -> None:
 
 
 class _Watched(set["InstanceState[Any]"]):
-    """The states of a session that have changes; tells of each when its first attribute is about to change."""
+    """The states of a session that have changes; tells of each when its first change is made."""
 
     def __init__(self, known: set[InstanceState[Any]], tell: Callable[[InstanceState[Any]], None]) -> None:
         super().__init__(known)

@@ -99,8 +99,7 @@ class UnitOfWorkMiddleware:
             self._watches_answers = True
             _watch_answers(self._app)
         inside: tuple[Database, ...] = scope.get(_INSIDE, ())
-        if inside:
-            self._refuse_twice(inside)
+        self._refuse_twice(inside)
         # The scope itself is changed, not a copy: middleware outside may read what routers put there.
         scope[_INSIDE] = (*inside, *self._rules.databases)
         request = _Request(self._rules, f"the request {scope['method']} {scope['path']}", send)
@@ -190,7 +189,7 @@ class _Request(Units):
         await self._send(message)
 
     def answered_inside(self) -> None:
-        """The application has begun its answer, which middleware may keep for a while: its body is outside."""
+        """The application has begun its answer, which middleware may keep: the body is outside."""
         if not self.settled:
             marks = (context.step_outside(unit.source, ended=unit) for unit in self._units)
             self._marks += [mark for mark in marks if mark is not None]
@@ -265,10 +264,10 @@ class _Innermost:
 
 
 def _watch_answers(app: Any) -> None:  # noqa: ANN401  # any application
-    """Find the application below the middleware of Starlette and FastAPI, if there is some that may keep answers.
+    """Find the application below the middleware of Starlette and FastAPI, if some of that may keep answers.
 
     Such middleware (`BaseHTTPMiddleware`, gzip) passes the beginning of an answer on when its body has begun
-    already; only the application itself knows when the body begins. Middleware keeps what is below it as `app`.
+    already; only the application knows when the body begins. Middleware keeps what is below it as `app`.
     """
     holder: Any = None
     place, between, inner = "", 0, app

@@ -29,7 +29,7 @@ def _dependency(source: Callable[[], Source]) -> Any:  # noqa: ANN401  # what Fa
         if connection.scope["type"] == "websocket":
             raise TransactionRefusedError(
                 here.name,
-                f"A WebSocket asks for the session of database {here.name!r}, and would hold it as long as it is open.",
+                f"A WebSocket would hold the session of database {here.name!r} as long as it is open.",
                 "open `async with db.transaction():` for each message.",
             )
         scope = context.innermost(here)

@@ -83,7 +83,7 @@ class Units:
         for database in self._databases:
             self._units.append(Unit(database.source, self._name, atomic=self._atomic))
 
-    async def end(self, *, commit: bool) -> None:
+    async def end(self, *, commit: bool) -> None:  # noqa: C901  # what each unit may lead to, in order
         """End all units; when one COMMIT fails, the units after it roll back."""
         failure: BaseException | None = None
         late: AfterCommitError | None = None
@@ -94,16 +94,16 @@ class Units:
             except AfterCommitError as error:
                 late = late or error
             except BaseException as error:  # noqa: BLE001  # raised when all units have ended
-                if failure is None and committed:
-                    error.add_note(f"The work on database {' and '.join(committed)} is committed already.")
                 failure = failure or error
-            if failure is None and commit and unit.has_stored:
+            if commit and failure is None and unit.has_stored:
                 committed.append(repr(unit.source.name))
-        if failure is None:
-            failure = late
-        elif late is not None:
-            failure.add_note(str(late))
+        if failure is None and late is not None:
+            raise late
         if failure is not None:
+            if late is not None:
+                failure.add_note(str(late))
+            if committed:
+                failure.add_note(f"The work on database {' and '.join(committed)} is committed already.")
             raise failure
 
     async def finish(self, *, commit: bool) -> None:

@@ -352,7 +352,7 @@ class Scope:
         return self._began is not None or (self.owns and parent is not None and parent.idles)
 
     async def _read_afresh(self) -> None:
-        """Read anew what the session of the unit around holds already: this block may rely on what it reads."""
+        """Read anew what the session of the unit around holds: this block relies on what it reads."""
         try:
             await reload(self._frame.session)
         except BaseException as error:
@@ -408,7 +408,7 @@ class Scope:
             await end(self, self._frame, error)
 
     def _leave_joined(self, error: BaseException | None) -> None:
-        """Leave what another block has begun: an exception condemns it, unless this one has done nothing there."""
+        """Leave what another block has begun; an exception condemns it, if this one has done something."""
         frame = self.frame
         self.outcome = Outcome.JOINED if frame.transactional else Outcome.NO_TRANSACTION
         self.forget(frame)
@@ -450,7 +450,7 @@ class Scope:
         return self._frame.ended_error()
 
     async def roll_back_to_try_again(self) -> bool:
-        """Undo the transaction of a unit of work that this block has begun; say whether it may be begun anew."""
+        """Undo the transaction of a unit of work that this block has begun; say whether it had."""
         began, self._began = self._began, None
         return began is not None and await began.undo_for_retry()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from sqlalchemy.ext.asyncio import AsyncSessionTransaction
 
@@ -13,12 +13,28 @@ from unitwork.errors import TransactionRefusedError
 from unitwork.options import Propagation, TransactionOptions
 
 if TYPE_CHECKING:
-    from unitwork._runtime.blocks.block import Scope
     from unitwork._runtime.sessions.session import AmbientSession
     from unitwork._runtime.transactions.frame import Frame
     from unitwork._runtime.transactions.transaction import Savepoint
 
 _NESTED = TransactionOptions(propagation=Propagation.NESTED)
+
+
+class SavepointScope(Protocol):
+    """The block that a savepoint by hand is."""
+
+    @property
+    def frame(self) -> Frame:
+        """The savepoint."""
+        ...
+
+    async def enter(self) -> object:
+        """Begin it."""
+        ...
+
+    async def leave(self, error: BaseException | None) -> None:
+        """Release it, or roll back to it."""
+        ...
 
 
 class HandSavepoint(AsyncSessionTransaction):
@@ -29,7 +45,7 @@ class HandSavepoint(AsyncSessionTransaction):
     def __init__(self, session: AmbientSession) -> None:
         super().__init__(session, nested=True)
         self._ambient = session
-        self._scope: Scope | None = None
+        self._scope: SavepointScope | None = None
         self.task: asyncio.Task[Any] | None = None
         """Where it was begun."""
 
@@ -52,7 +68,7 @@ class HandSavepoint(AsyncSessionTransaction):
             await self._ambient.in_turn(_begin)
         elif frame.settles:
             raise self._refused(f"{frame.owner} runs without a transaction")
-        scope = around.inner("begin_nested()", _NESTED)
+        scope: SavepointScope = around.inner("begin_nested()", _NESTED)
         await scope.enter()
         self._scope = scope
         self.task = asyncio.current_task()

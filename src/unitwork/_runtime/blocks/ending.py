@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -18,7 +18,8 @@ from unitwork._runtime.blocks.hooks import (
     run_apart,
     run_before_commit,
 )
-from unitwork._runtime.deadline import over, remaining_s
+from unitwork._runtime.blocks.waiting import last_operation
+from unitwork._runtime.deadline import remaining_s
 from unitwork._runtime.sqlalchemy_private import end_quietly
 from unitwork._runtime.transactions.frame import Autocommit
 from unitwork._runtime.transactions.transaction import Savepoint, Transaction
@@ -28,15 +29,35 @@ from unitwork.events import Outcome
 if TYPE_CHECKING:
     from asyncio import CancelledError
 
-    from unitwork._runtime.blocks.block import Scope
     from unitwork._runtime.sessions.session import AmbientSession
     from unitwork._runtime.transactions.connection import Checkout
     from unitwork._runtime.transactions.frame import Frame
+    from unitwork.options import TransactionOptions
 
 _UNDONE = frozenset({Outcome.ROLLED_BACK, Outcome.SAVEPOINT_UNDONE})
 
 
-async def end(scope: Scope, frame: Frame, error: BaseException | None) -> None:
+class EndingScope(Protocol):
+    """The block or unit of work whose frame ends."""
+
+    outcome: Outcome
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+    @property
+    def options(self) -> TransactionOptions:
+        """How it behaves."""
+        ...
+
+    def forget(self, frame: Frame) -> None:
+        """Take it out of the context, and let the frame around it end."""
+        ...
+
+
+async def end(scope: EndingScope, frame: Frame, error: BaseException | None) -> None:
     """End a frame that a scope has begun: commit it, or roll it back; run what waits for that.
 
     Args:
@@ -65,7 +86,7 @@ async def end(scope: Scope, frame: Frame, error: BaseException | None) -> None:
 class Ending:
     """The end of one frame. Lives: as long as that takes."""
 
-    def __init__(self, scope: Scope, frame: Frame, error: BaseException | None) -> None:
+    def __init__(self, scope: EndingScope, frame: Frame, error: BaseException | None) -> None:
         self._scope = scope
         self._frame = frame
         self._session: AmbientSession = frame.session
@@ -121,37 +142,15 @@ class Ending:
     # -- 2. closed ---------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Let nobody in any more, and wait for the operation of another task that still runs.
-
-        When the time limit is over, or this task has been cancelled for a while, it is stopped.
-        """
+        """Let nobody in any more, and wait for the operation of another task that still runs."""
         frame, turns = self._frame, self._session.turns
         for inside in turns.close(frame):
             if inside.hooks_or_none is not None:
                 frame.hooks.after_rollback += inside.hooks.after_rollback
                 frame.hooks.at_end += inside.hooks.at_end
-        if not turns.busy or turns.holder is asyncio.current_task():
-            return
-        waiting = asyncio.ensure_future(turns.quiet())
-        patience_s = frame.source.grace_s
-        stopped = False
-        while not waiting.done():
-            left = remaining_s(frame.limits)
-            if stopped or (left is None and self._cancelled is not None):
-                left = patience_s
-            try:
-                await asyncio.wait((waiting,), timeout=left)
-            except asyncio.CancelledError as error:
-                self._cancelled = error
-                continue
-            if not waiting.done() and not stopped:
-                limit = over(frame.limits)
-                turns.interrupt(limit.error() if limit is not None else frame.ended_error())
-                stopped = True
-            elif not waiting.done():
-                frame.root.sever()
-        if waiting.exception() is not None:
-            self._failure = self._failure or waiting.exception()
+        if turns.busy and turns.holder is not asyncio.current_task():
+            failure, self._cancelled = await last_operation(frame, turns)
+            self._failure = self._failure or failure
 
     # -- 3. sent -----------------------------------------------------------------------------------
 
@@ -248,7 +247,7 @@ class Ending:
         if self._frame.mode.read_only and session.has_changes():
             end_quietly(held)  # they were made outside, and are sent by the next transaction
             return
-        listeners = self._frame.source.lanes.statements.session_listeners
+        listeners = session.source.lanes.statements.session_listeners
         if session.begun or held.expire_on_commit or listeners.of_reads(held) is not None:
             held.commit()
 
@@ -274,7 +273,7 @@ class Ending:
     def _roll_back_now(self, frame: Frame) -> None:
         """In a greenlet, and not to be interrupted."""
         session, checkout = self._session, frame.checkout
-        assert checkout is not None, "what has no connection is ended without a word to the database"
+        assert checkout is not None  # noqa: S101  # else it ends without a word to the database
         started = time.perf_counter()
         with session.ending():
             try:

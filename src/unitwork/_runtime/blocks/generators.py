@@ -18,8 +18,8 @@ _STEPS_OF_WAITING = 6
 def iterated_generator(caller: FrameType | None) -> CodeType | None:
     """Return the async generator that this frame is, if `async for` asks for its items.
 
-    Its consumer is another piece of code, which must not find itself in the generator's block. One that is driven in
-    another way (`@asynccontextmanager`, a dependency, a fixture) opens the block for whoever drives it.
+    Its consumer is another piece of code, which must not find itself in the generator's block. One that is
+    driven in another way (`@asynccontextmanager`, a dependency, a fixture) opens it for whoever drives it.
     """
     if caller is None or not caller.f_code.co_flags & CO_ASYNC_GENERATOR or caller.f_back is None:
         return None

@@ -33,7 +33,7 @@ async def run_before_commit(hooks: Hooks) -> None:
 async def run_apart(
     hooks: list[Hook], hidden: object | None
 ) -> tuple[list[BaseException], asyncio.CancelledError | None]:
-    """Run all, in order, whatever one of them does; return what failed, and the cancellation that came meanwhile.
+    """Run all, in order, whatever one of them does; return what failed, and a cancellation that came.
 
     Args:
         hooks: The functions.
@@ -80,7 +80,7 @@ def after_commit_failed(database: str, failures: list[BaseException]) -> BaseExc
 
 
 def after_rollback_failed(cause: BaseException | None, failures: list[BaseException]) -> BaseException | None:
-    """Tell of what failed after a rollback on its cause; return what must be raised in its place, if something must."""
+    """Tell of what failed after a rollback on its cause; return what must be raised in its place, if so."""
     stop = next((failure for failure in failures if not isinstance(failure, Exception)), None)
     told = stop or cause
     if told is None:

@@ -22,9 +22,9 @@ _AT_ONCE = 200
 
 
 async def reload(session: AmbientSession) -> None:
-    """Send what waits to be sent, then read all entities of the session anew, in the transaction that is open.
+    """Send what waits to be sent, then read all entities of the session anew, in the open transaction.
 
-    What was read in an earlier transaction may have changed since, and what was changed by an attempt that was
+    What was read in an earlier transaction may have changed since, and what an attempt changed that was
     rolled back is not known any more.
     """
     held = session.held

@@ -1,4 +1,4 @@
-"""This module holds what begins its transaction with its first write: units of work, and repository methods."""
+"""This module holds what begins with its first write: units of work, and methods of repositories."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import Select
 from sqlalchemy.exc import InvalidRequestError
@@ -19,11 +19,12 @@ from unitwork.errors import TransactionRefusedError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy.orm import InstanceState
+    from sqlalchemy.orm import InstanceState, Session
 
     from unitwork._runtime.context import OpenScope
-    from unitwork._runtime.sessions.session import AmbientSession
+    from unitwork._runtime.sessions.turns import Turns
     from unitwork._runtime.transactions.frame import Frame
+    from unitwork._runtime.transactions.needs import Connections
 
 
 _COMMITS_DDL = frozenset({"mysql", "mariadb"})
@@ -31,20 +32,57 @@ _ENDS = {Step.BEGIN: "begin", Step.COMMIT: "commit", Step.ROLLBACK: "rollback"}
 """What text may not do inside a block, and what it is called by hand."""
 
 
+class AskedSession(Protocol):
+    """A session whose operations are asked about."""
+
+    turns: Turns
+    key: object
+    flushing: bool
+    ends_allowed: int
+    writes: int
+    running_in: tuple[OpenScope | None, Frame] | None
+
+    @property
+    def source(self) -> Connections:
+        """Its Database."""
+        ...
+
+    @property
+    def held(self) -> Session | None:
+        """The session inside, once it has been set up."""
+        ...
+
+    def place(self) -> tuple[OpenScope | None, Frame]:
+        """Return the scope and the frame that the calling code is in."""
+        ...
+
+    def has_changes(self) -> bool:
+        """Say whether something waits to be sent."""
+        ...
+
+    def begin_to_write(self, scope: OpenScope) -> Frame:
+        """Begin the transaction of a unit of work that is at rest."""
+        ...
+
+    def refuse_starvation(self, frame: Frame) -> None:
+        """Refuse to wait for a connection that only the caller's own outer blocks could free."""
+        ...
+
+
 class Permission:
     """What may run on one session, asked at every statement and every end. Lives: as long as the session."""
 
     __slots__ = ("_session",)
 
-    def __init__(self, session: AmbientSession) -> None:
+    def __init__(self, session: AskedSession) -> None:
         self._session = session
 
     def to_send(self, statement: object) -> None:
         """Refuse a statement that may not be sent here; begin the transaction that it needs.
 
         Raises:
-            TransactionRefusedError: It writes inside a read-only block, ends the transaction behind the block's
-                back, or the database has condemned the frame.
+            TransactionRefusedError: It writes inside a read-only block, would end the transaction behind the
+                block's back, or the database has condemned the frame.
         """
         session = self._session
         scope, frame = session.running_in or session.place()
@@ -81,7 +119,7 @@ class Permission:
             name = self._session.source.name
             raise TransactionRefusedError(
                 name,
-                f"The statement would commit what {frame.root.owner} has written on database {name!r} so far.",
+                f"The statement would commit what {frame.root.owner} has written on database {name!r}.",
                 "run it outside of the block, or as its first statement.",
                 [f"Statement: {' '.join(text.split())}"],
             )

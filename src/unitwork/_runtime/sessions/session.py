@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial, wraps
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from sqlalchemy import Select
 from sqlalchemy.engine import ChunkedIteratorResult
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -19,9 +18,9 @@ from typing_extensions import override
 
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime import context
-from unitwork._runtime.deadline import check
-from unitwork._runtime.lanes.calls import KeyLookup
+from unitwork._runtime.sessions.operations import in_its_turn, with_session_begun
 from unitwork._runtime.sessions.permission import Permission
+from unitwork._runtime.sessions.quick import read_by_key, read_of
 from unitwork._runtime.sessions.streams import TurnedResult
 from unitwork._runtime.sessions.sync_session import (
     GuardedSession,
@@ -48,10 +47,9 @@ if TYPE_CHECKING:
     from unitwork._runtime.source import Source
     from unitwork._runtime.transactions.frame import Frame
 
-_Operation = TypeVar("_Operation", bound=Callable[..., Coroutine[Any, Any, Any]])
 _Result = TypeVar("_Result")
 
-_OPERATIONS = ("get_one", "refresh", "run_sync", "delete", "delete_all", "merge", "merge_all")
+_OPERATIONS = ("connection", "get_one", "refresh", "run_sync", "delete", "delete_all", "merge", "merge_all")
 
 
 class Blocks(Protocol):
@@ -68,54 +66,6 @@ class Blocks(Protocol):
     def refuse_starvation(self, session: AmbientSession, frame: Frame) -> None:
         """Refuse to wait for a connection that only the caller's own outer blocks could free."""
         ...
-
-
-def _in_turn(operation: _Operation) -> _Operation:
-    """Make an operation of the session wait for its turn, and mark what a failure means."""
-
-    @wraps(operation)
-    async def run(self: AmbientSession, *arguments: Any, **keywords: Any) -> object:
-        _scope, frame = self.place()
-        frame.admit()
-        await self.turns.take(frame)
-        outer = self.running_in
-        # Somebody may have begun or ended the transaction of the unit while this one waited.
-        scope, frame = self.running_in = self.place()
-        failed = True
-        try:
-            frame.admit()
-            if scope is not None and scope.limits:
-                check(scope.limits)
-            result = await operation(self, *arguments, **keywords)
-            failed = False
-        except BaseException as error:
-            stopped = self.turns.interruption() if isinstance(error, asyncio.CancelledError) else None
-            self.failed(scope, self.running_in[1], stopped or error)
-            if stopped is not None:
-                raise stopped from None
-            raise
-        finally:
-            (_scope, frame), self.running_in = self.running_in, outer
-            try:
-                if frame.settles:
-                    await frame.settle(failed=failed)
-            finally:
-                self.turns.give()
-        return result
-
-    return cast("_Operation", run)
-
-
-def _begun(operation: _Operation) -> _Operation:
-    """Let the session inside begin before an operation of its own."""
-
-    @wraps(operation)
-    def run(self: AmbientSession, *arguments: Any, **keywords: Any) -> object:
-        if self.started:
-            self.begin_as_block()
-        return operation(self, *arguments, **keywords)
-
-    return cast("_Operation", run)
 
 
 class AmbientSession(AsyncSession):
@@ -274,7 +224,7 @@ class AmbientSession(AsyncSession):
         return is_handed_out(connection)
 
     def begin_for_connection(self, isolation: str | None) -> None:
-        """Begin in a unit of work for somebody who asks for its connection, which he may write on. In a greenlet.
+        """Begin in a unit of work, for somebody who may write on the connection that he asks for.
 
         Raises:
             TransactionRefusedError: The transaction has begun with another isolation.
@@ -289,7 +239,7 @@ class AmbientSession(AsyncSession):
         if isolation is not None and (begun is None or begun.value != isolation):
             raise TransactionRefusedError(
                 self.source.name,
-                f"Isolation {isolation} is asked for where the transaction of {frame.root.owner} is open already.",
+                f"Isolation {isolation} is asked for inside the transaction of {frame.root.owner}.",
                 f"open it with `db.transaction(isolation={isolation!r})`.",
             )
 
@@ -309,7 +259,7 @@ class AmbientSession(AsyncSession):
         return connection
 
     def guard_connection(self) -> None:
-        """Ask for each statement on the connection that is open, however it was come by: a read-only block has begun."""
+        """Ask for each statement on the open connection, whoever has it: a read-only block has begun."""
         connection = self.turns.top.root.connection
         if connection is not None and not is_handed_out(connection):
             guard_connection(self, connection)
@@ -436,7 +386,7 @@ class AmbientSession(AsyncSession):
         await scope.by_hand(verb)
 
     def begin(self) -> AsyncSessionTransaction:
-        """Begin by hand, in a unit of work where nothing is open; inside a transaction block it is refused."""
+        """Begin by hand, in a unit of work where nothing is open; inside a block it is refused."""
         return self._blocks.transaction(self)
 
     def begin_nested(self) -> AsyncSessionTransaction:
@@ -449,16 +399,10 @@ class AmbientSession(AsyncSession):
         while own := [each for each in self.savepoints if each.parent is frame and each.task is task]:
             await own[-1].end(error)
 
-    @_in_turn
+    @in_its_turn
     async def in_turn(self, work: Callable[[AmbientSession], Awaitable[_Result]]) -> _Result:
         """Do something with this session when it is this task's turn."""
         return await work(self)
-
-    @_in_turn
-    @_begun
-    async def connection(self, *arguments: Any, **keywords: Any) -> Any:
-        """As `AsyncSession.connection`; in a unit of work it begins the transaction."""
-        return await super().connection(*arguments, **keywords)
 
     async def stream(self, *arguments: Any, **keywords: Any) -> AsyncResult[Any]:
         """As `AsyncSession.stream`; without a transaction the rows are fetched at once."""
@@ -473,8 +417,8 @@ class AmbientSession(AsyncSession):
         self._streams.append(weakref.ref(turned))
         return turned
 
-    @_in_turn
-    @_begun
+    @in_its_turn
+    @with_session_begun
     async def _stream(self, *arguments: Any, **keywords: Any) -> Result[Any]:
         return await greenlet_spawn(self.sync_session.execute, *arguments, **keywords)
 
@@ -508,7 +452,7 @@ class AmbientSession(AsyncSession):
     @override
     async def execute(self, statement: Any, params: Any = None, **keywords: Any) -> Result[Any]:
         """As `AsyncSession.execute`."""
-        read = None if params is not None or any(keywords.values()) else self._read_of(statement)
+        read = None if params is not None or any(keywords.values()) else read_of(self, statement)
         if read is not None and read.read.result is not None:
             items = await self._fused(read)
             if items is not None:
@@ -521,7 +465,7 @@ class AmbientSession(AsyncSession):
     @override
     async def scalar(self, statement: Any, params: Any = None, **keywords: Any) -> Any:
         """As `AsyncSession.scalar`."""
-        read = None if params is not None or any(keywords.values()) else self._read_of(statement)
+        read = None if params is not None or any(keywords.values()) else read_of(self, statement)
         if read is not None:
             items = await self._fused(read)
             if items is not None:
@@ -531,7 +475,7 @@ class AmbientSession(AsyncSession):
     @override
     async def get(self, entity: Any, ident: Any, **keywords: Any) -> Any:
         """As `AsyncSession.get`."""
-        read = None if any(keywords.values()) else self._read_by_key(entity, ident)
+        read = None if any(keywords.values()) else read_by_key(self, entity, ident)
         if read is not None:
             items = await self._fused(read)
             if items is not None:
@@ -543,30 +487,6 @@ class AmbientSession(AsyncSession):
         """As `AsyncSession.flush`."""
         if objects is not None or await self.in_turn(self.source.lanes.fused.flush) is not None:
             await self._flush(objects)
-
-    def _read_of(self, statement: object) -> ReadCall | None:
-        """Prepare a statement for the fused lane; None if it needs the session itself."""
-        if not isinstance(statement, Select) or not self._reads_quickly():
-            return None
-        read = self.source.lanes.statements.read_of(statement)
-        return None if isinstance(read, LaneRefusal) else read
-
-    def _read_by_key(self, entity: Any, ident: Any) -> ReadCall | None:  # noqa: ANN401  # as SQLAlchemy takes them
-        """Prepare to ask for one entity; None if it needs the session itself."""
-        if not isinstance(entity, type) or not hasattr(entity, "__mapper__") or not self._reads_quickly():
-            return None
-        lookup = KeyLookup.of(entity)
-        values = lookup.values(ident)
-        if values is None or None in values.values():
-            return None
-        reader, identity = lookup.reader("a statement of the session"), lookup.identity(values)
-        read = self.source.lanes.statements.read(reader, lookup.call(values), identity)
-        return None if isinstance(read, LaneRefusal) else read
-
-    def _reads_quickly(self) -> bool:
-        """Say whether a transaction block is open: elsewhere SQLAlchemy must know that it is used."""
-        frame = self.turns.top.root
-        return not (frame.settles or frame.ended)
 
     async def _fused(self, read: ReadCall) -> Sequence[Any] | None:
         """Return what becomes of the rows of a read; None if the session itself must read them."""
@@ -594,7 +514,7 @@ class _Ending:
 
 
 for _name in _OPERATIONS:
-    setattr(AmbientSession, _name, _in_turn(_begun(getattr(AsyncSession, _name))))
+    setattr(AmbientSession, _name, in_its_turn(with_session_begun(getattr(AsyncSession, _name))))
 for _name in ("execute", "scalar", "get", "flush"):
     # What the fused lane cannot do goes to SQLAlchemy.
-    setattr(AmbientSession, f"_{_name}", _in_turn(_begun(getattr(AsyncSession, _name))))
+    setattr(AmbientSession, f"_{_name}", in_its_turn(with_session_begun(getattr(AsyncSession, _name))))

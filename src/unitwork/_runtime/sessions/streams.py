@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from sqlalchemy.ext.asyncio import AsyncMappingResult, AsyncResult, AsyncScalarResult
 
 if TYPE_CHECKING:
     from sqlalchemy import Result
 
-    from unitwork._runtime.sessions.session import AmbientSession
 
 _Fetch = TypeVar("_Fetch", bound=Callable[..., Coroutine[Any, Any, Any]])
 
@@ -32,12 +31,20 @@ _FETCHES = (
 )
 
 
+class StreamingSession(Protocol):
+    """A session whose results are fetched in turns."""
+
+    async def fetch(self, rows: Coroutine[Any, Any, object]) -> object:
+        """Fetch more rows, when it is this task's turn."""
+        ...
+
+
 class TurnedResult(AsyncResult[Any]):
     """An `AsyncResult` whose fetches wait for their turn. Its transaction closes it at the end."""
 
     __slots__ = ("__weakref__", "ambient")
 
-    def __init__(self, result: Result[Any], ambient: AmbientSession) -> None:
+    def __init__(self, result: Result[Any], ambient: StreamingSession) -> None:
         super().__init__(result)
         self.ambient = ambient
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from functools import cache, wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import RollbackToSavepointClause
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import SessionTransaction
 
-    from unitwork._runtime.sessions.session import AmbientSession
+    from unitwork._runtime.sessions.permission import Permission
 
 SHOWS_HIDDEN = "unitwork_shows_hidden"
 """The key in `Session.info` while rows are shown that are hidden otherwise."""
@@ -24,17 +24,40 @@ SHOWS_HIDDEN = "unitwork_shows_hidden"
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
+class SessionAround(Protocol):
+    """The ambient session around a synchronous one."""
+
+    permission: Permission
+    flushing: bool
+
+    def begin_as_block(self) -> None:
+        """Let the session inside know that a transaction is open."""
+        ...
+
+    def begin_for_connection(self, isolation: str | None) -> None:
+        """Begin in a unit of work, for somebody who may write on the connection that he asks for."""
+        ...
+
+    def bind_for(self, target: Engine | Connection) -> Engine | Connection:
+        """Return what is used in place of an engine of this Database."""
+        ...
+
+    def sent_on_access(self, method: Callable[[], Any]) -> Any:  # noqa: ANN401  # a result
+        """Send what is loaded on access, in this task's turn."""
+        ...
+
+
 class GuardedSession(Session):
     """The synchronous session inside an ambient one. Lives: as long as that."""
 
-    _ambient: weakref.ref[AmbientSession]
+    _ambient: weakref.ref[SessionAround]
 
-    def belongs_to(self, ambient: AmbientSession) -> None:
+    def belongs_to(self, ambient: SessionAround) -> None:
         """Remember the ambient session around this one; weakly, or only the collector could free them."""
         self._ambient = weakref.ref(ambient)
 
     @property
-    def ambient(self) -> AmbientSession:
+    def ambient(self) -> SessionAround:
         """The ambient session around this one."""
         ambient = self._ambient()
         if ambient is None:
@@ -158,7 +181,7 @@ for _guarded, _names in (
         setattr(GuardedSession, _name, _guarded(getattr(Session, _name)))
 
 
-def guard_connection(ambient: AmbientSession, connection: Connection) -> None:
+def guard_connection(ambient: SessionAround, connection: Connection) -> None:
     """Ask the ambient session before what somebody sends or ends on this connection.
 
     The session itself ends it another way.
@@ -170,7 +193,7 @@ def guard_connection(ambient: AmbientSession, connection: Connection) -> None:
         own[name] = _asked_to_end(ambient, getattr(connection, name))
 
 
-def _asked_to_send(ambient: AmbientSession, method: Callable[..., Any]) -> Callable[..., Any]:
+def _asked_to_send(ambient: SessionAround, method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def run(statement: object, *arguments: Any, **keywords: Any) -> object:
         if not isinstance(statement, RollbackToSavepointClause):
@@ -180,7 +203,7 @@ def _asked_to_send(ambient: AmbientSession, method: Callable[..., Any]) -> Calla
     return run
 
 
-def _asked_to_end(ambient: AmbientSession, method: Callable[..., Any]) -> Callable[..., Any]:
+def _asked_to_end(ambient: SessionAround, method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def run(*arguments: Any, **keywords: Any) -> object:
         # SQLAlchemy itself invalidates a connection with the error that broke it.

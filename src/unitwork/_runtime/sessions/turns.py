@@ -71,7 +71,7 @@ class Turns:
         await self._wait(_Waiter(frame.seat, task))
 
     async def take_at_rest(self, frame: Frame) -> bool:
-        """As `take`, for a unit of work that is at rest; False if a block of another task covers it meanwhile."""
+        """As `take`, for a unit of work at rest; False as soon as a block of another task covers it."""
         task = asyncio.current_task()
         if self.is_covered(frame):
             return False
@@ -81,7 +81,7 @@ class Turns:
         return await self._wait(_Waiter(frame.seat, task, only_at_rest=True))
 
     def is_covered(self, frame: Frame) -> bool:
-        """Say whether a block of another task is open in a unit of work, whose own turn would come after it."""
+        """Say whether a block of another task is open in a unit of work, whose turn comes after it."""
         # What settles is over soon: a read of a repository in the unit, which runs no code of the program.
         return not (self._admits(frame) or self.top.settles)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.util import await_only
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from unitwork._runtime.connections.write_gate import WriteGate
     from unitwork._runtime.deadline import Limits
-    from unitwork._runtime.transactions.frame import Frame
+    from unitwork._runtime.transactions.needs import Connections
+    from unitwork.dialects import BeginMode
+    from unitwork.errors import TransactionRefusedError
 
 
 _CHECKOUT = "unitwork_checkout"
@@ -43,6 +45,39 @@ def tell_commits(engine: Engine) -> None:
     vars(engine.dialect)["do_commit"] = do_commit
 
 
+class CheckoutFrame(Protocol):
+    """What a connection is taken for."""
+
+    @property
+    def source(self) -> Connections:
+        """Where connections come from."""
+        ...
+
+    @property
+    def owner(self) -> str:
+        """The block that has begun it."""
+        ...
+
+    @property
+    def mode(self) -> BeginMode:
+        """How it begins."""
+        ...
+
+    @property
+    def last_statement(self) -> object:
+        """What was sent last."""
+        ...
+
+    @property
+    def session(self) -> Any:  # noqa: ANN401  # of a higher floor
+        """The session that it belongs to."""
+        ...
+
+    def by_hand_refused(self, verb: str) -> TransactionRefusedError:
+        """Build the error for an end by hand."""
+        ...
+
+
 class Checkout:
     """One connection that a frame has; the `Holder` of it. Lives: from check-out to check-in."""
 
@@ -58,7 +93,7 @@ class Checkout:
         "since",
     )
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: CheckoutFrame) -> None:
         self.frame = frame
         self.connection: Connection | None = None
         self.since = time.monotonic()
@@ -90,12 +125,12 @@ class Checkout:
 
     def database_failed(self, error: BaseException, within: NestedTransaction | None) -> None:
         """Condemn the innermost open frame, as long as the savepoint around the error is open."""
-        top: Frame = self.frame.session.turns.top
+        top: Any = self.frame.session.turns.top
         top.condemn(top.owner, error, by_database=True, within=within)
 
     def database_ended(self, error: BaseException) -> None:
         """Condemn all open frames: the database has ended the whole transaction."""
-        frame: Frame | None = self.frame.session.turns.top
+        frame: Any = self.frame.session.turns.top
         while frame is not None:
             frame.condemn(frame.owner, error, by_database=True)
             frame = None if frame is self.frame else frame.parent
@@ -108,7 +143,7 @@ class Checkout:
     # -- the connection ------------------------------------------------------------------------
 
     def take(self) -> Connection:
-        """Wait for a connection; who wants the only write lock waits in order with the other writers first."""
+        """Wait for a connection; before that, in order, for the only write lock, if it is wanted."""
         frame = self.frame
         source, mode = frame.source, frame.mode
         if source.backend.one_writer and not (mode.read_only or mode.autocommit):
@@ -136,7 +171,7 @@ class Checkout:
 
     @property
     def _taken(self) -> Connection:
-        assert self.connection is not None, "a connection is taken before it is used"
+        assert self.connection is not None  # noqa: S101  # it is taken before it is used
         return self.connection
 
     def commit(self, first: Callable[[], object]) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from unitwork._runtime.deadline import Limits
     from unitwork._runtime.finish import Finished
-    from unitwork._runtime.source import Source
+    from unitwork._runtime.transactions.needs import Connections
     from unitwork.dialects import BeginMode
     from unitwork.options import TransactionOptions
 
@@ -91,7 +91,7 @@ class Frame:
         self.session = session
         self.key: object = session.key
         """What the session is known by, also when it is gone."""
-        self.source: Source = session.source
+        self.source: Connections = session.source
         self.owner = owner
         self.mode = mode
         self.parent = parent
@@ -208,7 +208,8 @@ class Frame:
         """Build the error for a commit, rollback, close or begin by hand inside a block."""
         return TransactionRefusedError(
             self.source.name,
-            f"`{verb}` by hand on database {self.source.name!r} is refused inside the transaction block {self.owner}.",
+            f"`{verb}` by hand on database {self.source.name!r} is refused"
+            f" inside the transaction block {self.owner}.",
             _FIXES.get(verb, _FIXES["close"]),
         )
 
@@ -297,7 +298,7 @@ class Frame:
         """Do what follows each operation: nothing inside a transaction."""
 
     def see_through(self, work: Callable[[], object]) -> Awaitable[Finished]:
-        """Do in a greenlet what must not be interrupted; give up some time after the limit or a cancellation."""
+        """Do in a greenlet what must not be interrupted, as long as there is patience."""
         root = self.root
         source = self.source
         patience = Patience(source.grace_s, self.limits, root.sever)
