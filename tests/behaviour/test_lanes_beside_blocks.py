@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from sqlalchemy import inspect
+from sqlalchemy import URL, func, inspect, select
 
 from tests.fixtures.observer import Observer
 from tests.fixtures.people import Person
-from unitwork import Database, Propagation, Repository, TransactionRefusedError
+from unitwork import CursorRequest, Database, Propagation, Repository, TransactionRefusedError
+from unitwork.options import Lane
 
 MOMENT_S = 10
 """Long enough for anything that does not wait for itself."""
@@ -22,17 +23,72 @@ READS: dict[str, Callable[[Repository[Person]], Awaitable[object]]] = {
 
 
 @pytest.mark.every_lane
+@pytest.mark.parametrize(
+    "propagation", [Propagation.REQUIRED, Propagation.REQUIRES_NEW, Propagation.SUPPORTS]
+)
 @pytest.mark.parametrize("way", READS)
-async def test_read_that_a_block_waits_for_does_not_wait_for_it(people: Database, way: str) -> None:
+async def test_read_that_a_block_waits_for_does_not_wait_for_it(
+    people: Database, way: str, propagation: Propagation
+) -> None:
     """A read that was started in a unit of work, and is awaited inside a block, ends before the block."""
     persons = Repository[Person](people)
     async with people.unit_of_work(atomic=False), asyncio.timeout(MOMENT_S):
         started = asyncio.ensure_future(READS[way](persons))
-        async with people.transaction():
+        async with people.transaction(propagation=propagation):
             await persons.first()
             found = await started
 
     assert found
+
+
+@pytest.mark.every_lane
+async def test_read_that_waits_for_its_turn_when_a_block_begins_goes_on_beside_it(people: Database) -> None:
+    """Whoever waits for an operation of the unit, and finds a block there when it ends, waits no longer."""
+    persons = Repository[Person](people)
+    async with people.unit_of_work(atomic=False) as session, asyncio.timeout(MOMENT_S):
+        entered = asyncio.Event()
+
+        async def open_a_block() -> None:
+            async with people.transaction():
+                entered.set()
+                await asyncio.gather(*reads)
+
+        # The first has the turn when the block asks for it; the reads ask after the block.
+        operation = asyncio.create_task(session.scalar(select(func.count()).select_from(Person)))
+        block = asyncio.create_task(open_a_block())
+        await asyncio.sleep(0)
+        reads = [asyncio.create_task(persons.get_one(number)) for number in (1, 2, 3)]
+        await asyncio.gather(operation, block)
+
+    assert entered.is_set()
+    assert [(await read).name for read in reads] == ["Ann", "Bob", "Cid"]
+
+
+@pytest.mark.every_lane
+@pytest.mark.parametrize("way", ["get", "first", "all", "in a unit", "pages"])
+async def test_what_was_read_outside_of_a_transaction_is_readable(
+    people: Database, database_url: URL, lane: Lane, way: str
+) -> None:
+    """Also where a commit expires entities: there was none, and nobody could load them again."""
+    options = {"expire_on_commit": True}
+    async with Database(database_url, name="expiring", session_options=options, fastest_lane=lane) as db:
+        persons = Repository[Person](db)
+        found: Person | None
+        if way == "get":
+            found = await persons.get(1)
+        elif way == "first":
+            found = await persons.first()
+        elif way == "all":
+            (found,) = await persons.where(Person.id == 1).all()
+        elif way == "pages":
+            found = (await persons.select().cursor_page(CursorRequest(size=1))).content[0]
+        else:
+            async with db.unit_of_work():
+                found = await persons.get(1)
+                await persons.count()
+
+        assert found is not None
+        assert found.name == "Ann"
 
 
 @pytest.mark.every_lane

@@ -34,7 +34,7 @@ class Source:
     Attributes:
         engines: Its engines, and who has their connections.
         watch: Its observers.
-        lanes: Its faster lanes.
+        lanes: Its ways to send a statement.
         engine: What a program may keep: of whichever event loop it is used in.
         ledger: The blocks and units that were entered since a test looks for leaks, else None.
     """

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Result, Select
     from sqlalchemy.engine import Dialect
-    from sqlalchemy.orm import InstanceState
+    from sqlalchemy.orm import InstanceState, Session
     from sqlalchemy.sql.cache_key import CacheKey
 
 _SCHEMA_CHANGED = "_invalidate_schema_cache_asof"

@@ -90,7 +90,7 @@ class RepositoryAccess:
         """
         if self.given is None:
             around = context.innermost(self.where())
-            if around is None or not around.frame.transactional:
+            if around is None or not (around.frame.transactional or around.frame.begins_with_writes):
                 raise NoTransactionError(self.where().name)
 
     # -- work with a session -------------------------------------------------------------------
@@ -114,26 +114,16 @@ class RepositoryAccess:
             return await work(self.given)
         source = self.where()
         around = context.innermost(source)
-        if around is not None:
-            session = around.frame.session
-            if around.frame.transactional:
-                return await work(session)
-            if options is _WRITE and around.read_only_by is not None:
-                raise session.permission.write_refused(around)
-        scope = Scope(source, name, options)
-        if around is not None and around.frame.idles and around.frame.session.turns.is_covered(around.frame):
-            # A block of another task is open in this unit of work; it may be waiting for this one.
-            scope.enter_apart()
-            session = scope.frame.session
-        else:
-            session = await scope.enter()
-        try:
-            result = await work(session)
-        except BaseException as error:
-            await scope.leave(error)
-            raise
-        await scope.leave(None)
-        return result
+        if around is None:
+            return await _in_block(Scope(source, name, options), work)
+        frame: Frame = around.frame
+        if frame.transactional:
+            return await work(frame.session)
+        if options is _WRITE and around.read_only_by is not None:
+            raise frame.session.permission.write_refused(around)
+        if not frame.idles or (options is _WRITE and frame.begins_with_writes):
+            return await _in_block(Scope(source, name, options), work)
+        return await _beside_blocks(frame, Scope(source, name, options), work)
 
     # -- statements ----------------------------------------------------------------------------
 
@@ -285,8 +275,41 @@ def _surroundings(source: Source) -> Frame | LaneRefusal | None:
         return A_TRANSACTION
     if not frame.idles or held_by_this_task(source):
         return A_BLOCK
-    # A block of another task in this unit is its own affair: who is beside it is outside of both.
-    return None if frame.session.turns.is_covered(frame) else frame
+    return frame
+
+
+async def _in_block(scope: Scope, work: Callable[[AsyncSession], Awaitable[R]], *, apart: bool = False) -> R:
+    """Work in a block of its own."""
+    session = scope.enter_apart() if apart else await scope.enter()
+    return await _entered(scope, session, work)
+
+
+async def _entered(scope: Scope, session: AsyncSession, work: Callable[[AsyncSession], Awaitable[R]]) -> R:
+    """Work in a block that was entered, and leave it."""
+    try:
+        result = await work(session)
+    except BaseException as error:
+        await scope.leave(error)
+        raise
+    await scope.leave(None)
+    return result
+
+
+async def _beside_blocks(unit: Frame, scope: Scope, work: Callable[[AsyncSession], Awaitable[R]]) -> R:
+    """Work in a unit of work that is at rest: a read on its session, a write in a block of its own.
+
+    While a block of another task has that session, it is done outside of both: that block may wait for it.
+    """
+    turns = unit.session.turns
+    if not await turns.take_at_rest(unit):
+        return await _in_block(scope, work, apart=True)
+    try:
+        if scope.options is _READ:
+            return await work(unit.session)
+        session = await scope.enter()
+    finally:
+        turns.give()
+    return await _entered(scope, session, work)
 
 
 class Noted:

@@ -83,9 +83,9 @@ class StreamApart(RowStream):
         self.source = source
         self.task = asyncio.current_task()
         self._scope = Scope(source, f"the stream of {reader.name}", _ITS_OWN)
-        self._scope.enter_apart()
+        session = self._scope.enter_apart()
         context.drop(self._scope)
-        super().__init__(self._scope.frame.session, reader)
+        super().__init__(session, reader)
         _open.add(self)
         self._rows: Result[Any] | None = None
 

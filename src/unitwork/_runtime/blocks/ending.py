@@ -96,6 +96,8 @@ class Ending:
         """What must be raised in its place."""
         self._cancelled: CancelledError | None = None
         """The cancellation that came meanwhile."""
+        self._inside: list[Frame] = []
+        """What was begun inside, and is open still."""
         self._late: list[BaseException] = []
         """What failed after the commit."""
 
@@ -144,7 +146,8 @@ class Ending:
     async def close(self) -> None:
         """Let nobody in any more, and wait for the operation of another task that still runs."""
         frame, turns = self._frame, self._session.turns
-        for inside in turns.close(frame):
+        self._inside = turns.close(frame)
+        for inside in self._inside:
             if inside.hooks_or_none is not None:
                 frame.hooks.after_rollback += inside.hooks.after_rollback
                 frame.hooks.at_end += inside.hooks.at_end
@@ -294,18 +297,16 @@ class Ending:
 
     async def _roll_back_inside(self, cause: BaseException | None) -> None:
         """Roll back the transactions that blocks of other tasks have begun inside a unit of work."""
-        inside: Frame | None = self._session.turns.top
-        while inside is not None and inside is not self._frame:
+        for inside in self._inside:
             if inside.checkout is not None:
                 await self._roll_back(inside, cause)
             inside.rolled_back()
-            inside = inside.parent
 
     async def _release(self, frame: Savepoint) -> None:
         done = await frame.see_through(frame.release)
         self._cancelled = done.cancelled or self._cancelled
-        if done.error is not None:
-            self._failure = done.error
+        self._failure = done.error
+        if done.error is not None and not frame.is_released:
             await self._roll_back_to(frame, done.error)
             frame.rolled_back()
             return
@@ -326,6 +327,9 @@ class Ending:
         """End without a word to the database; the session inside may have one of another engine's to say."""
         between_others = isinstance(self._frame, Autocommit) and not self._closes
         if between_others or not self._session.started:
+            return
+        if not (self._session.begun or self._frame.checkout is not None):
+            self._end_session(keep=keep)  # it has only held what was read: nothing is waited for
             return
         done = await self._frame.see_through(lambda: self._end_session(keep=keep))
         self._cancelled = done.cancelled or self._cancelled

@@ -239,7 +239,7 @@ class Unit(LazyScope):
         resting.check_open()
         session: AmbientSession = resting.session
         await session.turns.take(self.frame)
-        ending = None
+        ending = cancelled = None
         try:
             resting.check_open()
             if self._waits_for_end():
@@ -254,13 +254,15 @@ class Unit(LazyScope):
                 ending.let_go()
             if verb == "close" and session.started:
                 with session.ending():
-                    await finish(greenlet_spawn(session.sync_session.reset))
+                    cancelled = (await finish(greenlet_spawn(session.sync_session.reset))).cancelled
         finally:
             session.turns.give()
         if ending is not None:
             # The turn is given: what they do with the session is another transaction.
             await ending.run_hooks()
             ending.tell()
+        if cancelled is not None:
+            raise cancelled
 
     @override
     async def undo_for_retry(self) -> bool:

@@ -69,12 +69,12 @@ class DriverLane:
             sqlalchemy.exc.TimeoutError: The pool had no connection in time.
         """
         if unit is None or not await _turn(unit):
-            rows = await self._rows(read)
+            rows = await self._rows(read, read.name)
             return rows if isinstance(rows, LaneRefusal) else read.items(rows, None)
         session = unit.session
         try:
             refusal = self._why_not_in(session, unit, read.identity)
-            rows = refusal or await self._rows(read)
+            rows = refusal or await self._rows(read, unit.owner)
             if isinstance(rows, LaneRefusal):
                 return rows
             return read.items(rows, session.holder() if read.read.mapper is not None else None)
@@ -96,24 +96,24 @@ class DriverLane:
 
     async def _insert(self, insert: InsertCall, unit: FrameAccess | None) -> LaneRefusal | None:
         if unit is None or not await _turn(unit):
-            return await self._stored(insert, None)
+            return await self._stored(insert, insert.name, None)
         session = unit.session
         try:
             refusal = self._why_not_in(session, unit, None)
             if refusal is None and session.held is not None:
                 refusal = self._statements.session_listeners.of_flushes(session.held)
-            return refusal or await self._stored(insert, session.holder())
+            return refusal or await self._stored(insert, unit.owner, session.holder())
         finally:
             session.turns.give()
 
-    async def _stored(self, insert: InsertCall, session: Session | None) -> LaneRefusal | None:
+    async def _stored(self, insert: InsertCall, place: str, session: Session | None) -> LaneRefusal | None:
         gate = self._connections.write_gate()
         if gate is None:
-            rows = await self._rows(insert)
+            rows = await self._rows(insert, place)
         else:
             await gate.enter(insert)
             try:
-                rows = await self._rows(insert)
+                rows = await self._rows(insert, place)
             finally:
                 gate.leave(insert)
         if isinstance(rows, LaneRefusal):
@@ -134,8 +134,8 @@ class DriverLane:
 
     # -- one check-out -----------------------------------------------------------------------------
 
-    async def _rows(self, statement: StatementToSend) -> Rows | LaneRefusal:
-        """Check a connection out, send one statement, and check it in."""
+    async def _rows(self, statement: StatementToSend, place: str) -> Rows | LaneRefusal:
+        """Check a connection out, send one statement, and check it in; messages say in which place it was."""
         direct: Any = self._connections.backend.direct
         home = self._connections.home()
         lender = home.lender(direct)
@@ -151,7 +151,7 @@ class DriverLane:
                 await renew_if_outdated(statement, direct, held, home.engine.dialect)
             rows = await statement.rows(direct, held.driver_connection)
         except BaseException as error:  # noqa: BLE001  # told in there
-            return await self._after_failure(held, statement, error)
+            return await self._after_failure(held, statement, error, place)
         finally:
             del home.held[held]
         if not lender.take_back(held):
@@ -173,7 +173,7 @@ class DriverLane:
         return held
 
     async def _after_failure(
-        self, held: PoolProxiedConnection, statement: StatementToSend, error: BaseException
+        self, held: PoolProxiedConnection, statement: StatementToSend, error: BaseException, place: str
     ) -> Rows | LaneRefusal:
         """Send a statement again that failed for an old schema; else end with its connection, and say how."""
         direct: Any = self._connections.backend.direct
@@ -189,13 +189,13 @@ class DriverLane:
             else:
                 await greenlet_spawn(held.close)
                 return rows
-        refusal = await greenlet_spawn(self._failed, held, statement, error)
+        refusal = await greenlet_spawn(self._failed, held, statement, error, place)
         if refusal is None:
             raise error
         return refusal
 
     def _failed(
-        self, held: PoolProxiedConnection, statement: StatementToSend, error: BaseException
+        self, held: PoolProxiedConnection, statement: StatementToSend, error: BaseException, place: str
     ) -> LaneRefusal | None:
         """Return a connection whose statement failed, or discard it; raise what is to be heard instead.
 
@@ -212,7 +212,7 @@ class DriverLane:
                 raise _told_stored(error.__cause__) from None
             return _UNREADABLE
         if not statement.writes or direct.gave_up(error):
-            self._tell(held, statement, error)
+            self._tell(held, statement, error, place)
         # A time limit of the driver's own says nothing of what the server does.
         if isinstance(error, OSError) or direct.is_broken(held.driver_connection):
             held.invalidate(error)
@@ -220,7 +220,9 @@ class DriverLane:
         held.close()
         return _FAILED
 
-    def _tell(self, held: PoolProxiedConnection, statement: StatementToSend, error: Exception) -> None:
+    def _tell(
+        self, held: PoolProxiedConnection, statement: StatementToSend, error: Exception, place: str
+    ) -> None:
         """Let SQLAlchemy raise it: its class of error, its events, what becomes of the connection."""
         connection = Connection(self._connections.home().engine.sync_engine, held)
         backend = self._connections.backend
@@ -229,7 +231,7 @@ class DriverLane:
         try:
             fail_as_sqlalchemy(connection, statement, error)
         except DBAPIError as failure:
-            failure.add_note(f"In {statement.name} on database {self._connections.name!r}.")
+            failure.add_note(f"In {place} on database {self._connections.name!r}.")
             raise
         finally:
             connection.close()

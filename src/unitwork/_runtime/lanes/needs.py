@@ -8,38 +8,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from sqlalchemy import Connection
-    from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.orm import Session
 
-    from unitwork._runtime.connections.holders import Holder
-    from unitwork._runtime.connections.idle import Lender
-    from unitwork._runtime.connections.listeners import EngineListeners
+    from unitwork._runtime.connections.engines import LoopEngine
     from unitwork._runtime.connections.write_gate import WriteGate
     from unitwork.dialects import Backend, BeginMode
-    from unitwork.dialects.direct import Direct
-
-
-class LoopEngine(Protocol):
-    """One engine and the event loop that uses it."""
-
-    @property
-    def engine(self) -> AsyncEngine:
-        """SQLAlchemy's."""
-        ...
-
-    @property
-    def listeners(self) -> EngineListeners:
-        """Who listens to it."""
-        ...
-
-    @property
-    def held(self) -> dict[object, Holder]:
-        """Who has which of its connections."""
-        ...
-
-    def lender(self, direct: Direct) -> Lender:
-        """Return who lends connections of its pool where nothing is waited for."""
-        ...
 
 
 class Connections(Protocol):
@@ -89,6 +62,11 @@ class FrameAccess(Protocol):
     @property
     def root(self) -> FrameAccess:
         """The physical transaction that this is, or is a savepoint of."""
+        ...
+
+    @property
+    def owner(self) -> str:
+        """What messages call it."""
         ...
 
     @property

@@ -190,7 +190,7 @@ async def pin(source: Source) -> None:
 def _begin(source: Source, connection: Connection) -> None:
     mode = source.backend.mode_of(connection.get_execution_options())
     holder = source.home().held.get(connection)
-    frame = holder.frame if isinstance(holder, Checkout) else None
+    frame = cast("Frame", holder.frame) if isinstance(holder, Checkout) else None
     _lent(connection).begin(frame, read_only=mode.read_only, plain=mode.autocommit)
 
 

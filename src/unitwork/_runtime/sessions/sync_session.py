@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import RollbackToSavepointClause
+from sqlalchemy.util.concurrency import in_greenlet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -82,6 +83,9 @@ class GuardedSession(Session):
     def get_transaction(self) -> SessionTransaction | None:
         """As `Session.get_transaction`: inside a block, from its beginning on."""
         self._begin_as_block()
+        if self.in_nested_transaction() and in_greenlet():
+            # What is sent on its connection belongs to the savepoint all the same.
+            Session.connection(self)
         return super().get_transaction()
 
     def _begin_as_block(self) -> None:

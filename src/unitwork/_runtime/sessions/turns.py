@@ -72,18 +72,12 @@ class Turns:
 
     async def take_at_rest(self, frame: Frame) -> bool:
         """As `take`, for a unit of work at rest; False as soon as a block of another task covers it."""
-        task = asyncio.current_task()
-        if self.is_covered(frame):
+        if not self._admits(frame):
             return False
-        if self._admits(frame) and (self._holder is None or self._holder is task):
+        if self._holder is None or self._holder is asyncio.current_task():
             await self.take(frame)
             return True
-        return await self._wait(_Waiter(frame.seat, task, only_at_rest=True))
-
-    def is_covered(self, frame: Frame) -> bool:
-        """Say whether a block of another task is open in a unit of work, whose turn comes after it."""
-        # What settles is over soon: a read of a repository in the unit, which runs no code of the program.
-        return not (self._admits(frame) or self.top.settles)
+        return await self._wait(_Waiter(frame.seat, asyncio.current_task(), only_at_rest=True))
 
     def give(self) -> None:
         """End one operation, and wake who is next."""
@@ -135,7 +129,7 @@ class Turns:
         """Make a frame that was just begun the only one that may go on."""
         self.top = frame
         for waiter in [waiter for waiter in self._waiting if waiter.only_at_rest]:
-            if self.is_covered(waiter.frame):
+            if not self._admits(waiter.frame):
                 self._waiting.remove(waiter)
                 if not waiter.future.done():
                     waiter.future.set_result(False)
@@ -157,6 +151,7 @@ class Turns:
                 break
             inside.append(open_frame)
             open_frame = open_frame.parent
+        self.top = frame
         for waiter in [waiter for waiter in self._waiting if waiter.frame.ended]:
             base = waiter.frame.base
             if base is not None and not base.ended:

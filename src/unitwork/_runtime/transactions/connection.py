@@ -42,7 +42,15 @@ def tell_commits(engine: Engine) -> None:
         else:
             checkout.committed_by(partial(send, connection))
 
-    vars(engine.dialect)["do_commit"] = do_commit
+    release = engine.dialect.do_release_savepoint
+
+    def do_release_savepoint(connection: Connection, name: str) -> None:
+        release(connection, name)
+        checkout: Checkout | None = connection.info.get(_CHECKOUT)
+        if checkout is not None:
+            checkout.released += 1
+
+    vars(engine.dialect).update(do_commit=do_commit, do_release_savepoint=do_release_savepoint)
 
 
 class CheckoutFrame(Protocol):
@@ -90,6 +98,7 @@ class Checkout:
         "commit_sent",
         "connection",
         "frame",
+        "released",
         "since",
     )
 
@@ -98,6 +107,8 @@ class Checkout:
         self.connection: Connection | None = None
         self.since = time.monotonic()
         self._ending = False
+        self.released = 0
+        """How many savepoints were released."""
         self._info: dict[Any, Any] = {}
         self.commit_sent = False
         """Whether COMMIT has gone to the driver."""

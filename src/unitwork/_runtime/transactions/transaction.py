@@ -73,7 +73,10 @@ class NewEntities:
 class Savepoint(Frame):
     """A savepoint: it can be undone alone. SAVEPOINT is sent with its first statement."""
 
-    __slots__ = ("transaction",)
+    __slots__ = ("is_released", "transaction")
+
+    is_released: bool
+    """Whether the database has answered RELEASE, or there was nothing to release."""
 
     transaction: SessionTransaction
     kept = Outcome.SAVEPOINT_KEPT
@@ -91,7 +94,12 @@ class Savepoint(Frame):
 
     def release(self) -> None:
         """Send RELEASE. In a greenlet."""
-        self.transaction.commit()
+        checkout = self.root.checkout
+        released = checkout.released if checkout is not None else 0
+        try:
+            self.transaction.commit()
+        finally:
+            self.is_released = checkout is not None and checkout.released > released
 
     def roll_back(self) -> None:
         """Send ROLLBACK TO. In a greenlet."""
