@@ -13,7 +13,7 @@ from tests.fixtures.errors import ShopError, StockError
 from unitwork import NoRowError, Propagation
 from unitwork.options import Lane
 
-ATOMIC_UNITS = False
+ATOMIC_UNITS = True
 """Whether programs have units that are one transaction (`atomic=True`), as promises 18 and 21 tell."""
 
 
