@@ -325,8 +325,7 @@ class Ending:
 
     async def _end_unsent(self, *, keep: bool) -> None:
         """End without a word to the database; the session inside may have one of another engine's to say."""
-        between_others = isinstance(self._frame, Autocommit) and not self._closes
-        if between_others or not self._session.started:
+        if not self._session.started or (isinstance(self._frame, Autocommit) and not self._closes):
             return
         if not (self._session.begun or self._frame.checkout is not None):
             self._end_session(keep=keep)  # it has only held what was read: nothing is waited for
