@@ -50,6 +50,7 @@ class Scope:
         "fresh",
         "generator",
         "left",
+        "left_elsewhere",
         "limits",
         "name",
         "options",
@@ -88,6 +89,7 @@ class Scope:
         self.fresh = fresh or options.isolation is not None
         self.owns = True
         self.left = left
+        self.left_elsewhere = False
         self.read_only_by: str | None = None
         self.outcome = Outcome.NO_TRANSACTION
         self.watched: tuple[int, float] | None = None
@@ -371,6 +373,7 @@ class Scope:
             raise
         finally:
             self.left = True
+            self.left_elsewhere = asyncio.current_task() is not self.task
             if self.watched is not None:
                 self.source.watch.ended(self, error)
 

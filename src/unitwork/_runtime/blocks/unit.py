@@ -18,7 +18,7 @@ from unitwork._runtime.finish import finish
 from unitwork._runtime.sessions.session import AmbientSession
 from unitwork._runtime.sessions.turns import Turns
 from unitwork._runtime.transactions.transaction import AtRest, Transaction
-from unitwork.dialects import READ_WRITE
+from unitwork.dialects import READ_WRITE, BeginMode
 from unitwork.options import DEFAULT_OPTIONS
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class LazyScope(Scope):
         session: AmbientSession = resting.session
         failure: BaseException | None = None
         if self._waits_for_end() and not resting.joined:
-            resting.begin_for_unit(READ_WRITE)
+            self.begin_transaction()
         begun = resting.transaction
         outcome = None
         if begun is not None:
@@ -108,6 +108,13 @@ class LazyScope(Scope):
         self.outcome = outcome or self.outcome
         if failure is not None and failure is not error:
             raise failure
+
+    @override
+    def begin_transaction(self, mode: BeginMode = READ_WRITE) -> Frame:
+        begun = super().begin_transaction(mode)
+        if self.source.watch.active and self.watched is None:
+            self.watched = self.source.watch.entered(self, Step.BEGIN, None)
+        return begun
 
     def _waits_for_end(self) -> bool:
         """Say whether something is to be done with the next commit or rollback, though nothing has begun."""
@@ -138,7 +145,7 @@ class Unit(LazyScope):
         # The rest is set when the unit wakes (see __getattr__): many requests never look for it.
         self.source = source
         self.name = name
-        self.left = False
+        self.left = self.left_elsewhere = False
         self.limits = ()
         self.generator = None
         self.task = asyncio.current_task()
@@ -243,7 +250,7 @@ class Unit(LazyScope):
         try:
             resting.check_open()
             if self._waits_for_end():
-                resting.begin_for_unit(READ_WRITE)
+                self.begin_transaction()
             begun = resting.transaction
             if begun is not None:
                 begun.rollback_only = begun.rollback_only or verb != "commit"
@@ -260,6 +267,9 @@ class Unit(LazyScope):
         if ending is not None:
             # The turn is given: what they do with the session is another transaction.
             await ending.run_hooks()
+            if self.watched is not None:
+                self.source.watch.ended(self, None)
+                self.watched = None
             ending.tell()
         if cancelled is not None:
             raise cancelled
