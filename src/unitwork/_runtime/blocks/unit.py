@@ -68,6 +68,7 @@ class LazyScope(Scope):
 
     def _rest(self, session: AmbientSession, around: Frame | None, *, whole: bool = True) -> AtRest:
         self._frame = AtRest(session, self.name, around, whole=whole)
+        self._frame.scope = self
         return self._frame
 
     @override
@@ -103,6 +104,7 @@ class LazyScope(Scope):
                 resting.committed()
                 self.forget(resting)
                 session.turns.leave(resting)
+                resting.scope = None
         except BaseException as raised:  # noqa: BLE001  # as above
             failure = failure or raised
         self.outcome = outcome or self.outcome
@@ -121,6 +123,24 @@ class LazyScope(Scope):
         resting = self._frame
         waits = resting.hooks_or_none is not None or resting.session.has_changes()
         return resting.transaction is None and waits
+
+    async def undo_to_try_again(self, error: BaseException) -> None:
+        """Roll the transaction back that the first block in here has begun; what follows begins anew."""
+        begun = self._frame.transaction
+        if begun is None or begun.ended:
+            return
+        session: AmbientSession = begun.session
+        await session.turns.take(begun)
+        try:
+            ending = Ending(self, begun, error, again=True)
+            await ending.do_last_work()
+            await ending.close()
+            await ending.send()
+            ending.let_go()
+        finally:
+            session.turns.give()
+        await ending.run_hooks()
+        ending.tell()
 
     @override
     def forget(self, frame: Frame) -> None:
@@ -174,6 +194,7 @@ class Unit(LazyScope):
         session = AmbientSession(self.source, self._loop, BY_HAND)
         frame = AtRest(session, self.name, whole=self._atomic)
         frame.limits = limits
+        frame.scope = self
         session.turns = Turns(frame)
         if left:
             frame.close()
@@ -273,11 +294,6 @@ class Unit(LazyScope):
             ending.tell()
         if cancelled is not None:
             raise cancelled
-
-    @override
-    async def undo_for_retry(self) -> bool:
-        await self.by_hand("rollback")
-        return True
 
     @override
     def forget(self, frame: Frame) -> None:

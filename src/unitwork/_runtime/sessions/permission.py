@@ -60,6 +60,10 @@ class AskedSession(Protocol):
         """Say whether something waits to be sent."""
         ...
 
+    def wrote(self) -> None:
+        """Count what is sent that may write."""
+        ...
+
     def begin_to_write(self, scope: OpenScope) -> Frame:
         """Begin the transaction of a unit of work that is at rest."""
         ...
@@ -94,7 +98,8 @@ def to_send(session: AskedSession, statement: object) -> None:
     elif frame.idles and (writes or locks_rows(statement, dialect)):
         session.begin_to_write(scope)
         writes = True
-    session.writes += writes
+    if writes:
+        session.wrote()
 
 
 def _refuse_to_end_by_text(session: AskedSession, statement: object, frame: Frame, dialect: str) -> None:
@@ -129,7 +134,7 @@ def to_flush(session: AskedSession) -> bool:
         return False
     if frame.idles:
         session.begin_to_write(scope)
-    session.writes += 1
+    session.wrote()
     return True
 
 
@@ -166,7 +171,7 @@ def to_change(session: AskedSession) -> None:
     _refuse_in_read_only(session, scope)
     if frame.idles:
         session.begin_to_write(scope)
-    session.writes += 1
+    session.wrote()
 
 
 def to_change_attribute(session: AskedSession, state: InstanceState[Any]) -> None:

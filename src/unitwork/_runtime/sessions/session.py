@@ -146,6 +146,13 @@ class AmbientSession(AsyncSession):
         scope: OpenScope | None = context.scope_of(self)
         return scope, scope.frame if scope is not None else self.turns.top.root
 
+    def wrote(self) -> None:
+        """Count what is sent that may write, and notice who has a part in what a first block has begun."""
+        self.writes += 1
+        root = self.turns.top.root
+        if root.first_block is not None and root.first_block not in context.open_scopes():
+            root.first_block = None
+
     def limits_here(self) -> Limits:
         """Return the time limits of the code whose operation runs."""
         scope = self.running_in[0] if self.running_in is not None else None

@@ -153,13 +153,28 @@ def _sends(method: _Method) -> _Method:
 def _writes(method: _Method) -> _Method:
     @wraps(method)
     def run(self: GuardedSession, *arguments: Any, **keywords: Any) -> object:
-        permission.to_change(self.ambient)
+        ambient = self.ambient
+        permission.to_change(ambient)
         # What they change or delete they must find, also if it hides itself.
         self.info[SHOWS_HIDDEN] = True
         try:
             return method(self, *arguments, **keywords)
         finally:
             self.info.pop(SHOWS_HIDDEN, None)
+
+    return cast("_Method", run)
+
+
+def _flushes(method: _Method) -> _Method:
+    @wraps(method)
+    def run(self: GuardedSession, *arguments: Any, **keywords: Any) -> object:
+        ambient = self.ambient
+        permission.to_change(ambient)
+        ambient.flushing = True
+        try:
+            return method(self, *arguments, **keywords)
+        finally:
+            ambient.flushing = False
 
     return cast("_Method", run)
 
@@ -176,7 +191,7 @@ def _ends(method: _Method) -> _Method:
 for _guarded, _names in (
     (_sends, ("execute", "scalar", "scalars")),
     (_writes, ("delete", "delete_all", "merge", "merge_all")),
-    (_writes, ("bulk_save_objects", "bulk_insert_mappings", "bulk_update_mappings")),
+    (_flushes, ("bulk_save_objects", "bulk_insert_mappings", "bulk_update_mappings")),
     (_ends, ("commit", "rollback", "close", "reset", "invalidate", "prepare")),
 ):
     for _name in _names:
