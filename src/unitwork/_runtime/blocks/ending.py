@@ -157,6 +157,8 @@ class Ending:
     async def close(self) -> None:
         """Let nobody in any more, and wait for the operation of another task that still runs."""
         frame, turns = self._frame, self._session.turns
+        # Who leaves while the last operation is waited for was in there all the same.
+        frame.left_open = [scope.name for scope in frame.joiners]
         self._inside = turns.close(frame)
         for inside in self._inside:
             if inside.hooks_or_none is not None:
@@ -354,7 +356,7 @@ class Ending:
             elif not keep:
                 held.rollback()
             elif self._session.begun:
-                held.commit()
+                self._commit_session()
             self._frame.give_back()
 
     @property

@@ -38,6 +38,7 @@ class AskedSession(Protocol):
     turns: Turns
     key: object
     flushing: bool
+    adding: bool
     ends_allowed: int
     writes: int
     running_in: tuple[OpenScope | None, Frame] | None
@@ -151,6 +152,15 @@ def to_add(session: AskedSession, entities: Iterable[object]) -> None:
         if scope is not None and scope.read_only_by is not None and entity_state.key is None:
             raise write_refused(session, scope)
         _refuse_what_is_held_elsewhere(session, entity_state)
+
+
+def to_cascade(session: AskedSession, state: InstanceState[Any]) -> None:
+    """Refuse that a relationship adds a new entity inside a read-only block."""
+    if state.key is not None or session.adding or session.flushing:
+        return
+    scope = context.scope_of(session)
+    if scope is not None and scope.read_only_by is not None and not scope.left:
+        raise write_refused(session, scope)
 
 
 def _refuse_what_is_held_elsewhere(session: AskedSession, state: InstanceState[Any]) -> None:

@@ -85,6 +85,8 @@ class AmbientSession(AsyncSession):
         self.turns: Turns
         self.started = False
         self.flushing = False
+        self.adding = False
+        """What was allowed where it was asked for is being added."""
         self.ends_allowed = 0
         self.writes = 0
         """How many times something was sent that may write."""
@@ -355,8 +357,12 @@ class AmbientSession(AsyncSession):
         add = super(GuardedSession, self._guarded).add
 
         def change() -> None:
-            for instance in instances:
-                add(instance, _warn=warn)
+            self.adding = True
+            try:
+                for instance in instances:
+                    add(instance, _warn=warn)
+            finally:
+                self.adding = False
 
         self.turns.when_free(self.place()[1], change)
 

@@ -63,6 +63,7 @@ class Frame:
         "joined",
         "key",
         "last_statement",
+        "left_open",
         "limits",
         "mode",
         "owner",
@@ -81,6 +82,8 @@ class Frame:
     """Its first write begins a transaction that goes on."""
     kept = Outcome.COMMITTED
     undone = Outcome.ROLLED_BACK
+    savepoint: object = None
+    """SQLAlchemy's own part of it, if it is a savepoint."""
 
     def __init__(
         self,
@@ -105,6 +108,8 @@ class Frame:
         self.rollback_only = False
         self.hooks_or_none: Hooks | None = None
         self.joined: list[Any] | None = None
+        self.left_open: list[str] = []
+        """The blocks that were open still when it let nobody in any more."""
         self.limits: Limits = ()
         self.checkout: Checkout | None = None
         self.last_statement: object = None
@@ -238,14 +243,23 @@ class Frame:
         if self._state is not State.CONDEMNED:
             self._change(Change.CONDEMN)
 
+    def take_mark(self) -> Condemnation | None:
+        """Return why this frame can only roll back, and let it go on."""
+        mark = self.condemned
+        if mark is not None:
+            self._mark = None
+            self._change(Change.CLEAR)
+        return mark
+
     def verdict(self, error: BaseException | None, options: TransactionOptions) -> Verdict:
         """Say what the end of this frame's owner means."""
-        if error is None and self._mark is None and not self.rollback_only and not self.joiners:
+        left_open = self.left_open or self.joiners
+        if error is None and self._mark is None and not self.rollback_only and not left_open:
             return Verdict.COMMIT
         marks = Marks(
             condemned=self.condemned is not None,
             rollback_only=self.rollback_only,
-            joiners=bool(self.joiners),
+            joiners=bool(left_open),
         )
         return verdict_for_owner(error, options, marks)
 
@@ -259,7 +273,7 @@ class Frame:
         """Build the error for an owner that wanted to commit, or whose exception would have committed."""
         mark = self.condemned
         if mark is None:
-            names = [scope.name for scope in self.joiners]
+            names = self.left_open or [scope.name for scope in self.joiners]
             unexpected = UnexpectedRollbackError(self.source.name, names[0], names)
         else:
             raised = f" (raised {type(mark.error).__name__})" if mark.error is not None else ""
