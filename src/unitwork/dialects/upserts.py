@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, func, literal_column
+from sqlalchemy import column as sql_column
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
@@ -79,6 +80,9 @@ class MariaDBUpserts(Upserts):
 
     @override
     def new(self, statement: Any, column: Column[Any]) -> ColumnElement[Any]:
+        if "%" in column.name:
+            # SQLAlchemy doubles the sign two times in VALUES().
+            return func.values(sql_column(column.name, column.type), type_=column.type)
         found: ColumnElement[Any] = statement.inserted[column.key]
         return found
 
