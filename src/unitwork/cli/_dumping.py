@@ -1,4 +1,4 @@
-"""This module writes the rows of a table to a file, as they come from the database."""
+"""This module writes the rows of a model to a file, as they come from the database."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 import click
-from sqlalchemy import TypeDecorator, func, select, text, types
+from sqlalchemy import TypeDecorator, literal_column, select, types
+from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from unitwork.bulk.fields import Model
 from unitwork.cli._fields import kind_of
-from unitwork.cli._files import CsvWriter, JsonWriter, ParquetWriter, RecordWriter
+from unitwork.cli._writing import CsvWriter, JsonWriter, ParquetWriter, RecordWriter
 from unitwork.dialects.orders import AsyncpgCopyOut, PsycopgCopyOut, run_on_driver
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _ROWS = 1_000
 _COPIES = {"asyncpg": AsyncpgCopyOut, "psycopg": PsycopgCopyOut}
-# What PostgreSQL writes exactly as `load` reads it.
+# What PostgreSQL writes exactly as `load` reads it, if it is told how.
 _SAME_TEXT = (
     types.Integer,
     types.String,
@@ -36,10 +37,11 @@ _SAME_TEXT = (
     types.LargeBinary,
     types.JSON,
 )
+_SETTINGS = {"DateStyle": "ISO", "bytea_output": "hex", "extra_float_digits": "1", "TimeZone": "UTC"}
 
 
 class Dumping:
-    """One dump of one table. Lives: one command."""
+    """One dump of one model. Lives: one command."""
 
     def __init__(
         self, database: Database, model: type[Any], names: Sequence[str] | None, where: str | None
@@ -61,9 +63,13 @@ class Dumping:
         """Write all rows, and return how many."""
         async with self._database.transaction(read_only=True) as session:
             driver = (await session.connection()).dialect.driver
-            if kind == "csv" and driver in _COPIES and all(map(_same_text, self._fields)):
+            if kind == "csv" and driver in _COPIES and self._copies_alike(null):
                 return await session.run_sync(self._copy, file, null)
             return await self._stream(session, self._writer(file, kind, null))
+
+    def _copies_alike(self, null: str) -> bool:
+        # An only column without a value would be an empty line; the writer refuses that.
+        return (len(self._fields) > 1 or null != "") and all(map(_same_text, self._fields))
 
     def _writer(self, file: IO[bytes], kind: str, null: str) -> RecordWriter:
         names = [field.name for field in self._fields]
@@ -74,10 +80,17 @@ class Dumping:
         return ParquetWriter(file, names, [kind_of(field) for field in self._fields])
 
     def _statement(self) -> Any:  # noqa: ANN401  # a Select
+        """Return the SELECT of all that is stored; of no entity, so that nothing hides a row."""
+        mapper = self._model.mapper
         statement = select(*(field.column.label(field.name) for field in self._fields))
+        statement = statement.select_from(mapper.persist_selectable)
+        if mapper.single and mapper.polymorphic_on is not None:
+            kinds = [each.polymorphic_identity for each in mapper.self_and_descendants]
+            statement = statement.where(mapper.polymorphic_on.in_(kinds))
         if self._where is not None:
-            statement = statement.where(text(self._where))
-        return statement.order_by(*self._model.mapper.primary_key)
+            # No `text()`: a colon in it would be a parameter. The line end closes a comment.
+            statement = statement.where(literal_column(f"({self._where}\n)"))
+        return statement.order_by(*mapper.primary_key)
 
     async def _stream(self, session: AsyncSession, writer: RecordWriter) -> int:
         rows = 0
@@ -91,15 +104,17 @@ class Dumping:
     def _copy(self, session: Session, file: IO[bytes], null: str) -> int:
         """Let PostgreSQL write the file."""
         connection = session.connection()
-        count: Any = select(func.count()).select_from(self._model.table)
-        if self._where is not None:
-            count = count.where(text(self._where))
         # This also begins the transaction, which the driver itself knows nothing of.
-        rows = int(connection.execute(count).scalar_one())
-        dialect = connection.dialect
-        query = self._statement().compile(dialect=dialect, compile_kwargs={"literal_binds": True})
-        run_on_driver(connection, _COPIES[dialect.driver](str(query), file.write, null))
-        return rows
+        for setting, value in _SETTINGS.items():
+            connection.exec_driver_sql(f"SET LOCAL {setting} = '{value}'")
+        # Not the dialect of the connection: a driver that knows %s as a parameter doubles each percent sign.
+        dialect: Any = PGDialect
+        compiled = self._statement().compile(
+            dialect=dialect(paramstyle="named"), compile_kwargs={"literal_binds": True}
+        )
+        order = _COPIES[connection.dialect.driver](str(compiled), file.write, null)
+        run_on_driver(connection, order)
+        return order.rows
 
 
 def _same_text(field: Field) -> bool:

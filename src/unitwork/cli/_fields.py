@@ -30,13 +30,16 @@ class ValueRefusedError(ValueError):
 
     def __init__(self, attribute: str, problem: str) -> None:
         super().__init__(f"{attribute}: {problem}")
+        self.attribute = attribute
+        self.problem = problem
 
 
 class Values:
     """Reads the records of a file as rows of a model. Lives: one command."""
 
-    def __init__(self, model: Model, null: str) -> None:
+    def __init__(self, model: Model, *, of_text: bool, null: str) -> None:
         self._model = model
+        self._of_text = of_text
         self._null = null
         self._parsers = {name: _parser(field) for name, field in model.fields.items()}
 
@@ -61,7 +64,10 @@ class Values:
         return row
 
     def _read(self, field: Field, value: Any) -> Any:  # noqa: ANN401  # a value of a file
-        if value is None or (value == self._null and not (value == "" and _is_text(field))):
+        if value is None:
+            # An empty field is an empty text where there must be a text.
+            return "" if self._of_text and self._null == "" and _is_text(field) else None
+        if value == "" and self._of_text and kind_of(field) is not str:
             return None
         try:
             return self._parsers[field.name](value)
@@ -182,10 +188,8 @@ def plain(value: Any) -> Any:  # noqa: ANN401  # what JSON takes, or text
     return str(value)
 
 
-def as_text(value: Any, null: str) -> str:  # noqa: ANN401  # a value of an attribute
+def as_text(value: Any) -> str:  # noqa: ANN401  # a value of an attribute
     """Return a value as a CSV file holds it."""
-    if value is None:
-        return null
     if isinstance(value, bool):
         return "t" if value else "f"
     if isinstance(value, dict | list):
