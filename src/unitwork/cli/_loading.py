@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitwork.bulk.fields import Model
-from unitwork.cli._fields import ValueRefusedError, Values
 from unitwork.cli._files import STANDARD
 from unitwork.cli._rejects import GrowingRejects, NewRejects, Rejects, ToldRejects
 from unitwork.cli._resuming import Position, Progress
 from unitwork.cli._storing import Readable, Refused, Storing
+from unitwork.cli._values import Rows, ValueRefusedError
 from unitwork.errors import UnitworkError
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ class Loading:
         self._options = options
         self._records = records
         self._columns = Columns(records, Model.of(entity), options.rename)
-        self._values = Values(Model.of(entity), of_text=records.kind == "csv", null=options.null)
+        dialect = database.engine.dialect
+        self._rows = Rows(entity, dialect, kind=records.kind, null=options.null)
         self._storing = Storing(database, entity, options.on_conflict, options.key)
         table = Model.of(entity).table.fullname
         self._progress = (
@@ -199,7 +200,7 @@ class Loading:
         if record.problem is not None:
             return Refused(record, None, record.problem)
         try:
-            return Readable(record, self._values.row(self._columns.attributes(record.values)))
+            return Readable(record, self._rows.row(self._columns.attributes(record.values)))
         except ValueRefusedError as error:
             return Refused(record, error.attribute, error.problem)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import decimal
 import hashlib
 import io
 import json
@@ -11,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 LONGEST_LINE = 2**30
 """Bytes of one line. A file that has no line ends at all must not fill the memory."""
 _PARQUET_ROWS = 1_000
-_SHOWN_NAMES = 10
+_MOST_DIGITS = 100_000
 
 CheckNames = Callable[[Sequence[str]], None]
 
@@ -42,18 +43,6 @@ class BrokenFileError(UnitworkError):
     def __str__(self) -> str:
         place = f"Line {self.line:,} of {self.path}" if self.line else self.path
         return f"{place} {self.problem}.\n  Fix: {self.fix}."
-
-
-class Written(float):
-    """A number of a JSON file, with the digits that it was written with."""
-
-    text: str
-
-    def __new__(cls, text: str) -> Self:
-        """Read it."""
-        number = super().__new__(cls, text)
-        number.text = text
-        return number
 
 
 @dataclass(slots=True)
@@ -324,6 +313,15 @@ class _Repeating(dict[str, Any]):
     """An object that names something twice."""
 
 
+def _number(text: str) -> decimal.Decimal:
+    """Read a number with all its digits."""
+    number = decimal.Decimal(text)
+    if abs(number.adjusted()) > _MOST_DIGITS:
+        # To write it out would take minutes, and memory.
+        raise ValueError("a number beyond all bounds")
+    return number
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     return found if len(found) == len(pairs) else _Repeating(found)
@@ -331,7 +329,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _read_json(record: Found, text: str) -> None:
     try:
-        found: Any = json.loads(text, parse_float=Written, object_pairs_hook=_object)
+        found: Any = json.loads(text, parse_float=_number, object_pairs_hook=_object)
     except RecursionError:
         record.problem = "is no JSON that anybody could read (nested too deeply)"
         return

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import IO, Any, Protocol
 
 import click
 
-from unitwork.cli._fields import as_text, plain
 from unitwork.cli._reading import parquet_library
+from unitwork.cli._values import JSON_NULL, Attribute, csv_text
+
+Rows = Sequence[Sequence[Any]]
 
 
 class RecordWriter(Protocol):
     """Writes rows to a file. Lives: one command."""
 
-    def write(self, rows: Sequence[Sequence[Any]]) -> None:
+    def write(self, rows: Rows) -> None:
         """Write some rows."""
         ...
 
@@ -25,16 +27,24 @@ class RecordWriter(Protocol):
         ...
 
 
+def writer_of(kind: str, file: IO[bytes], attributes: Sequence[Attribute], null: str) -> RecordWriter:
+    """Return what writes a format."""
+    if kind == "csv":
+        return CsvWriter(file, attributes, null)
+    return JsonWriter(file, attributes) if kind == "jsonl" else ParquetWriter(file, attributes)
+
+
 class CsvWriter:
     """Writes CSV with a header, as PostgreSQL does: only a value that is not quoted can be no value."""
 
-    def __init__(self, file: IO[bytes], names: Sequence[str], null: str) -> None:
+    def __init__(self, file: IO[bytes], attributes: Sequence[Attribute], null: str) -> None:
         self._file = file
         self._null = null
-        self._alone = len(names) == 1 and null == ""
-        self._line([self._quoted(name) for name in names])
+        self._alone = len(attributes) == 1 and null == ""
+        self._texts = [csv_text(attribute) for attribute in attributes]
+        self._line(self._quoted(attribute.name) for attribute in attributes)
 
-    def _line(self, fields: Sequence[str]) -> None:
+    def _line(self, fields: Iterable[str]) -> None:
         self._file.write((",".join(fields) + "\n").encode())
 
     def _quoted(self, text: str) -> str:
@@ -42,14 +52,17 @@ class CsvWriter:
             return '"' + text.replace('"', '""') + '"'
         return text
 
-    def write(self, rows: Sequence[Sequence[Any]]) -> None:
+    def write(self, rows: Rows) -> None:
         """Write some rows."""
         for row in rows:
             if self._alone and row[0] is None:
                 raise click.ClickException(
                     "No value, alone in its line, would be an empty line.\n  Fix: give --null, such as '\\N'."
                 )
-            self._line([self._null if value is None else self._quoted(as_text(value)) for value in row])
+            self._line(
+                self._null if value is None else self._quoted(text(value))
+                for text, value in zip(self._texts, row, strict=True)
+            )
 
     def close(self) -> None:
         """Nothing is left."""
@@ -61,38 +74,64 @@ _MARKS = (",", '"', "\n", "\r")
 class JsonWriter:
     """Writes a JSON object in each line."""
 
-    def __init__(self, file: IO[bytes], names: Sequence[str]) -> None:
+    def __init__(self, file: IO[bytes], attributes: Sequence[Attribute]) -> None:
         self._file = file
-        self._names = names
+        self._attributes = attributes
 
-    def write(self, rows: Sequence[Sequence[Any]]) -> None:
+    def write(self, rows: Rows) -> None:
         """Write some rows."""
         for row in rows:
-            record = dict(zip(self._names, row, strict=True))
-            self._file.write(json.dumps(record, ensure_ascii=False, default=plain).encode() + b"\n")
+            record: dict[str, Any] = {}
+            for attribute, value in zip(self._attributes, row, strict=True):
+                if value is None and attribute.tells_nulls_apart:
+                    continue  # What is not there is NULL; null would be JSON's own.
+                plain = value is None or value is JSON_NULL
+                record[attribute.name] = None if plain else attribute.to_json(value)
+            self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
 
     def close(self) -> None:
         """Nothing is left."""
 
 
 class ParquetWriter:
-    """Writes Parquet; `kinds` are the classes of the values."""
+    """Writes Parquet; values that it has no class for as text."""
 
-    def __init__(self, file: IO[bytes], names: Sequence[str], kinds: Sequence[type | None]) -> None:
+    def __init__(self, file: IO[bytes], attributes: Sequence[Attribute]) -> None:
         self._pyarrow, parquet = parquet_library()
-        types = [_arrow_type(self._pyarrow, kind) for kind in kinds]
+        native = [self._native(attribute) for attribute in attributes]
         self._convert: list[Callable[[Any], Any]] = [
-            _as_it_is if known else _text_or_none for _kind, known in types
+            _as_it_is if known is not None else csv_text(attribute)
+            for attribute, known in zip(attributes, native, strict=True)
         ]
         self._schema = self._pyarrow.schema(
-            [(name, kind) for name, (kind, _known) in zip(names, types, strict=True)]
+            [
+                (attribute.name, known or self._pyarrow.string())
+                for attribute, known in zip(attributes, native, strict=True)
+            ]
         )
         self._writer = parquet.ParquetWriter(file, self._schema)
 
-    def write(self, rows: Sequence[Sequence[Any]]) -> None:
+    def _native(self, attribute: Attribute) -> Any:  # noqa: ANN401  # a type of pyarrow
+        """Return the type of a column that holds the values as they are; None if there is none."""
+        values, arrow = attribute.values, self._pyarrow
+        if attribute.form.is_structured or values.known is None or values.choices:
+            return None
+        if getattr(values.inner, "unsigned", False):
+            return None  # Beyond 64 bits with a sign.
+        known = {
+            bool: arrow.bool_,
+            int: arrow.int64,
+            float: arrow.float64,
+            str: arrow.string,
+            bytes: arrow.binary,
+            dt.date: arrow.date32,
+        }
+        return known[values.kind]() if values.kind in known else None
+
+    def write(self, rows: Rows) -> None:
         """Write some rows."""
         columns = [
-            list(map(convert, values))
+            [None if value is None else convert(value) for value in values]
             for convert, values in zip(self._convert, zip(*rows, strict=True), strict=True)
         ]
         self._writer.write_table(self._pyarrow.table(columns, schema=self._schema))
@@ -104,20 +143,3 @@ class ParquetWriter:
 
 def _as_it_is(value: Any) -> Any:  # noqa: ANN401  # a value of an attribute
     return value
-
-
-def _text_or_none(value: Any) -> str | None:  # noqa: ANN401  # a value of an attribute
-    return None if value is None else as_text(value)
-
-
-def _arrow_type(pyarrow: Any, kind: type | None) -> tuple[Any, bool]:  # noqa: ANN401  # of pyarrow
-    """Return the type of a column, and whether it holds the values as they are."""
-    known = {
-        bool: pyarrow.bool_,
-        int: pyarrow.int64,
-        float: pyarrow.float64,
-        str: pyarrow.string,
-        bytes: pyarrow.binary,
-        dt.date: pyarrow.date32,
-    }
-    return (known[kind](), True) if kind in known else (pyarrow.string(), False)
