@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unitwork.bulk.fields import Model
+from unitwork.bulk.order import InsertOrder
+from unitwork.bulk.past_refused import PastRefused
 from unitwork.dialects.refusals import column_of, reason_of, refuses_values
 from unitwork.errors import RowError
 from unitwork.repository import Repository
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
     from unitwork.cli._reading import Found
     from unitwork.database import Database
 
-_ALONE = 32
-"""So few rows are tried one by one: halving them further would send more."""
+_PARTS = 10
+"""Into how many parts rows are cut when one of them is refused."""
+_ALONE = 500
+"""So few rows are tried one by one: to cut them further would send more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,8 @@ class Storing:
     def __init__(self, database: Database, entity: type[Any], on_conflict: Any, key: Any) -> None:  # noqa: ANN401  # as bulk_insert has them
         self._database = database
         self._repository: Repository[Any] = Repository[entity](database)  # type: ignore[valid-type]  # known at run time
-        self._attributes = {column.name: f.name for column, f in Model.of(entity).by_column.items()}
+        self._model = Model.of(entity)
+        self._attributes = {column.name: field.name for column, field in self._model.by_column.items()}
         self._on_conflict = on_conflict
         self._key = key
         self.stored = 0
@@ -55,7 +60,7 @@ class Storing:
     async def store(self, rows: Sequence[Readable], *, past_refused: bool) -> list[Refused]:
         """Store rows in the transaction that is open, and return those that the database refuses.
 
-        Without `past_refused` it ends with the first one; what was stored before is up to the caller.
+        Without `past_refused` it ends after the first ones; what was stored before is up to the caller.
         """
         refused: list[Refused] = []
         waiting = [rows] if rows else []
@@ -67,11 +72,24 @@ class Storing:
             if len(piece) == 1:
                 refused.append(self._refused(piece[0], error))
                 continue
-            step = 1 if len(piece) <= _ALONE else (len(piece) + 1) // 2
-            parts = [piece[start : start + step] for start in range(0, len(piece), step)]
+            alone = await self._insert_alone(piece) if len(piece) <= _ALONE else None
+            if alone is not None:
+                refused += alone
+                continue
+            step = -(-len(piece) // _PARTS)
             # The first part comes first: of rows with one key the last one wins.
-            waiting.extend(reversed(parts))
+            waiting += [piece[start : start + step] for start in range(0, len(piece), step)][::-1]
         return refused
+
+    async def _insert_alone(self, rows: Sequence[Readable]) -> list[Refused] | None:
+        """Insert rows one by one, and return those that are refused; None if this is no way here."""
+        order = InsertOrder.of(self._model, self._on_conflict, self._key, None, returning=False)
+        singly = PastRefused(order)
+        async with self._database.transaction(propagation="NESTED") as session:
+            if not await session.run_sync(singly.insert, [each.row for each in rows]):
+                return None
+        self.stored += singly.stored
+        return [self._refused(rows[number - 1], error) for number, error in singly.refused]
 
     async def _insert(self, rows: Sequence[Readable]) -> Exception | None:
         """Insert all of these rows, or return why one of them cannot be."""

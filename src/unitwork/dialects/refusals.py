@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
+from sqlalchemy.exc import DBAPIError, StatementError
 
 from unitwork.dialects.mysql import code_of
 from unitwork.dialects.postgresql import sqlstate_of
@@ -20,9 +20,10 @@ _CODES = frozenset(
     | {3140, 3819, 4025, 4038}
 )
 _UNBINDABLE = "Error binding parameter"
-# What processors of types and drivers raise before anything is sent. An error of SQLAlchemy about a
-# statement is one of them, and is about a value unless the database has said something else.
-_OF_VALUES = (ValueError, TypeError, ArithmeticError, RecursionError)
+# What all drivers call such errors, as far as they do.
+_CLASSES = {"IntegrityError", "DataError"}
+# What processors of types and drivers raise before anything is sent.
+_OF_VALUES = (ValueError, TypeError, ArithmeticError, RecursionError, StatementError)
 
 _CLASS = re.compile(r"^<class '[^']*'>: ")
 _COLUMNS = (
@@ -34,17 +35,22 @@ _COLUMNS = (
 
 
 def refuses_values(error: BaseException) -> bool:
-    """Say whether an error may be due to the values of one row, so that others can be stored without it."""
-    if not isinstance(error, DBAPIError):
-        return isinstance(error, (StatementError, *_OF_VALUES))
-    if error.connection_invalidated:
+    """Say whether an error may be due to the values of one row, so that others can be stored without it.
+
+    Args:
+        error: Of SQLAlchemy, or of a driver itself.
+    """
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
         return False
-    if isinstance(error, IntegrityError | DataError):
+    cause = getattr(error, "orig", None) or error
+    if _CLASSES & {kind.__name__ for kind in type(cause).__mro__}:
         return True
-    state = sqlstate_of(error)
+    state, code = sqlstate_of(cause), code_of(cause)
     if state is not None:
         return state.startswith(_STATES) or state in _OTHER_STATES
-    return code_of(error.orig) in _CODES or _UNBINDABLE in str(error.orig)
+    if code is not None:
+        return code in _CODES
+    return isinstance(cause, _OF_VALUES) or _UNBINDABLE in str(cause)
 
 
 def reason_of(error: BaseException) -> str:
@@ -57,8 +63,8 @@ def reason_of(error: BaseException) -> str:
 
 def column_of(error: BaseException) -> str | None:
     """Return the name of the column that an error is about, if it tells."""
-    orig: Any = getattr(error, "orig", None)
-    source = getattr(orig, "diag", None) or getattr(orig, "__cause__", None)
+    orig: Any = getattr(error, "orig", None) or error
+    source = getattr(orig, "diag", None) or getattr(orig, "__cause__", None) or orig
     told: str | None = getattr(source, "column_name", None)
     if told:
         return told

@@ -1,0 +1,122 @@
+"""This module inserts rows one by one, past those that cannot be stored, and tells which those are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam
+
+from unitwork.bulk.feed import Feed, new_rows
+from unitwork.bulk.insert import keeps_order
+from unitwork.bulk.rows import RowReader
+from unitwork.bulk.statements import Wording
+from unitwork.dialects.one_by_one import ONE_BY_ONE
+from unitwork.dialects.orders import run_on_driver
+from unitwork.errors import RowError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
+
+    from unitwork.bulk.order import InsertOrder
+    from unitwork.bulk.plan import InsertPlan
+    from unitwork.bulk.rows import Group
+
+
+class PastRefused:
+    """Inserts what can be inserted of some rows. Lives: one transaction."""
+
+    def __init__(self, order: InsertOrder) -> None:
+        self._order = order
+        self._statements: dict[InsertPlan, _Statement] = {}
+        self.stored = 0
+        self.refused: list[tuple[int, Exception]] = []
+        """The numbers of the rows that are not stored, from 1, and why."""
+
+    def insert(self, session: Session, rows: Sequence[Any]) -> bool:
+        """Insert rows into the table of the model, or say that there is no way to do so one by one."""
+        connection = session.connection(bind_arguments={"mapper": self._order.model.mapper})
+        if not self._order.model.whole or connection.dialect.driver not in ONE_BY_ONE:
+            return False
+        wording = Wording(self._order, connection.dialect)
+        feed = self._feed(connection, rows)
+        groups = list(self._groups(feed))
+        plans = [feed.plan_of(group) for group in groups]
+        if any(not plan.fields or self._order.made_for_each(plan) for plan in plans):
+            return False
+        for plan, group in zip(plans, groups, strict=True):
+            self._send(connection, self._statement(wording, plan), group)
+        return True
+
+    def _feed(self, connection: Connection, rows: Sequence[Any]) -> Feed[InsertPlan]:
+        reader = RowReader(None, in_order=True)
+        kind = new_rows(self._order.model, updates=keeps_order(self._order))
+        feed = Feed(self._order.model, kind, reader, len(rows), None)
+        feed.dialect = connection.dialect
+        feed.refill([list(rows)])
+        return feed
+
+    def _groups(self, feed: Feed[InsertPlan]) -> Iterator[Group]:
+        while (group := feed.peek()) is not None:
+            yield group
+            feed.take()
+
+    def _statement(self, wording: Wording, plan: InsertPlan) -> _Statement:
+        if plan not in self._statements:
+            self._statements[plan] = _Statement(wording, plan)
+        return self._statements[plan]
+
+    def _send(self, connection: Connection, statement: _Statement, group: Group) -> None:
+        numbers: list[int] = []
+        rows: list[Any] = []
+        for number, row in self._bound(statement.plan, group):
+            numbers.append(number)
+            rows.append(statement.arranged(row))
+        order = ONE_BY_ONE[connection.dialect.driver](statement.sql, rows)
+        run_on_driver(connection, order)
+        self.stored += order.stored
+        self.refused += [(numbers[place], error) for place, error in order.refused]
+
+    def _bound(self, plan: InsertPlan, group: Group) -> Iterator[tuple[int, Sequence[Any]]]:
+        """Yield the values of each row as the driver takes them; a row that has none is refused."""
+        try:
+            columns = plan.values(group)
+        except (RowError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
+            if len(group) == 1:
+                self.refused.append((group.numbers[0], error))
+                return
+            for place in range(len(group)):
+                yield from self._bound(plan, group.part([place], group.nulls))
+        else:
+            yield from zip(group.numbers, zip(*columns, strict=True), strict=True)
+
+
+class _Statement:
+    """The INSERT of one row, in the words of a driver."""
+
+    def __init__(self, wording: Wording, plan: InsertPlan) -> None:
+        self.plan = plan
+        names = [f"unitwork_{place}" for place in range(len(plan.fields))]
+        binds = {c: bindparam(name, type_=c.type) for c, name in zip(plan.columns, names, strict=True)}
+        plain = wording.statement(plan.model.table).inline().values(binds)
+        compiled: Any = wording.with_conflict(plain, plan).compile(dialect=wording.dialect)
+        self.sql = str(compiled)
+        self._positions: list[str] | None = compiled.positiontup
+        self._places = {name: place for place, name in enumerate(names)}
+        self._constants = {
+            name: _bound(compiled, name) for name in compiled.params if name not in self._places
+        }
+
+    def arranged(self, row: Sequence[Any]) -> Any:  # noqa: ANN401  # a tuple, or a mapping by name
+        """Return the values of a row, and of the statement itself, as the driver asks for them."""
+        if self._positions is None:
+            return {**self._constants, **{name: row[place] for name, place in self._places.items()}}
+        places, constants = self._places, self._constants
+        return tuple(row[places[name]] if name in places else constants[name] for name in self._positions)
+
+
+def _bound(compiled: Any, name: str) -> Any:  # noqa: ANN401  # an SQLCompiler, a value
+    processor = compiled.binds[name].type.dialect_impl(compiled.dialect).bind_processor(compiled.dialect)
+    value = compiled.params[name]
+    return value if processor is None else processor(value)
