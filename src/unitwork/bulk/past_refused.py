@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam
+from sqlalchemy.exc import StatementError
 
 from unitwork.bulk.feed import Feed, new_rows
 from unitwork.bulk.insert import keeps_order
+from unitwork.bulk.past_refused_on_server import RowsOnServer, is_possible
 from unitwork.bulk.rows import RowReader
 from unitwork.bulk.statements import Wording
 from unitwork.dialects.one_by_one import ONE_BY_ONE
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
     from unitwork.bulk.order import InsertOrder
     from unitwork.bulk.plan import InsertPlan
     from unitwork.bulk.rows import Group
+
+
+_NUL = b"\x00"
+# What is raised about values before anything is sent.
+_REFUSED = (RowError, StatementError, ValueError, TypeError, ArithmeticError, RecursionError)
 
 
 class PastRefused:
@@ -45,8 +52,13 @@ class PastRefused:
         plans = [feed.plan_of(group) for group in groups]
         if any(not plan.fields or self._order.made_for_each(plan) for plan in plans):
             return False
+        on_server = is_possible(connection)
         for plan, group in zip(plans, groups, strict=True):
-            self._send(connection, self._statement(wording, plan), group)
+            server = RowsOnServer(connection, wording, plan) if on_server else None
+            if server is not None and server.takes:
+                self._send_together(server, plan, group)
+            else:
+                self._send(connection, self._statement(wording, plan), group)
         return True
 
     def _feed(self, connection: Connection, rows: Sequence[Any]) -> Feed[InsertPlan]:
@@ -78,18 +90,46 @@ class PastRefused:
         self.stored += order.stored
         self.refused += [(numbers[place], error) for place, error in order.refused]
 
+    def _send_together(self, server: RowsOnServer, plan: InsertPlan, group: Group) -> None:
+        written = list(self._written(plan, group))
+        numbers = [number for part, _piece in written for number in part]
+        stored, refused = server.insert([piece for _part, piece in written], numbers)
+        self.stored += stored
+        self.refused += refused
+
+    def _written(self, plan: InsertPlan, group: Group) -> Iterator[tuple[Sequence[int], bytes]]:
+        """Yield rows as COPY reads them; those that cannot be written so are refused."""
+        try:
+            piece = plan.text(group, plan.filled(group))
+            if _NUL in piece:
+                raise ValueError("a text holds a NUL character, which PostgreSQL does not store")
+        except _REFUSED as error:
+            if len(group) == 1:
+                self.refused.append((group.numbers[0], error))
+                return
+            for part in _halves(group):
+                yield from self._written(plan, part)
+        else:
+            yield group.numbers, piece
+
     def _bound(self, plan: InsertPlan, group: Group) -> Iterator[tuple[int, Sequence[Any]]]:
         """Yield the values of each row as the driver takes them; a row that has none is refused."""
         try:
             columns = plan.values(group)
-        except (RowError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
+        except _REFUSED as error:
             if len(group) == 1:
                 self.refused.append((group.numbers[0], error))
                 return
-            for place in range(len(group)):
-                yield from self._bound(plan, group.part([place], group.nulls))
+            for part in _halves(group):
+                yield from self._bound(plan, part)
         else:
             yield from zip(group.numbers, zip(*columns, strict=True), strict=True)
+
+
+def _halves(group: Group) -> Iterator[Group]:
+    half = len(group) // 2
+    yield group.part(range(half), group.nulls)
+    yield group.part(range(half, len(group)), group.nulls)
 
 
 class _Statement:

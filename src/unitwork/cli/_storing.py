@@ -21,6 +21,8 @@ _PARTS = 10
 """Into how many parts rows are cut when one of them is refused."""
 _ALONE = 500
 """So few rows are tried one by one: to cut them further would send more."""
+_ALONE_ON_SERVER = 5_000
+"""The same where the server does so by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Storing:
         self._attributes = {column.name: field.name for column, field in self._model.by_column.items()}
         self._on_conflict = on_conflict
         self._key = key
+        on_server = database.engine.dialect.name == "postgresql"
+        self._alone = _ALONE_ON_SERVER if on_server else _ALONE
         self.stored = 0
 
     async def store(self, rows: Sequence[Readable], *, past_refused: bool) -> list[Refused]:
@@ -72,7 +76,7 @@ class Storing:
             if len(piece) == 1:
                 refused.append(self._refused(piece[0], error))
                 continue
-            alone = await self._insert_alone(piece) if len(piece) <= _ALONE else None
+            alone = await self._insert_alone(piece) if len(piece) <= self._alone else None
             if alone is not None:
                 refused += alone
                 continue
