@@ -49,8 +49,8 @@ _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--rejects", type=_NEW_FILE, help="Go on past bad records; write them here with line and reason."
 )
-@click.option("--resume", type=_NEW_FILE, help="Commit as it goes, and remember here how far it is.")
-@click.option("--dry-run", is_flag=True, help="Do everything, and undo it at the end.")
+@click.option("--resume", type=_NEW_FILE, help="Commit as it goes, and note here how far it is.")
+@click.option("--dry-run", is_flag=True, help="Do everything, undo it at the end, and write no file.")
 @json_option
 @with_database
 async def command(database: Database, *, file: str, into: str, as_json: bool, **asked: Any) -> None:
@@ -58,7 +58,8 @@ async def command(database: Database, *, file: str, into: str, as_json: bool, **
 
     FILE is CSV with a header, JSON lines, or Parquet; - is stdin. The header names attributes, not
     columns. All of the file is stored or nothing, unless --rejects allows to go on past bad records,
-    or --resume commits as it goes: run the same command again to go on after a failure.
+    or --resume commits as it goes: run the same command again to go on after a failure, even after a
+    kill. A first look at a file of somebody else: --dry-run --rejects bad.csv.
     """
     from unitwork.cli._files import format_of
     from unitwork.cli._loading import Loading
