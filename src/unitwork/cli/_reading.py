@@ -26,6 +26,7 @@ LONGEST_LINE = 2**30
 """Bytes of one line. A file that has no line ends at all must not fill the memory."""
 _PARQUET_ROWS = 1_000
 _MOST_DIGITS = 100_000
+_BOUNDLESS = "a number beyond all bounds"
 
 CheckNames = Callable[[Sequence[str]], None]
 
@@ -318,7 +319,7 @@ def _number(text: str) -> decimal.Decimal:
     number = decimal.Decimal(text)
     if abs(number.adjusted()) > _MOST_DIGITS:
         # To write it out would take minutes, and memory.
-        raise ValueError("a number beyond all bounds")
+        raise ValueError(_BOUNDLESS)
     return number
 
 
@@ -332,6 +333,9 @@ def _read_json(record: Found, text: str) -> None:
         found: Any = json.loads(text, parse_float=_number, object_pairs_hook=_object)
     except RecursionError:
         record.problem = "is no JSON that anybody could read (nested too deeply)"
+        return
+    except decimal.InvalidOperation:
+        record.problem = f"is no JSON ({_BOUNDLESS})"
         return
     except ValueError as error:
         record.problem = f"is no JSON ({error})"
