@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.sql.elements import Null
 
 from unitwork._logic.copytext import block, column_text
 from unitwork.bulk.fields import NONE, Field, Fill, Model
@@ -171,7 +172,9 @@ class RowContext:
         for field, values in self._waiting.items():
             if values[place] is not None:
                 found[field.column.key] = values[place]
-        found.update((field.column.key, values[place]) for field, values in self._columns.items())
+        for field, values in self._columns.items():
+            if not isinstance(values[place], Null):  # the ORM writes it into the statement
+                found[field.column.key] = values[place]
         return found
 
     def made(self, fill: Fill, given: Sequence[Any] | None, rows: int) -> Sequence[Any]:

@@ -108,7 +108,7 @@ class MariaDBUpserts(Upserts):
         if not self.target:
             return value
         same = and_(*(column.op("<=>")(self.new(statement, column)) for column in self.target))
-        return func.if_(same, value, literal_column("(SELECT 1 UNION ALL SELECT 2)"))
+        return func.if_(same, value, literal_column("(SELECT NULL UNION ALL SELECT NULL)"))
 
     @override
     def explain(self, error: DBAPIError) -> None:

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import typing
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sqlalchemy import (
@@ -21,6 +22,7 @@ from sqlalchemy import (
     types,
 )
 from sqlalchemy import inspect as inspect_entity
+from sqlalchemy.dialects.mysql import SET
 from sqlalchemy.sql.elements import Null
 
 from unitwork._logic.remembered import remembered
@@ -166,12 +168,38 @@ class ColumnValues:
 
     def copy_processor(self, dialect: Dialect) -> Processor | None:
         """Return what makes of a value one that `copytext` writes as the driver would bind it."""
-        impl = self.type.dialect_impl(dialect)
-        if isinstance(impl, LargeBinary):
-            return None
-        if isinstance(impl, JSON):
-            return _json_writer(impl, dialect)
-        return self.bind_processor(dialect)
+        kind = self.type.dialect_impl(dialect)
+        before: list[Processor] = []
+        while isinstance(kind, TypeDecorator) and not isinstance(kind, Interval):
+            if type(kind).bind_processor is not TypeDecorator.bind_processor:
+                break  # it binds in its own way, whatever is inside
+            if type(kind).process_bind_param is not TypeDecorator.process_bind_param:
+                before.append(partial(_processed, kind, dialect))
+            kind = kind.impl_instance
+        return _one_after_another([*before, *_copied(kind, dialect)])
+
+
+def _processed(kind: TypeDecorator[Any], dialect: Dialect, value: Any) -> Any:  # noqa: ANN401  # of a decorator
+    return kind.process_bind_param(value, dialect)
+
+
+def _copied(kind: TypeEngine[Any], dialect: Dialect) -> list[Processor]:
+    if isinstance(kind, LargeBinary | Boolean):
+        return []  # drivers have wrappers and numbers for them, which COPY has no use for
+    found = _json_writer(kind, dialect) if isinstance(kind, JSON) else kind.bind_processor(dialect)
+    return [] if found is None else [found]
+
+
+def _one_after_another(steps: list[Processor]) -> Processor | None:
+    if len(steps) < 2:  # noqa: PLR2004  # one, or none
+        return steps[0] if steps else None
+
+    def run(value: Any) -> Any:  # noqa: ANN401  # a value of the column
+        for step in steps:
+            value = step(value)
+        return value
+
+    return run
 
 
 def _json_writer(kind: JSON, dialect: Dialect) -> Processor:
@@ -212,6 +240,8 @@ def _loads_other_types(kind: TypeEngine[Any]) -> bool:
 
 def class_of_type(kind: TypeEngine[Any]) -> type | None:
     """Return the class of a type's values; None if the type does not know it."""
+    if isinstance(kind, SET):
+        return set
     try:
         found = kind.python_type
     except NotImplementedError:
