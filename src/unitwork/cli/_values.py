@@ -102,14 +102,15 @@ class Rows:
 
     def _put_none(self, row: dict[str, Any], attribute: Attribute) -> None:
         """Say that an attribute has no value, if it may have none; else leave it to its default."""
-        values = attribute.values
+        values, field = attribute.values, attribute.field
         if values.keeps_none and self._kind == "jsonl":
             row[attribute.name] = None  # JSON's own null
-        elif attribute.tells_nulls_apart:
-            if attribute.field.default is not None or attribute.field.filled_by_database:
-                row[attribute.name] = null()
+        elif values.nullable and values.is_json:
+            row[attribute.name] = null()
         elif values.nullable:
-            row[attribute.name] = None
+            # A decorator may make something of None; only what is left out is NULL.
+            if not values.changed or field.default is not None or field.filled_by_database:
+                row[attribute.name] = None
         elif attribute.is_text and self._empty_is_null:
             row[attribute.name] = ""
 
