@@ -128,7 +128,19 @@ class Breaker:
         return written.getvalue().encode()
 
     def _json(self) -> bytes:
-        values = [None, 1, -2.5, True, "x", "2024-02-29", [1], {"a": [None]}, 10**30, "", [[[]]]]
+        values: list[object] = [
+            None,
+            1,
+            -2.5,
+            True,
+            "x",
+            "2024-02-29",
+            [1],
+            {"a": [None]},
+            10**30,
+            "",
+            [[[]]],
+        ]
         rows = [{name: self._chance.choice(values) for name in NAMES} for _ in range(5)]
         return "\n".join(json.dumps(row) for row in rows).encode()
 

@@ -17,7 +17,8 @@ from unitwork.cli._values import Rows, ValueRefusedError
 from unitwork.errors import UnitworkError
 
 if TYPE_CHECKING:
-    from unitwork.cli._reading import BrokenFileError, Found, Records
+    from unitwork.cli._reading import Found, Records
+    from unitwork.cli._source import BrokenFileError
     from unitwork.database import Database
 
 CHUNK_ROWS = 5_000
@@ -174,8 +175,7 @@ class Loading:
 
     def _error(self, refused: Refused) -> RecordRefusedError:
         records = self._records
-        name = "stdin" if records.path == STANDARD else records.path
-        place = f"{records.unit} {refused.record.line:,} of {name}"
+        place = f"{records.unit} {refused.record.line:,} of {records.name}"
         return RecordRefusedError(place, refused, self._columns.named(refused.attribute))
 
     def _pieces(self) -> Iterator[Piece]:

@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import decimal
-import hashlib
 import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
-
-import click
+from typing import TYPE_CHECKING, Any
 
 from unitwork.cli._files import STANDARD, opened
-from unitwork.errors import MissingExtraError, UnitworkError
+from unitwork.cli._source import LONGEST_LINE, BrokenFileError, Source, Undecodable
+from unitwork.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-LONGEST_LINE = 2**30
-"""Bytes of one line. A file that has no line ends at all must not fill the memory."""
 _PARQUET_ROWS = 1_000
 _MOST_DIGITS = 100_000
 _BOUNDLESS = "a number beyond all bounds"
 
 CheckNames = Callable[[Sequence[str]], None]
-
-
-class BrokenFileError(UnitworkError):
-    """A file cannot be read, or not beyond this line."""
-
-    def __init__(self, path: str, line: int | None, problem: str, fix: str) -> None:
-        super().__init__(path, line, problem, fix)
-        self.path = path
-        self.line = line
-        self.problem = problem
-        self.fix = fix
-
-    def __str__(self) -> str:
-        place = f"Line {self.line:,} of {self.path}" if self.line else self.path
-        return f"{place} {self.problem}.\n  Fix: {self.fix}."
 
 
 @dataclass(slots=True)
@@ -61,7 +40,7 @@ class Found:
     """As it was written, if that tells more than the values."""
 
 
-class Records:
+class Records(Source):
     """The records of a file. Lives: one command.
 
     Iterating yields each record; a piece of the file that is no record comes as one with a problem.
@@ -72,121 +51,28 @@ class Records:
     """
 
     def __init__(self, path: str, kind: str, *, encoding: str = "utf-8", null: str = "") -> None:
-        self.path = path
+        super().__init__(path, encoding)
         self.kind = kind
-        self.encoding = encoding
         self.null = null
-        self.size = Path(path).stat().st_size if path != STANDARD else None
         self.check_names: CheckNames = _any_names
         """Called with the names of the columns, where a file has them in one place."""
-        self.read = 0
-        """Bytes read so far."""
-        self._digest = hashlib.blake2b(digest_size=16)
 
     @property
     def unit(self) -> str:
         """What a record's place is counted in."""
         return "Row" if self.kind == "parquet" else "Line"
 
-    @property
-    def digest(self) -> str:
-        """What tells this file, as far as it was read, from any other."""
-        return self._digest.hexdigest()
-
-    def note(self, piece: bytes) -> None:
-        """Count a piece of the file as read."""
-        self._digest.update(piece)
-
-    def broken(self, line: int | None, problem: str, fix: str) -> BrokenFileError:
-        """Return the error that ends the reading."""
-        return BrokenFileError("stdin" if self.path == STANDARD else self.path, line, problem, fix)
-
     def __iter__(self) -> Iterator[Found]:
-        self.read = 0
-        self._digest = hashlib.blake2b(digest_size=16)
+        self.begin()
         if self.kind == "parquet":
             yield from _Parquet(self)
             return
-        file = opened(self.path)
-        try:
-            lines = _lines(self, file)
-            yield from _Csv(self, lines) if self.kind == "csv" else _json_records(lines)
-        finally:
-            if self.path != STANDARD:
-                file.close()
+        lines = self.lines()
+        yield from _Csv(self, lines) if self.kind == "csv" else _json_records(lines)
 
 
 def _any_names(_names: Sequence[str]) -> None:
     """Take any names."""
-
-
-class _Undecodable(str):
-    """A line that is not written in the encoding; what it is as far as it can be shown."""
-
-    __slots__ = ("problem",)
-    problem: str
-
-
-def _lines(records: Records, file: IO[bytes]) -> Iterator[str]:
-    """Yield the lines of a file, each with its end; what cannot be decoded as `_Undecodable`."""
-    encoding = records.encoding
-    if not _keeps_ascii(encoding):
-        yield from _recoded_lines(records, file)
-        return
-    for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), start=1):
-        if len(raw) >= LONGEST_LINE:
-            raise records.broken(
-                number, f"has more than {LONGEST_LINE:,} bytes", "name a file of text with line ends"
-            )
-        records.read += len(raw)
-        records.note(raw)
-        line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 and encoding == "utf-8" else raw
-        try:
-            yield line.decode(encoding)
-        except UnicodeError as error:
-            shown = _Undecodable(line.decode(encoding, "backslashreplace"))
-            shown.problem = _why(error, encoding)
-            yield shown
-
-
-def _why(error: UnicodeError, encoding: str) -> str:
-    if not isinstance(error, UnicodeDecodeError):
-        return f"is not written in {encoding}"
-    return f"is not written in {encoding} (byte {error.start + 1:,} is 0x{error.object[error.start]:02x})"
-
-
-def _keeps_ascii(encoding: str) -> bool:
-    """Say whether line ends are single bytes, so that each line is decoded alone."""
-    try:
-        return '\n,"a0{'.encode(encoding) == b'\n,"a0{'
-    except UnicodeError:
-        return False
-
-
-def _recoded_lines(records: Records, file: IO[bytes]) -> Iterator[str]:
-    """Yield the lines of a file such as UTF-16, where one bad byte spoils all that follows."""
-
-    class Counting(io.RawIOBase):
-        def readable(self) -> bool:
-            return True
-
-        def readinto(self, buffer: Any) -> int:  # noqa: ANN401  # any buffer
-            piece = file.read(len(buffer))
-            buffer[: len(piece)] = piece
-            records.read += len(piece)
-            return len(piece)
-
-    number = 0
-    # Line ends stay as they are: they may be part of a value.
-    with io.TextIOWrapper(io.BufferedReader(Counting()), encoding=records.encoding, newline="\n") as text:
-        try:
-            while line := text.readline(LONGEST_LINE):
-                number += 1
-                records.note(line.encode("utf-8", "surrogatepass"))
-                yield line
-        except UnicodeError as error:
-            problem = _why(error, records.encoding)
-            raise records.broken(number + 1, problem, "give the --encoding that it is written in") from None
 
 
 class _Csv:
@@ -243,7 +129,7 @@ class _Csv:
                 None if found is None else 1, "has no header", "name the columns in the first line"
             )
         for line in self._taken:
-            if isinstance(line, _Undecodable):
+            if isinstance(line, Undecodable):
                 fix = "give the --encoding that it is written in"
                 raise self._records.broken(1, line.problem, fix)
         if isinstance(found, csv.Error):
@@ -254,7 +140,7 @@ class _Csv:
     def _record(self, names: Sequence[str], found: list[str] | csv.Error, row: int) -> Found:
         text = "".join(self._taken)
         record = Found(self._line + 1, row, {}, text=text.rstrip("\r\n"))
-        undecodable = next((line for line in self._taken if isinstance(line, _Undecodable)), None)
+        undecodable = next((line for line in self._taken if isinstance(line, Undecodable)), None)
         if undecodable is not None:
             record.problem = undecodable.problem
         elif isinstance(found, csv.Error):
@@ -303,7 +189,7 @@ def _json_records(lines: Iterable[str]) -> Iterator[Found]:
             continue
         row += 1
         record = Found(line, row, {}, text=text.rstrip("\r\n"))
-        if isinstance(text, _Undecodable):
+        if isinstance(text, Undecodable):
             record.problem = text.problem
         else:
             _read_json(record, text)
@@ -422,33 +308,3 @@ class _Parquet:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def text_encoding(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
-    """Return the name of an encoding as Python has it; for click.
-
-    Raises:
-        click.BadParameter: There is no such encoding of text.
-    """
-    try:
-        "".encode(name)
-    except (LookupError, ValueError):
-        raise click.BadParameter(f"{name!r} is no encoding of text, such as utf-8 or cp1252.") from None
-    found = codecs.lookup(name).name
-    # The mark that Windows puts before UTF-8 is left out of either.
-    return "utf-8" if found == "utf-8-sig" else found
-
-
-def _null_text(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
-    if any(mark in text for mark in ',"\r\n'):
-        raise click.BadParameter("a comma, a quote or a line end is part of CSV itself; take such as '\\N'.")
-    return text
-
-
-null_option: Callable[[Any], Any] = click.option(
-    "--null",
-    metavar="TEXT",
-    default="",
-    callback=_null_text,
-    help="What stands for no value in CSV, if it is not in quotes. Nothing by default.",
-)

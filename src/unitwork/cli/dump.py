@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unitwork.cli._files import FORMATS, STANDARD
+from unitwork.cli._options import null_option
 from unitwork.cli._output import counted, say
-from unitwork.cli._reading import null_option
 from unitwork.cli._target import with_database
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from unitwork.cli._files import FORMATS
+from unitwork.cli._options import null_option, text_encoding
 from unitwork.cli._output import counted, json_option, say, show
-from unitwork.cli._reading import null_option, text_encoding
 from unitwork.cli._target import with_database
 
 if TYPE_CHECKING:
