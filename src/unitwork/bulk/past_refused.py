@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam
+from sqlalchemy import bindparam, select
 from sqlalchemy.exc import StatementError
 
 from unitwork.bulk.feed import Feed, new_rows
@@ -15,6 +15,7 @@ from unitwork.bulk.rows import RowReader
 from unitwork.bulk.statements import Wording
 from unitwork.dialects.one_by_one import ONE_BY_ONE
 from unitwork.dialects.orders import run_on_driver
+from unitwork.dialects.upserts import CONFLICTS_COUNTED, COUNT_FROM_ZERO
 from unitwork.errors import RowError
 
 if TYPE_CHECKING:
@@ -86,8 +87,12 @@ class PastRefused:
             numbers.append(number)
             rows.append(statement.arranged(row))
         order = ONE_BY_ONE[connection.dialect.driver](statement.sql, rows)
+        if statement.counts_conflicts:
+            connection.exec_driver_sql(COUNT_FROM_ZERO)
         run_on_driver(connection, order)
         self.stored += order.stored
+        if statement.counts_conflicts:
+            self.stored -= int(connection.execute(select(CONFLICTS_COUNTED)).scalar_one())
         self.refused += [(numbers[place], error) for place, error in order.refused]
 
     def _send_together(self, server: RowsOnServer, plan: InsertPlan, group: Group) -> None:
@@ -142,6 +147,7 @@ class _Statement:
         plain = wording.statement(plan.model.table).inline().values(binds)
         compiled: Any = wording.with_conflict(plain, plan).compile(dialect=wording.dialect)
         self.sql = str(compiled)
+        self.counts_conflicts = wording.counts_conflicts
         self._positions: list[str] | None = compiled.positiontup
         self._places = {name: place for place, name in enumerate(names)}
         self._constants = {

@@ -53,13 +53,13 @@ class Dumping:
         """Write all rows, and return how many."""
         async with self._database.transaction(read_only=True) as session:
             dialect = (await session.connection()).dialect
-            if kind == "csv" and dialect.driver in _COPIES and self._is_copied_alike(dialect, null_text):
+            if kind == "csv" and dialect.driver in _COPIES and self._is_copied_alike(dialect):
                 return await session.run_sync(self._copy, file, null_text)
             return await self._stream(session, writer_of(kind, file, self._attributes, null_text))
 
-    def _is_copied_alike(self, dialect: Dialect, null_text: str) -> bool:
-        # An only column without a value would be an empty line; the writer refuses that.
-        alone = len(self._attributes) == 1 and null_text == ""
+    def _is_copied_alike(self, dialect: Dialect) -> bool:
+        # An empty text, alone in its line, would be an empty line: no record.
+        alone = len(self._attributes) == 1
         return not alone and all(_is_copied_alike(each, dialect) for each in self._attributes)
 
     def _statement(self, *more: Any) -> Any:  # noqa: ANN401  # columns, a Select
@@ -79,13 +79,15 @@ class Dumping:
         rows = 0
         flags = [each.field.column.is_not(null()) for each in self._told_apart]
         result = await session.stream(self._statement(*flags), execution_options={"yield_per": _ROWS})
-        async for part in result.partitions():
-            try:
+        try:
+            async for part in result.partitions():
                 writer.write(self._with_json_nulls(part) if flags else part)
-            except UnreadableValueError as error:
-                raise self._unwritable(error) from None
-            rows += len(part)
-        writer.close()
+                rows += len(part)
+        except UnreadableValueError as error:
+            raise self._unwritable(error) from None
+        finally:
+            # Also of a file that nobody will see: pyarrow writes to it when it is collected.
+            writer.close()
         return rows
 
     def _with_json_nulls(self, rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
