@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -55,7 +55,7 @@ class Dumping:
             dialect = (await session.connection()).dialect
             if kind == "csv" and dialect.driver in _COPIES and self._is_copied_alike(dialect):
                 return await session.run_sync(self._copy, file, null_text)
-            return await self._stream(session, writer_of(kind, file, self._attributes, null_text))
+            return await self._stream(session, lambda: writer_of(kind, file, self._attributes, null_text))
 
     def _is_copied_alike(self, dialect: Dialect) -> bool:
         # An empty text, alone in its line, would be an empty line: no record.
@@ -75,10 +75,11 @@ class Dumping:
             statement = statement.where(literal_column(f"({self._where}\n)"))
         return statement.order_by(*mapper.primary_key)
 
-    async def _stream(self, session: AsyncSession, writer: RecordWriter) -> int:
+    async def _stream(self, session: AsyncSession, opened: Callable[[], RecordWriter]) -> int:
         rows = 0
         flags = [each.field.column.is_not(null()) for each in self._told_apart]
         result = await session.stream(self._statement(*flags), execution_options={"yield_per": _ROWS})
+        writer = opened()
         try:
             async for part in result.partitions():
                 writer.write(self._with_json_nulls(part) if flags else part)
