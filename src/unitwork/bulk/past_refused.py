@@ -120,7 +120,7 @@ class PastRefused:
     def _bound(self, plan: InsertPlan, group: Group) -> Iterator[tuple[int, Sequence[Any]]]:
         """Yield the values of each row as the driver takes them; a row that has none is refused."""
         try:
-            columns = plan.values(group)
+            columns = plan.values(group, plan.filled(group))
         except _REFUSED as error:
             if len(group) == 1:
                 self.refused.append((group.numbers[0], error))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _BROKEN = (LookupError, ValueError, TypeError, ArithmeticError, AttributeError, SQLAlchemyError)
 _SIMPLE = {int, str, bool, float, bytes, NONE}
+_EDGES = {dt.MINYEAR, dt.MAXYEAR}
 _ENDS = {dt.date.max: "infinity", dt.date.min: "-infinity"}
 _ENDS_OF_TIME = {dt.datetime.max: "infinity", dt.datetime.min: "-infinity"}  # noqa: DTZ901  # as asyncpg compares
 
@@ -43,6 +44,11 @@ class Plan:
         return [field.column for field in self.fields]
 
     @property
+    def plainly_bound(self) -> bool:
+        """Whether a parameter alone stands for each value, without SQL of its type around it."""
+        return all(field.values.is_plainly_bound for field in self.fields)
+
+    @property
     def copyable(self) -> bool:
         """Whether COPY takes all of the columns."""
         return bool(self.fields) and all(field.values.is_copyable(self.dialect) for field in self.fields)
@@ -55,15 +61,15 @@ class Plan:
         """
         raise NotImplementedError
 
-    def values(self, group: Group) -> list[Sequence[Any]]:
-        """Return each column as the driver takes it.
+    def values(self, group: Group, columns: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+        """Return the filled columns of a group as the driver takes them.
 
         Raises:
-            RowError: A value is missing or of the wrong type.
+            RowError: A type refuses a value.
         """
         return [
             processed(field, field.values.bind_processor(self.dialect), values, group.numbers)
-            for field, values in zip(self.fields, self.filled(group), strict=True)
+            for field, values in zip(self.fields, columns, strict=True)
         ]
 
     def text(self, group: Group, columns: Sequence[Sequence[Any]]) -> bytes:
@@ -81,7 +87,8 @@ class Plan:
 
     def _written(self, field: Field, values: Sequence[Any], numbers: Sequence[int]) -> Iterable[str]:
         kinds = set(map(type, values))
-        if self.dialect.driver == "asyncpg" and kinds & {dt.date, dt.datetime}:
+        days = kinds & {dt.date, dt.datetime} and kinds <= {dt.date, dt.datetime, NONE}
+        if self.dialect.driver == "asyncpg" and days and _EDGES & {v.year for v in values if v is not None}:
             values = [_as_asyncpg_binds_it(value) for value in values]
             kinds = set(map(type, values))
         try:
@@ -105,7 +112,7 @@ def _as_asyncpg_binds_it(value: Any) -> Any:  # noqa: ANN401  # a value for COPY
     """Return an end of Python's time as that of PostgreSQL, which asyncpg takes it for."""
     if type(value) is dt.date:
         return _ENDS.get(value, value)
-    if type(value) is dt.datetime and value.year in (dt.MINYEAR, dt.MAXYEAR):
+    if type(value) is dt.datetime and value.year in _EDGES:
         return _ENDS_OF_TIME.get(value if value.tzinfo is None else _utc(value), value)
     return value
 

@@ -85,10 +85,10 @@ class GrowingRejects:
     def _opened(self) -> IO[bytes]:
         if self._file is None:
             self._file = self._path.open("r+b" if self._path.exists() else "w+b")
-            # Somebody may have moved the file away to work on it.
-            whole = self._file.seek(0, os.SEEK_END) >= self._kept
-            self._file.truncate(self._kept if whole else 0)
-            self._file.seek(0, os.SEEK_END)
+            # Somebody may have taken out of it what is corrected: then all that is there stays.
+            if self._file.seek(0, os.SEEK_END) > self._kept:
+                self._file.truncate(self._kept)
+                self._file.seek(0, os.SEEK_END)
         return self._file
 
     def write(self, record: Found, reason: str) -> None:

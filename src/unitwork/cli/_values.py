@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from sqlalchemy import JSON, null
 from unitwork._logic.values import values_of
 from unitwork._logic.values.files import FileForm
 from unitwork.bulk.fields import Model
+from unitwork.cli._kept import check_for
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -39,6 +41,7 @@ class Attribute:
         self.name = field.name
         self.values = values_of(entity, field.name)
         self.form = FileForm(self.values, dialect)
+        self._check = check_for(self.values, dialect)
         self.is_text = self.values.kind is str and not self.values.choices and not self.form.is_structured
         self.tells_nulls_apart = self.values.keeps_none and self.values.nullable
         """Whether NULL and a null of JSON are two values."""
@@ -52,12 +55,23 @@ class Attribute:
             ValueRefusedError: There is none.
         """
         try:
-            if kind == "csv" or (kind == "parquet" and isinstance(value, str)):
-                return self.form.from_text(value)
-            return self.form.from_json(_with_floats(value) if self.form.is_structured else value)
+            found = self._understood(value, kind)
         except _REFUSED as error:
             shown = str(value) if len(str(value)) <= _SHOWN else f"{str(value)[:_SHOWN]}…"
             raise ValueRefusedError(self.name, f"cannot read {shown!r} as {self.form.name}") from error
+        changed = self._check(found) if self._check is not None and found is not None else None
+        if changed is not None:
+            raise ValueRefusedError(self.name, changed)
+        return found
+
+    def _understood(self, value: Any, kind: str) -> Any:  # noqa: ANN401  # values
+        if kind == "csv" or (kind == "parquet" and isinstance(value, str)):
+            found = self.form.from_text(value)
+        else:
+            found = self.form.from_json(_with_floats(value) if self.form.is_structured else value)
+        if isinstance(found, float) and math.isinf(found) and "inf" not in str(value).lower():
+            raise OverflowError("beyond what a float holds")
+        return found
 
 
 def _with_floats(value: Any) -> Any:  # noqa: ANN401  # JSON

@@ -19,7 +19,8 @@ _CODES = frozenset(
     {1048, 1062, 1216, 1217, 1264, 1265, 1292, 1300, 1364, 1366, 1406, 1451, 1452, 1586, 1644, 1690}
     | {3140, 3819, 4025, 4038}
 )
-_UNBINDABLE = "Error binding parameter"
+# Of SQLite's driver about classes, and of MariaDB's about numbers that are none.
+_UNBINDABLE = ("Error binding parameter", "can not be used with MySQL")
 # What all drivers call such errors, as far as they do.
 _CLASSES = {"IntegrityError", "DataError"}
 # What processors of types and drivers raise before anything is sent.
@@ -50,7 +51,7 @@ def refuses_values(error: BaseException) -> bool:
         return state.startswith(_STATES) or state in _OTHER_STATES
     if code is not None:
         return code in _CODES
-    return isinstance(cause, _OF_VALUES) or _UNBINDABLE in str(cause)
+    return isinstance(cause, _OF_VALUES) or any(said in str(cause) for said in _UNBINDABLE)
 
 
 def reason_of(error: BaseException) -> str:

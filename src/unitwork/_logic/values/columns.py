@@ -162,12 +162,16 @@ class ColumnValues:
             return None  # `normal` has made a truth value of it
         return impl.bind_processor(dialect)
 
+    @property
+    def is_plainly_bound(self) -> bool:
+        """Whether a parameter alone stands for a value, without SQL of the type around it."""
+        return self.type.bind_expression(bindparam("value", type_=self.type)) is None
+
     # --- copied ---
 
     def is_copyable(self, dialect: Dialect) -> bool:
         """Say whether PostgreSQL's COPY can take the values."""
-        around = self.type.bind_expression(bindparam("value", type_=self.type))
-        return isinstance(inner_type(self.type, dialect), _COPYABLE) and around is None
+        return isinstance(inner_type(self.type, dialect), _COPYABLE) and self.is_plainly_bound
 
     def copy_processor(self, dialect: Dialect) -> Processor | None:
         """Return what makes of a value one that `copytext` writes as the driver would bind it."""
