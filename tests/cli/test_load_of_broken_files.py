@@ -12,9 +12,10 @@ from sqlalchemy import URL
 from unitwork.cli import main
 
 MODELS = """
+import datetime as dt
 from decimal import Decimal
 
-from sqlalchemy import CheckConstraint, ForeignKey, MetaData, Numeric, Text
+from sqlalchemy import CheckConstraint, DateTime, Float, ForeignKey, MetaData, Numeric, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from unitwork import Base
@@ -30,6 +31,18 @@ class Person(Base):
     age: Mapped[int | None]
     balance: Mapped[Decimal | None] = mapped_column(Numeric(12, 2))
     boss_id: Mapped[int | None] = mapped_column(ForeignKey("broken_people.id"))
+
+
+class Thing(Base):
+    __tablename__ = "broken_things"
+    metadata = MetaData()
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    price: Mapped[Decimal | None] = mapped_column(Numeric(10, 2))
+    weight: Mapped[float | None] = mapped_column(Float(53))
+    at: Mapped[dt.datetime | None] = mapped_column(DateTime)
+    whole: Mapped[int | None]
+    ready: Mapped[bool | None]
 """
 
 
@@ -352,3 +365,24 @@ def test_load_of_a_pipe_goes_on(program: Program, monkeypatch: pytest.MonkeyPatc
     assert program.load("-", *options, typed=b"id,age\n1,1\n2,2\n3,3\n").exit_code == 0
     assert program.stored("id") == [1, 2, 3]
     assert "stdin" in program.load("-", "--format", "csv", typed=b"").stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("price", "1.234", "has 3 digits after the point, and the column keeps 2"),
+        ("weight", "1e999", "cannot read '1e999' as float"),
+        ("at", "2024-02-29T12:00:00+02:00", "has a time zone, which the column does not keep"),
+        ("at", "2024-02-30", "cannot read '2024-02-30' as datetime"),
+        ("whole", "1.5", "cannot read '1.5' as int"),
+        ("ready", "2", "cannot read '2' as bool"),
+    ],
+)
+def test_value_that_would_change_is_refused(program: Program, name: str, text: str, reason: str) -> None:
+    """What a column cannot keep as it is written is told, not rounded or cut."""
+    Path("a.csv").write_text(f"id,{name}\n1,{text}\n")
+
+    failed = program.run("load", "a.csv", "--into", "broken_models:Thing")
+
+    assert failed.exit_code == 1
+    assert f"Line 2 of a.csv cannot be stored: {name}: {reason}." in failed.stderr
