@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -22,6 +22,7 @@ from sqlalchemy import (
     types,
 )
 from sqlalchemy import inspect as inspect_entity
+from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.dialects.mysql import SET
 from sqlalchemy.sql.elements import Null
 
@@ -47,6 +48,8 @@ Processor: TypeAlias = Callable[[Any], Any]
 
 _KNOWN = "unitwork_values"
 _NONE = type(None)
+# What SQLAlchemy does not say of its own types.
+_UNSAID: Mapping[type, type] = {postgresql.OID: int, mysql.BIT: int, mysql.YEAR: int}
 # What a decorator defines when its values are not those of the type inside.
 _CHANGES = (
     "process_bind_param", "process_result_value", "process_literal_param",
@@ -256,7 +259,7 @@ def class_of_type(kind: TypeEngine[Any]) -> type | None:
         found = kind.python_type
     except NotImplementedError:
         return None
-    return None if found is object else found
+    return _UNSAID.get(type(kind)) if found is object else found
 
 
 def _result_of(kind: TypeEngine[Any]) -> Any:  # noqa: ANN401  # a type
