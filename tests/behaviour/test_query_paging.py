@@ -193,6 +193,15 @@ def test_page_out_of_range_is_refused(values: dict[str, int]) -> None:
         PageRequest(**values)  # type: ignore[arg-type]  # what a client may send
 
 
+@pytest.mark.parametrize("values", [{"size": 0}, {"size": -1}, {"page": -1}, {"total_elements": -1}])
+def test_page_of_no_size_is_refused(values: dict[str, int]) -> None:
+    """A program that makes a page itself hears at once what its numbers cannot be."""
+    numbers = {"total_elements": 0, "page": 0, "size": 10, **values}
+    assert Page(content=[], total_elements=0, page=0, size=10).total_pages == 0
+    with pytest.raises(OptionError, match=r"a number from [01]"):
+        Page(content=[], **numbers)
+
+
 async def test_what_is_no_request_is_refused(people: Database) -> None:
     """A number where a page request belongs is a TypeError that names query, parameter and fix."""
     with pytest.raises(TypeError, match=r"People.page needs a PageRequest as 'page', not a int(.|\n)*Fix"):

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from unitwork._runtime import state
 from unitwork._runtime.engine import Source
-from unitwork.dialects import backend_for
+from unitwork.dialects import Backend, backend_for
 from unitwork.errors import DatabaseChoiceError, MissingExtraError
 from unitwork.options import DatabaseSettings
 
@@ -41,7 +41,7 @@ def open_source(
     try:
         return Source(name, backend, None, engine_options, session_options)
     except ModuleNotFoundError as error:
-        if not backend.extra:
+        if type(backend) is Backend:
             error.add_note(_DRIVERS)
             raise
         raise MissingExtraError(

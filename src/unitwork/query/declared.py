@@ -13,7 +13,7 @@ from unitwork._runtime.asked import Asked
 from unitwork._runtime.execute import Reading
 from unitwork._runtime.registry import enlist
 from unitwork.errors import QueryDeclarationError
-from unitwork.query.order import cursor_at, entity_in, order_of, refuse_limits
+from unitwork.query.order import cursor_at, entity_in, order_of, refuse_walk, sorted_by
 from unitwork.query.pages import Pages
 from unitwork.query.signature import QuerySignature, signature_of
 
@@ -127,7 +127,12 @@ class DeclaredQuery:
         statement = self._pages.of(asked, request)
         size, offset = request.size, request.offset
         limit = size if request.count else size + 1
-        found: Any = await door.fetch(self._many, statement.part(asked, limit, offset))
+        part = statement.part(asked, limit, offset)
+        found: Any
+        if statement.added:
+            found, _order = await door.edged(self._many, part, statement.added)
+        else:
+            found = await door.fetch(self._many, part)
         content, total = found[:size], None
         if request.count and (len(content) == size or (offset and not content)):
             total = await door.scalar(self.name, statement.number(asked))
@@ -138,18 +143,21 @@ class DeclaredQuery:
 
     async def cursor_page(self, door: Door, asked: Asked, request: CursorRequest) -> CursorPage[Any]:
         """Return the page after or before a cursor."""
-        refuse_limits("cursor_page", asked.statement)
-        order = order_of(self._target or entity_in(asked.statement), request.sorts)
+        entity = self._target or entity_in(asked.statement)
+        refuse_walk(asked.statement, entity)
+        order = order_of(entity, request.sorts)
         codec = CursorCodec(door.cursor_key(), self.name, order.sorts)
         position = codec.read(request.cursor) if request.cursor is not None else None
         forward = position is None or position.forward
-        statement: Select[Any] = asked.statement.order_by(None).add_columns(*order.columns())
+        statement: Select[Any] = asked.statement.order_by(None)
         if position is not None:
             statement = statement.where(order.beyond(position))
-        statement = statement.order_by(*order.clauses(forward=forward)).limit(request.size + 1)
+        statement, added = sorted_by(statement, order.clauses(forward=forward))
+        statement = statement.add_columns(*order.columns()).limit(request.size + 1)
         items, edges = await door.edged(
-            self.reading, asked._replace(statement=statement, fixed=False), len(order.sorts)
+            self.reading, asked._replace(statement=statement, fixed=False), added + len(order.sorts)
         )
+        edges = [edge[added:] for edge in edges]
         more = len(items) > request.size
         items, edges = items[: request.size], edges[: request.size]
         if not forward:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy import Select, delete, exists, select, update
+from sqlalchemy import Select, delete, update
 from sqlalchemy import inspect as inspect_entity
 
 from unitwork._logic.paging import CursorPage, CursorRequest, Page, PageRequest
@@ -12,8 +12,9 @@ from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime.asked import Asked
 from unitwork._runtime.execute import Door, Reading
 from unitwork.errors import OptionError
+from unitwork.query.clauses import changing, counted, found_any, limits_itself
 from unitwork.query.declared import DeclaredQuery
-from unitwork.query.order import counted, refuse_unknown
+from unitwork.query.order import in_order, refuse_unknown
 from unitwork.query.signature import QuerySignature
 
 if TYPE_CHECKING:
@@ -58,7 +59,11 @@ class FluentSelect(Select[M]):
 
     async def first(self) -> M | None:
         """Return the first entity, by primary key if the statement has no order, or None. One SELECT."""
-        return cast("M | None", await self._fetch("first", self._in_order().limit(1), Rows.MAYBE))
+        ordered = in_order(self).statement if not self._order_by_clauses else self
+        if limits_itself(self):
+            found: list[M] = await self._fetch("first", ordered, Rows.MANY)
+            return found[0] if found else None
+        return cast("M | None", await self._fetch("first", ordered.limit(1), Rows.MAYBE))
 
     async def one(self) -> M:
         """Return the only entity. One SELECT.
@@ -83,8 +88,7 @@ class FluentSelect(Select[M]):
 
     async def exists(self) -> bool:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  # an ending, where Select has a clause
         """Say whether there is any row. One SELECT."""
-        asked = Asked(select(exists(self.order_by(None))))
-        return bool(await self._door.scalar(f"{self._name}.exists", asked))
+        return bool(await self._door.scalar(f"{self._name}.exists", Asked(found_any(self))))
 
     async def page(self, request: PageRequest) -> Page[M]:
         """Return one page. One SELECT, and one that counts unless the request skips it.
@@ -120,41 +124,34 @@ class FluentSelect(Select[M]):
         return self._door.stream(reading, Asked(self), batch)
 
     async def delete(self) -> int:
-        """Delete the rows, and return how many. One DELETE; entities in the session know of it."""
-        self._refuse_more_than_where("delete")
-        statement = delete(self._entity)
-        if self.whereclause is not None:
-            statement = statement.where(self.whereclause)
+        """Delete the rows, and return how many. One DELETE; entities in the session know of it.
+
+        Raises:
+            OptionError: The statement has more than conditions, such as a limit or a join.
+        """
+        statement = changing("delete", self, self._entity, delete(self._entity))
         return await self._door.change(f"{self._name}.delete", Asked(statement, writes=True))
 
     async def update(self, **values: Any) -> int:
         """Set attributes of the rows, and return how many. One UPDATE; entities in the session know of it.
 
         Raises:
-            OptionError: A name is no mapped attribute.
+            OptionError: A name is no mapped attribute, or there is none; or the statement has more than
+                conditions, such as a limit or a join.
         """
-        self._refuse_more_than_where("update")
-        refuse_unknown(values, inspect_entity(self._entity).column_attrs.keys())
-        statement = update(self._entity).values({getattr(self._entity, k): v for k, v in values.items()})
-        if self.whereclause is not None:
-            statement = statement.where(self.whereclause)
+        known = inspect_entity(self._entity).column_attrs.keys()
+        refuse_unknown(values, known)
+        if not values:
+            raise OptionError("values", "nothing", [repr(name) for name in known])
+        change = update(self._entity).values({getattr(self._entity, k): v for k, v in values.items()})
+        statement = changing("update", self, self._entity, change)
         return await self._door.change(f"{self._name}.update", Asked(statement, writes=True))
-
-    def _refuse_more_than_where(self, verb: str) -> None:
-        parts = (self._limit_clause, self._offset_clause)
-        if any(part is not None for part in parts) or any(
-            (self._setup_joins, self._from_obj, self._group_by_clauses, self._distinct)
-        ):
-            raise OptionError(verb, "a limit, offset, join, GROUP BY or DISTINCT", ["conditions alone"])
 
     def _shape(self, rows: Rows) -> Shape:
         return Shape(rows, Item.ENTITY, self._entity)
 
     async def _fetch(self, method: str, statement: Select[Any], rows: Rows) -> Any:  # noqa: ANN401  # as the rows say
         return await self._door.fetch(Reading(f"{self._name}.{method}", self._shape(rows)), Asked(statement))
-
-    def _in_order(self) -> Select[Any]:
-        return self if self._order_by_clauses else self.order_by(*inspect_entity(self._entity).primary_key)
 
     def _query(self, method: str, rows: Rows) -> DeclaredQuery:
         signature = QuerySignature(f"{self._name}.{method}", {}, None, lambda _arguments, _keywords: {})
