@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, Ty
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from unitwork.bulk.changes import BulkDelete, BulkUpdate
-from unitwork.bulk.feed import Feed
+from unitwork.bulk.feed import Feed, new_rows
 from unitwork.bulk.fields import Model
 from unitwork.bulk.insert import BulkInsert, keeps_order, known_length
 from unitwork.bulk.order import InsertOrder, Progress, check_batch
@@ -136,7 +136,8 @@ class BulkWrites(Generic[M]):
         model = Model.of(repository.entity)
         order = InsertOrder.of(model, on_conflict, index_elements, update, returning=returning)
         reader = RowReader(columns, in_order=keeps_order(order))
-        feed = Feed(model, reader, known_length(rows), on_progress)
+        kind = new_rows(model, updates=keeps_order(order))
+        feed = Feed(model, kind, reader, known_length(rows), on_progress)
         name = repository._name("bulk_insert")  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # its own
         insert = BulkInsert(order, feed, name)
 

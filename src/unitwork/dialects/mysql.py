@@ -14,7 +14,7 @@ from typing_extensions import override
 from unitwork.dialects.backend import LENT, Backend, BeginMode, Fault, close_socket
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import URL, Connection
     from sqlalchemy.engine.interfaces import ExceptionContext
@@ -48,6 +48,8 @@ class MySQLBackend(Backend):
     @override
     def install(self, engine: AsyncEngine) -> None:
         event.listen(engine.sync_engine, "begin", _begin)
+        dialect: Any = engine.sync_engine.dialect
+        dialect.statement_compiler = type("Compiler", (_EmptyLists, dialect.statement_compiler), {})
 
     @override
     def execution_options(self, mode: BeginMode) -> Mapping[str, Any]:
@@ -99,6 +101,15 @@ class MySQLBackend(Backend):
         with suppress(Exception):
             driver_connection.close()
         close_socket(transport)
+
+
+class _EmptyLists:
+    """A compiler whose empty lists fit any type; MariaDB compares no UUID with SQLAlchemy's numbers."""
+
+    def visit_empty_set_expr(self, element_types: Sequence[object], **_more: Any) -> str:
+        """Return a SELECT of no rows, with as many columns as the items of the list."""
+        nothing = ", ".join("NULL" for _type in element_types)
+        return f"SELECT {nothing} FROM (SELECT 1) AS _empty_set WHERE 1!=1"  # noqa: S608  # no values
 
 
 def code_of(error: BaseException | None) -> int | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Double, Enum, Float, String, and_, case, cast, false, literal, or_
+from sqlalchemy import and_, case, false, literal, or_
 from sqlalchemy import inspect as inspect_entity
 from sqlalchemy.sql.operators import desc_op
 
 from unitwork._logic.paging import Position, Sort, UnorderedValueError, shortened
+from unitwork._logic.values.ordering import exact, sortable
 from unitwork.errors import OptionError
 from unitwork.query.clauses import distinct_on, is_distinct, key_of, refuse_limits, row_key
 
@@ -37,8 +38,8 @@ class Order:
         clauses: list[ColumnElement[Any]] = []
         for sort in self.sorts:
             column = self._columns[sort.field]
-            sortable = _sortable(column)
-            parts = [case((column.is_(None), 0), else_=1), sortable] if _nullable(column) else [sortable]
+            value = sortable(column)
+            parts = [case((column.is_(None), 0), else_=1), value] if _nullable(column) else [value]
             down = sort.descending is forward
             clauses += [part.desc() if down else part.asc() for part in parts]
         return clauses
@@ -48,7 +49,7 @@ class Order:
         choices: list[ColumnElement[bool]] = []
         same: list[ColumnElement[bool]] = []
         for sort, value in zip(self.sorts, position.values, strict=True):
-            column = _exact(self._columns[sort.field])
+            column = exact(self._columns[sort.field])
             down = sort.descending is position.forward
             # As a parameter: SQLAlchemy compares the constants True and False for equality alone.
             bound = None if value is None else literal(value, column.type)
@@ -59,19 +60,9 @@ class Order:
     def columns(self) -> list[ColumnElement[Any]]:
         """Return the columns to select, so that cursors can be written."""
         return [
-            _exact(self._columns[sort.field]).label(f"unitwork_sort_{place}")
+            exact(self._columns[sort.field]).label(f"unitwork_sort_{place}")
             for place, sort in enumerate(self.sorts)
         ]
-
-
-def _sortable(column: Any) -> Any:  # noqa: ANN401  # attribute or column
-    # MariaDB orders its enum type by place and compares it by name: as text both are by name.
-    return cast(column, String(255)) if isinstance(column.type, Enum) else column
-
-
-def _exact(column: Any) -> Any:  # noqa: ANN401  # attribute or column
-    # MariaDB compares a FLOAT exactly, but returns it rounded: as a double it comes back whole.
-    return cast(column, Double()) if isinstance(column.type, Float) else _sortable(column)
 
 
 def _nullable(column: Any) -> bool:  # noqa: ANN401  # attribute or column

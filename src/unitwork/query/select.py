@@ -135,16 +135,17 @@ class FluentSelect(Select[M]):
     async def update(self, **values: Any) -> int:
         """Set attributes of the rows, and return how many. One UPDATE; entities in the session know of it.
 
+        Without values it changes nothing and returns 0; nothing is sent, and `onupdate` sets nothing.
+
         Raises:
-            OptionError: A name is no mapped attribute, or there is none; or the statement has more than
-                conditions, such as a limit or a join.
+            OptionError: A name is no mapped attribute, or the statement has more than conditions, such as a
+                limit or a join.
         """
-        known = inspect_entity(self._entity).column_attrs.keys()
-        refuse_unknown(values, known)
-        if not values:
-            raise OptionError("values", "nothing", [repr(name) for name in known])
+        refuse_unknown(values, inspect_entity(self._entity).column_attrs.keys())
         change = update(self._entity).values({getattr(self._entity, k): v for k, v in values.items()})
         statement = changing("update", self, self._entity, change)
+        if not values:
+            return 0
         return await self._door.change(f"{self._name}.update", Asked(statement, writes=True))
 
     def _shape(self, rows: Rows) -> Shape:
