@@ -364,17 +364,20 @@ async def test_environment_of_others_is_adopted_with_one_line(
 async def test_environment_that_takes_a_connection_is_right_as_it_is(
     db: Database, folder: Path, observer: Observer
 ) -> None:
-    """As Alembic's cookbook has it: what ran is told as well."""
+    """As Alembic's cookbook has it: what ran is told as well, and drops are refused."""
     environment = made_by_alembic(folder, "generic")
     kept = environment.read_text().split("if context.is_offline_mode():")[0]
     environment.write_text(
-        f"{kept}\ncontext.configure(connection=config.attributes['connection'])\n"
+        f"{kept}\nfrom sqlalchemy import MetaData\n"
+        "context.configure(connection=config.attributes['connection'], target_metadata=MetaData())\n"
         "with context.begin_transaction():\n    context.run_migrations()\n"
     )
 
     assert await db.migrate(folder) == ["one"]
     assert await db.migrate(folder) == []
     assert await observer.scalar("SELECT count(*) FROM made") == 0
+    with pytest.raises(CommandError, match="table made"):
+        await Migrations(db, folder).revision("drops")
 
 
 # --- types of one's own ---

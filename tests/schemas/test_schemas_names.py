@@ -215,7 +215,8 @@ async def test_schemas_are_rows_whatever_attributes_are_called(models: ModuleTyp
         await owned.bulk_insert([new, new])
         await owned.update(first.id, change.model_validate({"json": "text", "model_config": 9}))
 
-        rows = [schema_for(models.Owned).model_validate(each).model_dump() for each in await owned.all()]
+        by_key = owned.select().order_by(models.Owned.id)
+        rows = [schema_for(models.Owned).model_validate(each).model_dump() for each in await by_key.all()]
         async with db.engine.begin() as connection:
             await connection.run_sync(models.Owned.__table__.drop)
     assert [row["copy"] for row in rows] == ["one"] * 3

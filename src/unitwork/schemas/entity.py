@@ -41,11 +41,13 @@ class EntitySchema(BaseModel):
 
     def model_dump(self, **options: Any) -> dict[str, Any]:
         """As that of Pydantic; `by_alias` is True if it is not given."""
-        return super().model_dump(**{"by_alias": True, **options})
+        options.setdefault("by_alias", True)
+        return super().model_dump(**options)
 
     def model_dump_json(self, **options: Any) -> str:
         """As that of Pydantic; `by_alias` is True if it is not given."""
-        return super().model_dump_json(**{"by_alias": True, **options})
+        options.setdefault("by_alias", True)
+        return super().model_dump_json(**options)
 
     @model_validator(mode="before")
     @classmethod

@@ -87,15 +87,16 @@ class _Environment:
     def run_offline(self) -> None:
         """Print the SQL."""
         dialect = context.config.attributes.get("dialect") or make_url(_url()).get_dialect().name
-        offline = {"literal_binds": True, "dialect_opts": {"paramstyle": "named"}}
-        context.configure(**{**self._configured(dialect), **offline, "dialect_name": dialect})
+        configured = self._configured(dialect)
+        configured.update(literal_binds=True, dialect_opts={"paramstyle": "named"}, dialect_name=dialect)
+        context.configure(**configured)
         with context.begin_transaction():
             context.run_migrations()
 
     def run(self, connection: Connection) -> None:
         """Run the migrations, or compare."""
         dialect = connection.dialect.name
-        context.configure(**{**self._configured(dialect), "connection": connection})
+        context.configure(connection=connection, **self._configured(dialect))
         with context.begin_transaction():
             context.run_migrations()
             if dialect == "sqlite":
