@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Select, exists, func, literal_column, select
+from sqlalchemy import FromClause, Select, exists, func, literal_column, select
 from sqlalchemy import inspect as inspect_entity
 from sqlalchemy.sql.visitors import iterate
 
@@ -131,6 +131,9 @@ def row_key(statement: Select[Any]) -> list[Any]:
         return list(statement._group_by_clauses)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     # PostgreSQL wants these first.
     key = distinct_on(statement)
+    only = _only_entity(statement)
+    if only is not None:
+        return [*key, *key_of(only)]
     for described in statement.column_descriptions:
         entity, selected = described.get("entity"), described["expr"]
         if is_distinct(statement) and selected is not entity:
@@ -138,6 +141,16 @@ def row_key(statement: Select[Any]) -> list[Any]:
         elif entity is not None:
             key += key_of(entity)
     return key
+
+
+def _only_entity(statement: Select[Any]) -> Any:  # noqa: ANN401  # class or alias
+    """Return the entity that a statement selects, and nothing else; None if it selects other things."""
+    # What `column_descriptions` tells as well, in many times the time.
+    columns = statement._raw_columns  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    if len(columns) != 1 or not isinstance(columns[0], FromClause):
+        return None
+    described: Any = columns[0]._annotations.get("parententity")  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return None if described is None else described.entity
 
 
 def is_distinct(statement: Select[Any]) -> bool:
