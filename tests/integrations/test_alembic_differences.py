@@ -517,6 +517,34 @@ class Song(ShopBase):
 """
 
 
+def shell(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a folder."""
+    words = [sys.executable, "-m", *arguments]
+    return subprocess.run(words, capture_output=True, text=True, check=False, cwd=folder)
+
+
+ALONE = """
+from sqlalchemy import Column, Integer, MetaData, Table
+
+tables = MetaData()
+songs = Table("songs", tables, Column("id", Integer, primary_key=True))
+"""
+
+
+@pytest.mark.timeout(60)  # several programs
+@pytest.mark.parametrize("source", [ALONE, SHOP], ids=["no model", "own metadata"])
+def test_models_that_are_named_are_all_that_is_needed(tmp_path: Path, source: str) -> None:
+    """`migrations init --models` and then `check`: the tables that were created are those of the module."""
+    (tmp_path / "own_shop.py").write_text(source)
+    named, url = ("--models", "own_shop"), ("--url", "sqlite:///songs.db")
+
+    assert shell(tmp_path, "unitwork", "create-tables", *named, *url).returncode == 0
+    assert shell(tmp_path, "unitwork", "migrations", "init", *named).returncode == 0
+    checked = shell(tmp_path, "unitwork", "migrations", "check", *url)
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
 @pytest.mark.timeout(60)  # several programs
 def test_alembic_alone_refuses_drops_as_well(tmp_path: Path) -> None:
     """`alembic revision --autogenerate` with our `env.py`; `-x allow-drop` allows it."""
@@ -526,19 +554,14 @@ def test_alembic_alone_refuses_drops_as_well(tmp_path: Path) -> None:
         "path_separator = os\nprepend_sys_path = .\n"
     )
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", *arguments], capture_output=True, text=True, check=False, cwd=tmp_path
-        )
-
     url = ("--url", "sqlite:///songs.db")
-    assert run("unitwork", "create-tables", "--models", "own_shop", *url).returncode == 0
-    assert run("unitwork", "migrations", "init").returncode == 0
-    refused = run("alembic", "revision", "--autogenerate", "-m", "anything")
+    assert shell(tmp_path, "unitwork", "create-tables", "--models", "own_shop", *url).returncode == 0
+    assert shell(tmp_path, "unitwork", "migrations", "init").returncode == 0
+    refused = shell(tmp_path, "alembic", "revision", "--autogenerate", "-m", "anything")
     assert refused.returncode != 0
     assert "table songs" in refused.stdout + refused.stderr
     assert "no module" in refused.stdout + refused.stderr
-    assert run("alembic", "check").returncode != 0
+    assert shell(tmp_path, "alembic", "check").returncode != 0
     assert not list((tmp_path / "migrations" / "versions").glob("*.py"))
-    dropping = run("alembic", "-x", "allow-drop", "revision", "--autogenerate", "-m", "anything")
+    dropping = shell(tmp_path, "alembic", "-x", "allow-drop", "revision", "--autogenerate", "-m", "anything")
     assert dropping.returncode == 0, dropping.stderr

@@ -13,17 +13,18 @@ from sqlalchemy.orm.mapper import _all_registries  # pyright: ignore[reportPriva
 __all__: list[str] = []
 
 
-def loaded_metadata() -> list[MetaData]:
+def loaded_metadata(modules: Iterable[ModuleType] = ()) -> list[MetaData]:
     """Return the MetaData, if it has tables, of everything that is mapped in the program.
 
     A base and what inherits from it may each have a MetaData of their own, and so may a table; models may
-    also be mapped without a base, by a registry.
+    also be mapped without a base, by a registry. Tables without a model are found in these modules alone.
     """
     bases = [*_descendants(DeclarativeBase), *_descendants(DeclarativeBaseNoMeta)]
     of_bases = [found for base in bases for found in _metadata_of(base)]
     others = [found for value in (*_all_registries(), *_loaded_models()) for found in _metadata_of(value)]
     # Registries have no order of their own.
-    return _distinct([*of_bases, *sorted(others, key=lambda each: sorted(each.tables))])
+    in_modules = [found for module in modules for found in metadata_in(module)]
+    return _distinct([*of_bases, *sorted(others, key=lambda each: sorted(each.tables)), *in_modules])
 
 
 def metadata_in(module: ModuleType) -> list[MetaData]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from alembic import context
@@ -46,7 +50,8 @@ def run_environment(
 
     Args:
         *metadata: What `--autogenerate` and `check` compare with, in the forms of Alembic's
-            `target_metadata`. Without it, that of all models that are loaded.
+            `target_metadata`. Without it, all models that are loaded, and the tables without a model in the
+            modules that `env.py` imports.
         rename_constraints: Constraints and indexes that differ from the models in nothing but a name that
             a naming convention made are created anew with that name; else they keep theirs.
         **options: What `alembic.context.configure` takes besides, such as `include_object`,
@@ -56,7 +61,7 @@ def run_environment(
         CommandError: A revision would drop something, or two MetaData have a table of the same name.
     """
     named = [each for given in metadata for each in ([given] if isinstance(given, MetaData) else given or ())]
-    compared = named or context.config.attributes.get("metadata") or loaded_metadata()
+    compared = named or context.config.attributes.get("metadata") or loaded_metadata(_imported_modules())
     environment = _Environment(compared, rename_constraints, options)
     connection = context.config.attributes.get("connection")
     if context.is_offline_mode():
@@ -65,6 +70,18 @@ def run_environment(
         environment.run(connection)
     else:
         asyncio.run(_run_alone(environment))
+
+
+def _imported_modules() -> list[ModuleType]:
+    """Return the modules that `env.py` imports: it says by that what it is about."""
+    source = Path(context.script.env_py_location).read_text(encoding="utf-8")
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names += [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
+    return [sys.modules[name] for name in names if name in sys.modules]
 
 
 async def _run_alone(environment: _Environment) -> None:
