@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     TypeDecorator,
     UniqueConstraint,
+    text,
     types,
 )
 from sqlalchemy.orm import (
@@ -218,6 +219,26 @@ async def test_name_that_a_model_says_is_taken(adopted: Migrations, db: Database
         "add_index customer.ix_customer_age",
         "add_index customer.said_so",
         "remove_index customer.by_last",
+    ]
+
+
+@pytest.mark.only("postgresql", reason="it has such indexes, and tells them")
+async def test_names_of_partial_indexes_stay(adopted: Migrations, db: Database, observer: Observer) -> None:
+    """What an index is about counts with its columns: one of other rows is another index."""
+    wanted = MetaData(naming_convention=Base.metadata.naming_convention)
+    customer, _purchase = (table.to_metadata(wanted) for table in Adopted.metadata.sorted_tables)
+    Index(None, customer.c["age"], postgresql_where=text("age > 17"))
+    Index(None, customer.c["first"], postgresql_using="hash")
+    await observer.run("CREATE INDEX of_age ON customer (age) WHERE age > 17")
+    await observer.run("CREATE INDEX hashed ON customer USING hash (first)")
+    migrations = Migrations(db, adopted.directory, [wanted])
+
+    assert await migrations.check() == []
+    await observer.run("DROP INDEX of_age")
+    await observer.run("CREATE INDEX of_age ON customer (age) WHERE age > 65")
+    assert sorted(await migrations.check()) == [
+        "add_index customer.ix_customer_age",
+        "remove_index customer.of_age",
     ]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from alembic.operations import ops
 from alembic.util import CommandError
-from sqlalchemy import inspect
+from sqlalchemy import ClauseElement, inspect
 from sqlalchemy.sql.elements import conv
 
 if TYPE_CHECKING:
@@ -102,13 +102,12 @@ class _Names:
             return None
         unique = isinstance(operation, ops.CreateUniqueConstraintOp) or bool(operation.unique)
         columns = tuple(_text(column) for column in operation.columns)
-        options = {
-            (name, _text(value)) for name, value in operation.kw.items() if value and self._counts(name)
-        }
+        options = {(name, _text(value)) for name, value in operation.kw.items() if self._counts(name, value)}
         return operation.schema, operation.table_name, unique, columns, frozenset(options)
 
-    def _counts(self, option: str) -> bool:
-        return option.startswith(self._options) or option in {"deferrable", "initially"}
+    def _counts(self, option: str, value: object) -> bool:
+        is_set = isinstance(value, ClauseElement) or bool(value)
+        return is_set and (option.startswith(self._options) or option in {"deferrable", "initially"})
 
     def _exists_without_a_name(self, operation: ops.MigrateOperation) -> bool:
         # SQLite knows such constraints, and Alembic passes over them.
