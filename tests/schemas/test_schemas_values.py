@@ -159,7 +159,8 @@ def test_what_is_dumped_makes_the_entity() -> None:
     new = schema.model_validate({"name": "ann"})
 
     made = Keyed(**new.model_dump(exclude_unset=True))
-    shown = Keyed(**{**new.model_dump(), "place": "there"})
+    everything: dict[str, Any] = {**new.model_dump(), "place": "there"}
+    shown = Keyed(**everything)
 
     assert (made.name, made.place, made.note) == ("ann", "here", "plain")
     assert (shown.place, shown.note, shown.mark) == ("there", "plain", None)

@@ -127,8 +127,12 @@ class FluentSelect(Select[M]):
         """Delete the rows, and return how many. One DELETE; entities in the session know of it.
 
         Raises:
-            OptionError: The statement has more than conditions, such as a limit or a join.
+            OptionError: The statement has more than conditions, such as a limit or a join; or a row of the
+                entity is in several tables, of which one DELETE would leave a part.
         """
+        if len(inspect_entity(self._entity).tables) > 1:
+            allowed = ["`repository.delete(entity)` for each"]
+            raise OptionError("delete", "an entity whose rows are in several tables", allowed)
         statement = changing("delete", self, self._entity, delete(self._entity))
         return await self._door.change(f"{self._name}.delete", Asked(statement, writes=True))
 
