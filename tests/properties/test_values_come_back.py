@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from tests.fixtures.columns import SAMPLES, Sample
 from tests.fixtures.databases import Backend
-from unitwork import Database, Repository
+from unitwork import CursorRequest, Database, OptionError, Repository, Sort
 
 METADATA = {sample.name: sa.MetaData() for sample in SAMPLES}
 MODELS = {sample.name: sample.model(METADATA[sample.name]) for sample in SAMPLES}
@@ -38,32 +38,32 @@ class Ways:
 
     def __init__(self, db: Database, model: Any) -> None:  # noqa: ANN401  # a mapped class
         self._model = model
-        self._rows: Repository[Any] = Repository[model](db)
+        self.rows: Repository[Any] = Repository[model](db)
 
     def _mappings(self, values: Sequence[Any]) -> list[dict[str, Any]]:
         return [{"id": number, "value": value} for number, value in enumerate(values)]
 
     async def add_all(self, values: Sequence[Any]) -> None:
         """The ORM's own."""
-        await self._rows.add_all([self._model(**row) for row in self._mappings(values)])
+        await self.rows.add_all([self._model(**row) for row in self._mappings(values)])
 
     async def insert(self, values: Sequence[Any]) -> None:
         """`bulk_insert` by the fastest way."""
-        await self._rows.bulk_insert(self._mappings(values), returning=False)
+        await self.rows.bulk_insert(self._mappings(values), returning=False)
 
     async def insert_returning(self, values: Sequence[Any]) -> None:
         """`bulk_insert` of entities."""
-        await self._rows.bulk_insert(self._mappings(values))
+        await self.rows.bulk_insert(self._mappings(values))
 
     async def update(self, values: Sequence[Any]) -> None:
         """`bulk_update` of rows that have nothing yet."""
-        await self._rows.bulk_insert([{"id": number} for number in range(len(values))], returning=False)
-        assert await self._rows.bulk_update(self._mappings(values)) == len(values)
+        await self.rows.bulk_insert([{"id": number} for number in range(len(values))], returning=False)
+        assert await self.rows.bulk_update(self._mappings(values)) == len(values)
 
     async def upsert(self, values: Sequence[Any]) -> None:
         """An upsert of rows that are there."""
-        await self._rows.bulk_insert([{"id": number} for number in range(len(values))], returning=False)
-        await self._rows.bulk_insert(self._mappings(values), on_conflict="update", returning=False)
+        await self.rows.bulk_insert([{"id": number} for number in range(len(values))], returning=False)
+        await self.rows.bulk_insert(self._mappings(values), on_conflict="update", returning=False)
 
 
 WAYS: tuple[tuple[Callable[[Ways, Sequence[Any]], Awaitable[None]], tuple[int, ...]], ...] = (
@@ -73,6 +73,15 @@ WAYS: tuple[tuple[Callable[[Ways, Sequence[Any]], Awaitable[None]], tuple[int, .
     (Ways.update, (1, 60)),
     (Ways.upsert, (1, 60)),
 )
+
+
+UNORDERED = {
+    "json", "json_or_null", "pickle", "own_json", "points", "jsonb", "mysql_json",
+    "numbers", "texts", "moods", "grid", "uuids", "set",
+}  # fmt: skip
+"""Types whose values nobody sorts by."""
+NOT_WALKED = {"inet", "cidr", "range"}
+"""Types that the database orders, and whose values no cursor holds."""
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
@@ -94,3 +103,38 @@ async def test_value_comes_back(db: Database, backend: Backend, sample: Sample) 
                 wrong[f"{store.__name__} of {count}"] = different[0]
             await _emptied(db, model)
     assert not wrong
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.filterwarnings("ignore:.*operator_classes:sqlalchemy.exc.SADeprecationWarning")
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
+async def test_walk_in_the_order_of_any_type(
+    db: Database, backend: Backend, sample: Sample, *, descending: bool
+) -> None:
+    """Cursor pages show each row once, there and back, or say that there is no order."""
+    if backend.database not in sample.databases or sample.name in NOT_WALKED:
+        pytest.skip(f"{backend.database} has no such type, or not these values, or no cursor takes them")
+    async with db.engine.begin() as connection:
+        await connection.run_sync(METADATA[sample.name].create_all)
+    ways, values = Ways(db, MODELS[sample.name]), [*sample.values, *sample.values, None, None]
+    await ways.insert(values)
+    rows = ways.rows
+    sorts = [Sort("value", "DESC" if descending else "ASC")]
+
+    if sample.name in UNORDERED:
+        with pytest.raises(OptionError):
+            await rows.select().cursor_page(CursorRequest(None, 3, sorts))
+        return
+    seen: list[int] = []
+    page = await rows.select().cursor_page(CursorRequest(None, 3, sorts))
+    while page.next_cursor is not None:
+        seen += [row.id for row in page.content]
+        assert len(seen) <= len(values)
+        page = await rows.select().cursor_page(CursorRequest(page.next_cursor, 3, sorts))
+    seen += [row.id for row in page.content]
+    assert sorted(seen) == list(range(len(values)))
+    back = [row.id for row in page.content][::-1]
+    while page.previous_cursor is not None:
+        page = await rows.select().cursor_page(CursorRequest(page.previous_cursor, 3, sorts))
+        back += [row.id for row in page.content][::-1]
+    assert back == seen[::-1]

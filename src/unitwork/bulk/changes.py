@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     Connection,
-    and_,
     bindparam,
-    case,
     delete,
     func,
     inspect,
@@ -24,6 +22,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import Null
 
 from unitwork._logic.batches import light_portions, rows_that_fit, runs_without_repeats, sliced
+from unitwork.bulk.cases import Cases
 from unitwork.bulk.copying import COPIES, Rights, Stage
 from unitwork.bulk.feed import Feed, changes
 from unitwork.bulk.insert import AllOrNothing, chunks_of
@@ -54,6 +53,7 @@ class BulkUpdate:
         self._model = model
         self._feed = Feed(model, changes(model), reader, total, on_progress)
         self._rights: Rights | None = None
+        self._cases: dict[UpdatePlan, Cases] = {}
         self._count = 0
 
     async def run(self, session: AsyncSession, name: str, rows: Any, batch_rows: int) -> int:  # noqa: ANN401  # rows of any kind
@@ -100,13 +100,13 @@ class BulkUpdate:
                 return self._by_stage(connection, plan, text)
             around.sent = True
             upserts = upserts_for(connection.dialect)
-            if upserts is not None and upserts.joins_values:
-                return self._by_cases(connection, plan, columns)
+            if upserts is not None and upserts.joins_values and plan.plainly_bound:
+                return self._by_cases(connection, plan, plan.values(group, columns))
             return self._by_rows(connection, plan, columns)
         except DBAPIError:
             raise
         except REFUSED:
-            plan.find_bad_value(group)
+            plan.find_bad_value(group, columns)
             raise
 
     def _may_stage(self, connection: Connection, plan: UpdatePlan) -> bool:
@@ -148,20 +148,13 @@ class BulkUpdate:
 
         Not a join: an UPDATE of joined tables cuts what is too long for its column, without an error.
         """
-        key, matched = len(self._model.key), len(plan.matched)
+        cases = self._cases.get(plan)
+        if cases is None:
+            cases = self._cases[plan] = Cases(plan)
         found = 0
         for start, stop in light_portions(columns, len(columns[0]), _CASES):
-            part = [column[start:stop] for column in columns]
-            chosen = [_key_is(self._model.key, row) for row in zip(*part[:key], strict=True)]
-            values: dict[Any, Any] = dict(plan.constants)  # first: SQL there must see the row as it was
-            for field, new in zip(plan.assigned, part[matched:], strict=True):
-                # The last of equal keys wins.
-                cases = [*zip(chosen, (_literal(field, value) for value in new), strict=True)][::-1]
-                values[field.column] = case(*cases)
-            statement = (
-                update(self._model.table).where(_matching(plan.matched, part[:matched])).values(values)
-            )
-            found += connection.execute(statement).rowcount
+            rows = list(zip(*(column[start:stop] for column in columns), strict=True))
+            found += connection.exec_driver_sql(cases.sql(len(rows)), cases.parameters(rows)).rowcount
         return found
 
     def _by_rows(self, connection: Connection, plan: UpdatePlan, columns: Sequence[Sequence[Any]]) -> int:
@@ -252,10 +245,6 @@ def _matching(fields: Sequence[Field], columns: Sequence[Sequence[Any]]) -> Any:
         for key in zip(*columns, strict=True)
     ]
     return tuple_(*(field.column for field in fields)).in_(keys)
-
-
-def _key_is(fields: Sequence[Field], key: Sequence[Any]) -> Any:  # noqa: ANN401  # a condition
-    return and_(*(field.column == value for field, value in zip(fields, key, strict=True)))
 
 
 def _literal(field: Field, value: object) -> Any:  # noqa: ANN401  # a parameter

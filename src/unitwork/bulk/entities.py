@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from unitwork.bulk.rows import Group
 
 _FRESH = {"populate_existing": True}
+_AS_FILLED = {**_FRESH, "render_nulls": True}
+"""The plan has filled in what None stands for: what is still None is NULL."""
 _Rows: TypeAlias = tuple[list[dict[str, Any]], Sequence[object], Sequence[int]]
 """The rows of a group, their keys, and their numbers."""
 
@@ -36,6 +38,7 @@ class _Into:
         # The ORM begins each version anew; a version that rows bring is kept by the table alone.
         self._past_orm = model.whole and model.version is not None and model.version in plan.given
         self.target: Any = model.table if self._past_orm else model.entity
+        self.options = _AS_FILLED if model.whole else _FRESH
         columns = plan.columns
         self.keys = [c.key for c in columns] if self._past_orm else [field.name for field in plan.fields]
 
@@ -70,7 +73,7 @@ class Entities:
             error.add_note(f"In rows {group.numbers[0]:,} to {group.numbers[-1]:,}.")
             raise
         except REFUSED:
-            plan.find_bad_value(group)
+            plan.find_bad_value(group, columns)
             raise
         feed.take()
         feed.stored(len(group))
@@ -128,7 +131,7 @@ class Entities:
 
     def _update(self, session: Session, into: _Into, statement: Any, all_rows: _Rows, part: slice) -> None:  # noqa: ANN401  # an Insert
         rows, keys, numbers = all_rows
-        loaded = session.scalars(into.returning(statement), rows[part], execution_options=_FRESH).all()
+        loaded = session.scalars(into.returning(statement), rows[part], execution_options=into.options).all()
         entities = self._in_order(loaded, keys[part])
         self._found.extend(zip(numbers[part], entities, strict=False))
         self.count += len(loaded)
@@ -137,10 +140,10 @@ class Entities:
         self, session: Session, into: _Into, rows: list[dict[str, Any]], numbers: Sequence[int]
     ) -> None:
         if not self._order.returning:
-            session.execute(insert(into.target), rows)
+            session.execute(insert(into.target), rows, execution_options=into.options)
         else:
             statement = into.returning(insert(into.target), sort_by_parameter_order=True)
-            loaded = session.scalars(statement, rows, execution_options=_FRESH).all()
+            loaded = session.scalars(statement, rows, execution_options=into.options).all()
             self._found.extend(zip(numbers, loaded, strict=True))
         self.count += len(rows)
 
@@ -148,14 +151,14 @@ class Entities:
         rows, keys, numbers = all_rows
         statement = self._wording.with_conflict(self._wording.statement(into.target), plan)
         if not self._wording.counts_conflicts:
-            new = session.scalars(into.returning(statement), rows, execution_options=_FRESH).all()
+            new = session.scalars(into.returning(statement), rows, execution_options=into.options).all()
             self._keep_new(new, keys, numbers)
             return
         if not self._counting:
             session.execute(text(COUNT_FROM_ZERO))
             self._counting = True
         returning = into.returning(statement, CONFLICTS_COUNTED)
-        counted: Any = session.execute(returning, rows, execution_options=_FRESH).all()
+        counted: Any = session.execute(returning, rows, execution_options=into.options).all()
         for number, (found, conflicts) in zip(numbers, counted, strict=True):
             if int(conflicts) == self._conflicts:
                 self._found.append((number, found))

@@ -180,7 +180,8 @@ def _is_stored(column: object) -> bool:
 def without_nones(group: Group, names: Sequence[str], *, in_order: bool) -> Iterator[Group]:
     """Leave these attributes out of those rows in which they are None."""
     columns = {name: group.column(name) for name in names}
-    some = [name for name, column in columns.items() if None in column]
+    # By class: SQLAlchemy's null() cannot be asked whether it is equal to None.
+    some = [name for name, column in columns.items() if type(None) in set(map(type, column))]
     if not some:
         yield group
         return

@@ -145,7 +145,7 @@ class Statements:
             raise
         except REFUSED:
             if last:
-                plan.find_bad_value(last[-1])
+                plan.find_bad_value(last[-1], plan.filled(last[-1]))
             raise
         feed.take()
         feed.stored(len(group))
@@ -159,7 +159,7 @@ class Statements:
         def batches() -> Iterator[list[tuple[Any, ...]]]:
             nonlocal sent
             for group in feed.alike(plan):
-                rows = compiled.rows(plan.values(group), group)
+                rows = compiled.rows(plan.values(group, plan.filled(group)), group)
                 last[:] = [group]
                 yield rows
                 sent += len(group)
@@ -187,7 +187,7 @@ class Statements:
             connection.exec_driver_sql(COUNT_FROM_ZERO)
             self._counting = True
         compiled = self._compiled(plan)
-        columns = plan.values(group)
+        columns = plan.values(group, plan.filled(group))
         for start, stop in light_portions(columns, len(group)):
             part = [column[start:stop] for column in columns]
             connection.exec_driver_sql(compiled.joined(stop - start), compiled.flat(part, stop - start))

@@ -200,8 +200,8 @@ class BulkWrites(Generic[M]):
             StaleRowError: Rows give a version, and somebody else has changed one of them meanwhile.
 
         Database:
-            PostgreSQL and MariaDB: a temporary table and one UPDATE; else one UPDATE for each row,
-            prepared once. Commits only if no transaction is open.
+            PostgreSQL: a temporary table and one UPDATE. MariaDB: one UPDATE for 100 rows. Else one for
+            each row, prepared once. Commits only if no transaction is open.
         """
         check_batch(batch_rows)
         model = Model.of(cast("_Repository", self).entity)

@@ -14,7 +14,7 @@ from typing_extensions import override
 from unitwork.dialects.backend import LENT, Backend, BeginMode, Fault, close_socket
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from sqlalchemy import URL, Connection
     from sqlalchemy.engine.interfaces import ExceptionContext
@@ -103,15 +103,6 @@ class MySQLBackend(Backend):
         close_socket(transport)
 
 
-class _EmptyLists:
-    """A compiler whose empty lists fit any type; MariaDB compares no UUID with SQLAlchemy's numbers."""
-
-    def visit_empty_set_expr(self, element_types: Sequence[object], **_more: Any) -> str:
-        """Return a SELECT of no rows, with as many columns as the items of the list."""
-        nothing = ", ".join("NULL" for _type in element_types)
-        return f"SELECT {nothing} FROM (SELECT 1) AS _empty_set WHERE 1!=1"  # noqa: S608  # no values
-
-
 def code_of(error: BaseException | None) -> int | None:
     """Return the server's error number."""
     arguments = error.args if error is not None else ()
@@ -122,3 +113,12 @@ def _begin(connection: Connection) -> None:
     options = connection.get_execution_options()
     if options.get(_READ_ONLY) and LENT not in options:
         connection.exec_driver_sql("START TRANSACTION READ ONLY")
+
+
+class _EmptyLists:
+    """A compiler whose empty lists fit any type; MariaDB compares no UUID with SQLAlchemy's numbers."""
+
+    def visit_empty_set_expr(self, element_types: list[object], **_more: Any) -> str:
+        """Return a SELECT of no rows, with as many columns as the items of the list."""
+        nothing = ", ".join("NULL" for _type in element_types)
+        return f"SELECT {nothing} FROM (SELECT 1) AS _empty_set WHERE 1!=1"  # noqa: S608  # no values

@@ -9,7 +9,7 @@ from sqlalchemy import inspect as inspect_entity
 from sqlalchemy.sql.operators import desc_op
 
 from unitwork._logic.paging import Position, Sort, UnorderedValueError, shortened
-from unitwork._logic.values.ordering import exact, sortable
+from unitwork._logic.values.ordering import exact, has_order, sortable
 from unitwork.errors import OptionError
 from unitwork.query.clauses import distinct_on, is_distinct, key_of, refuse_limits, row_key
 
@@ -58,7 +58,14 @@ class Order:
         return or_(*choices)
 
     def columns(self) -> list[ColumnElement[Any]]:
-        """Return the columns to select, so that cursors can be written."""
+        """Return the columns to select, so that cursors can be written.
+
+        Raises:
+            OptionError: The values of one have no order that a cursor could keep.
+        """
+        for sort in self.sorts:
+            if not has_order(self._columns[sort.field]):
+                raise _unordered(sort.field)
         return [
             exact(self._columns[sort.field]).label(f"unitwork_sort_{place}")
             for place, sort in enumerate(self.sorts)
@@ -198,8 +205,12 @@ def cursor_at(
         return codec.write(Position(forward, tuple(edge[0])))
     except UnorderedValueError as error:
         names = ", ".join(sort.field for sort in order.sorts)
-        allowed = ["attributes that hold numbers, text, dates, times, UUIDs, bytes or enum members"]
-        raise OptionError("sort field", f"{names} (of {error})", allowed) from None
+        raise _unordered(f"{names} (of {error})") from None
+
+
+def _unordered(field: str) -> OptionError:
+    allowed = ["attributes that hold numbers, text, dates, times, UUIDs, bytes or enum members"]
+    return OptionError("sort field", field, allowed)
 
 
 def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:

@@ -26,7 +26,13 @@ from sqlalchemy.dialects.mysql import SET
 from sqlalchemy.sql.elements import Null
 
 from unitwork._logic.remembered import remembered
-from unitwork._logic.values.annotations import NOTHING, annotated_kind, element_of, without_none
+from unitwork._logic.values.annotations import (
+    NOTHING,
+    annotated_kind,
+    class_or_none,
+    element_of,
+    without_none,
+)
 from unitwork._logic.values.classes import known_class
 
 if TYPE_CHECKING:
@@ -111,7 +117,7 @@ class ColumnValues:
         if said is not None and not _loads_other_types(self.type):
             return said
         hinted = annotation if annotation is not NOTHING else _result_of(self.type)
-        return hinted if isinstance(hinted, type) and hinted is not object else said
+        return class_or_none(hinted) or said
 
     def _element(self, annotation: Any) -> ColumnValues | None:  # noqa: ANN401  # a type
         if isinstance(self.inner, ARRAY) and not self.changed:
@@ -159,12 +165,16 @@ class ColumnValues:
             return None  # `normal` has made a truth value of it
         return impl.bind_processor(dialect)
 
+    @property
+    def is_plainly_bound(self) -> bool:
+        """Whether a parameter alone stands for a value, without SQL of the type around it."""
+        return self.type.bind_expression(bindparam("value", type_=self.type)) is None
+
     # --- copied ---
 
     def is_copyable(self, dialect: Dialect) -> bool:
         """Say whether PostgreSQL's COPY can take the values."""
-        around = self.type.bind_expression(bindparam("value", type_=self.type))
-        return isinstance(inner_type(self.type, dialect), _COPYABLE) and around is None
+        return isinstance(inner_type(self.type, dialect), _COPYABLE) and self.is_plainly_bound
 
     def copy_processor(self, dialect: Dialect) -> Processor | None:
         """Return what makes of a value one that `copytext` writes as the driver would bind it."""

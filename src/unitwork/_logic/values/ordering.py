@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Double, Enum, Float, Numeric, String, cast, type_coerce
+from sqlalchemy import ARRAY, JSON, Double, Enum, Float, Numeric, PickleType, String, cast, type_coerce
+from sqlalchemy.dialects.mysql import SET
 from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 from typing_extensions import override
 
@@ -39,6 +40,11 @@ def sortable(column: Any) -> Any:  # noqa: ANN401  # attribute or column
     """Return what to order by, so that all databases order alike."""
     # MariaDB orders its enum type by place and compares it by name: as text both are by name.
     return cast(column, String(_LONGEST_LABEL)) if isinstance(inner_type(column.type), Enum) else column
+
+
+def has_order(column: Any) -> bool:  # noqa: ANN401  # attribute or column
+    """Say whether rows can be walked in the order of a column: whether a cursor can hold its values."""
+    return not isinstance(inner_type(column.type), ARRAY | JSON | PickleType | SET)
 
 
 def exact(column: Any) -> Any:  # noqa: ANN401  # attribute or column
