@@ -116,6 +116,11 @@ def _check_size(size: int, largest: int) -> None:
         raise OptionError("size", shortened(size), [f"a number from 1 to {largest}"])
 
 
+def _check_number(name: str, value: object, least: int) -> None:
+    if not _is_number(value) or value < least:  # type: ignore[operator]  # a number, then
+        raise OptionError(name, shortened(value), [f"a number from {least}"])
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -123,6 +128,9 @@ def _is_number(value: object) -> bool:
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
     """One page. `total_elements` counts the rows of all pages; None if the count was skipped.
+
+    Raises:
+        OptionError: A number is out of range; a page without rows has a size too.
 
     Example:
         >>> page = Page(content=["x"], total_elements=41, page=2, size=20)
@@ -136,6 +144,12 @@ class Page(Generic[T]):
     size: int
     has_more: bool = False
     """Whether rows come after this page."""
+
+    def __post_init__(self) -> None:
+        _check_number("size", self.size, 1)
+        _check_number("page", self.page, 0)
+        if self.total_elements is not None:
+            _check_number("total_elements", self.total_elements, 0)
 
     @property
     def total_pages(self) -> int | None:

@@ -16,7 +16,7 @@ from unitwork.dialects.backend import LENT, Backend, BeginMode, Fault, close_soc
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import Connection
+    from sqlalchemy import URL, Connection
     from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -36,10 +36,14 @@ _COMMITS = re.compile(
 class MySQLBackend(Backend):
     """MariaDB and MySQL through asyncmy or aiomysql."""
 
-    extra = "mysql"
     limits_statements = True
     begin_held = "START TRANSACTION"
     one_result_at_a_time = True
+
+    def __init__(self, url: URL) -> None:
+        super().__init__(url)
+        # The extra installs asyncmy alone.
+        self.extra = "mysql" if url.drivername.endswith("+asyncmy") else ""
 
     @override
     def install(self, engine: AsyncEngine) -> None:

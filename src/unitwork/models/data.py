@@ -90,13 +90,17 @@ class PlainData:
         Text becomes what the column holds, such as a UUID or a time; mappings become related entities.
 
         Raises:
-            OptionError: A name is no attribute, or text cannot be read as what the column holds.
+            OptionError: The data is no mapping, a name is no attribute, or text cannot be read as what the
+                column holds.
             TypeError: A dataclass model lacks a field.
 
         Example:
             >>> User.load({"email": "ann@example.com"}).email
             'ann@example.com'
         """
+        if not isinstance(data, Mapping):
+            allowed = [f"a mapping of attributes, such as {cls.__name__}(...).to_dict()"]
+            raise OptionError("data", type(data).__name__, allowed)
         mapper: Mapper[Any] = inspect(cls)
         values = {name: _loaded(mapper, name, value) for name, value in data.items() if name != METADATA}
         accepted = _accepted(cls, values)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, case, false, func, literal, or_, select
+from sqlalchemy import and_, case, false, literal, or_
 from sqlalchemy import inspect as inspect_entity
+from sqlalchemy.sql.operators import desc_op
 
 from unitwork._logic.paging import Position, Sort, UnorderedValueError, shortened
 from unitwork._logic.values.ordering import exact, has_order, sortable
 from unitwork.errors import OptionError
+from unitwork.query.clauses import distinct_on, is_distinct, key_of, refuse_limits, row_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -91,28 +93,90 @@ def order_of(entity: Any, sorts: Sequence[Sort]) -> Order:  # noqa: ANN401  # cl
     Raises:
         OptionError: A sort names no mapped column attribute.
     """
+    return Order(_attributes(entity), [attribute.key for attribute in key_of(entity)], sorts)
+
+
+def _attributes(entity: Any) -> dict[str, Any]:  # noqa: ANN401  # class or alias
     mapper = inspect_entity(entity).mapper
-    columns = {attribute.key: getattr(entity, attribute.key) for attribute in mapper.column_attrs}
-    key = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
-    return Order(columns, key, sorts)
+    return {attribute.key: getattr(entity, attribute.key) for attribute in mapper.column_attrs}
 
 
-def counted(statement: Select[Any]) -> Select[Any]:
-    """Return a statement that counts the rows of another."""
-    return select(func.count()).select_from(statement.order_by(None).subquery())
+class Ordered(NamedTuple):
+    """A statement in an order. Its last `added` columns are there for the order alone."""
+
+    statement: Select[Any]
+    added: int
 
 
-def in_order(statement: Select[Any], target: Any, sorts: Sequence[Sort]) -> Select[Any]:  # noqa: ANN401  # class or alias
-    """Return a statement whose order is complete: as asked, or its own, and then by primary key.
+def in_order(statement: Select[Any], target: Any = None, sorts: Sequence[Sort] = ()) -> Ordered:  # noqa: ANN401  # class or alias
+    """Complete the order of a statement: as asked, or its own, and then by what tells its rows apart.
 
     Raises:
-        OptionError: A sort names no mapped column attribute.
+        OptionError: A sort names no mapped column attribute, or one that is lost in the statement's
+            DISTINCT; or the statement has nothing to be ordered by.
     """
-    grouped = statement._distinct or statement._group_by_clauses  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    if not sorts and grouped:
-        return statement  # the key is no column of such rows
-    order = order_of(target or entity_in(statement), sorts)
-    return (statement.order_by(None) if sorts else statement).order_by(*order.clauses())
+    key = row_key(statement)
+    if not sorts:
+        if not key:
+            entity_in(statement)  # says what is missing
+        return Ordered(statement.order_by(*key), 0)
+    entity = target or entity_in(statement)
+    asked = Order(_attributes(entity), (), sorts).clauses()
+    _refuse_lost(statement, entity, sorts)
+    ordered = sorted_by(statement.order_by(None), asked)
+    return ordered._replace(statement=ordered.statement.order_by(*key))
+
+
+def sorted_by(statement: Select[Any], clauses: Sequence[Any]) -> Ordered:
+    """Sort a statement; a DISTINCT one selects what it is sorted by, as PostgreSQL wants it."""
+    if not is_distinct(statement):
+        return Ordered(statement.order_by(*clauses), 0)
+    added = [clause.element.label(f"unitwork_order_{place}") for place, clause in enumerate(clauses)]
+    order = [
+        label.desc() if clause.modifier is desc_op else label.asc()
+        for label, clause in zip(added, clauses, strict=True)
+    ]
+    return Ordered(statement.add_columns(*added).order_by(*order), len(added))
+
+
+def _refuse_lost(statement: Select[Any], entity: Any, sorts: Sequence[Sort]) -> None:  # noqa: ANN401  # class or alias
+    """Refuse to sort by what a DISTINCT does not keep: other rows would come."""
+    if distinct_on(statement):
+        raise OptionError("sorts", "a statement with DISTINCT ON", ["the order of the statement"])
+    if not is_distinct(statement):
+        return
+    selected = [each["expr"] for each in statement.column_descriptions if each.get("entity") is entity]
+    if any(expression is entity for expression in selected):
+        return
+    kept = [expression.key for expression in selected]
+    for sort in sorts:
+        if sort.field not in kept:
+            raise OptionError("sort field", sort.field, [repr(name) for name in kept])
+
+
+def refuse_walk(statement: Select[Any], entity: Any) -> None:  # noqa: ANN401  # class or alias
+    """Refuse to walk by cursor over what is no row of the entity: its key would leave rows out, or add some.
+
+    Raises:
+        OptionError: The statement limits itself, or its DISTINCT or GROUP BY does not keep the key.
+    """
+    refuse_limits("cursor_page", statement)
+    key = key_of(entity)
+    kept = row_key(statement)
+    grouped = statement._group_by_clauses or statement._having_criteria or statement._distinct  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    if distinct_on(statement) or (grouped and not all(_is_among(column, kept) for column in key)):
+        names = ", ".join(column.key for column in key)
+        allowed = [f"one that has {names}, or `page`"]
+        raise OptionError("cursor_page", "a DISTINCT or GROUP BY without the primary key", allowed)
+
+
+def _is_among(column: Any, expressions: Iterable[Any]) -> bool:  # noqa: ANN401  # attribute or column
+    wanted = _clause(column)
+    return any(wanted.compare(_clause(each)) for each in expressions)
+
+
+def _clause(expression: Any) -> Any:  # noqa: ANN401  # attribute or column
+    return expression.__clause_element__() if hasattr(expression, "__clause_element__") else expression
 
 
 def entity_in(statement: Select[Any]) -> Any:  # noqa: ANN401  # class or alias
@@ -125,16 +189,6 @@ def entity_in(statement: Select[Any]) -> Any:  # noqa: ANN401  # class or alias
         if described.get("entity") is not None:
             return described["entity"]
     raise OptionError("statement", "no entity", ["a Select of a mapped class, such as `select(Model)`"])
-
-
-def refuse_limits(verb: str, statement: Select[Any]) -> None:
-    """Refuse to page a statement that has a limit or offset of its own.
-
-    Raises:
-        OptionError: It has.
-    """
-    if statement._limit_clause is not None or statement._offset_clause is not None:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        raise OptionError(verb, "a statement with a limit or offset", ["the size of the request"])
 
 
 def cursor_at(

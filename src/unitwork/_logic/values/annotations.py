@@ -120,15 +120,18 @@ def _declared(owner: type, key: str, mapper: Mapper[Any]) -> Any:  # noqa: ANN40
 
 
 def _evaluated(annotation: Any, owner: type, mapper: Mapper[Any]) -> Any:  # noqa: ANN401  # a type
-    """Resolve the names in an annotation: in its module, in its class, and among the models."""
+    """Resolve the names in an annotation: in its class, in its module, and among the models.
+
+    An attribute is no type, also where it is called as its type: `date: Mapped[date]`.
+    """
     if annotation is NOTHING:
         return NOTHING
     carrier = type("Carrier", (), {"__annotations__": {"value": annotation}})
-    known = {each.class_.__name__: each.class_ for each in mapper.registry.mappers}
-    names = {**known, **vars(owner)}
-    spaces = vars(sys.modules[owner.__module__]) if owner.__module__ in sys.modules else {}
+    models = {each.class_.__name__: each.class_ for each in mapper.registry.mappers}
+    module = vars(sys.modules[owner.__module__]) if owner.__module__ in sys.modules else {}
+    inside = {name: value for name, value in vars(owner).items() if name not in mapper.all_orm_descriptors}
     try:
-        return typing.get_type_hints(carrier, spaces, names, include_extras=True)["value"]
+        return typing.get_type_hints(carrier, {**models, **module}, inside, include_extras=True)["value"]
     except (NameError, TypeError, SyntaxError, AttributeError):
         # A name that is imported for type checkers only.
         return NOTHING
