@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,8 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
+from unitwork._logic.sql.shown import LIMIT
+from unitwork._logic.writes import commits_by_itself
 from unitwork.dialects.backend import LENT, Backend, BeginMode, Fault, close_socket
 
 if TYPE_CHECKING:
@@ -26,11 +27,6 @@ _LOCK_TIMEOUT = 1205
 _STATEMENT_TIMEOUTS = frozenset({1969, 3024})
 _LOST = frozenset({1180})
 _NO_SAVEPOINT = 1305
-_COMMITS = re.compile(
-    r"\s*(ALTER|ANALYZE|BEGIN|CREATE(?!\s+(OR\s+REPLACE\s+)?TEMPORARY)|DROP(?!\s+TEMPORARY)|GRANT|LOCK|OPTIMIZE"
-    r"|RENAME|REPAIR|REVOKE|START\s+TRANSACTION|TRUNCATE|UNLOCK)\b",
-    re.IGNORECASE,
-)
 
 
 class MySQLBackend(Backend):
@@ -58,7 +54,7 @@ class MySQLBackend(Backend):
 
     @override
     def commits_by_itself(self, sql: str) -> bool:
-        return _COMMITS.match(sql) is not None
+        return commits_by_itself(sql, "mysql")
 
     @override
     def savepoint_is_gone(self, error: BaseException) -> bool:
@@ -76,7 +72,7 @@ class MySQLBackend(Backend):
         # A cancelled query would run on in the server. MySQL has no such prefix.
         if not getattr(connection.dialect, "is_mariadb", False):
             return statement
-        return f"SET STATEMENT max_statement_time={max(seconds, 0.001):.3f} FOR {statement}"
+        return f"{LIMIT}{max(seconds, 0.001):.3f} FOR {statement}"
 
     @override
     def is_retryable(self, error: BaseException) -> bool:

@@ -1,0 +1,1 @@
+"""This package reads SQL text, as the database that it is meant for reads it."""
