@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import datetime as dt
-import decimal
 import hashlib
 import hmac
 import json
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from unitwork._logic.values.classes import CLASSES
 from unitwork.errors import CursorError, OptionError
 
 __all__ = ["CursorPage", "CursorRequest", "Page", "PageRequest", "Sort"]
@@ -223,32 +221,20 @@ class CursorCodec:
         return hmac.new(self._key, about + payload, hashlib.sha256).digest()[:_SIGNATURE_BYTES]
 
 
-def _microseconds(value: dt.timedelta) -> str:
-    return str(value // dt.timedelta(microseconds=1))
-
-
 def _as_text(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-_WRITERS: dict[type, tuple[str, Any, Any]] = {
-    dt.datetime: ("t", dt.datetime.isoformat, dt.datetime.fromisoformat),
-    dt.date: ("d", dt.date.isoformat, dt.date.fromisoformat),
-    dt.time: ("c", dt.time.isoformat, dt.time.fromisoformat),
-    decimal.Decimal: ("n", str, decimal.Decimal),
-    uuid.UUID: ("u", str, uuid.UUID),
-    bytes: ("b", bytes.hex, bytes.fromhex),
-    dt.timedelta: ("i", _microseconds, lambda text: dt.timedelta(microseconds=int(text))),
-}
-_READERS = {tag: read for tag, _write, read in _WRITERS.values()}
+_TAGGED = {known.kind: known for known in CLASSES.values() if known.tag}
+_READERS = {known.tag: known.read for known in _TAGGED.values()}
 
 
 def _to_json(value: object) -> object:
-    for kind, (tag, write, _read) in _WRITERS.items():
-        if isinstance(value, kind):
-            return [tag, write(value)]
     if value is None or type(value) in (str, int, float, bool):
         return value
+    for kind, known in _TAGGED.items():
+        if isinstance(value, kind):
+            return [known.tag, known.text(value)]
     raise UnorderedValueError(type(value).__name__)
 
 
