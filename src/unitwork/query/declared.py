@@ -108,6 +108,9 @@ class DeclaredQuery:
         if self.counts:
             count = await owner.door.change(self.name, asked)
             return count > 0 if self.shape.kind is bool else count
+        if rows is Rows.NONE:  # such as LOCK and SET, which answer with no rows at all
+            await owner.door.change(self.name, asked)
+            return None
         return await owner.door.fetch(self.reading, asked)
 
     def _check_request(self, request: object) -> None:
