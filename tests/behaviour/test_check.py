@@ -50,7 +50,7 @@ class Right(Repository[Person]):
     @query.sql("SELECT * FROM person WHERE name LIKE '%x' AND id = :id")
     async def sql(self, id: int) -> Person: ...
 
-    @query.sql("SELECT sum(age) FROM person WHERE seen > :seen")
+    @query.sql("SELECT count(age) FROM person WHERE seen > :seen")
     async def total(self, seen: dt.datetime) -> int: ...
 
     @query.sql("UPDATE person SET age = :age WHERE id IN :ids")
@@ -130,7 +130,12 @@ async def test_right_queries_have_no_findings(people: Database) -> None:
     """Every form passes, and the report names what was checked."""
     report = await people.check(Right)
 
-    assert str(report) == "10 queries checked on database 'default': 0 errors, 0 warnings."
+    assert not report.findings, report
+    assert (
+        str(report)
+        .splitlines()[-1]
+        .startswith("10 queries checked on database 'default': 0 errors, 0 warnings")
+    )
     assert report.ok
     assert report.queries[0] == "tests.behaviour.test_check.Right.built"
     assert people.pool_status().checked_out == 0
@@ -164,7 +169,6 @@ async def test_wrong_queries_are_found(people: Database) -> None:
     assert [finding.query.rpartition(".")[2] for finding in report.warnings] == ["body"]
 
 
-@pytest.mark.only("postgresql", "mariadb", reason="SQLite does not tell the types of results")
 async def test_types_of_results_are_compared(people: Database) -> None:
     """A field or scalar of another type than its column is found."""
     problems = [finding.problem for finding in (await people.check(Wrong)).findings]

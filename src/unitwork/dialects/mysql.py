@@ -11,7 +11,6 @@ from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
 from unitwork._logic.sql.shown import LIMIT
-from unitwork._logic.writes import commits_by_itself
 from unitwork.dialects.backend import LENT, Backend, BeginMode, Fault, close_socket
 
 if TYPE_CHECKING:
@@ -51,10 +50,6 @@ class MySQLBackend(Backend):
     @override
     def mode_of(self, options: Mapping[str, Any]) -> BeginMode:
         return replace(super().mode_of(options), read_only=bool(options.get(_READ_ONLY)))
-
-    @override
-    def commits_by_itself(self, sql: str) -> bool:
-        return commits_by_itself(sql, "mysql")
 
     @override
     def savepoint_is_gone(self, error: BaseException) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from unitwork._logic.sql.lexer import Kind
@@ -48,24 +48,27 @@ def resolved(column: ColumnName | InsertPlace, columns: Columns[C]) -> C | None:
     return list(known.values())[column.number] if column.number < len(known) else None
 
 
-def meetings(scopes: Scopes) -> Iterator[Meeting]:
-    """Return what the parameters of a statement meet, as far as it is plain to see."""
+def meetings(scopes: Scopes, cast: Collection[str] = ()) -> Iterator[Meeting]:
+    """Return what the parameters of a statement meet, as far as it is plain to see.
+
+    A parameter in a `::` cast meets the cast alone, unless it is one of `cast`: SQLAlchemy wrote it.
+    """
     for place, token in enumerate(scopes.parts):
-        if token.kind is Kind.BIND and scopes.word(place + 1) != "::":
-            yield from _of(scopes, place)
+        ours = token.kind is Kind.BIND and scopes.word(place + 1) == "::" and token.name in cast
+        if token.kind is Kind.BIND and (ours or scopes.word(place + 1) != "::"):
+            yield from _of(scopes, place, alone=ours or scopes.word(place + 1) not in _COMPUTES)
 
 
-def _of(scopes: Scopes, place: int) -> Iterator[Meeting]:
+def _of(scopes: Scopes, place: int, *, alone: bool) -> Iterator[Meeting]:
     bind = scopes.parts[place].name
-    exact = scopes.word(place + 1) not in _COMPUTES
     inserted = inserted_at(scopes, place)
     if inserted is not None:
-        if scopes.word(place - 1) in ("(", ",") and scopes.word(place + 1) in (")", ","):
+        if scopes.word(place - 1) in ("(", ",") and scopes.word(place + 1) in (")", ",", "::"):
             yield Meeting(bind, inserted, stores=True, exact=True)
         return
     left = column_ending_at(scopes, _left_of(scopes, place))
     if left is not None:
-        yield Meeting(bind, left, stores=_is_set(scopes, place), exact=exact)
+        yield Meeting(bind, left, stores=_is_set(scopes, place), exact=alone)
         return
     right = _right_of(scopes, place)
     if right is not None:

@@ -19,12 +19,14 @@ _NO_ALIAS = frozenset(
         *("CASCADE", "RESTRICT", "CONTINUE", "INTO", "END", "AND", "OR", "RESTART", "TABLESAMPLE"),
     }
 )
-_BEFORE_NAMES = frozenset({"ONLY", "LATERAL", "IGNORE", "LOW_PRIORITY", "OR", "TABLE", "IF", "EXISTS"})
+_BEFORE_NAMES = frozenset(
+    {"ONLY", "LATERAL", "IGNORE", "LOW_PRIORITY", "OR", "TABLE", "TABLES", "IF", "EXISTS"}
+)
 _UNITES = frozenset({"UNION", "INTERSECT", "EXCEPT"})
 _ENDS_TABLES = frozenset(
     {"WHERE", "SET", "GROUP", "ORDER", "HAVING", "RETURNING", "VALUES", "SELECT", "WINDOW"}
 )
-_NAMES_TABLES = frozenset({"TRUNCATE", "LOCK", "ANALYZE", "COPY", "OPTIMIZE", "TABLE"})
+_NAMES_TABLES = frozenset({"TRUNCATE", "LOCK", "ANALYZE", "COPY", "OPTIMIZE", "TABLE", "TABLES"})
 
 
 @dataclass(frozen=True, slots=True)
