@@ -10,10 +10,19 @@ from unitwork._logic.sql.reading import SQLText, read
 _WEAK = frozenset({"OR", "XOR", "||"})
 
 
+def without_comments(way: SQLText) -> str:
+    """Return text with a blank for each comment; hints to the database stay."""
+    parts: list[str] = []
+    for token in way.tokens:
+        # In MariaDB `--/* */1` is two signs and a number, and `-- 1` a comment.
+        joins = parts[-1:] == ["-"] and token.text.startswith("/*")
+        parts.append(" " if token.kind is Kind.COMMENT and not joins else token.text)
+    return "".join(parts)
+
+
 def part_of(way: SQLText) -> str:
     """Return text that may stand inside other text: without comments and the last semicolon."""
-    bare = "".join(" " if token.kind is Kind.COMMENT else token.text for token in way.tokens)
-    return bare.strip().rstrip("; \n\t")
+    return without_comments(way).strip().rstrip("; \n\t")
 
 
 def in_parentheses(way: SQLText) -> str:
