@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ARRAY, JSON, Enum
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from unitwork._logic.findings import Finding, Severity
 from unitwork._logic.records import field_types_of, required_fields_of
@@ -169,7 +169,8 @@ class Promise:
             return
         for (name, kind), result in zip(mapped, results, strict=True):
             ours, theirs = class_of_type(kind), None if result.type is None else class_of_type(result.type)
-            if ours in _STORED_ALIKE and theirs is not None and not fits_result(ours, theirs):
+            alike = ours in _STORED_ALIKE and not isinstance(kind, TypeDecorator)
+            if alike and ours is not None and theirs is not None and not fits_result(ours, theirs):
                 yield self.wrong(
                     f"the column {name!r} is mapped as {ours.__name__}, but holds {theirs.__name__}.",
                     "change the model, or migrate the database.",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, inspect
-from sqlalchemy.exc import CompileError
+from sqlalchemy.exc import CompileError, DBAPIError
 
 from unitwork._logic.findings import CheckReport, Finding, Severity, Unchecked
 from unitwork._logic.promises import Promise, Result, Told
@@ -63,14 +63,15 @@ class Check:
     def _check_all(self, connection: Connection, queries: list[tuple[type, Checkable]]) -> None:
         with connection.begin():
             self._describer.begin(connection)
+            catalog = Catalog(connection)
         try:
             for owner, query in queries:
-                self._check(connection, owner, query)
+                self._check(connection, catalog, owner, query)
         finally:
             with connection.begin():
                 self._describer.end(connection)
 
-    def _check(self, connection: Connection, owner: type, query: Checkable) -> None:
+    def _check(self, connection: Connection, catalog: Catalog, owner: type, query: Checkable) -> None:
         promise = Promise(query.name, query.shape, query.parameters)
         try:
             asked = _built(owner, query)
@@ -80,11 +81,11 @@ class Check:
                 transaction.rollback()
             with connection.begin() as transaction:
                 one = _OneCheck(promise, query, asked, question, answer)
-                self._findings += one.findings(Catalog(connection))
+                self._findings += one.findings(catalog)
                 self._unchecked += one.unchecked()
                 transaction.rollback()
             if self._explain and not answer.unseen:
-                self._findings += self._scans(connection, promise, question)
+                self._findings += self._scans(connection, catalog, promise, question)
         except DeclarationError as error:
             self._findings.append(promise.wrong(f"{error.problem}.", error.fix))
         except CompileError as error:
@@ -96,13 +97,13 @@ class Check:
             fix = "let the body return a statement for any value of its parameters' types."
             self._findings.append(promise.wrong(problem, fix, Severity.WARNING))
 
-    def _scans(self, connection: Connection, promise: Promise, question: Question) -> Iterator[Finding]:
+    def _scans(
+        self, connection: Connection, catalog: Catalog, promise: Promise, question: Question
+    ) -> Iterator[Finding]:
         if not any("WHERE" in statement.words for statement in question.text.statements):
             return
         with connection.begin() as transaction:
-            catalog = Catalog(connection)
-            tables = dict.fromkeys(self._describer.scanned(connection, question))
-            for table in tables:
+            for table in dict.fromkeys(self._scanned(connection, question)):
                 if catalog.columns(table) is not None and self._is_large(connection, table):
                     yield promise.wrong(
                         f"it reads all rows of table {table.name!r}, which has {LARGE_ROWS:,} or more.",
@@ -110,6 +111,12 @@ class Check:
                         Severity.WARNING,
                     )
             transaction.rollback()
+
+    def _scanned(self, connection: Connection, question: Question) -> list[Table]:
+        try:
+            return self._describer.scanned(connection, question)
+        except (RefusedError, DBAPIError):  # there is no plan with the values that we have
+            return []
 
     def _is_large(self, connection: Connection, table: Table) -> bool:
         key = (table.schema, table.name)

@@ -93,8 +93,9 @@ class MySQLDescriber(Describer):
     def scanned(self, connection: Connection, question: Question) -> list[Table]:
         if question.text.statements[0].verb not in CHANGES | QUERIES:
             return []
-        sql = question.marked(lambda _name: "NULL")
-        plan = connection.exec_driver_sql(f"EXPLAIN {sql}").mappings().all()
+        plain = {"no_parameters": True}
+        sql = f"EXPLAIN {question.marked(question.literal)}"
+        plan = connection.exec_driver_sql(sql, execution_options=plain).mappings().all()
         return tables_called(
             [step["table"] for step in plan if step["type"] == "ALL" and step["table"]], question
         )
@@ -126,8 +127,10 @@ def _column(packet: bytes) -> Column:
         texts.append(packet[place : place + length])
         place += length
     charset, kind = struct.unpack_from("<xHxxxxB", packet, place)
+    if kind in _TEXTS and charset == _BINARY:  # of an expression that says little: numbers are such texts too
+        return Column(texts[4].decode(), LargeBinary() if texts[3] else None)
     if kind in _TEXTS:
-        return Column(texts[4].decode(), LargeBinary() if charset == _BINARY else String())
+        return Column(texts[4].decode(), String())
     return Column(texts[4].decode(), _TYPES.get(kind))
 
 

@@ -47,6 +47,13 @@ class Question:
         )
         return "".join(parts)
 
+    def literal(self, name: str) -> str:
+        """Return a value that a parameter may have, as SQL; for plans, which depend on it."""
+        value = self.samples.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return repr(value)
+        return "'x'" if isinstance(value, str) else "NULL"
+
     def numbered(self) -> tuple[str, list[str]]:
         """Return the statement with `$1` for its parameters, and their names in order."""
         names: list[str] = []

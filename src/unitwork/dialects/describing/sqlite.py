@@ -94,7 +94,7 @@ class SQLiteDescriber(Describer):
     def scanned(self, connection: Connection, question: Question) -> list[Table]:
         if question.text.statements[0].verb not in CHANGES | QUERIES:
             return []
-        sql = question.marked(lambda _name: "NULL")
+        sql = question.marked(question.literal)
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}")
         steps = [_SCAN.fullmatch(str(row[-1])) for row in plan]
         return tables_called([step.group(1) for step in steps if step is not None], question)
