@@ -78,9 +78,9 @@ class Promise:
 
     # -- parameters ----------------------------------------------------------------------------
 
-    def parameter_findings(self, told: Mapping[str, Told]) -> Iterator[Finding]:
+    def parameter_findings(self, told: Iterable[tuple[str, Told]]) -> Iterator[Finding]:
         """Compare the annotations of parameters with what is known of them."""
-        for name, known in told.items():
+        for name, known in told:
             if name in self._parameters:
                 wrong = self._parameter_finding(name, self._parameters[name], known)
                 if wrong is not None:

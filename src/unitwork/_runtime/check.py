@@ -20,11 +20,20 @@ from unitwork._logic.values.columns import class_of_type
 from unitwork._logic.values.parameters import sample
 from unitwork._runtime.registry import declared_queries
 from unitwork.dialects import BeginMode
-from unitwork.dialects.describing import Answer, Catalog, Question, RefusedError, describer_for, question_of
+from unitwork.dialects.describing import (
+    Answer,
+    Catalog,
+    Question,
+    RefusedError,
+    StoredColumn,
+    describer_for,
+    question_of,
+)
 from unitwork.errors import DeclarationError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+    from sqlalchemy.types import TypeEngine
 
     from unitwork._runtime.asked import Asked
     from unitwork._runtime.engine import Source
@@ -169,13 +178,16 @@ class _OneCheck:
         self._question = question
         self._answer = answer
         self._told: Mapping[str, Told] = {}
+        self._met: Mapping[str, list[tuple[StoredColumn, bool]]] = {}
         self._results: list[Result] | None = None
 
     def findings(self, catalog: Catalog) -> Iterator[Finding]:
         """Compare, after the database has accepted the statement."""
         yield from self._missing_tables(catalog)
-        self._told = self._parameters(catalog)
-        yield from self._promise.parameter_findings(self._told)
+        self._met = self._meetings(catalog)
+        self._told = self._parameters()
+        wrong = list(self._promise.parameter_findings(self._told.items()))
+        yield from wrong or list(self._promise.parameter_findings(self._contradictions()))[:1]
         if self._query.counts or self._query.shape.rows is Rows.NONE or self._answer.columns is None:
             return
         self._results = list(self._columns(catalog))
@@ -217,32 +229,43 @@ class _OneCheck:
                             f"the database refuses it: there is no table {table.name!r}."
                         )
 
-    def _parameters(self, catalog: Catalog) -> dict[str, Told]:
+    def _parameters(self) -> dict[str, Told]:
         """Return what is known of each parameter of the query."""
-        met = dict(self._met(catalog))
-        told: dict[str, Told] = {}
+        told: dict[str, Told] = {
+            name: Told(mapped=kind, expands=True) for name, kind in self._named_types().items()
+        }
         for name, base in self._question.bases.items():
-            column, stores = met.get(name, (None, False))
-            told.setdefault(
-                base,
-                Told(
-                    mapped=self._question.types.get(name),
-                    server=self._answer.types.get(name),
-                    stored=None if column is None else column.type,
-                    expands=name != base,
-                    refuses_null=column.name if column is not None and stores and column.refuses_null else "",
-                ),
+            met = self._met.get(name, [])
+            refuses = [column.name for column, stores in met if stores and column.refuses_null]
+            told[base] = Told(
+                mapped=self._question.types.get(name),
+                server=self._answer.types.get(name),
+                stored=met[0][0].type if met else None,
+                expands=name != base,
+                refuses_null=refuses[0] if refuses else "",
             )
         return told
 
-    def _met(self, catalog: Catalog) -> Iterator[tuple[str, tuple[Any, bool]]]:
+    def _named_types(self) -> Mapping[str, TypeEngine[Any]]:
+        found: Mapping[str, TypeEngine[Any]] = getattr(self._query, "column_types", {})
+        return found
+
+    def _contradictions(self) -> Iterator[tuple[str, Told]]:
+        """Return what a parameter meets besides, where it meets columns of different classes."""
+        for name, met in self._met.items():
+            if len({class_of_type(column.type) for column, _ in met}) > 1:
+                for column, _ in met:
+                    yield self._question.bases.get(name, name), Told(stored=column.type, expands=True)
+
+    def _meetings(self, catalog: Catalog) -> dict[str, list[tuple[StoredColumn, bool]]]:
+        found: dict[str, list[tuple[StoredColumn, bool]]] = {}
         cast = {name for name, kind in self._question.types.items() if class_of_type(kind) is not None}
         for statement in self._question.text.statements:
             for meeting in meetings(Scopes(statement), cast):
-                if meeting.exact:
-                    column = resolved(meeting.column, catalog.columns)
-                    if column is not None:
-                        yield meeting.bind, (column, meeting.stores)
+                column = resolved(meeting.column, catalog.columns) if meeting.exact else None
+                if column is not None:
+                    found.setdefault(meeting.bind, []).append((column, meeting.stores))
+        return found
 
     def _columns(self, catalog: Catalog) -> Iterator[Result]:
         """Return the columns of the rows, and which of them may be NULL."""

@@ -19,6 +19,7 @@ from unitwork.query.signature import QuerySignature, signature_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
+    from sqlalchemy.types import TypeEngine
 
     from unitwork._logic.shape import Shape
     from unitwork._runtime.execute import Door
@@ -73,6 +74,8 @@ class DeclaredQuery:
         self.reading = Reading(signature.name, shape, convert=convert)
         self.counts = False
         """The number of rows that a DML statement touches is what it returns."""
+        self.column_types: Mapping[str, TypeEngine[Any]] = {}
+        """What parameters are compared with, if their names say it and not the statement."""
         self._ask = ask
         self._many = self.reading.with_rows(Rows.MANY)
         self._pages = Pages(target)

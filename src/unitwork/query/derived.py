@@ -66,6 +66,8 @@ class DerivedConditions:
 
     def __init__(self, parts: Sequence[_Part], *, may_be_null: bool) -> None:
         self._parts = parts
+        self.column_types = {part.parameter: part.column.type for part in parts if part.operator != "isnull"}
+        """The types that values are compared with, by the parameters' names."""
         by_value = may_be_null or any(part.operator in _BY_VALUE for part in parts)
         self.fixed: list[ColumnElement[bool]] | None = None
         if not by_value:

@@ -229,7 +229,9 @@ class Derived:
         def ask(_owner: object, arguments: dict[str, Any]) -> Asked:
             return Asked(_statement(signature, shape, known, derived.for_values(arguments)))
 
-        return DeclaredQuery(signature, shape, ask, target=known)
+        query = DeclaredQuery(signature, shape, ask, target=known)
+        query.column_types = derived.column_types
+        return query
 
 
 class Built:
