@@ -214,6 +214,19 @@ async def test_check_moves_no_sequence_and_waits_for_no_row(people: Database) ->
     assert await Acting(people).number() == 1
 
 
+async def test_check_waits_for_no_writer_and_works_inside_rolled_back(people: Database) -> None:
+    """Another transaction may hold its locks, and what a test has written is seen and undone."""
+    async with people.transaction() as session:
+        await session.execute(update(Person).values(age=1))
+        assert (await people.check(Right)).ok
+
+    async with people.rolled_back():
+        await Right(people).change(2, [1])
+        assert (await people.check(Right)).ok
+        assert (await Right(people).get_one(1)).age == 2
+    assert (await Right(people).get_one(1)).age == 1
+
+
 class Partly(Repository[Person]):
     """The database cannot tell all of these before it runs them."""
 

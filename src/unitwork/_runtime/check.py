@@ -19,7 +19,6 @@ from unitwork._logic.sql.statement import CHANGES, QUERIES
 from unitwork._logic.values.columns import class_of_type
 from unitwork._logic.values.parameters import sample
 from unitwork._runtime.registry import declared_queries
-from unitwork.dialects import BeginMode
 from unitwork.dialects.describing import (
     Answer,
     Catalog,
@@ -62,7 +61,7 @@ class Check:
     async def run(self, *owners: type) -> CheckReport:
         """Check the queries of these classes, or of all that live."""
         queries = declared_queries(*owners)
-        options = self._source.backend.execution_options(BeginMode(read_only=self._describer.read_only))
+        options = self._source.backend.execution_options(self._describer.mode)
         async with self._source.home_engine().connect() as connection:
             await connection.execution_options(**options)
             await connection.run_sync(self._check_all, queries)

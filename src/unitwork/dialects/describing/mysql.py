@@ -14,6 +14,7 @@ from typing_extensions import override
 from unitwork._logic.sql.answers import returned_as_query
 from unitwork._logic.sql.scopes import Table
 from unitwork._logic.sql.statement import CHANGES, QUERIES
+from unitwork.dialects.backend import READ_WRITE
 from unitwork.dialects.describing.question import (
     Answer,
     Column,
@@ -48,7 +49,7 @@ _ANALYSED = CHANGES | QUERIES | {"SHOW", "EXPLAIN", "DESCRIBE", "DESC", "DO"}
 class MySQLDescriber(Describer):
     """Preparing a statement that writes counts as a write, so that its transactions are read-write."""
 
-    read_only = False
+    mode = READ_WRITE
 
     @override
     def begin(self, connection: Connection) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from unitwork._logic.sql.lexer import Kind
 from unitwork._logic.sql.reading import SQLText, readings
 from unitwork._logic.sql.scopes import Table
+from unitwork.dialects.backend import BeginMode
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -92,8 +93,8 @@ class Answer:
 class Describer:
     """Asks one kind of database. This one knows of none, and leaves all unseen. Lives: one check."""
 
-    read_only = True
-    """Its questions are allowed in read-only transactions, also those about statements that write."""
+    mode = BeginMode(read_only=True)
+    """The transactions in which its questions are allowed, also those about statements that write."""
 
     def begin(self, connection: Connection) -> None:
         """Prepare a connection, so that no question waits long for a lock."""

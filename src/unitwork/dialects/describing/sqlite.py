@@ -19,6 +19,7 @@ from unitwork._logic.sql.answers import returned_as_query
 from unitwork._logic.sql.scopes import Scopes, Table
 from unitwork._logic.sql.statement import CHANGES, QUERIES
 from unitwork._logic.values.columns import class_of_type
+from unitwork.dialects.backend import BeginMode
 from unitwork.dialects.describing.question import (
     Answer,
     Column,
@@ -54,7 +55,7 @@ _STORED: Mapping[type | None, TypeEngine[Any]] = {
 class SQLiteDescriber(Describer):
     """Its columns have names, and the types that were declared; those of expressions nobody knows."""
 
-    read_only = False
+    mode = BeginMode(autocommit=True)  # BEGIN takes the write lock, and read-only forbids a view of our own
 
     @override
     def describe(self, connection: Connection, question: Question) -> Answer:
