@@ -39,6 +39,8 @@ class MySQLBackend(Backend):
     @override
     def install(self, engine: AsyncEngine) -> None:
         event.listen(engine.sync_engine, "begin", _begin)
+        dialect: Any = engine.sync_engine.dialect
+        dialect.statement_compiler = type("Compiler", (_EmptyLists, dialect.statement_compiler), {})
 
     @override
     def execution_options(self, mode: BeginMode) -> Mapping[str, Any]:
@@ -98,3 +100,12 @@ def _begin(connection: Connection) -> None:
     options = connection.get_execution_options()
     if options.get(_READ_ONLY) and LENT not in options:
         connection.exec_driver_sql("START TRANSACTION READ ONLY")
+
+
+class _EmptyLists:
+    """A compiler whose empty lists fit any type; MariaDB compares no UUID with SQLAlchemy's numbers."""
+
+    def visit_empty_set_expr(self, element_types: list[object], **_more: Any) -> str:
+        """Return a SELECT of no rows, with as many columns as the items of the list."""
+        nothing = ", ".join("NULL" for _type in element_types)
+        return f"SELECT {nothing} FROM (SELECT 1) AS _empty_set WHERE 1!=1"  # noqa: S608  # no values

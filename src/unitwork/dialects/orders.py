@@ -144,7 +144,8 @@ class CopyTarget:
     def statement(self) -> str:
         """The SQL that reads rows from the client."""
         name = ".".join(quoted(part) for part in (self.schema, self.table) if part)
-        return f"COPY {name} ({', '.join(map(quoted, self.columns))}) FROM STDIN"
+        # The data are UTF-8, whatever the client encoding is.
+        return f"COPY {name} ({', '.join(map(quoted, self.columns))}) FROM STDIN WITH (ENCODING 'UTF8')"
 
 
 def quoted(name: str) -> str:
@@ -169,7 +170,7 @@ class AsyncpgCopyIn:
         target = self._target
         source = Blocks(self._blocks)
         await driver.copy_to_table(
-            target.table, schema_name=target.schema, columns=target.columns, source=source
+            target.table, schema_name=target.schema, columns=target.columns, source=source, encoding="UTF8"
         )
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import inspect
 from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty
 from sqlalchemy.orm.base import PASSIVE_NO_FETCH, PASSIVE_NO_RESULT, PassiveFlag
 
+from unitwork._logic.values import values_of
 from unitwork._runtime.edges import edge
 from unitwork.errors import OptionError, UnloadedAttributeError
 from unitwork.models.values import from_json, to_json
@@ -166,8 +167,7 @@ def _loaded(mapper: Mapper[Any], name: str, value: object) -> object:
         raise OptionError("attribute", name, [repr(known.key) for known in mapper.attrs])
     if isinstance(attribute, RelationshipProperty):
         return _related(attribute.mapper.class_, value)
-    columns = getattr(attribute, "columns", None)
-    return from_json(name, value, columns[0].type) if columns else value
+    return from_json(name, value, values_of(mapper, name)) if name in mapper.column_attrs else value
 
 
 def _related(model: type[Any], value: object) -> object:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Double, Enum, Float, String, and_, case, cast, false, func, literal, or_, select
+from sqlalchemy import and_, case, false, func, literal, or_, select
 from sqlalchemy import inspect as inspect_entity
 
 from unitwork._logic.paging import Position, Sort, UnorderedValueError, shortened
+from unitwork._logic.values.ordering import exact, has_order, sortable
 from unitwork.errors import OptionError
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class Order:
         clauses: list[ColumnElement[Any]] = []
         for sort in self.sorts:
             column = self._columns[sort.field]
-            sortable = _sortable(column)
-            parts = [case((column.is_(None), 0), else_=1), sortable] if _nullable(column) else [sortable]
+            value = sortable(column)
+            parts = [case((column.is_(None), 0), else_=1), value] if _nullable(column) else [value]
             down = sort.descending is forward
             clauses += [part.desc() if down else part.asc() for part in parts]
         return clauses
@@ -46,7 +47,7 @@ class Order:
         choices: list[ColumnElement[bool]] = []
         same: list[ColumnElement[bool]] = []
         for sort, value in zip(self.sorts, position.values, strict=True):
-            column = _exact(self._columns[sort.field])
+            column = exact(self._columns[sort.field])
             down = sort.descending is position.forward
             # As a parameter: SQLAlchemy compares the constants True and False for equality alone.
             bound = None if value is None else literal(value, column.type)
@@ -55,21 +56,18 @@ class Order:
         return or_(*choices)
 
     def columns(self) -> list[ColumnElement[Any]]:
-        """Return the columns to select, so that cursors can be written."""
+        """Return the columns to select, so that cursors can be written.
+
+        Raises:
+            OptionError: The values of one have no order that a cursor could keep.
+        """
+        for sort in self.sorts:
+            if not has_order(self._columns[sort.field]):
+                raise _unordered(sort.field)
         return [
-            _exact(self._columns[sort.field]).label(f"unitwork_sort_{place}")
+            exact(self._columns[sort.field]).label(f"unitwork_sort_{place}")
             for place, sort in enumerate(self.sorts)
         ]
-
-
-def _sortable(column: Any) -> Any:  # noqa: ANN401  # attribute or column
-    # MariaDB orders its enum type by place and compares it by name: as text both are by name.
-    return cast(column, String(255)) if isinstance(column.type, Enum) else column
-
-
-def _exact(column: Any) -> Any:  # noqa: ANN401  # attribute or column
-    # MariaDB compares a FLOAT exactly, but returns it rounded: as a double it comes back whole.
-    return cast(column, Double()) if isinstance(column.type, Float) else _sortable(column)
 
 
 def _nullable(column: Any) -> bool:  # noqa: ANN401  # attribute or column
@@ -153,8 +151,12 @@ def cursor_at(
         return codec.write(Position(forward, tuple(edge[0])))
     except UnorderedValueError as error:
         names = ", ".join(sort.field for sort in order.sorts)
-        allowed = ["attributes that hold numbers, text, dates, times, UUIDs, bytes or enum members"]
-        raise OptionError("sort field", f"{names} (of {error})", allowed) from None
+        raise _unordered(f"{names} (of {error})") from None
+
+
+def _unordered(field: str) -> OptionError:
+    allowed = ["attributes that hold numbers, text, dates, times, UUIDs, bytes or enum members"]
+    return OptionError("sort field", field, allowed)
 
 
 def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:

@@ -130,11 +130,15 @@ class FluentSelect(Select[M]):
     async def update(self, **values: Any) -> int:
         """Set attributes of the rows, and return how many. One UPDATE; entities in the session know of it.
 
+        Without values it changes nothing and returns 0; nothing is sent, and `onupdate` sets nothing.
+
         Raises:
             OptionError: A name is no mapped attribute.
         """
         self._refuse_more_than_where("update")
         refuse_unknown(values, inspect_entity(self._entity).column_attrs.keys())
+        if not values:
+            return 0
         statement = update(self._entity).values({getattr(self._entity, k): v for k, v in values.items()})
         if self.whereclause is not None:
             statement = statement.where(self.whereclause)

@@ -6,6 +6,7 @@
 - `columns`: what a mapped attribute holds; `values_of` is the question every floor asks.
 - `files`: how the values of a column stand in CSV, JSON lines and Parquet.
 - `answers`: how a value from the database becomes what an annotation says.
+- `ordering`: in which form rows are walked in their order, and cursors keep values.
 - `parameters`: what fits where, and an example of each.
 """
 

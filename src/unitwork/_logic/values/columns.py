@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import typing
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sqlalchemy import (
@@ -21,10 +22,17 @@ from sqlalchemy import (
     types,
 )
 from sqlalchemy import inspect as inspect_entity
+from sqlalchemy.dialects.mysql import SET
 from sqlalchemy.sql.elements import Null
 
 from unitwork._logic.remembered import remembered
-from unitwork._logic.values.annotations import NOTHING, annotated_kind, element_of, without_none
+from unitwork._logic.values.annotations import (
+    NOTHING,
+    annotated_kind,
+    class_or_none,
+    element_of,
+    without_none,
+)
 from unitwork._logic.values.classes import known_class
 
 if TYPE_CHECKING:
@@ -109,7 +117,7 @@ class ColumnValues:
         if said is not None and not _loads_other_types(self.type):
             return said
         hinted = annotation if annotation is not NOTHING else _result_of(self.type)
-        return hinted if isinstance(hinted, type) and hinted is not object else said
+        return class_or_none(hinted) or said
 
     def _element(self, annotation: Any) -> ColumnValues | None:  # noqa: ANN401  # a type
         if isinstance(self.inner, ARRAY) and not self.changed:
@@ -157,21 +165,51 @@ class ColumnValues:
             return None  # `normal` has made a truth value of it
         return impl.bind_processor(dialect)
 
+    @property
+    def is_plainly_bound(self) -> bool:
+        """Whether a parameter alone stands for a value, without SQL of the type around it."""
+        return self.type.bind_expression(bindparam("value", type_=self.type)) is None
+
     # --- copied ---
 
     def is_copyable(self, dialect: Dialect) -> bool:
         """Say whether PostgreSQL's COPY can take the values."""
-        around = self.type.bind_expression(bindparam("value", type_=self.type))
-        return isinstance(inner_type(self.type, dialect), _COPYABLE) and around is None
+        return isinstance(inner_type(self.type, dialect), _COPYABLE) and self.is_plainly_bound
 
     def copy_processor(self, dialect: Dialect) -> Processor | None:
         """Return what makes of a value one that `copytext` writes as the driver would bind it."""
-        impl = self.type.dialect_impl(dialect)
-        if isinstance(impl, LargeBinary):
-            return None
-        if isinstance(impl, JSON):
-            return _json_writer(impl, dialect)
-        return self.bind_processor(dialect)
+        kind = self.type.dialect_impl(dialect)
+        before: list[Processor] = []
+        while isinstance(kind, TypeDecorator) and not isinstance(kind, Interval):
+            if type(kind).bind_processor is not TypeDecorator.bind_processor:
+                break  # it binds in its own way, whatever is inside
+            if type(kind).process_bind_param is not TypeDecorator.process_bind_param:
+                before.append(partial(_processed, kind, dialect))
+            kind = kind.impl_instance
+        return _one_after_another([*before, *_copied(kind, dialect)])
+
+
+def _processed(kind: TypeDecorator[Any], dialect: Dialect, value: Any) -> Any:  # noqa: ANN401  # of a decorator
+    return kind.process_bind_param(value, dialect)
+
+
+def _copied(kind: TypeEngine[Any], dialect: Dialect) -> list[Processor]:
+    if isinstance(kind, LargeBinary | Boolean):
+        return []  # drivers have wrappers and numbers for them, which COPY has no use for
+    found = _json_writer(kind, dialect) if isinstance(kind, JSON) else kind.bind_processor(dialect)
+    return [] if found is None else [found]
+
+
+def _one_after_another(steps: list[Processor]) -> Processor | None:
+    if len(steps) < 2:  # noqa: PLR2004  # one, or none
+        return steps[0] if steps else None
+
+    def run(value: Any) -> Any:  # noqa: ANN401  # a value of the column
+        for step in steps:
+            value = step(value)
+        return value
+
+    return run
 
 
 def _json_writer(kind: JSON, dialect: Dialect) -> Processor:
@@ -212,6 +250,8 @@ def _loads_other_types(kind: TypeEngine[Any]) -> bool:
 
 def class_of_type(kind: TypeEngine[Any]) -> type | None:
     """Return the class of a type's values; None if the type does not know it."""
+    if isinstance(kind, SET):
+        return set
     try:
         found = kind.python_type
     except NotImplementedError:

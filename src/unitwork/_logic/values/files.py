@@ -49,7 +49,7 @@ class FileForm:
         """Whether the values are JSON: objects and lists, which text holds as JSON text."""
         if self._inside is not None:
             return self._inside.is_structured
-        return self.values.is_json or self._element is not None or self.values.kind in (dict, list)
+        return self.values.is_json or self._element is not None or self.values.kind in (dict, list, set)
 
     def to_text(self, value: Any) -> str:  # noqa: ANN401  # a value of the column
         """Return a value as CSV holds it.
@@ -95,7 +95,7 @@ class FileForm:
         if self._element is not None:
             return _each(value, self._element.to_json)
         if self.is_structured:
-            return value
+            return sorted(value) if isinstance(value, set) else value
         if self.values.is_pickled or self._labels:
             return self.to_text(value)
         known = self.values.known or class_of(value)
@@ -112,7 +112,7 @@ class FileForm:
         if self._element is not None:
             return _each(_list(value), self._element.from_json)
         if self.is_structured:
-            return value
+            return set(_list(value)) if self.values.kind is set else value
         if self._labels or isinstance(value, str):
             return self._member(value) if self._labels else self.from_text(value)
         if self.values.known is not None:
