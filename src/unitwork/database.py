@@ -10,9 +10,9 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from unitwork._logic.routing import LaneChoice
-from unitwork._runtime import state
-from unitwork._runtime.callbacks import Hook, NothingToAwait, run_at_once
+from unitwork._runtime import context
 from unitwork._runtime.opening import DEFAULT_NAME, open_source, refuse_second
+from unitwork._runtime.transactions.hooks import Hook, NothingToAwait, run_at_once
 from unitwork.errors import (
     NoTransactionError,
     TransactionRefusedError,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from unitwork._runtime.entry import Entry
+    from unitwork._runtime.blocks.entry import Entry
     from unitwork.events import Observer
 
 __all__ = ["Database", "get_session"]
@@ -111,7 +111,7 @@ class Database(Lifecycle):
         refuse_second(name)
         super().__init__(open_source(url, name, engine_options, session_options or {}))
         self._source.express.fastest = lane
-        state.enlist(self._source)
+        context.enlist(self._source)
         for observer in observers:
             self.observe(observer)
 
@@ -335,7 +335,7 @@ class Database(Lifecycle):
         return self._register("before_commit", function)
 
     def _register(self, moment: str, function: Hook) -> Awaitable[object]:
-        scope = state.innermost(self._source)
+        scope = context.innermost(self._source)
         if scope is not None and scope.frame.transactional:
             getattr(scope.frame.hooks(), moment).append(function)
         elif moment != "after_rollback":
@@ -351,7 +351,7 @@ class Database(Lifecycle):
         await self.dispose()
 
     def _scope(self) -> Entry:
-        scope = state.last(self._source)
+        scope = context.last(self._source)
         if scope is None:
             raise NoTransactionError(self.name)
         if scope.frame.ended:

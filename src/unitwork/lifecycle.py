@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import MetaData
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from unitwork._runtime.check import Check
+from unitwork._runtime.access.check import Check
 from unitwork._runtime.edges import edge
-from unitwork._runtime.rolled_back import RolledBack
+from unitwork._runtime.rolled_back.block import RolledBack
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import DeclarativeBase
 
     from unitwork._logic.findings import CheckReport
-    from unitwork._runtime.engine import Source
+    from unitwork._runtime.source import Source
     from unitwork.events import Observer
 
 __all__ = ["Lifecycle", "Ping", "PoolStatus", "caller"]

@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.exc import StaleDataError
 
 from unitwork._logic.patches import patch_values
-from unitwork._runtime.asked import Asked
-from unitwork._runtime.execute import Door, flush_new
+from unitwork._runtime.access.door import Door, flush_new
+from unitwork._runtime.lanes.asked import Asked
 from unitwork.bulk import BulkWrites
 from unitwork.errors import DeclarationError, NoRowError, OptionError, StaleRowError
 from unitwork.query.locks import Lock, lock_of
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import InstanceState
     from sqlalchemy.sql.base import ExecutableOption
 
-    from unitwork._runtime.engine import Source
+    from unitwork._runtime.source import Source
     from unitwork.transaction import HasSource
 
 __all__ = ["Repository", "repository"]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, 
 
 from sqlalchemy.exc import DBAPIError
 
-from unitwork._runtime import state
-from unitwork._runtime.attempts import Attempts
-from unitwork._runtime.scope import Scope
+from unitwork._runtime import context
+from unitwork._runtime.blocks.retrying import Attempts
+from unitwork._runtime.blocks.scope import Scope
 from unitwork.errors import DeclarationError, TransactionRefusedError
 from unitwork.options import RetryPolicy, TransactionKeywords, TransactionOptions
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from typing_extensions import Unpack
 
-    from unitwork._runtime.engine import Source
+    from unitwork._runtime.source import Source
 
 __all__ = ["TransactionBlock", "transactional"]
 
@@ -156,7 +156,7 @@ class Decoration:
         using = self._using
         if using is None:
             return _implied(arguments)
-        return state.source_named(using) if isinstance(using, str) else using.source
+        return context.source_named(using) if isinstance(using, str) else using.source
 
 
 def _name_of(function: Callable[..., object]) -> str:
@@ -191,7 +191,7 @@ def _implied(arguments: tuple[object, ...]) -> Source:
         found = bound(arguments[0]) if bound is not None else None
         if found is not None:
             return cast("Source", found)
-    return state.current_or_default()
+    return context.current_or_default()
 
 
 @overload

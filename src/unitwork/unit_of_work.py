@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
-from unitwork._runtime.starvation import held_by_this_task, refuse_starvation
-from unitwork._runtime.unit import ATOMIC, IDLE, Unit
+from unitwork._runtime.blocks.starvation import held_by_this_task, refuse_starvation
+from unitwork._runtime.blocks.unit import ATOMIC, IDLE, Unit
 from unitwork.errors import TransactionRefusedError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from unitwork._runtime.engine import Source
+    from unitwork._runtime.source import Source
 
 __all__ = ["UnitOfWork"]
 

@@ -32,7 +32,7 @@ TOP = FLOORS[-1]
 LEVEL_FLOORS = (FLOORS[0],)
 
 ALLOWED_LIBRARIES = {PACKAGE, "sqlalchemy", "typing_extensions", *sys.stdlib_module_names}
-CONTEXT_OWNER = f"{PACKAGE}._runtime.state"
+CONTEXT_OWNER = f"{PACKAGE}._runtime.context"
 LOGGING_PARTS = {"observe", "integrations"}
 MAX_LINES = 400
 TWO_NOUNS_LINES = 300

@@ -30,7 +30,7 @@ class Module:
     """One file of the package."""
 
     path: Path
-    name: str  # in full, such as `unitwork._runtime.state`
+    name: str  # in full, such as `unitwork._runtime.context`
 
     @property
     def part(self) -> str:

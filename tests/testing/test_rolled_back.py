@@ -20,7 +20,7 @@ from tests.fixtures.models import Account, Audit
 from tests.fixtures.observer import Observer
 from tests.fixtures.web import Web
 from unitwork import Database, Propagation, Repository, TransactionRefusedError, TransactionTimeoutError
-from unitwork._runtime import pinned
+from unitwork._runtime.rolled_back import pinned
 from unitwork.integrations.asgi import UnitOfWorkMiddleware
 
 SLOW = {

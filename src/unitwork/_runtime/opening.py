@@ -9,8 +9,8 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from unitwork._runtime import state
-from unitwork._runtime.engine import Source
+from unitwork._runtime import context
+from unitwork._runtime.source import Source
 from unitwork.dialects import backend_for
 from unitwork.errors import DatabaseChoiceError, MissingExtraError
 from unitwork.options import DatabaseSettings
@@ -20,10 +20,10 @@ _DRIVERS = "Fix: name an async driver: sqlite+aiosqlite, postgresql+asyncpg or m
 
 
 def refuse_second(name: str) -> None:
-    if name != DEFAULT_NAME and state.sources_after_collection(name):
+    if name != DEFAULT_NAME and context.sources_after_collection(name):
         raise DatabaseChoiceError(
             f"A live Database is called {name!r} already.",
-            state.names(),
+            context.names(),
             "use that one, dispose of it first, or give this one another name.",
         )
 

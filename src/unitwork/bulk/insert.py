@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from unitwork._logic.batches import sliced
 from unitwork._logic.conflicts import OnConflict
-from unitwork._runtime.session import TurnedSession
+from unitwork._runtime.sessions.session import TurnedSession
 from unitwork.bulk.copying import COPIES, Copying
 from unitwork.bulk.entities import Entities
 from unitwork.bulk.feed import Feed

@@ -15,7 +15,7 @@ from unitwork.bulk.order import InsertOrder, Progress, check_batch
 from unitwork.bulk.rows import RowReader
 
 if TYPE_CHECKING:
-    from unitwork._runtime.execute import Door
+    from unitwork._runtime.access.door import Door
 
 M = TypeVar("M")
 Rows: TypeAlias = Iterable[Any] | AsyncIterable[Any]

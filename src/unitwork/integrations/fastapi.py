@@ -7,8 +7,8 @@ from typing import Annotated, Any, TypeAlias
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from unitwork._runtime import state
-from unitwork._runtime.engine import Source
+from unitwork._runtime import context
+from unitwork._runtime.source import Source
 from unitwork.database import Database
 from unitwork.errors import MissingExtraError
 from unitwork.integrations.asgi import UnitOfWorkMiddleware, lifespan
@@ -25,7 +25,7 @@ __all__ = ["SessionDep", "UnitOfWorkMiddleware", "lifespan", "session_of"]
 def _dependency(source: Callable[[], Source]) -> Any:  # noqa: ANN401  # what FastAPI's `Depends` returns
     async def session() -> AsyncIterator[AsyncSession]:
         here = source()
-        scope = state.innermost(here)
+        scope = context.innermost(here)
         if scope is not None:
             yield scope.frame.session
             return
@@ -49,5 +49,5 @@ def session_of(database: Database) -> Any:  # noqa: ANN401  # what FastAPI's `De
     return _dependency(lambda: database.source)
 
 
-SessionDep: TypeAlias = Annotated[AsyncSession, _dependency(state.current_or_default)]
+SessionDep: TypeAlias = Annotated[AsyncSession, _dependency(context.current_or_default)]
 """The session of the innermost open unit of work, else of the only live Database called "default"."""

@@ -7,8 +7,8 @@ from asyncio import CancelledError
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from unitwork._runtime import state
-from unitwork._runtime.unit import ATOMIC, IDLE, Unit
+from unitwork._runtime import context
+from unitwork._runtime.blocks.unit import ATOMIC, IDLE, Unit
 from unitwork.database import Database
 from unitwork.errors import AfterCommitError, OptionError
 
@@ -121,7 +121,7 @@ class Units:
     def drop(self) -> None:
         """Take units that have ended out of the context."""
         for unit in self._units:
-            state.drop(unit)
+            context.drop(unit)
 
     async def leave(self, error: BaseException | None) -> None:
         """Take the units out of the context; end those that have not ended."""

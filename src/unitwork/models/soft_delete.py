@@ -17,8 +17,8 @@ from sqlalchemy.orm import (
     with_loader_criteria,
 )
 
-from unitwork._runtime.guard import SHOWS_HIDDEN
-from unitwork._runtime.listeners import HARMLESS, HIDING
+from unitwork._runtime.connections.listeners import HARMLESS, HIDING
+from unitwork._runtime.sessions.guard import SHOWS_HIDDEN
 from unitwork.models.shared import SharedColumn
 from unitwork.models.timestamps import UTCDateTime
 

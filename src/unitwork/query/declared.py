@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from unitwork._logic.paging import CursorCodec, CursorPage, CursorRequest, Page, PageRequest
 from unitwork._logic.shape import Rows
-from unitwork._runtime.asked import Asked
-from unitwork._runtime.execute import Reading
-from unitwork._runtime.registry import enlist
+from unitwork._runtime.access.door import Reading
+from unitwork._runtime.access.registry import enlist
+from unitwork._runtime.lanes.asked import Asked
 from unitwork.errors import QueryDeclarationError
 from unitwork.query.order import cursor_at, entity_in, order_of, refuse_limits
 from unitwork.query.pages import Pages
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
     from unitwork._logic.shape import Shape
-    from unitwork._runtime.execute import Door
+    from unitwork._runtime.access.door import Door
 
 QUERY = "__unitwork_query__"
 """The attribute of a method that tells which declared query it is."""

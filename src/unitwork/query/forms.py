@@ -14,7 +14,7 @@ from unitwork._logic.paging import CursorPage, CursorRequest, Page, PageRequest
 from unitwork._logic.shape import Item, Rows, Shape, ShapeError, shape_of
 from unitwork._logic.values.annotations import allows_none
 from unitwork._logic.writes import is_write
-from unitwork._runtime.asked import Asked
+from unitwork._runtime.lanes.asked import Asked
 from unitwork.errors import QueryDeclarationError
 from unitwork.query.declared import DeclaredQuery, page_parameter
 from unitwork.query.derived import conditions_for

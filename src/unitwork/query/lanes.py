@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Select
 
 from unitwork._logic.shape import Item, Rows, Shape
-from unitwork._runtime.asked import Asked
-from unitwork._runtime.execute import Reading
+from unitwork._runtime.access.door import Reading
+from unitwork._runtime.lanes.asked import Asked
 from unitwork.errors import OptionError
 from unitwork.query.declared import QUERY, DeclaredQuery
 
 if TYPE_CHECKING:
     from unitwork._logic.routing import LaneChoice
-    from unitwork._runtime.engine import Source
+    from unitwork._runtime.source import Source
 
 
 def lane_of(source: Source, what: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> LaneChoice:  # noqa: ANN401  # a query or statement

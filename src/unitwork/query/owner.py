@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from unitwork._runtime.execute import Door
+from unitwork._runtime.access.door import Door
 from unitwork.errors import DatabaseChoiceError
 from unitwork.lifecycle import Lifecycle
 from unitwork.options import TransactionOptions

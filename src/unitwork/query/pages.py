@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
 
     from unitwork._logic.paging import PageRequest, Sort
-    from unitwork._runtime.asked import Asked
+    from unitwork._runtime.lanes.asked import Asked
 
 _KNOWN_ORDERS = 50
 _LIMIT, _OFFSET = "unitwork_limit", "unitwork_offset"

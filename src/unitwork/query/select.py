@@ -9,8 +9,8 @@ from sqlalchemy import inspect as inspect_entity
 
 from unitwork._logic.paging import CursorPage, CursorRequest, Page, PageRequest
 from unitwork._logic.shape import Item, Rows, Shape
-from unitwork._runtime.asked import Asked
-from unitwork._runtime.execute import Door, Reading
+from unitwork._runtime.access.door import Door, Reading
+from unitwork._runtime.lanes.asked import Asked
 from unitwork.errors import OptionError
 from unitwork.query.declared import DeclaredQuery
 from unitwork.query.order import counted, refuse_unknown

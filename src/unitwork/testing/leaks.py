@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from unitwork._runtime.engine import Source
+    from unitwork._runtime.source import Source
     from unitwork.database import Database
 
 _CHANCES = 10

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from unitwork._logic.sql.shown import as_asked, is_control
-from unitwork._runtime import state
+from unitwork._runtime import context
 from unitwork.events import StatementExecuted
 from unitwork.testing.call_site import call_site
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from unitwork._runtime.engine import Source
+    from unitwork._runtime.source import Source
     from unitwork.database import Database
     from unitwork.events import Event
 
@@ -59,7 +59,7 @@ class Recorder:
         return self._kept[place]
 
     def __enter__(self) -> Self:
-        self._sources = [database.source for database in self._databases] or state.all_sources()
+        self._sources = [database.source for database in self._databases] or context.all_sources()
         for source in self._sources:
             source.watch.add(self)
         return self

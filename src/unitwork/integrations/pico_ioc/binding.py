@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pico_ioc import MethodCtx, PicoContainer, intercepted_by
 
-from unitwork._runtime import state
+from unitwork._runtime import context
 from unitwork.database import Database
 from unitwork.errors import DatabaseChoiceError
 from unitwork.integrations.pico_ioc.marks import component, configure
@@ -18,7 +18,7 @@ from unitwork.integrations.pico_ioc.session import SessionManager
 from unitwork.lifecycle import Lifecycle
 
 if TYPE_CHECKING:
-    from unitwork._runtime.engine import Source
+    from unitwork._runtime.source import Source
 
 _BINDING = "_unitwork_binding"
 _INTERCEPTORS = "_pico_interceptors_"
@@ -121,7 +121,7 @@ def held_by(instance: object, kind: type[Any]) -> list[Any]:
 def source_for(arguments: tuple[object, ...]) -> Source:
     """Return the Database of a call: of the object, of the innermost block, or the only 'default'."""
     found = source_of(arguments[0]) if arguments else None
-    return found if found is not None else state.current_or_default()
+    return found if found is not None else context.current_or_default()
 
 
 def component_of(arguments: tuple[object, ...], key: type[Database]) -> Database:
@@ -134,7 +134,7 @@ def component_of(arguments: tuple[object, ...], key: type[Database]) -> Database
     if binding is None:
         raise DatabaseChoiceError(
             f"`using={key.__name__}` needs a component of a container.",
-            state.names(),
+            context.names(),
             "call the method on what the container gives out, or pass a Database.",
         )
     return binding.container.get(key)

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from unitwork._logic.paging import Page, PageRequest
 from unitwork._logic.shape import Item, Rows
-from unitwork._runtime.asked import Asked
+from unitwork._runtime.lanes.asked import Asked
 from unitwork.errors import OptionError
 from unitwork.query.declared import DeclaredQuery, page_parameter
 from unitwork.query.forms import FullSQL, promised
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from unitwork._logic.shape import Shape
-    from unitwork._runtime.execute import Door
+    from unitwork._runtime.access.door import Door
     from unitwork.query.signature import QuerySignature
 
 _LIMIT, _OFFSET = "unitwork_limit", "unitwork_offset"

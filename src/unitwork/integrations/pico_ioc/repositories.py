@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from unitwork._runtime.execute import Door
+from unitwork._runtime.access.door import Door
 from unitwork.integrations.pico_ioc.binding import binds, held_by, source_of
 from unitwork.integrations.pico_ioc.marks import component
 from unitwork.query.owner import complete
 from unitwork.repository import Repository
 
 if TYPE_CHECKING:
-    from unitwork._runtime.engine import Source
+    from unitwork._runtime.source import Source
 
 R = TypeVar("R")
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from pico_ioc import PicoContainer, ScopeManager
 
-from unitwork._runtime import state
+from unitwork._runtime import context
 
 if TYPE_CHECKING:
-    from unitwork._runtime.engine import Source
-    from unitwork._runtime.frame import Frame
+    from unitwork._runtime.source import Source
+    from unitwork._runtime.transactions.frame import Frame
 
 _NAME = "transaction"
 
@@ -38,8 +38,8 @@ class TransactionScopes(ScopeManager):
 
     def _transaction(self) -> Frame | None:
         """Return the physical transaction of this container's Databases that is innermost here."""
-        sources = self._sources() if state.open_scopes() else set()
-        for scope in reversed(state.open_scopes()):
+        sources = self._sources() if context.open_scopes() else set()
+        for scope in reversed(context.open_scopes()):
             if scope.source in sources:
                 if not scope.outside and not scope.frame.ended and scope.frame.transactional:
                     return self._followed(scope.frame.root)

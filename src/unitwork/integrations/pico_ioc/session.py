@@ -10,7 +10,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from unitwork._runtime import state
+from unitwork._runtime import context
 from unitwork._runtime.opening import DEFAULT_NAME
 from unitwork.database import Database
 from unitwork.dialects.sqlite import in_memory
@@ -92,7 +92,7 @@ class SessionManager(Database):
 
     def get_current_session(self) -> AsyncSession | None:
         """Return the ambient session, or None where no block and no unit of work is open."""
-        scope = state.innermost(self.source)
+        scope = context.innermost(self.source)
         return None if scope is None else scope.frame.session
 
     @cleanup

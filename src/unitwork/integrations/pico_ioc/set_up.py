@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry
 from typing_extensions import override
 
-from unitwork._runtime import state
+from unitwork._runtime import context
 from unitwork._runtime.edges import edge
 from unitwork.errors import DeclarationError
 from unitwork.integrations.pico_ioc.binding import held_by
@@ -75,7 +75,7 @@ class SetUp:
             self._prepare(manager, settings, configurers)
         except BaseException:
             # There will be no container that could dispose of it.
-            state.strike(manager.source)
+            context.strike(manager.source)
             raise
 
     def _prepare(

@@ -17,7 +17,7 @@ from unitwork.transaction import Decoration, HasSource
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from unitwork._runtime.engine import Source
+    from unitwork._runtime.source import Source
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -1,0 +1,1 @@
+"""This package holds how repositories and declared queries reach their database."""

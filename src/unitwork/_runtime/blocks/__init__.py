@@ -1,0 +1,1 @@
+"""This package holds blocks and units of work, from entry to end."""

@@ -1,0 +1,1 @@
+"""This package holds engines, pools and who listens to them."""

@@ -1,0 +1,57 @@
+"""This module takes idle connections out of a pool, and back, where nothing is waited for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import MissingGreenlet
+from sqlalchemy.pool import AsyncAdaptedQueuePool, reset_none
+
+if TYPE_CHECKING:
+    from sqlalchemy.pool import PoolProxiedConnection
+
+    from unitwork._runtime.source import Home
+    from unitwork.dialects.direct import Direct
+
+
+class Lender:
+    """Lends idle connections of one pool. Lives: as long as the pool is that of its engine, or one is lent.
+
+    SQLAlchemy expects a greenlet around whatever may wait for the database: to open a connection, test it,
+    replace it, reset it or close it. Where none of that is to be done, none is needed. What cannot be
+    known of a pool counts as if it waited.
+    """
+
+    def __init__(self, home: Home, direct: Direct) -> None:
+        pool: Any = home.engine.sync_engine.pool
+        self.pool = pool
+        self._home = home
+        self._direct = direct
+        self._audience = home.listeners.of_pool(pool)
+        tests = getattr(pool, "_pre_ping", True) or getattr(pool, "_recycle", 0) >= 0
+        self._lends = home.asked_to_open and isinstance(pool, AsyncAdaptedQueuePool) and not tests
+        resets = getattr(pool, "_reset_on_return", None) is not reset_none
+        self._takes_back = self._lends and (direct.rolls_back_silently or not resets)
+
+    def idle(self) -> PoolProxiedConnection | None:
+        """Return an idle connection; None if it takes a greenlet to get one."""
+        pool = self.pool
+        if not self._lends or self._home.doubtful or pool.checkedin() < 1 or self._audience.event():
+            return None
+        try:
+            held: PoolProxiedConnection = pool.connect()
+        except MissingGreenlet:
+            return None  # its connection was closed, and is opened by the next one
+        if self._direct.is_broken(held.driver_connection):
+            held.invalidate()
+            return None
+        return held
+
+    def take_back(self, held: PoolProxiedConnection) -> bool:
+        """Return a connection to the pool; False if it takes a greenlet to do so."""
+        pool = self.pool
+        # A full pool closes what is returned.
+        if not self._takes_back or pool.checkedin() >= pool.size() or self._audience.event():
+            return False
+        held.close()
+        return True

@@ -1,0 +1,1 @@
+"""This package holds the ways of a statement to the database."""

@@ -1,0 +1,61 @@
+"""This module knows the statement that asks for one entity by its primary key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, select
+
+from unitwork._logic.remembered import remembered
+from unitwork._logic.shape import Item, Rows, Shape
+from unitwork._runtime.lanes.asked import Asked
+from unitwork._runtime.lanes.reading import Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.orm import Mapper
+
+_KNOWN = "unitwork_by_key"
+
+
+class ByKey:
+    """How one class of entities is asked for by key. Lives: as long as the class."""
+
+    @classmethod
+    def of(cls, entity: type[Any]) -> ByKey:
+        """Return what is known of a class; looked at once."""
+        return remembered(entity, _KNOWN, cls)
+
+    def __init__(self, entity: type[Any], mapper: Mapper[Any]) -> None:
+        self._mapper = mapper
+        self._readings: dict[str, Reading] = {}
+        self._names = tuple(f"pk_{place}" for place, _column in enumerate(mapper.primary_key, 1))
+        columns = zip(mapper.primary_key, self._names, strict=True)
+        self.statement = select(entity).where(*(column == bindparam(name) for column, name in columns))
+
+    def values(self, key: object) -> Mapping[str, Any] | None:
+        """Return the values of the statement; None if the key is not one that a row can have."""
+        if len(self._names) == 1:
+            if isinstance(key, tuple | list | dict):
+                return None
+            return {self._names[0]: key}
+        if not isinstance(key, tuple) or len(key) != len(self._names) or None in key:
+            return None
+        return dict(zip(self._names, key, strict=True))
+
+    def asked(self, values: Mapping[str, Any]) -> Asked:
+        """Return the statement with the values of one call."""
+        return Asked(self.statement, values, fixed=True)
+
+    def reading(self, name: str) -> Reading:
+        """Return what becomes of the rows of a query of this name."""
+        found = self._readings.get(name)
+        if found is None:
+            shape = Shape(Rows.MAYBE, Item.ENTITY, self._mapper.class_)
+            found = self._readings[name] = Reading(name, shape)
+        return found
+
+    def identity(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return what a session knows the entity by."""
+        return self._mapper.identity_key_from_primary_key(tuple(values.values()))

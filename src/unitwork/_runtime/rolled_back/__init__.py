@@ -1,0 +1,1 @@
+"""This package holds the one connection of `db.rolled_back()`, for tests."""

@@ -1,0 +1,1 @@
+"""This package holds what commits or rolls back as a whole."""
