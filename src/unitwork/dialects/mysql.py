@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -11,6 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
+from unitwork._logic.sql.shown import LIMIT
 from unitwork.dialects.backend import LENT, Backend, BeginMode, Fault, close_socket, shut_down
 
 if TYPE_CHECKING:
@@ -26,11 +26,6 @@ _LOCK_TIMEOUT = 1205
 _STATEMENT_TIMEOUTS = frozenset({1969, 3024})
 _LOST = frozenset({1180})
 _NO_SAVEPOINT = 1305
-_COMMITS = re.compile(
-    r"\s*(ALTER|ANALYZE|BEGIN|CREATE(?!\s+(OR\s+REPLACE\s+)?TEMPORARY)|DROP(?!\s+TEMPORARY)|GRANT|LOCK|OPTIMIZE"
-    r"|RENAME|REPAIR|REVOKE|START\s+TRANSACTION|TRUNCATE|UNLOCK)\b",
-    re.IGNORECASE,
-)
 
 
 class MySQLBackend(Backend):
@@ -63,10 +58,6 @@ class MySQLBackend(Backend):
         return replace(super().mode_of(options), read_only=bool(options.get(_READ_ONLY)))
 
     @override
-    def commits_by_itself(self, sql: str) -> bool:
-        return _COMMITS.match(sql) is not None
-
-    @override
     def savepoint_is_gone(self, error: BaseException) -> bool:
         return code_of(error) == _NO_SAVEPOINT
 
@@ -82,7 +73,7 @@ class MySQLBackend(Backend):
         # A cancelled query would run on in the server. MySQL has no such prefix.
         if not getattr(connection.dialect, "is_mariadb", False):
             return statement
-        return f"SET STATEMENT max_statement_time={max(seconds, 0.001):.3f} FOR {statement}"
+        return f"{LIMIT}{max(seconds, 0.001):.3f} FOR {statement}"
 
     @override
     def is_closed(self, connection: DBAPIConnection) -> bool:

@@ -19,6 +19,7 @@ from unitwork.query.signature import QuerySignature, signature_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
+    from sqlalchemy.types import TypeEngine
 
     from unitwork._logic.shape import Shape
     from unitwork._runtime.access.repository_access import RepositoryAccess
@@ -73,6 +74,8 @@ class DeclaredQuery:
         self.reader = ResultReader(signature.name, shape, convert=convert)
         self.counts = False
         """The number of rows that a DML statement touches is what it returns."""
+        self.column_types: Mapping[str, TypeEngine[Any]] = {}
+        """What parameters are compared with, if their names say it and not the statement."""
         self._ask = ask
         self._many = self.reader.with_rows(Rows.MANY)
         self._pages = Pages(target)
@@ -108,6 +111,9 @@ class DeclaredQuery:
         if self.counts:
             count = await owner.database_access.change(self.name, asked)
             return count > 0 if self.shape.kind is bool else count
+        if rows is Rows.NONE:  # such as LOCK and SET, which answer with no rows at all
+            await owner.database_access.change(self.name, asked)
+            return None
         return await owner.database_access.fetch(self.reader, asked)
 
     def _check_request(self, request: object) -> None:

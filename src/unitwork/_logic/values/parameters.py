@@ -36,7 +36,9 @@ def sample(annotation: object) -> Any:  # noqa: ANN401  # a value of any type
     single = without_none(annotation)
     element = element_of(single)
     if element is not NOTHING:
-        return [sample(element)]
+        parts = [part for part in typing.get_args(single) if part is not Ellipsis]
+        # Two at least: a range needs both of its ends.
+        return [sample(part) for part in parts] if len(parts) > 1 else [sample(element)] * 2
     if typing.get_origin(single) in (typing.Union, typing.Literal):
         first = typing.get_args(single)[0]
         return first if typing.get_origin(single) is typing.Literal else sample(first)

@@ -11,7 +11,7 @@ from sqlalchemy.orm.exc import NO_STATE, UnmappedInstanceError
 from sqlalchemy.schema import ExecutableDDLElement
 
 from unitwork._logic.sql.statement import Step
-from unitwork._logic.writes import commits_by_itself, is_write, locks_rows, steps_of, text_of
+from unitwork._logic.writes import commits_by_itself, is_write, locks_rows, steps_of, texts_of
 from unitwork._runtime import context
 from unitwork._runtime.sqlalchemy_private import forget_changes
 from unitwork.errors import TransactionRefusedError
@@ -105,21 +105,21 @@ def to_send(session: AskedSession, statement: object) -> None:
 
 def _refuse_to_end_by_text(session: AskedSession, statement: object, frame: Frame, dialect: str) -> None:
     """Refuse text that begins or ends a transaction, and DDL that commits what was written before it."""
-    text = text_of(statement)
-    if text is None and isinstance(statement, ExecutableDDLElement) and dialect in _COMMITS_DDL:
-        text = str(statement.compile(dialect=session.source.home_engine().dialect))
-    if text is None:
+    if not frame.root.transactional:
         return
-    step = next((step for step in steps_of(text, dialect) if step in _ENDS), None)
-    if step is not None and frame.root.transactional:
+    texts = texts_of(statement)
+    if isinstance(statement, ExecutableDDLElement) and dialect in _COMMITS_DDL:
+        texts = (str(statement.compile(dialect=session.source.home_engine().dialect)),)
+    step = next((step for text in texts for step in steps_of(text, dialect) if step in _ENDS), None)
+    if step is not None:
         raise frame.root.by_hand_refused(_ENDS[step])
-    if session.writes and frame.root.transactional and commits_by_itself(text, dialect):
+    if session.writes and any(commits_by_itself(text, dialect) for text in texts):
         name = session.source.name
         raise TransactionRefusedError(
             name,
             f"The statement would commit what {frame.root.owner} has written on database {name!r}.",
             "run it outside of the block, or as its first statement.",
-            [f"Statement: {' '.join(text.split())}"],
+            [f"Statement: {' '.join(' '.join(texts).split())}"],
         )
 
 
