@@ -78,9 +78,9 @@ class Acts:
         if blow is not None and blow.interrupts:
             self.interrupted(place, act, on, number)
             return
-        self.simple(place, act, on, number)
         if blow is Blow.BEFORE_COMMIT:
-            raise Unspecified
+            raise Model("Struck*")
+        self.simple(place, act, on, number)
         if blow is not None and self.model.choose(2):
             raise Model("Struck*", "AfterCommitError")
 

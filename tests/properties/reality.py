@@ -138,7 +138,7 @@ class Reality:
     def waited(self) -> None:
         """Strike at the await that the program says."""
         strike = self.program.strike
-        if strike is None or self.running is None:
+        if strike is None or self.running is None or not strike.blow.interrupts:
             return
         self.waits += 1
         if self.waits != strike.at or self.struck is not None:

@@ -109,6 +109,10 @@ PROGRAMS: dict[str, tuple[Step, ...]] = {
         Do(Act.TIME_PASSES),
         RESUME,
     ),
+    "a task outlives its starter, whose time was over": (
+        Block(limited=True, body=(WRITE, Spawn((PAUSE, inside(WRITE))), Do(Act.TIME_PASSES))),
+        RESUME,
+    ),
     "a report is read-only beside a change": (
         inside(Spawn((inside(PAUSE, READ, read_only=True),)), Do(Act.CHANGE), RESUME),
     ),
@@ -143,11 +147,12 @@ def test_read_outside_is_not_expired(two_databases: Fresh, lane: Lane) -> None:
     compare(two_databases, Program(0, Config(lane, expire_on_commit=True), None, body))
 
 
-@pytest.mark.parametrize("at", [1, 2, 3])
+@pytest.mark.parametrize("at", range(1, 7))
 @pytest.mark.parametrize("blow", [Blow.OBSERVER, Blow.AFTER_COMMIT, Blow.BEFORE_COMMIT, Blow.CHECKIN])
 def test_listener_that_raises(two_databases: Fresh, blow: Blow, at: int) -> None:
     """What is stored is told as stored, and the next block starts clean."""
-    body = (inside(WRITE, *UNDONE), ADD, inside(inside(WRITE, propagation=P.NESTED)))
+    nested = inside(WRITE, inside(WRITE, propagation=P.NESTED))
+    body = (inside(WRITE, *UNDONE), ADD, nested, unit(WRITE, Do(Act.COMMIT), ADD))
     compare(two_databases, Program(0, Config(), Strike(blow, at), body))
 
 
