@@ -78,7 +78,7 @@ class Acts:
         if blow is not None and blow.interrupts:
             self.interrupted(place, act, on, number)
             return
-        if blow is Blow.BEFORE_COMMIT:
+        if blow is Blow.BEFORE_COMMIT or (blow is not None and act is Act.ENTITY and self.model.choose(2)):
             raise Model("Struck*")
         self.simple(place, act, on, number)
         if blow is not None and self.model.choose(2):

@@ -398,7 +398,7 @@ class Reality:
         if not hook.body:
             getattr(db, hook.moment)(plain)
             return
-        inner = Place(place.task, (), self.captured(), place.pausing)
+        inner = Place(place.task, (), self.captured() if hook.on == 0 else None, place.pausing)
 
         async def more() -> None:
             self.story.append(label)
