@@ -55,7 +55,7 @@ def test_random_program_does_what_the_model_says(two_databases: Fresh, chunk: in
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("chunk", range(SOAKING_CHUNKS))
-def test_random_program_does_what_the_model_says_for_hours(two_databases: Fresh, chunk: int) -> None:
+def test_unseen_program_does_what_the_model_says(two_databases: Fresh, chunk: int) -> None:
     """The same, with programs that nobody has seen before."""
     del chunk
     first = random.SystemRandom().randrange(CHUNKS * STEP, 2**40)
