@@ -13,6 +13,13 @@ import pytest
 from tests.fixtures.pairs import Fresh
 from tests.properties.bench import Bench
 
+# What a driver leaves to the garbage collector when its waiting is cut short, or when the pool loses a
+# connection because a listener of its own raises, is not ours; what we hold is counted.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
 CHUNKS, IN_A_CHUNK = 20, 100
 """2,000 programs for each database."""
 
