@@ -36,7 +36,7 @@ class Entries:
         """A blow while a block begins: it has not begun."""
         if blow is not None and blow.interrupts:
             raise Cancelled
-        if blow is not None and self.model.choose(2):
+        if self.model.reaches_the_caller(blow):
             raise Model("Struck*")
 
     def enter(self, place: Place, block: Block) -> Scope:
