@@ -193,15 +193,19 @@ class Database(Lifecycle):
     def unit_of_work(self, *, atomic: bool = True) -> UnitOfWork:
         """Open a unit of work: `async with db.unit_of_work():`; one session for a request or a job.
 
+        By default it is one transaction, which blocks inside join: all of it is stored at the end, or
+        nothing. `db.commit()` and `db.rollback()` outside of blocks end what there is so far.
+
         Args:
-            atomic: Make the unit itself one transaction, which all blocks inside join.
+            atomic: The unit is one transaction; else each block inside, and each write of a
+                repository, commits by itself.
 
         Raises:
             UnexpectedRollbackError: At the end; something inside had failed, and was swallowed.
 
         Database:
-            Nothing for a unit that sends nothing. Blocks inside commit by themselves; what a
-            session used by hand has begun is committed at the end.
+            BEGIN with the first write, lock or block, COMMIT at the end, ROLLBACK if an exception
+            leaves. Reads before that hold no connection; a unit that sends nothing sends nothing.
 
         Example:
             >>> async with db.unit_of_work():
