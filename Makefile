@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.ready
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix docs bench clean
+.PHONY: help demo test soak check fix docs bench clean
 
 help: ## list these targets
 	@echo "unitwork: make <target>"
@@ -26,6 +26,9 @@ demo: $(STAMP) ## run the main job on SQLite and print each transaction as a tim
 
 test: $(STAMP) ## run the tests on every database found (PYTEST_ARGS="--database sqlite" for one)
 	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
+
+soak: $(STAMP) ## run 50,000 random programs on every database found, for hours
+	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m soak tests/properties $(PYTEST_ARGS)
 
 check: $(STAMP) ## lint, formatting, types, architecture, and that the docs build
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.private_servers",
     "tests.fixtures.databases",
+    "tests.fixtures.pairs",
     "tests.fixtures.observer",
     "tests.fixtures.people",
     "tests.fixtures.mixins",

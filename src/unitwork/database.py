@@ -17,6 +17,7 @@ from unitwork._runtime.opening import open_source, refuse_second
 from unitwork._runtime.transactions.hooks import Hook
 from unitwork.errors import (
     NoTransactionError,
+    OptionError,
     TransactionRefusedError,
 )
 from unitwork.lifecycle import Lifecycle, caller
@@ -85,12 +86,14 @@ class Database(Lifecycle):
         observers: Told of each block and statement; see `unitwork.events`.
         fastest_lane: "driver"; "fused" or "session" keep reads from the faster ways to the database,
             to find out whether one of them makes a difference. See `explain_lane`.
+        end_grace_s: How many seconds the end of a block (COMMIT, ROLLBACK) is waited for once its time is
+            over or its task is cancelled. After that its connection is discarded, whatever the server does.
         **engine_options: Passed to `sqlalchemy.ext.asyncio.create_async_engine`.
 
     Raises:
         DatabaseChoiceError: Another live Database was given this name.
         MissingExtraError: The driver in the URL is not installed.
-        OptionError: There is no such lane.
+        OptionError: There is no such lane, or the grace is not above zero.
         sqlalchemy.exc.ArgumentError: The URL cannot be read.
 
     Example:
@@ -107,12 +110,16 @@ class Database(Lifecycle):
         session_options: Mapping[str, Any] | None = None,
         observers: tuple[Observer, ...] | list[Observer] = (),
         fastest_lane: Lane | LaneName = Lane.DRIVER,
+        end_grace_s: float = 2.0,
         **engine_options: Any,
     ) -> None:
         lane = Lane.of(fastest_lane)
+        if not end_grace_s > 0:
+            raise OptionError("end_grace_s", end_grace_s, ["a number of seconds above 0"])
         refuse_second(name)
         super().__init__(open_source(url, name, engine_options, session_options or {}))
         self._source.lanes.fastest = lane
+        self._source.grace_s = end_grace_s
         live.enlist(self._source)
         for observer in observers:
             self.observe(observer)
@@ -193,19 +200,17 @@ class Database(Lifecycle):
     def unit_of_work(self, *, atomic: bool = True) -> UnitOfWork:
         """Open a unit of work: `async with db.unit_of_work():`; one session for a request or a job.
 
-        By default it is one transaction, which blocks inside join: all of it is stored at the end, or
-        nothing. `db.commit()` and `db.rollback()` outside of blocks end what there is so far.
-
         Args:
-            atomic: The unit is one transaction; else each block inside, and each write of a
-                repository, commits by itself.
+            atomic: The unit is one transaction, which begins with its first write and which all blocks
+                inside join. False: each block, and each write of a repository, commits by itself.
 
         Raises:
             UnexpectedRollbackError: At the end; something inside had failed, and was swallowed.
 
         Database:
-            BEGIN with the first write, lock or block, COMMIT at the end, ROLLBACK if an exception
-            leaves. Reads before that hold no connection; a unit that sends nothing sends nothing.
+            Nothing for a unit that sends nothing; reads before the first write hold no connection. At
+            the end COMMIT, or ROLLBACK when an exception leaves. By hand, outside of blocks,
+            `commit()`, `rollback()` and `close()` end what there is so far.
 
         Example:
             >>> async with db.unit_of_work():

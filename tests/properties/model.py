@@ -1,268 +1,408 @@
 """A small pure model of the promises, written without looking at the library.
 
-It runs a program on plain lists, and says which rows are stored, what every `Catch` has caught,
-what leaves the program, and in which order the hooks run.
+It runs a program on plain lists, and says which rows are stored, what a second connection sees,
+what every `Catch` has caught, how each block ended, and in which order the hooks run. Where the
+promises allow several outcomes it chooses one; `outcomes` walks all choices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tests.properties.programs import RULES, Act, Block, Catch, Raise, Step
-from unitwork import Propagation, RowCountError
+from tests.properties.acts import Acts
+from tests.properties.endings import Endings
+from tests.properties.entries import Entries
+from tests.properties.programs import (
+    Act,
+    Begun,
+    Block,
+    Blow,
+    Catch,
+    Do,
+    Early,
+    FreshRead,
+    Hook,
+    Program,
+    Raise,
+    Savepoint,
+    Spawn,
+    Step,
+    Unit,
+)
+from tests.properties.units import Units
+from tests.properties.world import (
+    ATOMIC_IS_A_TRANSACTION,
+    RAISED,
+    Cancelled,
+    Conflict,
+    Frame,
+    Function,
+    Model,
+    Place,
+    Run,
+    Told,
+    Unspecified,
+    Write,
+    names_of,
+)
+from tests.properties.world import Unit as OpenUnit
+from unitwork import Propagation
 
 P = Propagation
+MANY = 400
 
 
-class Model(Exception):  # noqa: N818 - carries the name of another error
-    """Stands for an error of the library or the database, known by its name."""
+@dataclass(frozen=True)
+class Struck:
+    """What struck in reality, and in which operation of the program."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
-
-
-def name_of(error: BaseException) -> str:
-    """The name under which both sides tell of an error."""
-    return error.name if isinstance(error, Model) else type(error).__name__
+    blow: Blow
+    operation: int
 
 
-@dataclass
-class Frame:
-    """A transaction, a savepoint, or none at all (`plain`)."""
+@dataclass(frozen=True)
+class Surroundings:
+    """What the database is like."""
 
-    plain: bool = False
-    read_only: bool = False
-    parent: Frame | None = None
-    sent: bool = False
-    condemned: bool = False
-    refuses: bool = False
-    rollback_only: bool = False
-    rows: list[int] = field(default_factory=list)
-    on_commit: list[tuple[str, bool]] = field(default_factory=list)
-    on_rollback: list[str] = field(default_factory=list)
-    before_commit: list[str] = field(default_factory=list)
-
-    @property
-    def root(self) -> Frame:
-        """The physical transaction."""
-        return self.parent.root if self.parent else self
+    one_writer: bool
+    ddl_commits: bool
 
 
 @dataclass
-class Scope:
-    """A block that is open."""
+class Task:
+    """A task of the program that has paused."""
 
-    frame: Frame
-    owns: bool
-    read_only: bool
+    number: int
+    run: Run
 
 
 @dataclass
 class Promises:
-    """What a program should do."""
+    """What a program should do, if these choices are made."""
 
-    one_writer: bool
-    stored: list[int] = field(default_factory=list)
-    story: list[str] = field(default_factory=list)
-    scopes: list[Scope] = field(default_factory=list)
-    numbers: int = 0
+    around: Surroundings
+    struck: Struck | None = None
+    choices: tuple[int, ...] = ()
+    made: list[tuple[int, int]] = field(default_factory=list)
+    """The choices that were made: which, of how many."""
+    stored: dict[int, list[Write]] = field(default_factory=lambda: {0: [], 1: []})
+    story: list[Told] = field(default_factory=list)
+    operations: int = 0
+    tasks: list[Task] = field(default_factory=list)
+    roots: list[Frame] = field(default_factory=list)
+    open_units: list[OpenUnit] = field(default_factory=list)
+    deferred: bool = False
+    """Whether a cancellation waits for the end of the block whose hooks run."""
 
-    def run(self, program: Block) -> None:
-        """Run a whole program; what leaves it is the end of the story."""
+    def __post_init__(self) -> None:
+        self.entries = Entries(self)
+        self.endings = Endings(self)
+        self.units = Units(self)
+        self.acts = Acts(self)
+
+    def run(self, program: Program) -> None:
+        """Run a whole program, one outermost step after the other; each may raise."""
+        for step in program.body:
+            self.outermost(step)
+        while self.tasks:
+            self.resume()
+
+    def outermost(self, step: Step) -> None:
+        """Run one step where nothing is open."""
+        place = Place()
         try:
-            self.block(program)
-        except BaseException as error:  # noqa: BLE001 - told
-            self.story.append(f"raised {name_of(error)}")
+            for _ in self.step(place, step):
+                raise Unspecified
+        except RAISED as error:
+            self.tell(*(f"raised {name}" for name in names_of(error)))
+        self.tell(*self.seen())
 
-    def number(self) -> int:
-        """The next number of the program."""
-        self.numbers += 1
-        return self.numbers
+    def choose(self, count: int) -> int:
+        """One of several outcomes that are all right."""
+        chosen = self.choices[len(self.made)] if len(self.made) < len(self.choices) else 0
+        self.made.append((chosen, count))
+        return chosen
 
-    def body(self, steps: tuple[Step, ...]) -> None:
+    def tell(self, *alternatives: str) -> None:
+        """Add a line to the story."""
+        self.story.append(alternatives)
+
+    def seen(self, on: int | None = None) -> Told:
+        """What a second connection sees."""
+        seen = [self.rows(each) for each in ((0, 1) if on is None else (on,))]
+        return (f"seen {seen}",)
+
+    def rows(self, on: int) -> list[int]:
+        """The rows that are stored, and at the end minus the number that was set last."""
+        rows = sorted(number for kind, number in self.stored[on] if kind == "row")
+        values = [number for kind, number in self.stored[on] if kind == "set"]
+        return [*rows, -values[-1]] if values else rows
+
+    def operation(self, place: Place) -> tuple[int, Blow | None]:
+        """Begin the next operation; say what strikes in it."""
+        self.operations += 1
+        struck = self.struck
+        hit = struck is not None and struck.operation == self.operations
+        if hit and struck is not None and struck.blow is Blow.DEADLINE:
+            limited = self.time_passes(place)
+            return self.operations, Blow.DEADLINE if limited else None
+        return self.operations, struck.blow if hit and struck is not None else None
+
+    def body(self, place: Place, steps: tuple[Step, ...]) -> Run:
         """Run one step after the other."""
         for step in steps:
-            if isinstance(step, Block):
-                self.block(step)
-            elif isinstance(step, Catch):
-                self.catch(step)
-            elif isinstance(step, Raise):
-                raise step.made()
-            else:
-                self.act(step)
+            yield from self.step(place, step)
 
-    def catch(self, step: Catch) -> None:
+    def step(self, place: Place, step: Step) -> Run:  # noqa: C901  # one branch for each kind
+        """Run one step."""
+        if isinstance(step, Do):
+            yield from self.acts.act(place, step)
+        elif isinstance(step, Raise):
+            raise step.made()
+        elif isinstance(step, Catch):
+            yield from self.catch(place, step)
+        elif isinstance(step, Block):
+            yield from self.retrying(place, step) if step.attempts else self.block(place, step)
+        elif isinstance(step, Unit):
+            yield from self.units.unit(place, step)
+        elif isinstance(step, Savepoint):
+            yield from self.units.savepoint(place, step)
+        elif isinstance(step, Begun):
+            yield from self.units.begun(place, step)
+        elif isinstance(step, Hook):
+            self.hook(place, step)
+        elif isinstance(step, Spawn):
+            self.spawn(place, step)
+        elif isinstance(step, Early):
+            yield from self.early(place, step)
+        else:
+            self.fresh_read(place, step)
+
+    def catch(self, place: Place, step: Catch) -> Run:
         """Go on after an `Exception`."""
         try:
-            self.body(step.body)
-        except Exception as error:  # noqa: BLE001 - told
-            self.story.append(f"caught {name_of(error)}")
+            yield from self.body(place, step.body)
+        except Exception as error:  # noqa: BLE001  # told
+            self.tell(*(f"caught {name}" for name in names_of(error)))
 
-    # -- blocks ---------------------------------------------------------------------------------
+    def spawn(self, place: Place, step: Spawn) -> None:
+        """Start a task; it runs to its first pause."""
+        number, _ = self.operation(place)
+        self.advance(Task(number, self.task(place.inherited(number), step.body)))
 
-    def block(self, block: Block) -> None:
+    def task(self, place: Place, body: tuple[Step, ...]) -> Run:
+        """What a task does; how it ends is told."""
+        try:
+            yield from self.body(place, body)
+            self.tell(f"task {place.task} returned")
+        except RAISED as error:
+            self.tell(*(f"task {place.task} raised {name}" for name in names_of(error)))
+
+    def advance(self, task: Task) -> None:
+        """Let a task run to its next pause, or to its end."""
+        try:
+            next(task.run)
+        except StopIteration:
+            return
+        self.tasks.append(task)
+
+    def resume(self) -> None:
+        """Let the task go on that has paused longest."""
+        if self.tasks:
+            self.advance(self.tasks.pop(0))
+
+    def time_passes(self, place: Place) -> bool:
+        """The time of each block is over; say whether that strikes here."""
+        limited = [scope for scope in place.everywhere() if scope.limited and not scope.late]
+        if len(limited) > 1 or (limited and place.task):
+            raise Unspecified
+        for root in self.roots:
+            for scope in root.scopes:
+                if scope.limited and not scope.late and scope not in limited:
+                    raise Unspecified
+        for scope in limited:
+            if scope.frame is None or scope.frame.ended:
+                raise Unspecified
+            scope.late = True
+        return bool(limited)
+
+    def retrying(self, place: Place, block: Block) -> Run:
+        """Call a decorated function: a conflict is tried again, unless it is stored or somebody else's."""
+        unit = self.unit_begun_by(place, block)
+        for attempt in range(1, block.attempts + 1):
+            place.attempts = (*place.attempts, (attempt, block.conflicts))
+            ended: list[str] = []
+            try:
+                return (yield from self.block(place, block, ended))
+            except Conflict:
+                if ended == ["ended without a transaction"]:
+                    raise Unspecified from None
+                if unit is not None and attempt < block.attempts:
+                    self.undo_attempt(unit)
+                    continue
+                if ended != ["rolled back"] or attempt == block.attempts:
+                    raise
+                if any(
+                    scope.frame and not scope.frame.plain for scope in place.scopes[block.on]
+                ) and self.choose(2):
+                    raise  # REQUIRES_NEW inside another transaction: that one may be tried again as a whole
+            finally:
+                place.attempts = place.attempts[:-1]
+
+    def unit_begun_by(self, place: Place, block: Block) -> OpenUnit | None:
+        """The atomic unit whose transaction begins with this block, which may then be tried again."""
+        outer = self.entries.live(place, block.on)
+        unit = outer.unit if outer is not None else None
+        if unit is None or not unit.atomic or block.propagation is P.REQUIRES_NEW:
+            return None
+        if unit.pending:
+            raise Unspecified
+        return unit if unit.by_hand is None else None
+
+    def undo_attempt(self, unit: OpenUnit) -> None:
+        """The transaction of an atomic unit is rolled back with the first block in it, and begins anew."""
+        frame = unit.by_hand
+        if frame is not None:
+            if frame.on_rollback or frame.open_inside():
+                raise Unspecified
+            frame.end()
+        unit.by_hand = None
+
+    def block(self, place: Place, block: Block, ended: list[str] | None = None) -> Run:
         """Enter, run, leave."""
-        scope = self.enter(block)
-        self.scopes.append(scope)
+        number, blow = self.operation(place)
+        scope = self.entries.enter(place, block)
+        self.entries.struck_at_entry(blow)
+        scope.limited = block.limited
+        place.push(block.on, scope)
+        if scope.frame is not None:
+            scope.frame.root.scopes.append(scope)
         error: BaseException | None = None
         try:
-            self.body(block.body)
-        except BaseException as raised:  # noqa: BLE001 - raised again by `leave`
+            yield from self.body(place, block.body)
+        except RAISED as raised:
             error = raised
-        self.leave(block, scope, error)
-
-    def enter(self, block: Block) -> Scope:
-        """Do what Spring's table says."""
-        outer = self.scopes[-1] if self.scopes else None
-        inside = outer is not None and not outer.frame.plain
-        if (block.propagation is P.MANDATORY and not inside) or (block.propagation is P.NEVER and inside):
-            raise Model("TransactionRefusedError")
-        if block.durable and inside:
-            raise Model("TransactionRefusedError")
-        if outer is None or not inside:
-            return self.enter_outside(block, outer)
-        if block.propagation is P.NESTED:
-            if outer.frame.condemned:
-                raise Model("TransactionRefusedError")
-            return Scope(Frame(parent=outer.frame), owns=True, read_only=outer.read_only or block.read_only)
-        if block.propagation is P.REQUIRES_NEW:
-            return self.begin(block)
-        if block.propagation is P.NOT_SUPPORTED:
-            return Scope(Frame(plain=True), owns=True, read_only=block.read_only or self.write_locked())
-        return Scope(outer.frame, owns=False, read_only=outer.read_only or block.read_only)
-
-    def enter_outside(self, block: Block, outer: Scope | None) -> Scope:
-        """Enter where no transaction is open."""
-        if block.propagation in (P.SUPPORTS, P.NOT_SUPPORTED, P.NEVER):
-            inherited = outer.read_only if outer is not None else False
-            return Scope(Frame(plain=True), owns=True, read_only=block.read_only or inherited)
-        return self.begin(block)
-
-    def begin(self, block: Block) -> Scope:
-        """Begin a transaction; one that must wait for this very task is refused."""
-        if not block.read_only and self.write_locked():
-            raise Model("TransactionRefusedError")
-        return Scope(Frame(read_only=block.read_only), owns=True, read_only=block.read_only)
-
-    def write_locked(self) -> bool:
-        """Whether a transaction of this program holds the only write lock."""
-        roots = [scope.frame.root for scope in self.scopes if not scope.frame.plain]
-        return self.one_writer and any(root.sent and not root.read_only for root in roots)
-
-    def leave(self, block: Block, scope: Scope, error: BaseException | None) -> None:
-        """End the block."""
-        frame = scope.frame
-        undo = error is not None and self.rolls_back(error, block)
-        if not scope.owns:
-            self.scopes.pop()
-            if undo and not isinstance(error, RowCountError) and not frame.plain:
-                frame.condemned = True
-        elif frame.plain:
-            self.scopes.pop()
+        status = self.endings.leave(place, block, scope, error)
+        how, error = yield from status
+        if ended is not None:
+            ended.append(how[0])
         else:
-            marked = frame.condemned or frame.rollback_only
-            if undo or marked:
-                silent = frame.rollback_only or error is not None
-                error = error if silent else Model("UnexpectedRollbackError")
-                self.undo(frame)
-            else:
-                error = self.keep(frame, error)
-            self.scopes.pop()
+            self.tell(*(f"block {number}: {each}" for each in how))
         if error is not None:
             raise error
 
-    def rolls_back(self, error: BaseException, block: Block) -> bool:
-        """Of all rules that name the class or a base, the nearest decides; ties roll back."""
-        undo, keep = RULES[block.rules]
-        if not isinstance(error, Exception):
-            return True
-        for ancestor in type(error).__mro__:
-            if ancestor in undo:
-                return True
-            if ancestor in keep:
-                return False
-        return True
-
-    def keep(self, frame: Frame, error: BaseException | None) -> BaseException | None:
-        """Commit, or hand up."""
-        if frame.parent is not None:
-            frame.parent.rows += frame.rows
-            frame.parent.on_commit += frame.on_commit
-            frame.parent.on_rollback += frame.on_rollback
-            frame.parent.before_commit += frame.before_commit
-            return error
-        self.story += frame.before_commit
-        self.stored += frame.rows
-        self.story += [label for label, _ in frame.on_commit]
-        if error is None and any(fails for _, fails in frame.on_commit):
-            return Model("AfterCommitError")
-        return error
-
-    def undo(self, frame: Frame) -> None:
-        """Roll back; the functions that waited for it run now."""
-        self.story += frame.on_rollback
-
-    # -- acts -----------------------------------------------------------------------------------
-
-    def act(self, act: Act) -> None:
-        """Do one thing in the innermost block."""
-        scope = self.scopes[-1]
-        number = self.number()
-        if act is Act.ROLLBACK_ONLY:
-            self.mark(scope)
-        elif act in (Act.ON_COMMIT, Act.ON_COMMIT_FAILING, Act.ON_ROLLBACK, Act.BEFORE_COMMIT):
-            self.register(act, scope.frame, number)
-        else:
-            self.send(act, scope, number)
-
-    def mark(self, scope: Scope) -> None:
-        """Mark the frame: by its owner silently, by others not."""
-        if scope.frame.plain:
-            raise Model("NoTransactionError")
-        if scope.owns:
-            scope.frame.rollback_only = True
-        else:
-            scope.frame.condemned = True
-
-    def register(self, act: Act, frame: Frame, number: int) -> None:
+    def hook(self, place: Place, hook: Hook) -> None:
         """Remember a function; where nothing can be waited for it runs at once."""
-        label = f"{act.name} {number}"
-        if frame.plain:
-            if act is not Act.ON_ROLLBACK:
-                self.story.append(label)
-            if act is Act.ON_COMMIT_FAILING:
-                raise ValueError(label)
-        elif act is Act.ON_ROLLBACK:
-            frame.on_rollback.append(label)
-        elif act is Act.BEFORE_COMMIT:
-            frame.before_commit.append(label)
-        else:
-            frame.on_commit.append((label, act is Act.ON_COMMIT_FAILING))
+        number, _ = self.operation(place)
+        function = Function(f"{hook.moment} {number}", hook)
+        frame = self.frame_for_hook(place, hook.on)
+        if frame is not None:
+            getattr(frame, hook.moment).append(function)
+        elif hook.moment != "on_rollback":
+            if hook.body:
+                raise Unspecified  # it runs in a task that nobody has to wait for
+            self.tell(function.label)
+            if hook.fails:
+                raise ValueError(function.label)
 
-    def send(self, act: Act, scope: Scope, number: int) -> None:
-        """Send a statement."""
+    def frame_for_hook(self, place: Place, on: int) -> Frame | None:
+        """The frame that a function would wait for."""
+        scope = place.last(on)
+        if scope is None or scope.outside:
+            return None
+        if scope.frame is not None and scope.frame.ended:
+            if not scope.frame.root.ended:
+                if self.choose(2):
+                    return next(each for each in scope.frame.line() if not each.ended)
+                raise Model("TransactionEndedError")
+            return None
+        if scope.unit is None:
+            return scope.frame if scope.frame and not scope.frame.plain else None
+        return self.frame_of_unit_for_hook(place, scope.unit)
+
+    def frame_of_unit_for_hook(self, place: Place, unit: OpenUnit) -> Frame | None:
+        """In a unit: what is open by hand."""
+        if unit.ended:
+            return None
+        if unit.block is not None or unit.pending or unit.reading:
+            raise Unspecified
+        if unit.atomic and unit.by_hand is None and ATOMIC_IS_A_TRANSACTION:
+            self.units.begin_by_hand(place, unit)
+        return unit.by_hand
+
+    def kinds(self, root: Frame) -> Iterator[str]:
+        """What has been written in a transaction and its savepoints."""
+        frames = {scope.frame for scope in root.scopes if scope.frame} | {root}
+        for frame in frames:
+            yield from (kind for kind, _ in frame.writes)
+
+    def early(self, place: Place, step: Early) -> Run:
+        """A generator begins, gives a first value, and is closed."""
+        self.operation(place)
+        block = Block(on=step.on, propagation=step.propagation, read_only=step.read_only)
+        scope = self.entries.enter(place, block)
         frame = scope.frame
-        writes = act in (Act.INSERT, Act.ADD, Act.DUPLICATE)
-        if frame.refuses or (writes and scope.read_only):
-            raise Model("TransactionRefusedError")
-        frame.root.sent = True
-        with self.condemning(frame):
-            if act is Act.DUPLICATE:
-                raise Model("IntegrityError")
-            if act is Act.NONSENSE:
-                raise Model("DBAPIError")
-        if writes:
-            (self.stored if frame.plain else frame.rows).append(number)
-
-    @contextmanager
-    def condemning(self, frame: Frame) -> Iterator[None]:
-        """A database error condemns its frame, and the frame refuses what comes after it."""
+        if frame is None:
+            raise Unspecified
+        inside = Place(place.task, place.scopes)
+        inside.push(step.on, scope)
+        frame.root.scopes.append(scope)
+        error: BaseException | None = None
         try:
-            yield
-        except Model:
-            if not frame.plain:
-                frame.condemned = frame.refuses = True
-            raise
+            if step.writes:
+                self.acts.statement(scope, writes=True, act=Act.INSERT)
+            yield from self.consumer(place, step, frame)
+        except RAISED as raised:
+            error = raised
+        self.operation(place)
+        if scope in frame.root.scopes:
+            _, after = yield from self.endings.end(inside, scope, Cancelled(), undo=True, blow=None)
+            if after is not None and not isinstance(after, Cancelled):
+                raise Unspecified
+        if error is not None:
+            raise error
+
+    def consumer(self, place: Place, step: Early, frame: Frame) -> Run:
+        """The body of the loop: it does not lose its work to the generator's transaction."""
+        if not step.body:
+            return
+        if frame.parent is not None or step.on or place.task or not isinstance(step.body[0], Block):
+            raise Unspecified
+        if (self.around.one_writer and frame.sent) or self.choose(2):
+            self.operation(place)
+            raise Model("TransactionRefusedError")
+        yield from self.body(place, step.body)
+
+    def fresh_read(self, place: Place, step: FreshRead) -> None:
+        """What somebody else has changed is seen by a SERIALIZABLE block with retry."""
+        number, _ = self.operation(place)
+        scope = self.entries.live(place, step.on)
+        unit = scope.unit if scope else None
+        if unit is None or unit.by_hand or unit.pending or unit.block or unit.reading:
+            raise Unspecified
+        if self.entries.write_locked(place, step.on):
+            raise Unspecified
+        if unit.atomic:  # the block with an isolation begins its transaction
+            self.units.begin_by_hand(place, unit).sent = True
+        self.tell(f"fresh {number}")
+
+
+def outcomes(program: Program, around: Surroundings, struck: Struck | None = None) -> Iterator[Promises]:
+    """All that the promises allow.
+
+    Raises:
+        Unspecified: They do not say.
+    """
+    waiting: list[tuple[int, ...]] = [()]
+    for _ in range(MANY):
+        if not waiting:
+            return
+        promises = Promises(around, struck, waiting.pop())
+        promises.run(program)
+        taken = [chosen for chosen, _ in promises.made]
+        for place in range(len(promises.choices), len(taken)):
+            others = range(1, promises.made[place][1])
+            waiting += [(*taken[:place], other) for other in others]
+        yield promises
+    raise Unspecified

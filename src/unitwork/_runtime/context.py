@@ -141,7 +141,9 @@ def drop(scope: OpenScope) -> None:
     if scopes and scopes[-1] is scope:
         _scopes.set(scopes[:-1])
     elif scope in scopes:
-        _scopes.set(tuple(known for known in scopes if known is not scope))
+        # So do generators that were finalised elsewhere: they go with the block in which they were used.
+        here = _this_task()
+        _scopes.set(tuple(one for one in scopes if not (one is scope or (one.left and one.task is here))))
 
 
 def uncover(scope: OpenScope) -> None:

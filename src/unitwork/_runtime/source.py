@@ -39,19 +39,18 @@ class Source:
         ledger: The blocks and units that were entered since a test looks for leaks, else None.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917  # what a person says of a Database
+    def __init__(
         self,
         name: str,
         backend: Backend,
         engine: AsyncEngine | None,
         engine_options: Mapping[str, Any],
         session_options: Mapping[str, Any],
-        end_grace_s: float = 2.0,
     ) -> None:
         self.name = name
         self.backend = backend
         self.session_options = session_options
-        self.grace_s = end_grace_s
+        self.grace_s = 2.0
         """How long the end of a block is waited for once its time is over, or its task is cancelled."""
         self._engine_options = engine_options
         self.watch = Watch(name, partial(context.last, self))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from unitwork._logic.outcome import Verdict, verdict_for_joined
@@ -181,8 +180,7 @@ class Scope:
     def _entered(self, step: Step, outer: Scope | None) -> None:
         if self.owns:
             self._frame.limits = self.limits
-        with suppress(RuntimeError):
-            self.task = asyncio.current_task()
+        self.task = asyncio.current_task()
         context.push(self)
         if self.source.watch.active:
             self.watched = self.source.watch.entered(self, step, outer)

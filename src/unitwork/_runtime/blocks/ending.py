@@ -200,7 +200,7 @@ class Ending:
             frame.committed()
             if done.error is not None:
                 self._came_late(done.error)
-            frame.give_up_connection()
+            await frame.lose_connection()
             return
         error = done.error or RuntimeError("COMMIT was not sent")
         self._note(error)
@@ -268,7 +268,7 @@ class Ending:
         done = await frame.see_through(lambda: self._roll_back_now(frame))
         if new is not None:
             new.restore()
-        frame.give_up_connection()
+        await frame.lose_connection()
         self._cancelled = done.cancelled or self._cancelled
         if done.error is not None and cause is not None:
             cause.add_note(f"The rollback failed too, and the connection was discarded: {done.error!r}")

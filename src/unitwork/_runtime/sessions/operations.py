@@ -42,12 +42,13 @@ def in_its_turn(operation: _Operation) -> _Operation:
 
     @wraps(operation)
     async def run(self: OperatedSession, *arguments: Any, **keywords: Any) -> object:
-        _scope, frame = self.place()
+        scope, frame = self.place()
         frame.admit()
-        await self.turns.take(frame)
-        outer = self.running_in
-        # Somebody may have begun or ended the transaction of the unit while this one waited.
-        scope, frame = self.running_in = self.place()
+        if not self.turns.take_at_once(frame):
+            await self.turns.take(frame)
+            # Somebody may have begun or ended the transaction of the unit while this one waited.
+            scope, frame = self.place()
+        outer, self.running_in = self.running_in, (scope, frame)
         failed = True
         try:
             frame.admit()

@@ -60,22 +60,26 @@ class Turns:
 
     async def take(self, frame: Frame) -> None:
         """Wait for this frame's turn. A task that has the turn may take it again."""
+        if not self.take_at_once(frame):
+            await self._wait(_Waiter(frame.seat, asyncio.current_task()))
+
+    def take_at_once(self, frame: Frame) -> bool:
+        """Take this frame's turn, if that needs no waiting; say whether it did."""
         task = asyncio.current_task()
         if self._holder is None:
             if self._admits(frame):
                 self._holder, self._depth = task, 1
-                return
+                return True
         elif self._holder is task:
             self._depth += 1
-            return
-        await self._wait(_Waiter(frame.seat, task))
+            return True
+        return False
 
     async def take_at_rest(self, frame: Frame) -> bool:
         """As `take`, for a unit of work at rest; False as soon as a block of another task covers it."""
         if not self._admits(frame):
             return False
-        if self._holder is None or self._holder is asyncio.current_task():
-            await self.take(frame)
+        if self.take_at_once(frame):
             return True
         return await self._wait(_Waiter(frame.seat, asyncio.current_task(), only_at_rest=True))
 

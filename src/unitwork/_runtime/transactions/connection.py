@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -209,6 +210,17 @@ class Checkout:
         """Close the connection instead of returning it."""
         if self._usable:
             self._taken.invalidate()
+
+    @property
+    def is_out(self) -> bool:
+        """Whether the connection has not gone back to the pool."""
+        return self.connection is not None and not self.connection.closed
+
+    def throw_away(self) -> None:
+        """Close the connection, and give its place in the pool back. In a greenlet."""
+        for step in (self._taken.invalidate, self._taken.close):
+            with suppress(Exception):
+                step()
 
     def give_back(self) -> None:
         """Return the connection to the pool. In a greenlet."""

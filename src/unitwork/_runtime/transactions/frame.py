@@ -329,7 +329,7 @@ class Frame:
             return connection
         done = await_only(self.see_through(checkout.begin))
         if done.error is not None:
-            self.give_up_connection()
+            await_only(self.lose_connection())
         failure = done.cancelled or done.error
         if failure is not None:
             if done.cancelled is not None:
@@ -341,6 +341,12 @@ class Frame:
         """Return the connection to the pool, if there is one. In a greenlet."""
         if self.checkout is not None:
             self.checkout.give_back()
+
+    async def lose_connection(self) -> None:
+        """Forget the connection; what was to return it may not even have begun, and it is closed then."""
+        if self.checkout is not None and self.checkout.is_out:
+            await finish(greenlet_spawn(self.checkout.throw_away))
+        self.give_up_connection()
 
     def give_up_connection(self) -> None:
         """Forget the connection: it has gone back to the pool, or is lost."""
@@ -377,7 +383,7 @@ class Autocommit(Frame):
         if self.checkout is None and not (failed and session.held is not None):
             return
         done = await self.see_through(lambda: session.settle(self, failed=failed))
-        self.give_up_connection()
+        await self.lose_connection()
         if done.error is not None and not failed:
             raise done.error
         if done.cancelled is not None:

@@ -89,6 +89,7 @@ class Savepoint(Frame):
     async def begin(self) -> None:
         """Send what is pending, then begin. The turn of the frame around it is taken."""
         session: Any = self.session.sync_session
+        self.is_released = False
         self.transaction = await greenlet_spawn(session.begin_nested)
         self.begun()
 
