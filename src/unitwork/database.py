@@ -102,7 +102,7 @@ class Database(Lifecycle):
         'example'
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a person says of a Database
         self,
         url: str | URL | DatabaseSettings | AsyncEngine,
         *,

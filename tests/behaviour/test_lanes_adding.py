@@ -476,9 +476,8 @@ async def all_ends(url: URL, lane: Lane, place: str) -> dict[str, object]:
             for metadata in (Goods.metadata, Data.metadata):
                 await connection.run_sync(metadata.drop_all)
                 await connection.run_sync(metadata.create_all)
-        async with db.transaction() as session:
-            await session.execute(text("ALTER TABLE surprise RENAME COLUMN silent TO gone"))
-            await session.execute(text("ALTER TABLE surprise ADD COLUMN silent VARCHAR(20) DEFAULT 'set'"))
+            await connection.execute(text("ALTER TABLE surprise RENAME COLUMN silent TO gone"))
+            await connection.execute(text("ALTER TABLE surprise ADD COLUMN silent VARCHAR(20) DEFAULT 'set'"))
         for name, make in NEW.items():
             entity = make()
             seen: list[object] = []

@@ -177,8 +177,7 @@ async def test_connections_that_were_ended_by_the_server(
                 notes.append([_LINE.sub("", note) for note in error.__notes__])
             assert await work(db) is not None
 
-    # A driver that knows already that its connection is dead is not asked on the driver lane.
-    assert len(notes) in (2, 3)
+    # Where the driver knows already that its connection is dead, another one was taken, and nothing is told.
     assert all(each == notes[0] for each in notes)
 
 

@@ -163,7 +163,7 @@ async def test_first_use_by_a_block_is_in_the_unit(
 
     exchange = await serve(db, endpoint)
 
-    stored = propagation is not Propagation.MANDATORY
+    stored = propagation is not Propagation.NEVER
     assert exchange.statuses == [200 if stored else 500]
     assert await observer.notes(Audit) == (["block"] if stored else [])
 

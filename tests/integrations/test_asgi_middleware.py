@@ -329,17 +329,20 @@ async def test_atomic_request_is_one_transaction(db: Database, observer: Observe
     assert await observer.notes(Audit) == ["200"]
 
 
-async def test_commit_by_hand_in_an_atomic_request_is_refused(db: Database) -> None:
-    """The request ends its transaction by itself, and says so."""
+async def test_commit_by_hand_keeps_what_there_is_so_far(db: Database, observer: Observer) -> None:
+    """The request goes on with another transaction, which its status undoes."""
 
     async def endpoint(_request: Request) -> Response:
-        with pytest.raises(TransactionRefusedError, match="the request GET /"):
-            await db.commit()
-        return Response()
+        db.session.add(Audit(note="kept"))
+        await db.commit()
+        async with db.transaction():
+            db.session.add(Audit(note="undone"))
+        return Response(status_code=409)
 
-    app = Starlette(routes=[route(endpoint)], middleware=[around(db, atomic=True)])
+    app = Starlette(routes=[route(endpoint)], middleware=[around(db)])
 
-    assert (await Exchange().run(app)).statuses == [200]
+    assert (await Exchange().run(app)).statuses == [409]
+    assert await observer.notes(Audit) == ["kept"]
 
 
 @pytest.fixture

@@ -182,11 +182,11 @@ async def test_blocks_by_hand_have_it(container: PicoContainer) -> None:
         await session.execute(text("SELECT 1"))
         first = container.get(Basket)
     async with manager.unit_of_work() as session:
-        await session.execute(text("SELECT 1"))
+        await session.begin()
         second = container.get(Basket)
         await manager.commit()
         assert Basket.thrown_away == [first, second]
-        await session.execute(text("SELECT 1"))
+        await session.begin()
         third = container.get(Basket)
         assert third is not second
 

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from unitwork import Isolation, Propagation
-from unitwork._logic.plan import Refusal, Step, Surroundings, next_step, refusal
+from unitwork._logic.plan import Refusal, Step, Surroundings, next_step, next_step_at_rest, refusal
 from unitwork.options import TransactionOptions
 
 P = Propagation
@@ -115,3 +115,21 @@ def test_refusal_names_the_block_and_a_fix(
     assert told.sentence.endswith(".")
     assert len(told.sentence) <= 120
     assert told.fix
+
+
+@pytest.mark.parametrize("propagation", list(Propagation))
+def test_block_in_a_unit_at_rest_does_what_it_does_in_its_transaction(propagation: Propagation) -> None:
+    """A unit that is one transaction counts as open before its first write; what takes part begins it."""
+    begins, step = next_step_at_rest(propagation, only_reads=False)
+
+    assert step is next_step(propagation, active=True)
+    assert begins is (step in (Step.JOIN, Step.SAVEPOINT) and propagation is not Propagation.SUPPORTS)
+
+
+def test_read_only_block_in_a_unit_at_rest_is_a_transaction_of_its_own() -> None:
+    """The unit may still write after it."""
+    assert next_step_at_rest(Propagation.REQUIRED, only_reads=True) == (False, Step.BEGIN)
+    for propagation in set(Propagation) - {Propagation.REQUIRED}:
+        assert next_step_at_rest(propagation, only_reads=True) == next_step_at_rest(
+            propagation, only_reads=False
+        )

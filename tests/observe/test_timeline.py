@@ -116,15 +116,17 @@ async def test_timeline_shows_blocks_inside_blocks(shop: Database, timeline: Tim
 
 
 async def test_atomic_unit_is_told_as_what_it_is(shop: Database, timeline: Timeline) -> None:
-    """It suspends nothing where nothing is open."""
-    async with shop.unit_of_work(atomic=True), shop.unit_of_work(atomic=True):
-        pass
+    """It is a transaction from its first write to its end, or to a commit by hand."""
+    async with shop.unit_of_work():
+        await shop.session.scalar(select(Account))
+        shop.session.add(Account(name="ann"))
+        await shop.commit()
+        async with shop.transaction():
+            shop.session.add(Account(name="bob"))
 
-    told = [line for line in timeline.text(width=400).splitlines() if "unit of work" in line]
-    assert [line.partition("→")[2] for line in told] == [
-        " new transaction",
-        " new transaction, outer one suspended",
-    ]
+    told = [line for line in timeline.text(width=400).splitlines() if "→" in line]
+    assert [line.partition("→")[2] for line in told if "unit of work" in line] == [" new transaction"] * 2
+    assert [line.partition("→")[2] for line in told if "block" in line] == [" joins"]
 
 
 async def test_timeline_shows_why_a_transaction_could_not_commit(shop: Database, timeline: Timeline) -> None:

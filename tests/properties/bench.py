@@ -133,25 +133,11 @@ class Bench:
             options: dict[str, Any] = {"expire_on_commit": config.expire_on_commit}
             if config.own_session:
                 options["sync_session_class"] = OwnSession
-            if config.routed:
-                options["sync_session_class"] = self.routing(on)
             name = f"db{on}-{next(_numbers)}"
             self.databases[config, on] = Database(
                 self.urls[on], name=name, session_options=options, fastest_lane=config.lane
             )
         return self.databases[config, on]
-
-    def routing(self, on: int) -> type[Session]:
-        """A session class that sends everything to an engine of its own."""
-        other = create_async_engine(self.urls[on])
-        self.engines.append(other)
-
-        class Routing(Session):
-            def get_bind(self, mapper: Any = None, **others: Any) -> Any:  # noqa: ANN401  # as SQLAlchemy
-                """Choose an engine."""
-                return other.sync_engine
-
-        return Routing
 
     # -- one program ----------------------------------------------------------------------------
 
@@ -164,7 +150,7 @@ class Bench:
         try:
             self._database(program.config, 1), self._database(program.config, 0)
         except UnitworkError:
-            return Verdict(program, "" if program.config.routed else "REFUSED")
+            return Verdict(program, "REFUSED")
         sides = tuple(
             Side(self._database(program.config, on), Observer(self.engines[on]), self.foreign[on])
             for on in (0, 1)

@@ -85,9 +85,7 @@ class Maker:
     def config(self) -> Config:
         """Few, since each is a Database that is kept."""
         lane = self.random.choice([Lane.DRIVER, Lane.DRIVER, Lane.FUSED, Lane.SESSION])
-        return Config(
-            lane, self.random.random() < 0.2, self.random.random() < 0.1, self.random.random() < 0.03
-        )
+        return Config(lane, self.random.random() < 0.2, self.random.random() < 0.1)
 
     def strike(self) -> Strike | None:
         """A blow in every third program."""

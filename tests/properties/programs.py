@@ -229,8 +229,6 @@ class Config:
     expire_on_commit: bool = False
     own_session: bool = False
     """A session class of the program's own, which routes everything to the Database's engine."""
-    routed: bool = False
-    """A session class of the program's own, which routes to another engine: works, or is refused at once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ _STEPS_AT_REST: dict[Propagation, tuple[bool, Step]] = {
     P.SUPPORTS: (False, Step.JOIN),
     P.NOT_SUPPORTED: (False, Step.PLAIN_APART),
     P.MANDATORY: (True, Step.JOIN),
-    P.NEVER: (False, Step.PLAIN_APART),
+    P.NEVER: (False, Step.REFUSE),
 }
 
 

@@ -23,6 +23,8 @@ class OpenScope(Protocol):
     counts_writes: bool
     """Whether somebody will ask if this extent has written."""
     left: bool
+    left_elsewhere: bool
+    """Whether it was left in another task than it was entered in."""
     outside: bool
     """It is none: it hides those around it from code that must find nothing open."""
     task: asyncio.Task[Any] | None
@@ -66,7 +68,7 @@ class Outside:
         self.read_only_by: str | None = None
         self.limits: Any = ()
         self.counts_writes = False
-        self.left = False
+        self.left = self.left_elsewhere = False
         self.task: asyncio.Task[Any] | None = None
         self.generator: CodeType | None = None
         self._ended = ended
@@ -143,7 +145,8 @@ def drop(scope: OpenScope) -> None:
     elif scope in scopes:
         # So do generators that were finalised elsewhere: they go with the block in which they were used.
         here = _this_task()
-        _scopes.set(tuple(one for one in scopes if not (one is scope or (one.left and one.task is here))))
+        gone = [one for one in scopes if one is scope or (one.left_elsewhere and one.task is here)]
+        _scopes.set(tuple(one for one in scopes if one not in gone))
 
 
 def uncover(scope: OpenScope) -> None:
@@ -189,9 +192,9 @@ def scope_of(session: Any) -> Any:  # noqa: ANN401  # of a higher floor
 
 def _is_of_here(scope: OpenScope) -> bool:
     """Say whether the code that runs belongs to a scope of its context."""
-    if scope.left and scope.task is not None:
-        # Left elsewhere: a generator was finalised in another context. A task that was started inside of it
-        # belongs to it for good; the task that entered it does not.
+    if scope.left_elsewhere:
+        # A generator was finalised by the event loop. A task that was started inside of it belongs to it for
+        # good; the task that entered it does not.
         return scope.task is not _this_task()
     if scope.generator is not None and scope.task is _this_task():
         return _runs_in(scope.generator)

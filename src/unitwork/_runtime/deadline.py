@@ -14,17 +14,18 @@ class Deadline:
     A task that outlives the block may still have it around itself; it has ended then, and limits nothing.
     """
 
-    __slots__ = ("_timer", "block", "database", "ended", "timeout_s")
+    __slots__ = ("_timer", "block", "database", "ended", "started", "timeout_s")
 
     def __init__(self, database: str, block: str, timeout_s: float) -> None:
         self.database = database
         self.block = block
         self.timeout_s = timeout_s
-        self.ended = False
+        self.started = self.ended = False
         self._timer = asyncio.timeout(timeout_s)
 
     async def start(self) -> None:
         """Begin to count. When the time is over, the current task is cancelled."""
+        self.started = True
         await self._timer.__aenter__()
 
     async def stop(self, error: BaseException | None) -> bool:

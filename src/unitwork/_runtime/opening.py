@@ -10,7 +10,7 @@ from sqlalchemy.exc import ArgumentError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from unitwork._runtime import live
-from unitwork._runtime.connections.engines import INSTEAD_OF_AUTOCOMMIT, commits_by_itself
+from unitwork._runtime.connections.loop_engine import INSTEAD_OF_AUTOCOMMIT, commits_by_itself
 from unitwork._runtime.source import Source
 from unitwork.dialects import backend_for
 from unitwork.errors import DatabaseChoiceError, MissingExtraError, OptionError

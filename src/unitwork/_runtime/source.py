@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from unitwork._runtime.connections.engines import LoopEngine
     from unitwork._runtime.connections.listeners import EngineListeners
+    from unitwork._runtime.connections.loop_engine import LoopEngine
     from unitwork._runtime.connections.stand_in import StandIn
     from unitwork._runtime.connections.write_gate import WriteGate
     from unitwork.dialects import Backend

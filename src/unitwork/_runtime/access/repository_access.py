@@ -20,6 +20,7 @@ from unitwork._runtime.blocks.starvation import held_by_this_task
 from unitwork._runtime.lanes.calls import KeyLookup, StatementCall
 from unitwork._runtime.lanes.choice import A_BLOCK, A_TRANSACTION
 from unitwork._runtime.lanes.results import ResultReader, rows_of
+from unitwork._runtime.sessions.permission import write_refused
 from unitwork._runtime.sessions.session import AmbientSession
 from unitwork.errors import NoTransactionError
 from unitwork.options import Lane, Propagation, TransactionOptions
@@ -120,7 +121,7 @@ class RepositoryAccess:
         if frame.transactional:
             return await work(frame.session)
         if options is _WRITE and around.read_only_by is not None:
-            raise frame.session.permission.write_refused(around)
+            raise write_refused(frame.session, around)
         if not frame.idles or (options is _WRITE and frame.begins_with_writes):
             return await _in_block(Scope(source, name, options), work)
         return await _beside_blocks(frame, Scope(source, name, options), work)

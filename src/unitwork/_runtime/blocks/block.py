@@ -44,12 +44,14 @@ class Scope:
         "_began",
         "_deadline",
         "_frame",
+        "_had_changes",
         "_joined",
         "_writes_before",
         "counts_writes",
         "fresh",
         "generator",
         "left",
+        "left_elsewhere",
         "limits",
         "name",
         "options",
@@ -88,6 +90,7 @@ class Scope:
         self.fresh = fresh or options.isolation is not None
         self.owns = True
         self.left = left
+        self.left_elsewhere = False
         self.read_only_by: str | None = None
         self.outcome = Outcome.NO_TRANSACTION
         self.watched: tuple[int, float] | None = None
@@ -98,7 +101,8 @@ class Scope:
         self._deadline: Deadline | None = None
         self._joined: Frame | None = None
         self._writes_before: int | None = None
-        self._began: Scope | None = None
+        self._began: AtRest | None = None
+        self._had_changes = False
 
     @property
     def frame(self) -> Frame:
@@ -124,14 +128,16 @@ class Scope:
         self._take_limits()
         try:
             self._check(step, outer)
+            if self._deadline is not None:
+                await self._deadline.start()
             await self._open(step, outer, begins=begins)
         except BaseException as error:
             self._refused(outer, error)
+            if self._deadline is not None and self._deadline.started and await self._deadline.stop(error):
+                raise self._deadline.error() from error
             raise
         self.generator = iterated_generator(caller)
         self._entered(step, outer)
-        if self._deadline is not None:
-            await self._deadline.start()
         if self.fresh and self._is_first_in_unit():
             await self._read_afresh()
         session: AmbientSession = self._frame.session
@@ -232,7 +238,9 @@ class Scope:
                 outer.begin_transaction(
                     BeginMode(isolation=self.options.isolation) if self.options.isolation else READ_WRITE
                 )
-                self._began = outer
+                self._began = cast("AtRest", outer._frame)
+                self._had_changes = resting.session.has_changes()
+                outer.frame.first_block = self
         finally:
             resting.session.turns.give()
 
@@ -316,6 +324,7 @@ class Scope:
         unit = outer.frame
         session: AmbientSession = unit.session
         frame = self._first_frame(session, step, unit)
+        self._had_changes = session.has_changes()
         await session.turns.take(unit)
         try:
             begun_meanwhile = outer.frame.transactional
@@ -371,6 +380,7 @@ class Scope:
             raise
         finally:
             self.left = True
+            self.left_elsewhere = asyncio.current_task() is not self.task
             if self.watched is not None:
                 self.source.watch.ended(self, error)
 
@@ -408,7 +418,8 @@ class Scope:
     def _leave_joined(self, error: BaseException | None) -> None:
         """Leave what another block has begun; an exception condemns it, if this one has done something."""
         frame = self.frame
-        self.outcome = Outcome.JOINED if frame.transactional else Outcome.NO_TRANSACTION
+        joined = frame.transactional or frame.begins_with_writes
+        self.outcome = Outcome.JOINED if joined else Outcome.NO_TRANSACTION
         self.forget(frame)
         if frame.ended:
             if error is None:
@@ -416,7 +427,7 @@ class Scope:
             return
         if verdict_for_joined(error, self.options) is Verdict.CONDEMN and not self._has_done_nothing(error):
             frame.condemn(self.name, error)
-            self.outcome = Outcome.CONDEMNED if frame.transactional else self.outcome
+            self.outcome = Outcome.CONDEMNED if joined else self.outcome
 
     def _has_done_nothing(self, error: BaseException | None) -> bool:
         """Say whether nothing has to be undone, where that is asked: it was left early, or undecorated."""
@@ -447,11 +458,19 @@ class Scope:
         """Build the error for whoever comes after the end."""
         return self._frame.ended_error()
 
-    async def roll_back_to_try_again(self) -> bool:
-        """Undo the transaction of a unit of work that this block has begun; say whether it had."""
-        began, self._began = self._began, None
-        return began is not None and await began.undo_for_retry()
+    async def is_undone(self, error: BaseException) -> bool:
+        """Undo all that this block was part of, so that it may be tried again; say whether that can be.
 
-    async def undo_for_retry(self) -> bool:
-        """Undo what this unit of work has begun; False if it is none."""
-        return False
+        It cannot where others have a part in it: another task in the same transaction, or changes of a unit
+        of work that waited to be sent, which nobody would make again.
+        """
+        if self._had_changes:
+            return False
+        if self.owns and self.outcome is Outcome.ROLLED_BACK:
+            return True
+        began, self._began = self._began, None
+        begun = began.transaction if began is not None else None
+        if began is None or begun is None or begun.first_block is not self or begun.joiners:
+            return False
+        await began.scope.undo_to_try_again(error)
+        return True

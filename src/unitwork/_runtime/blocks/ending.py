@@ -22,7 +22,7 @@ from unitwork._runtime.blocks.waiting import last_operation
 from unitwork._runtime.deadline import remaining_s
 from unitwork._runtime.sqlalchemy_private import end_quietly
 from unitwork._runtime.transactions.frame import Autocommit
-from unitwork._runtime.transactions.transaction import Savepoint, Transaction
+from unitwork._runtime.transactions.transaction import AtRest, Savepoint, Transaction
 from unitwork.errors import CommitOutcomeUnknownError
 from unitwork.events import Outcome
 
@@ -86,7 +86,9 @@ async def end(scope: EndingScope, frame: Frame, error: BaseException | None) -> 
 class Ending:
     """The end of one frame. Lives: as long as that takes."""
 
-    def __init__(self, scope: EndingScope, frame: Frame, error: BaseException | None) -> None:
+    def __init__(
+        self, scope: EndingScope, frame: Frame, error: BaseException | None, *, again: bool = False
+    ) -> None:
         self._scope = scope
         self._frame = frame
         self._session: AmbientSession = frame.session
@@ -96,23 +98,30 @@ class Ending:
         """What must be raised in its place."""
         self._cancelled: CancelledError | None = None
         """The cancellation that came meanwhile."""
+        self._again = again
+        """The unit of work begins it anew: what waits for the end of the unit goes on waiting."""
         self._inside: list[Frame] = []
         """What was begun inside, and is open still."""
         self._late: list[BaseException] = []
         """What failed after the commit."""
 
     def has_nothing_to_do(self) -> bool:
-        """Say whether nothing was ever done in the frame."""
-        frame, session = self._frame, self._session
-        untouched = frame.state is State.IDLE and not (
-            session.started or session.turns.busy or frame.rollback_only
+        """Say whether nothing was done in the frame, or nothing but reads that have ended by themselves."""
+        frame, turns = self._frame, self._session.turns
+        if frame.idles:
+            untouched = frame.checkout is None
+        else:
+            untouched = frame.state is State.IDLE and not self._session.started
+        waits = any(
+            each.hooks_or_none or each.joined or each.rollback_only for each in (frame, frame.base or frame)
         )
-        return untouched and frame.hooks_or_none is None and not frame.joined and session.turns.top is frame
+        return untouched and not waits and not turns.busy and turns.top is frame
 
     def pass_by(self) -> None:
         """End what is empty."""
         frame = self._frame
         self._session.turns.close(frame)
+        self._close_session()
         if self._error is None:
             frame.committed()
         else:
@@ -126,6 +135,8 @@ class Ending:
         """End what this task has left open inside, run `before_commit`, and send what waits to be sent."""
         frame, session, error = self._frame, self._session, self._error
         wanted = error is None
+        if isinstance(frame.base, AtRest) and isinstance(frame, Transaction) and not self._again:
+            frame.base.hand_over(frame)
         try:
             await session.end_savepoints(frame, error)
             if frame.root is frame:
@@ -325,8 +336,7 @@ class Ending:
 
     async def _end_unsent(self, *, keep: bool) -> None:
         """End without a word to the database; the session inside may have one of another engine's to say."""
-        between_others = isinstance(self._frame, Autocommit) and not self._closes
-        if between_others or not self._session.started:
+        if not self._session.started or (isinstance(self._frame, Autocommit) and not self._closes):
             return
         if not (self._session.begun or self._frame.checkout is not None):
             self._end_session(keep=keep)  # it has only held what was read: nothing is waited for
@@ -354,7 +364,8 @@ class Ending:
 
     def _close_session(self) -> None:
         if self._closes and self._session.started:
-            self._session.sync_session.close()
+            with self._session.ending():
+                self._session.sync_session.close()
 
     # -- 4. after ----------------------------------------------------------------------------------
 

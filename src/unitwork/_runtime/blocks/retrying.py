@@ -7,19 +7,11 @@ import random
 from typing import TYPE_CHECKING
 
 from unitwork._logic.retry import delay_s, may_try_again
-from unitwork.events import Outcome
 
 if TYPE_CHECKING:
     from unitwork._runtime.blocks.block import Scope
     from unitwork._runtime.source import Source
     from unitwork.options import RetryPolicy
-
-
-async def _is_undone(scope: Scope) -> bool:
-    """Say whether a block has undone all that it was part of, so that it may be done again."""
-    if not scope.owns:
-        return await scope.roll_back_to_try_again()
-    return scope.outcome is Outcome.ROLLED_BACK
 
 
 class Attempts:
@@ -43,7 +35,7 @@ class Attempts:
         again = may_try_again(self._policy, self._failed, elapsed_s) and self._source.backend.is_retryable(
             error
         )
-        if not (again and await _is_undone(scope)):
+        if not (again and await scope.is_undone(error)):
             if self._failed > 1:
                 error.add_note(f"This was attempt {self._failed} of {self._policy.attempts}.")
             raise error

@@ -18,7 +18,7 @@ from unitwork._runtime.finish import finish
 from unitwork._runtime.sessions.session import AmbientSession
 from unitwork._runtime.sessions.turns import Turns
 from unitwork._runtime.transactions.transaction import AtRest, Transaction
-from unitwork.dialects import READ_WRITE
+from unitwork.dialects import READ_WRITE, BeginMode
 from unitwork.options import DEFAULT_OPTIONS
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class LazyScope(Scope):
 
     def _rest(self, session: AmbientSession, around: Frame | None, *, whole: bool = True) -> AtRest:
         self._frame = AtRest(session, self.name, around, whole=whole)
+        self._frame.scope = self
         return self._frame
 
     @override
@@ -86,7 +87,7 @@ class LazyScope(Scope):
         session: AmbientSession = resting.session
         failure: BaseException | None = None
         if self._waits_for_end() and not resting.joined:
-            resting.begin_for_unit(READ_WRITE)
+            self.begin_transaction()
         begun = resting.transaction
         outcome = None
         if begun is not None:
@@ -103,17 +104,43 @@ class LazyScope(Scope):
                 resting.committed()
                 self.forget(resting)
                 session.turns.leave(resting)
+                resting.scope = None
         except BaseException as raised:  # noqa: BLE001  # as above
             failure = failure or raised
         self.outcome = outcome or self.outcome
         if failure is not None and failure is not error:
             raise failure
 
+    @override
+    def begin_transaction(self, mode: BeginMode = READ_WRITE) -> Frame:
+        begun = super().begin_transaction(mode)
+        if self.source.watch.active and self.watched is None:
+            self.watched = self.source.watch.entered(self, Step.BEGIN, None)
+        return begun
+
     def _waits_for_end(self) -> bool:
         """Say whether something is to be done with the next commit or rollback, though nothing has begun."""
         resting = self._frame
         waits = resting.hooks_or_none is not None or resting.session.has_changes()
         return resting.transaction is None and waits
+
+    async def undo_to_try_again(self, error: BaseException) -> None:
+        """Roll the transaction back that the first block in here has begun; what follows begins anew."""
+        begun = self._frame.transaction
+        if begun is None or begun.ended:
+            return
+        session: AmbientSession = begun.session
+        await session.turns.take(begun)
+        try:
+            ending = Ending(self, begun, error, again=True)
+            await ending.do_last_work()
+            await ending.close()
+            await ending.send()
+            ending.let_go()
+        finally:
+            session.turns.give()
+        await ending.run_hooks()
+        ending.tell()
 
     @override
     def forget(self, frame: Frame) -> None:
@@ -138,7 +165,7 @@ class Unit(LazyScope):
         # The rest is set when the unit wakes (see __getattr__): many requests never look for it.
         self.source = source
         self.name = name
-        self.left = False
+        self.left = self.left_elsewhere = False
         self.limits = ()
         self.generator = None
         self.task = asyncio.current_task()
@@ -167,6 +194,7 @@ class Unit(LazyScope):
         session = AmbientSession(self.source, self._loop, BY_HAND)
         frame = AtRest(session, self.name, whole=self._atomic)
         frame.limits = limits
+        frame.scope = self
         session.turns = Turns(frame)
         if left:
             frame.close()
@@ -243,7 +271,7 @@ class Unit(LazyScope):
         try:
             resting.check_open()
             if self._waits_for_end():
-                resting.begin_for_unit(READ_WRITE)
+                self.begin_transaction()
             begun = resting.transaction
             if begun is not None:
                 begun.rollback_only = begun.rollback_only or verb != "commit"
@@ -260,14 +288,12 @@ class Unit(LazyScope):
         if ending is not None:
             # The turn is given: what they do with the session is another transaction.
             await ending.run_hooks()
+            if self.watched is not None:
+                self.source.watch.ended(self, None)
+                self.watched = None
             ending.tell()
         if cancelled is not None:
             raise cancelled
-
-    @override
-    async def undo_for_retry(self) -> bool:
-        await self.by_hand("rollback")
-        return True
 
     @override
     def forget(self, frame: Frame) -> None:

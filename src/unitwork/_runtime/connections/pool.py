@@ -174,7 +174,6 @@ class TurnPool(AsyncAdaptedQueuePool):
     """
 
     _queue_class = HandOverQueue
-    _pool: HandOverQueue
     disposed = False
 
     @override
@@ -195,8 +194,9 @@ class TurnPool(AsyncAdaptedQueuePool):
 
     @override
     def _dec_overflow(self) -> Any:
-        if self._pool.awaited:
-            self._pool.put_nowait(Place(self, connect=False))
+        queue = cast("HandOverQueue", self._pool)
+        if queue.awaited:
+            queue.put_nowait(Place(self, connect=False))
             return True
         return super()._dec_overflow()
 

@@ -25,9 +25,12 @@ class StandIn(Protocol):
 
     def in_another_loop(self) -> TransactionRefusedError:
         """Build the error for whoever asks in another event loop."""
+        ...
 
     def open(self) -> list[str]:
         """Say whose connections are still in use."""
+        ...
 
     def waiting(self) -> list[str]:
         """Say who waits for a turn."""
+        ...

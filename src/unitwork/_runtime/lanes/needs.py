@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
-    from unitwork._runtime.connections.engines import LoopEngine
+    from unitwork._runtime.connections.loop_engine import LoopEngine
     from unitwork._runtime.connections.write_gate import WriteGate
     from unitwork.dialects import Backend, BeginMode
 

@@ -81,6 +81,7 @@ class Borrower(Protocol):
 
     def owner(self) -> str:
         """Say whose it is."""
+        ...
 
 
 class Pinned:

@@ -60,6 +60,10 @@ class AskedSession(Protocol):
         """Say whether something waits to be sent."""
         ...
 
+    def wrote(self) -> None:
+        """Count what is sent that may write."""
+        ...
+
     def begin_to_write(self, scope: OpenScope) -> Frame:
         """Begin the transaction of a unit of work that is at rest."""
         ...
@@ -69,139 +73,137 @@ class AskedSession(Protocol):
         ...
 
 
-class Permission:
-    """What may run on one session, asked at every statement and every end. Lives: as long as the session."""
+def to_send(session: AskedSession, statement: object) -> None:
+    """Refuse a statement that may not be sent here; begin the transaction that it needs.
 
-    __slots__ = ("_session",)
+    Raises:
+        TransactionRefusedError: It writes inside a read-only block, would end the transaction behind the
+            block's back, or the database has condemned the frame.
+    """
+    scope, frame = session.running_in or session.place()
+    frame.check_condemned()
+    frame.root.last_statement = statement
+    if scope is None or session.flushing:
+        return  # a flush was asked about as a whole
+    if isinstance(statement, Select) and not (frame.idles or scope.read_only_by or scope.counts_writes):
+        return
+    dialect = session.source.backend.dialect
+    if not isinstance(statement, Select):
+        _refuse_to_end_by_text(session, statement, frame, dialect)
+    writes = is_write(statement, dialect)
+    if writes and scope.read_only_by is not None:
+        # A SELECT that hides a write in a CTE is left to the database where that enforces read-only.
+        if not (frame.root.mode.read_only and isinstance(statement, Select)):
+            raise write_refused(session, scope)
+    elif frame.idles and (writes or locks_rows(statement, dialect)):
+        session.begin_to_write(scope)
+        writes = True
+    if writes:
+        session.wrote()
 
-    def __init__(self, session: AskedSession) -> None:
-        self._session = session
 
-    def to_send(self, statement: object) -> None:
-        """Refuse a statement that may not be sent here; begin the transaction that it needs.
-
-        Raises:
-            TransactionRefusedError: It writes inside a read-only block, would end the transaction behind the
-                block's back, or the database has condemned the frame.
-        """
-        session = self._session
-        scope, frame = session.running_in or session.place()
-        frame.check_condemned()
-        frame.root.last_statement = statement
-        if scope is None or session.flushing:
-            return  # a flush was asked about as a whole
-        if isinstance(statement, Select) and not (frame.idles or scope.read_only_by or scope.counts_writes):
-            return
-        dialect = session.source.backend.dialect
-        if not isinstance(statement, Select):
-            self._refuse_to_end_by_text(statement, frame, dialect)
-        writes = is_write(statement, dialect)
-        if writes and scope.read_only_by is not None:
-            # A SELECT that hides a write in a CTE is left to the database where that enforces read-only.
-            if not (frame.root.mode.read_only and isinstance(statement, Select)):
-                raise self.write_refused(scope)
-        elif frame.idles and (writes or locks_rows(statement, dialect)):
-            session.begin_to_write(scope)
-            writes = True
-        session.writes += writes
-
-    def _refuse_to_end_by_text(self, statement: object, frame: Frame, dialect: str) -> None:
-        """Refuse text that begins or ends a transaction, and DDL that commits what was written before it."""
-        text = text_of(statement)
-        if text is None and isinstance(statement, ExecutableDDLElement) and dialect in _COMMITS_DDL:
-            text = str(statement.compile(dialect=self._session.source.home_engine().dialect))
-        if text is None:
-            return
-        step = next((step for step in steps_of(text, dialect) if step in _ENDS), None)
-        if step is not None and frame.root.transactional:
-            raise frame.root.by_hand_refused(_ENDS[step])
-        if self._session.writes and frame.root.transactional and commits_by_itself(text, dialect):
-            name = self._session.source.name
-            raise TransactionRefusedError(
-                name,
-                f"The statement would commit what {frame.root.owner} has written on database {name!r}.",
-                "run it outside of the block, or as its first statement.",
-                [f"Statement: {' '.join(text.split())}"],
-            )
-
-    def to_flush(self) -> bool:
-        """Say whether changes may be sent here; begin the transaction that they need.
-
-        What a read-only transaction finds changed was changed outside of it, and is sent after it.
-        """
-        session = self._session
-        scope, frame = session.running_in or session.place()
-        if scope is None or not session.has_changes():
-            return True
-        if frame.root.mode.read_only or (scope.read_only_by is not None and frame.idles):
-            return False
-        if frame.idles:
-            session.begin_to_write(scope)
-        session.writes += 1
-        return True
-
-    def to_add(self, entities: Iterable[object]) -> None:
-        """Refuse to insert inside a read-only block, after its end, or what another session holds."""
-        session = self._session
-        scope, frame = session.place()
-        frame.admit()
-        for entity in entities:
-            try:
-                entity_state = instance_state(entity)
-            except NO_STATE as error:
-                raise UnmappedInstanceError(entity) from error
-            # A detached entity is only attached again; a new one would be inserted.
-            if scope is not None and scope.read_only_by is not None and entity_state.key is None:
-                raise self.write_refused(scope)
-            self._refuse_what_is_held_elsewhere(entity_state)
-
-    def _refuse_what_is_held_elsewhere(self, state: InstanceState[Any]) -> None:
-        """Refuse now, where the caller is: it may be added later, in the middle of another task."""
-        other, own = state.session, self._session.held
-        if other is not None and other is not own:
-            raise InvalidRequestError(
-                f"Object '{state.obj()!r}' is already attached to another session: use "
-                f"`session.merge()`, or take it out of there with `expunge()` first."
-            )
-
-    def to_change(self) -> None:
-        """Refuse to delete, merge or write in bulk inside a read-only block; begin what it needs."""
-        session = self._session
-        scope, frame = session.running_in or session.place()
-        if scope is None:
-            return
-        self._refuse_in_read_only(scope)
-        if frame.idles:
-            session.begin_to_write(scope)
-        session.writes += 1
-
-    def to_change_attribute(self, state: InstanceState[Any]) -> None:
-        """Refuse to change an entity inside a read-only block, where it is done."""
-        session = self._session
-        scope = context.scope_of(session)
-        if scope is not None and scope.read_only_by is not None and not scope.left and not session.flushing:
-            forget_changes(state)
-            raise self.write_refused(scope)
-
-    def to_end(self, verb: str) -> None:
-        """Refuse to end the transaction in another way than by its block or unit of work."""
-        if not self._session.ends_allowed:
-            raise self._session.turns.top.by_hand_refused(verb)
-
-    def to_wait_for_connection(self, frame: Frame) -> None:
-        """Refuse to wait for a connection that only the caller's own outer blocks could free."""
-        if len(context.open_scopes()) > 1:
-            self._session.refuse_starvation(frame)
-
-    def _refuse_in_read_only(self, scope: OpenScope) -> None:
-        if scope.read_only_by is not None:
-            raise self.write_refused(scope)
-
-    def write_refused(self, scope: OpenScope) -> TransactionRefusedError:
-        """Build the error for a write inside a read-only block."""
-        name = self._session.source.name
-        return TransactionRefusedError(
+def _refuse_to_end_by_text(session: AskedSession, statement: object, frame: Frame, dialect: str) -> None:
+    """Refuse text that begins or ends a transaction, and DDL that commits what was written before it."""
+    text = text_of(statement)
+    if text is None and isinstance(statement, ExecutableDDLElement) and dialect in _COMMITS_DDL:
+        text = str(statement.compile(dialect=session.source.home_engine().dialect))
+    if text is None:
+        return
+    step = next((step for step in steps_of(text, dialect) if step in _ENDS), None)
+    if step is not None and frame.root.transactional:
+        raise frame.root.by_hand_refused(_ENDS[step])
+    if session.writes and frame.root.transactional and commits_by_itself(text, dialect):
+        name = session.source.name
+        raise TransactionRefusedError(
             name,
-            f"A write on database {name!r} is refused: {scope.read_only_by} is read-only.",
-            "write outside of it, or drop its `read_only=True`.",
+            f"The statement would commit what {frame.root.owner} has written on database {name!r}.",
+            "run it outside of the block, or as its first statement.",
+            [f"Statement: {' '.join(text.split())}"],
         )
+
+
+def to_flush(session: AskedSession) -> bool:
+    """Say whether changes may be sent here; begin the transaction that they need.
+
+    What a read-only transaction finds changed was changed outside of it, and is sent after it.
+    """
+    scope, frame = session.running_in or session.place()
+    if scope is None or not session.has_changes():
+        return True
+    if frame.root.mode.read_only or (scope.read_only_by is not None and frame.idles):
+        return False
+    if frame.idles:
+        session.begin_to_write(scope)
+    session.wrote()
+    return True
+
+
+def to_add(session: AskedSession, entities: Iterable[object]) -> None:
+    """Refuse to insert inside a read-only block, after its end, or what another session holds."""
+    scope, frame = session.place()
+    frame.admit()
+    for entity in entities:
+        try:
+            entity_state = instance_state(entity)
+        except NO_STATE as error:
+            raise UnmappedInstanceError(entity) from error
+        # A detached entity is only attached again; a new one would be inserted.
+        if scope is not None and scope.read_only_by is not None and entity_state.key is None:
+            raise write_refused(session, scope)
+        _refuse_what_is_held_elsewhere(session, entity_state)
+
+
+def _refuse_what_is_held_elsewhere(session: AskedSession, state: InstanceState[Any]) -> None:
+    """Refuse now, where the caller is: it may be added later, in the middle of another task."""
+    other, own = state.session, session.held
+    if other is not None and other is not own:
+        raise InvalidRequestError(
+            f"Object '{state.obj()!r}' is already attached to another session: use "
+            f"`session.merge()`, or take it out of there with `expunge()` first."
+        )
+
+
+def to_change(session: AskedSession) -> None:
+    """Refuse to delete, merge or write in bulk inside a read-only block; begin what it needs."""
+    scope, frame = session.running_in or session.place()
+    if scope is None:
+        return
+    _refuse_in_read_only(session, scope)
+    if frame.idles:
+        session.begin_to_write(scope)
+    session.wrote()
+
+
+def to_change_attribute(session: AskedSession, state: InstanceState[Any]) -> None:
+    """Refuse to change an entity inside a read-only block, where it is done."""
+    scope = context.scope_of(session)
+    if scope is not None and scope.read_only_by is not None and not scope.left and not session.flushing:
+        forget_changes(state)
+        raise write_refused(session, scope)
+
+
+def to_end(session: AskedSession, verb: str) -> None:
+    """Refuse to end the transaction in another way than by its block or unit of work."""
+    if not session.ends_allowed:
+        raise session.turns.top.by_hand_refused(verb)
+
+
+def to_wait_for_connection(session: AskedSession, frame: Frame) -> None:
+    """Refuse to wait for a connection that only the caller's own outer blocks could free."""
+    if len(context.open_scopes()) > 1:
+        session.refuse_starvation(frame)
+
+
+def _refuse_in_read_only(session: AskedSession, scope: OpenScope) -> None:
+    if scope.read_only_by is not None:
+        raise write_refused(session, scope)
+
+
+def write_refused(session: AskedSession, scope: OpenScope) -> TransactionRefusedError:
+    """Build the error for a write inside a read-only block."""
+    name = session.source.name
+    return TransactionRefusedError(
+        name,
+        f"A write on database {name!r} is refused: {scope.read_only_by} is read-only.",
+        "write outside of it, or drop its `read_only=True`.",
+    )

@@ -18,8 +18,8 @@ from typing_extensions import override
 
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime import context
+from unitwork._runtime.sessions import permission
 from unitwork._runtime.sessions.operations import in_its_turn, with_session_begun
-from unitwork._runtime.sessions.permission import Permission
 from unitwork._runtime.sessions.quick import read_by_key, read_of
 from unitwork._runtime.sessions.streams import TurnedResult
 from unitwork._runtime.sessions.sync_session import (
@@ -83,7 +83,6 @@ class AmbientSession(AsyncSession):
         self.key = object()
         """What scopes and frames know this session by, also when it is gone."""
         self.turns: Turns
-        self.permission = Permission(self)
         self.started = False
         self.flushing = False
         self.ends_allowed = 0
@@ -128,7 +127,7 @@ class AmbientSession(AsyncSession):
             raise
         self._guarded.belongs_to(self)
         if self._watches_changes:
-            watch_changes(self.sync_session, self.permission.to_change_attribute)
+            watch_changes(self.sync_session, partial(permission.to_change_attribute, self))
 
     # -- where it is used ------------------------------------------------------------------------
 
@@ -146,6 +145,13 @@ class AmbientSession(AsyncSession):
             )
         scope: OpenScope | None = context.scope_of(self)
         return scope, scope.frame if scope is not None else self.turns.top.root
+
+    def wrote(self) -> None:
+        """Count what is sent that may write, and notice who has a part in what a first block has begun."""
+        self.writes += 1
+        root = self.turns.top.root
+        if root.first_block is not None and root.first_block not in context.open_scopes():
+            root.first_block = None
 
     def limits_here(self) -> Limits:
         """Return the time limits of the code whose operation runs."""
@@ -196,7 +202,7 @@ class AmbientSession(AsyncSession):
         """Refuse from now on that entities are changed inside read-only blocks, where it is done."""
         self._watches_changes = True
         if self.started:
-            watch_changes(self.sync_session, self.permission.to_change_attribute)
+            watch_changes(self.sync_session, partial(permission.to_change_attribute, self))
 
     # -- its transaction -------------------------------------------------------------------------
 
@@ -252,7 +258,7 @@ class AmbientSession(AsyncSession):
 
     def acquired(self, frame: Frame) -> Connection:
         """Check a connection out for a frame, and begin. In a greenlet."""
-        self.permission.to_wait_for_connection(frame)
+        permission.to_wait_for_connection(self, frame)
         connection = frame.check_out()
         if self._watches_changes and not frame.mode.read_only:
             guard_connection(self, connection)
@@ -300,15 +306,15 @@ class AmbientSession(AsyncSession):
 
     def check_statement(self, statement: object) -> None:
         """Refuse a statement that may not be sent here."""
-        self.permission.to_send(statement)
+        permission.to_send(self, statement)
 
     def check_new(self, entities: Iterable[object]) -> None:
         """Refuse to insert inside a read-only block, or after its end."""
-        self.permission.to_add(entities)
+        permission.to_add(self, entities)
 
     def check_changes(self) -> None:
         """Begin what a flush needs."""
-        self.permission.to_flush()
+        permission.to_flush(self)
 
     def sent_on_access(self, method: Callable[[], Any]) -> Any:  # noqa: ANN401  # a result
         """Send what is loaded on access, in this task's turn. In a greenlet, outside of an operation."""
@@ -344,7 +350,7 @@ class AmbientSession(AsyncSession):
         self._add_when_free(list(instances), warn=True)
 
     def _add_when_free(self, instances: list[object], *, warn: bool) -> None:
-        self.permission.to_add(instances)
+        permission.to_add(self, instances)
         # Checked here, where the caller is; it may be added later, in another task's context.
         add = super(GuardedSession, self._guarded).add
 

@@ -11,13 +11,14 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import RollbackToSavepointClause
 from sqlalchemy.util.concurrency import in_greenlet
 
+from unitwork._runtime.sessions import permission
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import SessionTransaction
 
-    from unitwork._runtime.sessions.permission import Permission
 
 SHOWS_HIDDEN = "unitwork_shows_hidden"
 """The key in `Session.info` while rows are shown that are hidden otherwise."""
@@ -25,11 +26,8 @@ SHOWS_HIDDEN = "unitwork_shows_hidden"
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-class SessionAround(Protocol):
+class SessionAround(permission.AskedSession, Protocol):
     """The ambient session around a synchronous one."""
-
-    permission: Permission
-    flushing: bool
 
     def begin_as_block(self) -> None:
         """Let the session inside know that a transaction is open."""
@@ -96,7 +94,7 @@ class GuardedSession(Session):
     def flush(self, *arguments: Any, **keywords: Any) -> None:
         """Send pending changes, where that is allowed; in a unit of work it begins the transaction."""
         ambient = self.ambient
-        if ambient.permission.to_flush():
+        if permission.to_flush(ambient):
             ambient.flushing = True
             try:
                 super().flush(*arguments, **keywords)
@@ -105,13 +103,13 @@ class GuardedSession(Session):
 
     def add(self, instance: object, *, _warn: bool = True) -> None:
         """As `Session.add`, unless the block that runs is read-only."""
-        self.ambient.permission.to_add([instance])
+        permission.to_add(self.ambient, [instance])
         super().add(instance, _warn=_warn)
 
     def add_all(self, instances: Iterable[object]) -> None:
         """As `Session.add_all`, unless the block that runs is read-only."""
         known = list(instances)
-        self.ambient.permission.to_add(known)
+        permission.to_add(self.ambient, known)
         super().add_all(known)
 
     def get(self, *arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401  # any entity
@@ -144,7 +142,7 @@ def _sends(method: _Method) -> _Method:
     @wraps(method)
     def run(self: GuardedSession, statement: object, *arguments: Any, **keywords: Any) -> object:
         def send() -> object:
-            self.ambient.permission.to_send(statement)
+            permission.to_send(self.ambient, statement)
             return method(self, statement, *arguments, **keywords)
 
         return self.ambient.sent_on_access(send)
@@ -155,7 +153,8 @@ def _sends(method: _Method) -> _Method:
 def _writes(method: _Method) -> _Method:
     @wraps(method)
     def run(self: GuardedSession, *arguments: Any, **keywords: Any) -> object:
-        self.ambient.permission.to_change()
+        ambient = self.ambient
+        permission.to_change(ambient)
         # What they change or delete they must find, also if it hides itself.
         self.info[SHOWS_HIDDEN] = True
         try:
@@ -166,10 +165,24 @@ def _writes(method: _Method) -> _Method:
     return cast("_Method", run)
 
 
+def _flushes(method: _Method) -> _Method:
+    @wraps(method)
+    def run(self: GuardedSession, *arguments: Any, **keywords: Any) -> object:
+        ambient = self.ambient
+        permission.to_change(ambient)
+        ambient.flushing = True
+        try:
+            return method(self, *arguments, **keywords)
+        finally:
+            ambient.flushing = False
+
+    return cast("_Method", run)
+
+
 def _ends(method: _Method) -> _Method:
     @wraps(method)
     def run(self: GuardedSession, *arguments: Any, **keywords: Any) -> object:
-        self.ambient.permission.to_end(method.__name__)
+        permission.to_end(self.ambient, method.__name__)
         return method(self, *arguments, **keywords)
 
     return cast("_Method", run)
@@ -178,7 +191,7 @@ def _ends(method: _Method) -> _Method:
 for _guarded, _names in (
     (_sends, ("execute", "scalar", "scalars")),
     (_writes, ("delete", "delete_all", "merge", "merge_all")),
-    (_writes, ("bulk_save_objects", "bulk_insert_mappings", "bulk_update_mappings")),
+    (_flushes, ("bulk_save_objects", "bulk_insert_mappings", "bulk_update_mappings")),
     (_ends, ("commit", "rollback", "close", "reset", "invalidate", "prepare")),
 ):
     for _name in _names:
@@ -201,7 +214,7 @@ def _asked_to_send(ambient: SessionAround, method: Callable[..., Any]) -> Callab
     @wraps(method)
     def run(statement: object, *arguments: Any, **keywords: Any) -> object:
         if not isinstance(statement, RollbackToSavepointClause):
-            ambient.permission.to_send(statement)
+            permission.to_send(ambient, statement)
         return method(statement, *arguments, **keywords)
 
     return run
@@ -212,7 +225,7 @@ def _asked_to_end(ambient: SessionAround, method: Callable[..., Any]) -> Callabl
     def run(*arguments: Any, **keywords: Any) -> object:
         # SQLAlchemy itself invalidates a connection with the error that broke it.
         if not (method.__name__ == "invalidate" and arguments):
-            ambient.permission.to_end(method.__name__)
+            permission.to_end(ambient, method.__name__)
         return method(*arguments, **keywords)
 
     return run

@@ -37,11 +37,19 @@ def tell_commits(engine: Engine) -> None:
     send = engine.dialect.do_commit
 
     def do_commit(connection: Any) -> None:  # noqa: ANN401  # of the pool
-        checkout: Checkout | None = connection.info.get(_CHECKOUT)
+        checkout = _checkout_of(connection)
         if checkout is None:
             send(connection)
         else:
             checkout.committed_by(partial(send, connection))
+
+    send_back = engine.dialect.do_rollback
+
+    def do_rollback(connection: Any) -> None:  # noqa: ANN401  # of the pool
+        checkout = _checkout_of(connection)
+        if checkout is not None:
+            checkout.refuse_by_hand("rollback")
+        send_back(connection)
 
     release = engine.dialect.do_release_savepoint
 
@@ -51,7 +59,18 @@ def tell_commits(engine: Engine) -> None:
         if checkout is not None:
             checkout.released += 1
 
-    vars(engine.dialect).update(do_commit=do_commit, do_release_savepoint=do_release_savepoint)
+    vars(engine.dialect).update(
+        do_commit=do_commit, do_rollback=do_rollback, do_release_savepoint=do_release_savepoint
+    )
+
+
+def _checkout_of(connection: Any) -> Checkout | None:  # noqa: ANN401  # of the pool
+    """Return what a connection was taken for; None where SQLAlchemy itself tries one out."""
+    try:
+        found: Checkout | None = connection.info.get(_CHECKOUT)
+    except (AttributeError, NotImplementedError):
+        return None
+    return found
 
 
 class CheckoutFrame(Protocol):
@@ -178,6 +197,7 @@ class Checkout:
                 _set(connection, self._options)
             connection.begin()
         except BaseException:
+            self._ending = True
             connection.close()
             raise
 
@@ -195,19 +215,31 @@ class Checkout:
 
     def committed_by(self, send: Callable[[], object]) -> None:
         """Send COMMIT, if the block is about to end."""
-        if not self._ending:
-            raise self.frame.by_hand_refused("commit")
+        self.refuse_by_hand("commit")
         self.commit_sent = True
         send()
         self.commit_answered = True
 
+    def refuse_by_hand(self, verb: str) -> None:
+        """Refuse an end that no block has asked for, by way of what SQLAlchemy hands out.
+
+        SQLAlchemy counts its transaction as ended all the same, so nothing of it can be stored any more.
+        """
+        session = self.frame.session
+        if not (self._ending or session.ends_allowed or session.flushing):
+            error = self.frame.by_hand_refused(verb)
+            session.turns.top.root.condemn(self.owner, error)
+            raise error
+
     def roll_back(self) -> None:
         """Send ROLLBACK, if there is something to roll back. In a greenlet."""
+        self._ending = True
         if self._taken.in_transaction():
             self._taken.rollback()
 
     def discard(self) -> None:
         """Close the connection instead of returning it."""
+        self._ending = True
         if self._usable:
             self._taken.invalidate()
 
@@ -218,12 +250,14 @@ class Checkout:
 
     def throw_away(self) -> None:
         """Close the connection, and give its place in the pool back. In a greenlet."""
+        self._ending = True
         for step in (self._taken.invalidate, self._taken.close):
             with suppress(Exception):
                 step()
 
     def give_back(self) -> None:
         """Return the connection to the pool. In a greenlet."""
+        self._ending = True
         self._taken.close()
 
     def sever(self) -> None:

@@ -58,6 +58,7 @@ class Frame:
         "_state",
         "base",
         "checkout",
+        "first_block",
         "hooks_or_none",
         "joined",
         "key",
@@ -99,6 +100,8 @@ class Frame:
         """The unit of work whose transaction this is: its tasks go on in here."""
         self.seat: Frame = self
         """The frame whose turn is waited for."""
+        self.first_block: object = None
+        """The block that has begun the transaction of a unit of work, as long as all in it is its own."""
         self.rollback_only = False
         self.hooks_or_none: Hooks | None = None
         self.joined: list[Any] | None = None
@@ -164,7 +167,7 @@ class Frame:
 
     def forget_session(self) -> None:
         """Let go of the session after the end, so that both are freed without the collector."""
-        self.last_statement = None
+        self.last_statement = self.first_block = None
         del self.session
 
     def ended_error(self) -> TransactionEndedError:

@@ -8,6 +8,7 @@ from weakref import WeakSet
 from sqlalchemy.orm import make_transient
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.util import greenlet_spawn
+from typing_extensions import override
 
 from unitwork._runtime.transactions.frame import Autocommit, Frame
 from unitwork.dialects import BeginMode
@@ -76,7 +77,7 @@ class Savepoint(Frame):
     __slots__ = ("is_released", "transaction")
 
     is_released: bool
-    """Whether the database has answered RELEASE, or there was nothing to release."""
+    """Whether what has failed did so after the database has answered RELEASE."""
 
     transaction: SessionTransaction
     kept = Outcome.SAVEPOINT_KEPT
@@ -99,8 +100,11 @@ class Savepoint(Frame):
         released = checkout.released if checkout is not None else 0
         try:
             self.transaction.commit()
-        finally:
+        except BaseException:
             self.is_released = checkout is not None and checkout.released > released
+            if self.is_released:  # a listener has failed after it
+                self.transaction.close()
+            raise
 
     def roll_back(self) -> None:
         """Send ROLLBACK TO. In a greenlet."""
@@ -116,7 +120,7 @@ class AtRest(Autocommit):
         whole: The unit is one transaction, which begins with its first write and takes all blocks in.
     """
 
-    __slots__ = ("transaction", "whole")
+    __slots__ = ("scope", "transaction", "whole")
 
     idles = True
     kept = Outcome.COMMITTED
@@ -134,6 +138,8 @@ class AtRest(Autocommit):
         self.whole = whole
         self.transaction: Transaction | None = None
         """The one that the unit has begun and not ended."""
+        self.scope: Any = None
+        """The unit of work, while it is open: of a higher floor."""
         if parent is not None:
             self.seat = parent.seat
 
@@ -147,12 +153,24 @@ class AtRest(Autocommit):
         return self if begun is None or begun.ended else begun
 
     def begin_for_unit(self, mode: BeginMode) -> Transaction:
-        """Begin the transaction of the unit; what waits for the unit's end waits for its end."""
+        """Begin the transaction of the unit."""
         begun = Transaction(self.session, self.owner, mode, self.seat)
         begun.base = self
         begun.limits = self.limits
-        begun.rollback_only, self.rollback_only = self.rollback_only, False
-        begun.hooks_or_none, self.hooks_or_none = self.hooks_or_none, None
         self.transaction = begun
         self.session.turns.enter(begun)
         return begun
+
+    def hand_over(self, begun: Transaction) -> None:
+        """Let what waits for the end of the unit wait for that of its transaction, which is about to end."""
+        begun.rollback_only, self.rollback_only = begun.rollback_only or self.rollback_only, False
+        hooks, self.hooks_or_none = self.hooks_or_none, None
+        if hooks is not None:
+            if begun.hooks_or_none is not None:
+                hooks.take_over(begun.hooks_or_none)
+            begun.hooks_or_none = hooks
+
+    @override
+    def forget_session(self) -> None:
+        super().forget_session()
+        self.scope = None

@@ -1,0 +1,216 @@
+"""This module holds one engine, and the event loop that uses it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+from sqlalchemy.exc import DisconnectionError, MissingGreenlet
+from sqlalchemy.pool import NullPool
+from sqlalchemy.util.concurrency import in_greenlet
+
+from unitwork._runtime.connections.connecting import connect_whole
+from unitwork._runtime.connections.idle import Lender
+from unitwork._runtime.connections.listeners import EngineListeners
+from unitwork._runtime.connections.pool import PlacedConnection, serve_in_turn
+from unitwork._runtime.connections.write_gate import WriteGate
+from unitwork.dialects import Fault, orders
+from unitwork.errors import OptionError
+
+if TYPE_CHECKING:
+    import asyncio
+    import weakref
+    from collections.abc import Mapping
+
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+    from unitwork._runtime.connections.holders import Holder
+    from unitwork.dialects import Backend
+    from unitwork.dialects.direct import Direct
+
+INSTEAD_OF_AUTOCOMMIT = (
+    "another one: a block could roll nothing back. For single statements by hand write "
+    "`db.engine.execution_options(isolation_level='AUTOCOMMIT')`"
+)
+_FORESEEN = "skip_user_error_events"
+"""What SQLAlchemy marks a statement with whose error is an answer."""
+_of_the_parent: list[object] = []
+"""What would close connections of the parent process if a child let go of it."""
+
+
+class LoopEngine:
+    """One engine and the event loop that uses it. Lives: as long as its Database, or the loop.
+
+    Attributes:
+        held: Who has which connection: by SQLAlchemy's `Connection`, or what the pool gave out.
+        asked_to_open: Who opens a connection where nothing can be waited for is told so.
+        doubtful: The connections that the pool will replace when they are asked for.
+        lending: The engine of a stand-in for this one, made once, since it knows compiled statements.
+    """
+
+    def __init__(self, engine: AsyncEngine, backend: Backend) -> None:
+        self.engine = engine
+        self._backend = backend
+        self.listeners = EngineListeners(engine.sync_engine)
+        self.write_gate = WriteGate()
+        self.loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        self.held: dict[object, Holder] = {}
+        self.asked_to_open = False
+        self.doubtful: set[DBAPIConnection] = set()
+        self.lending: AsyncEngine | None = None
+        self._connections: set[DBAPIConnection] = set()
+        self._unusable: set[DBAPIConnection] = set()
+        self._lender: Lender | None = None
+
+    def equip(self) -> None:
+        """Add what this library listens to."""
+        engine, backend = self.engine.sync_engine, self._backend
+        serve_in_turn(engine.pool)
+        vars(engine)["_connection_cls"] = PlacedConnection
+        backend.install(self.engine)
+        self._forgive_losses()
+        event.listen(engine, "handle_error", self._condemn)
+        event.listen(engine, "handle_error", self._lost)
+        event.listen(engine, "do_connect", self._before_opening)
+        if backend.connects_whole:
+            event.listen(engine, "do_connect", connect_whole(backend))
+        event.listen(engine, "connect", self._opened)
+        event.listen(engine, "close", self._closed)
+        event.listen(engine, "checkout", self._refuse_unusable)
+        event.listen(engine, "set_engine_execution_options", self._refuse_autocommit)
+        if backend.limits_statements:
+            event.listen(engine, "before_cursor_execute", self._limit, retval=True)
+        orders.listen(engine)
+        self.listeners.are_complete()
+
+    def forked(self) -> None:
+        """Replace the pool in a child process. What is known of the connections is kept, and not used."""
+        _of_the_parent.append((self.engine.sync_engine.pool, self._connections, self.held))
+        self._connections, self.held = set(), {}
+        self.doubtful.clear()
+        self._unusable.clear()
+        self.loop = None
+        self.write_gate = WriteGate()
+        self.engine.sync_engine.dispose(close=False)
+
+    def lender(self, direct: Direct) -> Lender:
+        """Return who lends connections of the pool that the engine has now."""
+        pool = self.engine.sync_engine.pool
+        lender = self._lender
+        if lender is None or lender.pool is not pool:
+            audience = self.listeners.of_pool(pool)
+            lender = Lender(pool, direct, audience, self.doubtful, may_lend=self.asked_to_open)
+            self._lender = lender
+        return lender
+
+    def capacity(self) -> int | None:
+        """Return how many connections the pool can give out at once; None is without limit."""
+        pool: Any = self.engine.pool
+        if isinstance(pool, NullPool) or not hasattr(pool, "size"):
+            return None
+        overflow: int = getattr(pool, "_max_overflow", -1)
+        size: int = pool.size()
+        return None if overflow < 0 else size + overflow
+
+    def free(self) -> bool:
+        """Say whether no loop uses this engine any more, or none has yet."""
+        loop = self.loop() if self.loop is not None else None
+        return loop is None or loop.is_closed()
+
+    def abandon(self) -> None:
+        """Replace the pool, without the event loop that its connections belong to."""
+        if not self._backend.shared_between_loops:
+            for connection in self._connections:
+                with suppress(Exception):
+                    self._backend.release(connection.driver_connection)
+            self._connections.clear()
+            self.doubtful.clear()
+            self._unusable.clear()
+        self.held.clear()
+        self.write_gate = WriteGate()
+        self.engine.sync_engine.dispose(close=False)
+
+    # -- what is heard ---------------------------------------------------------------------------
+
+    def _forgive_losses(self) -> None:
+        """Let the pool replace a connection that is lost while what was set on it is set back.
+
+        SQLAlchemy does that on the way back to the pool, when all that was asked for is done.
+        """
+        dialect: Any = self.engine.sync_engine.dialect
+        set_back = dialect._reset_characteristics  # noqa: SLF001  # no event tells of it
+
+        def set_back_or_replace(characteristics: object, connection: DBAPIConnection) -> None:
+            try:
+                set_back(characteristics, connection)
+            except Exception:  # noqa: BLE001  # any driver's
+                self._unusable.add(connection)
+                self.doubtful.add(connection)
+
+        vars(dialect)["_reset_characteristics"] = set_back_or_replace
+
+    def _refuse_unusable(
+        self, connection: DBAPIConnection, _entry: ConnectionPoolEntry, _given: object
+    ) -> None:
+        """Let the pool replace a connection that is known to be closed, or not as it was."""
+        if connection in self._unusable or self._backend.is_closed(connection):
+            raise DisconnectionError("the connection was closed while nobody used it")
+
+    def _refuse_autocommit(self, engine: Engine, options: Mapping[str, Any]) -> None:
+        """Refuse what would make each statement of a block commit; an engine made of this one may do so."""
+        if engine is self.engine.sync_engine and commits_by_itself(options.get("isolation_level")):
+            raise OptionError("isolation_level", options["isolation_level"], [INSTEAD_OF_AUTOCOMMIT])
+
+    def _before_opening(self, *_arguments: object) -> None:
+        """Refuse to open a connection for whoever cannot wait for it, before a driver begins to."""
+        self.asked_to_open = True
+        if not in_greenlet():
+            raise MissingGreenlet("a connection is opened where nothing can be waited for")
+
+    def _opened(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        """Remember a connection, to release it when its loop is closed before it is."""
+        self._connections.add(connection)
+
+    def _closed(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        self._connections.discard(connection)
+        self.doubtful.discard(connection)
+        self._unusable.discard(connection)
+
+    def _lost(self, context: ExceptionContext) -> None:
+        """Remember what SQLAlchemy does when a server is gone: it replaces all connections."""
+        if context.is_disconnect and context.invalidate_pool_on_disconnect:
+            self.doubtful.update(self._connections)
+
+    def _condemn(self, context: ExceptionContext) -> None:
+        """Tell whoever has the connection of an error on it, however the statement got there."""
+        connection = context.connection
+        holder = self.held.get(connection) if connection is not None else None
+        if connection is None or holder is None:
+            return
+        sent = context.execution_context
+        if sent is not None and sent.execution_options.get(_FORESEEN):
+            return  # SQLAlchemy asks whether a table exists, and reads the answer from the error
+        error = context.sqlalchemy_exception or context.original_exception
+        if self._backend.fault_of(context) is Fault.TRANSACTION:
+            holder.database_ended(error)
+        else:
+            holder.database_failed(error, connection.get_nested_transaction())
+
+    def _limit(
+        self, connection: Connection, _cursor: object, statement: str, parameters: object, *_more: object
+    ) -> tuple[str, object]:
+        """Tell the database the time limit of the block, since it works on when nobody waits any more."""
+        holder = self.held.get(connection)
+        seconds = holder.time_left() if holder is not None else None
+        if seconds is not None:
+            statement = self._backend.limited(connection, statement, seconds)
+        return statement, parameters
+
+
+def commits_by_itself(isolation_level: object) -> bool:
+    """Say whether an isolation level makes each statement commit by itself."""
+    return isinstance(isolation_level, str) and isolation_level.upper() == "AUTOCOMMIT"
