@@ -23,9 +23,9 @@ __all__ = ["UnitOfWork"]
 class UnitOfWork:
     """What `db.unit_of_work()` returns. Lives: one request, message, job or script.
 
-    One session, made at its first use, that sees several transactions one after another. Blocks
-    inside begin and commit on it. What is open at the end is committed, or rolled back when an
-    exception leaves. With `atomic=True` the unit is itself one transaction that all blocks join.
+    One session, made at its first use. With `atomic=True` the unit is one transaction that begins
+    with the first write, lock or block, and that all blocks join; else its session sees several, one
+    after another. What is open at the end is committed, or rolled back when an exception leaves.
     """
 
     __slots__ = ("_atomic", "_name", "_source", "_unit")

@@ -62,7 +62,8 @@ class UnitOfWorkMiddleware:
         app: The application inside.
         database: One Database, or several: each gets a unit of its own. They commit in this order;
             when one cannot, those after it roll back, and those before it stay committed.
-        atomic: Make each unit one transaction that all blocks inside join.
+        atomic: Each unit is one transaction, which begins with the first write, lock or block; else each
+            block, and each write of a repository, commits by itself.
         commit_when: Says by the status whether to commit.
         on_commit_error: Says by the exception of a failed COMMIT which status the client gets,
             such as 409 or 503; None raises the exception, and the server answers 500.

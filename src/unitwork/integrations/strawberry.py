@@ -31,7 +31,8 @@ class UnitOfWorkExtension:
 
     Args:
         database: One Database, or several: each gets a unit of its own.
-        atomic: Make each unit one transaction that all blocks inside join.
+        atomic: Each unit is one transaction, which begins with the first write, lock or block; else each
+            block, and each write of a repository, commits by itself.
 
     Database:
         Nothing for an operation that never touches it.

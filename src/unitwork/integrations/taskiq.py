@@ -29,7 +29,8 @@ class UnitOfWorkMiddleware(TaskiqMiddleware):
 
     Args:
         database: One Database, or several: each gets a unit of its own.
-        atomic: Make each unit one transaction that all blocks inside join.
+        atomic: Each unit is one transaction, which begins with the first write, lock or block; else each
+            block, and each write of a repository, commits by itself.
 
     Database:
         Nothing for a task that never touches it.

@@ -1,0 +1,170 @@
+"""A block inside an async generator belongs to the generator, unless that opens it for whoever drives it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import insert
+
+from tests.fixtures.errors import ShopError, StockError
+from tests.fixtures.models import Audit
+from tests.fixtures.observer import Observer
+from unitwork import Database, Propagation, Repository
+
+PATIENCE_S = 10
+
+
+class Jobs:
+    """Jobs that are handed out one by one, inside a block; each is logged when the next one is asked for."""
+
+    def __init__(self, db: Database, propagation: Propagation) -> None:
+        self.db = db
+        self.propagation = propagation
+        self.finalised = asyncio.Event()
+
+    async def __call__(self, *, fail: bool = False) -> AsyncGenerator[str, None]:
+        """Yield two jobs."""
+        try:
+            async with self.db.transaction(propagation=self.propagation):
+                for job in ("first", "second"):
+                    yield job
+                    await note(self.db, f"log of {job}")
+                    if fail:
+                        raise ShopError
+        finally:
+            self.finalised.set()
+
+
+async def note(db: Database, text: str) -> None:
+    """Write a line."""
+    await db.session.execute(insert(Audit).values(note=text))
+
+
+async def pay(db: Database, text: str) -> None:
+    """Write a line in a block, as a consumer does."""
+    async with db.transaction():
+        await note(db, text)
+
+
+BEGINS = [Propagation.REQUIRED, Propagation.REQUIRES_NEW, Propagation.NESTED]
+
+
+@pytest.mark.parametrize("propagation", BEGINS)
+async def test_work_of_the_loop_is_its_own_when_it_stops_early(
+    db: Database, observer: Observer, propagation: Propagation
+) -> None:
+    """What the body has committed is stored, though the generator's transaction is rolled back."""
+    async with aclosing(Jobs(db, propagation)()) as jobs:
+        async for job in jobs:
+            await pay(db, f"paid {job}")
+            break
+
+    assert await observer.notes(Audit) == ["paid first"]
+    assert db.pool_status().checked_out == 0
+
+
+@pytest.mark.only("postgresql", "mariadb", reason="the generator keeps SQLite's only write lock")
+@pytest.mark.parametrize("propagation", BEGINS)
+async def test_work_of_the_loop_and_of_the_generator_are_both_stored(
+    db: Database, observer: Observer, propagation: Propagation
+) -> None:
+    """Each in its own transaction."""
+    seen: list[list[str]] = []
+    async for job in Jobs(db, propagation)():
+        await pay(db, f"paid {job}")
+        seen.append(await observer.notes(Audit))
+
+    assert seen == [["paid first"], ["paid first", "paid second"]]
+    assert await observer.notes(Audit) == ["log of first", "log of second", "paid first", "paid second"]
+
+
+@pytest.mark.parametrize("propagation", BEGINS)
+async def test_failure_of_the_generator_does_not_undo_the_loop(
+    db: Database, observer: Observer, propagation: Propagation
+) -> None:
+    """The loop gets the exception; what it has committed stays."""
+    with pytest.raises(ShopError):
+        async for job in Jobs(db, propagation)(fail=True):
+            await pay(db, f"paid {job}")
+
+    assert await observer.notes(Audit) == ["paid first"]
+
+
+async def test_repository_in_the_loop_writes_by_itself(db: Database, observer: Observer) -> None:
+    """Neither does what a repository writes belong to the generator."""
+    async with aclosing(Jobs(db, Propagation.REQUIRED)()) as jobs:
+        async for job in jobs:
+            await Repository[Audit](db).add(Audit(note=f"added {job}"))
+            break
+
+    assert await observer.notes(Audit) == ["added first"]
+
+
+async def test_loop_inside_a_unit_belongs_to_the_unit(db: Database, observer: Observer) -> None:
+    """The body is undone with the unit around it, not with the generator."""
+    async with db.unit_of_work():
+        async with aclosing(Jobs(db, Propagation.REQUIRES_NEW)()) as jobs:
+            async for job in jobs:
+                await pay(db, f"paid {job}")
+                break
+
+    assert await observer.notes(Audit) == ["paid first"]
+
+
+@pytest.mark.parametrize("how", ["forgotten", "closed"])
+async def test_block_around_goes_on_when_the_generator_is_left(
+    db: Database, observer: Observer, how: str
+) -> None:
+    """Also when the event loop finalises the generator later, in another context: the session is the same."""
+    jobs = Jobs(db, Propagation.REQUIRES_NEW)
+
+    with pytest.raises(StockError):
+        async with db.transaction() as session, AsyncExitStack() as stack:
+            source = jobs()
+            if how == "closed":
+                await stack.enter_async_context(aclosing(source))
+            async for _ in source:
+                break
+            del source
+            if how == "forgotten":
+                async with asyncio.timeout(PATIENCE_S):
+                    await jobs.finalised.wait()
+            assert db.session is session
+            await note(db, "outer")
+            raise StockError
+
+    assert await observer.notes(Audit) == []
+    await pay(db, "next")
+    assert await observer.notes(Audit) == ["next"]
+
+
+@pytest.mark.parametrize("driven_by", ["context manager", "anext"])
+async def test_generator_that_opens_a_block_for_its_caller_shares_it(
+    db: Database, observer: Observer, driven_by: str
+) -> None:
+    """A context manager or a dependency: what is done meanwhile is undone with its transaction."""
+
+    async def block() -> AsyncGenerator[None, None]:
+        async with db.transaction():
+            yield
+
+    with pytest.raises(StockError):
+        await _drive(block, driven_by, lambda: pay(db, "inside"))
+
+    assert await observer.notes(Audit) == []
+
+
+async def _drive(
+    block: Callable[[], AsyncGenerator[None, None]], driven_by: str, work: Callable[[], Any]
+) -> None:
+    """Work inside of what a generator opens, and fail."""
+    if driven_by == "context manager":
+        async with asynccontextmanager(block)():
+            await work()
+            raise StockError
+    source: Any = block()
+    await anext(source)
+    await work()
+    await source.athrow(StockError())
