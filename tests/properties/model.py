@@ -376,6 +376,8 @@ class Promises:
             return
         if frame.parent is not None or step.on or place.task or not isinstance(step.body[0], Block):
             raise Unspecified
+        if self.entries.live(place, step.on) is not None:
+            raise Unspecified  # it takes part in what is open around it, and not in the generator's
         if (self.around.one_writer and frame.sent) or self.choose(2):
             self.operation(place)
             raise Model("TransactionRefusedError")

@@ -124,9 +124,6 @@ PROGRAMS: dict[str, tuple[Step, ...]] = {
     "a report is read-only beside a change": (
         inside(Spawn((inside(PAUSE, READ, read_only=True),)), Do(Act.CHANGE), RESUME),
     ),
-    "the time is over while a sibling works": (
-        Block(limited=True, body=(Spawn((Do(Act.PAUSE_INSIDE),)), Do(Act.TIME_PASSES))),
-    ),
     "a relationship is loaded without a transaction": (
         inside(Do(Act.LAZY), Do(Act.HELD), propagation=P.NEVER),
     ),

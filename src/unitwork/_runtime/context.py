@@ -100,6 +100,11 @@ class _Ended:
     transactional = idles = False
     key = None
 
+    @property
+    def root(self) -> _Ended:
+        """It is its own."""
+        return self
+
     def __init__(self, scope: Any) -> None:  # noqa: ANN401  # of a higher floor
         self._scope = scope
 

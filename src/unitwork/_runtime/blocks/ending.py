@@ -122,7 +122,7 @@ class Ending:
         frame = self._frame
         self._session.turns.close(frame)
         self._close_session()
-        if self._error is None:
+        if frame.verdict(self._error, self._scope.options) is Verdict.COMMIT:
             frame.committed()
         else:
             frame.rolled_back()
