@@ -47,6 +47,11 @@ class Ways:
         """The ORM's own."""
         await self.rows.add_all([self._model(**row) for row in self._mappings(values)])
 
+    async def add(self, values: Sequence[Any]) -> None:
+        """One by one, each committed by itself."""
+        for row in self._mappings(values):
+            await self.rows.add(self._model(**row))
+
     async def insert(self, values: Sequence[Any]) -> None:
         """`bulk_insert` by the fastest way."""
         await self.rows.bulk_insert(self._mappings(values), returning=False)
@@ -67,6 +72,7 @@ class Ways:
 
 
 WAYS: tuple[tuple[Callable[[Ways, Sequence[Any]], Awaitable[None]], tuple[int, ...]], ...] = (
+    (Ways.add, (12,)),
     (Ways.add_all, (49,)),
     (Ways.insert, (1, 49, 50, 1000)),
     (Ways.insert_returning, (1, 49)),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from unitwork._logic.values.classes import CLASSES
@@ -14,6 +15,12 @@ Writer: TypeAlias = Callable[[Any], str]
 
 NULL = "\\N"
 _SPECIAL = ("\\", "\t", "\n", "\r")
+_DAYS = {dt.date, dt.datetime}
+_END_YEARS = {dt.MINYEAR, dt.MAXYEAR}
+_ENDS: Mapping[type, Mapping[dt.date, str]] = {
+    dt.date: {dt.date.max: "infinity", dt.date.min: "-infinity"},
+    dt.datetime: {dt.datetime.max: "infinity", dt.datetime.min: "-infinity"},  # noqa: DTZ901  # as asyncpg compares
+}
 
 
 def writer_for(kind: type) -> Writer | None:
@@ -34,6 +41,25 @@ def _wrapped_json(value: Any) -> str:  # noqa: ANN401  # psycopg's Json and Json
     dumps: Callable[[object], str | bytes] = value.dumps or json.dumps
     written = dumps(value.obj)
     return copied_text(written.decode() if isinstance(written, bytes) else written)
+
+
+def with_ends_of_time(values: Sequence[Any]) -> Sequence[Any]:
+    """Return days and times, of which asyncpg takes the first and the last for PostgreSQL's ends of time."""
+    kinds = set(map(type, values))
+    if not kinds & _DAYS or not kinds <= {*_DAYS, type(None)}:
+        return values
+    if not _END_YEARS & {value.year for value in values if value is not None}:
+        return values
+    return [_ENDS[type(value)].get(_in_utc(value), value) if value is not None else None for value in values]
+
+
+def _in_utc(value: dt.date) -> dt.date:
+    if not isinstance(value, dt.datetime) or value.tzinfo is None:
+        return value
+    try:
+        return value.astimezone(dt.UTC).replace(tzinfo=None)
+    except OverflowError:
+        return value
 
 
 def column_text(values: Sequence[Any], kinds: set[type]) -> Iterable[str]:

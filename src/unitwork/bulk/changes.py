@@ -106,7 +106,7 @@ class BulkUpdate:
         except DBAPIError:
             raise
         except REFUSED:
-            plan.find_bad_value(group)
+            plan.find_bad_value(group, columns)
             raise
 
     def _may_stage(self, connection: Connection, plan: UpdatePlan) -> bool:

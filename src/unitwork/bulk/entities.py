@@ -73,7 +73,7 @@ class Entities:
             error.add_note(f"In rows {group.numbers[0]:,} to {group.numbers[-1]:,}.")
             raise
         except REFUSED:
-            plan.find_bad_value(group)
+            plan.find_bad_value(group, columns)
             raise
         feed.take()
         feed.stored(len(group))

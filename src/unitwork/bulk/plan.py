@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql.elements import Null
 
-from unitwork._logic.copytext import block, column_text
+from unitwork._logic.copytext import block, column_text, with_ends_of_time
 from unitwork.bulk.fields import NONE, Field, Fill, Model
 from unitwork.errors import RowError
 
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 
 _BROKEN = (LookupError, ValueError, TypeError, ArithmeticError, AttributeError, SQLAlchemyError)
 _SIMPLE = {int, str, bool, float, bytes, NONE}
-_EDGES = {dt.MINYEAR, dt.MAXYEAR}
-_ENDS = {dt.date.max: "infinity", dt.date.min: "-infinity"}
-_ENDS_OF_TIME = {dt.datetime.max: "infinity", dt.datetime.min: "-infinity"}  # noqa: DTZ901  # as asyncpg compares
 
 
 class Plan:
@@ -53,14 +49,6 @@ class Plan:
         """Whether COPY takes all of the columns."""
         return bool(self.fields) and all(field.values.is_copyable(self.dialect) for field in self.fields)
 
-    def filled(self, group: Group) -> list[Sequence[Any]]:
-        """Return the values of each column that is sent, as Python has them.
-
-        Raises:
-            RowError: A value is missing or of the wrong type.
-        """
-        raise NotImplementedError
-
     def values(self, group: Group, columns: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
         """Return the filled columns of a group as the driver takes them.
 
@@ -86,11 +74,9 @@ class Plan:
         return block(written)
 
     def _written(self, field: Field, values: Sequence[Any], numbers: Sequence[int]) -> Iterable[str]:
+        if self.dialect.driver == "asyncpg":
+            values = with_ends_of_time(values)
         kinds = set(map(type, values))
-        days = kinds & {dt.date, dt.datetime} and kinds <= {dt.date, dt.datetime, NONE}
-        if self.dialect.driver == "asyncpg" and days and _EDGES & {v.year for v in values if v is not None}:
-            values = [_as_asyncpg_binds_it(value) for value in values]
-            kinds = set(map(type, values))
         try:
             return column_text(values, kinds)
         except TypeError:
@@ -98,30 +84,14 @@ class Plan:
             problem = f"is a {type(values[place]).__name__}, which COPY does not take"
             raise RowError(numbers[place], field.name, problem) from None
 
-    def find_bad_value(self, group: Group) -> None:
+    def find_bad_value(self, group: Group, columns: Sequence[Sequence[Any]]) -> None:
         """Look for the value that a type has refused; SQLAlchemy does not tell which row it was in.
 
         Raises:
             RowError: This is the one.
         """
-        for field, values in zip(self.fields, self.filled(group), strict=True):
+        for field, values in zip(self.fields, columns, strict=True):
             processed(field, field.values.copy_processor(self.dialect), values, group.numbers)
-
-
-def _as_asyncpg_binds_it(value: Any) -> Any:  # noqa: ANN401  # a value for COPY
-    """Return an end of Python's time as that of PostgreSQL, which asyncpg takes it for."""
-    if type(value) is dt.date:
-        return _ENDS.get(value, value)
-    if type(value) is dt.datetime and value.year in _EDGES:
-        return _ENDS_OF_TIME.get(value if value.tzinfo is None else _utc(value), value)
-    return value
-
-
-def _utc(value: dt.datetime) -> dt.datetime:
-    try:
-        return value.astimezone(dt.UTC).replace(tzinfo=None)
-    except OverflowError:
-        return value
 
 
 def processed(

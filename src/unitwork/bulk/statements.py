@@ -145,7 +145,7 @@ class Statements:
             raise
         except REFUSED:
             if last:
-                plan.find_bad_value(last[-1])
+                plan.find_bad_value(last[-1], plan.filled(last[-1]))
             raise
         feed.take()
         feed.stored(len(group))

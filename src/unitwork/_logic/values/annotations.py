@@ -61,7 +61,12 @@ def plain_type(annotation: object) -> Any:  # noqa: ANN401  # a class, or None
     element = element_of(single)
     if element is not NOTHING:
         return plain_type(element) if element is not Any else None
-    return single if isinstance(single, type) else None
+    return class_or_none(single)
+
+
+def class_or_none(annotation: Any) -> type | None:  # noqa: ANN401  # a type
+    """Return an annotation that is a class; Any is one, and says nothing."""
+    return annotation if isinstance(annotation, type) and annotation not in (Any, object) else None
 
 
 def plain(annotation: Any) -> Any:  # noqa: ANN401  # a type

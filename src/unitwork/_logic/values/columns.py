@@ -27,7 +27,13 @@ from sqlalchemy.dialects.mysql import SET
 from sqlalchemy.sql.elements import Null
 
 from unitwork._logic.remembered import remembered
-from unitwork._logic.values.annotations import NOTHING, annotated_kind, element_of, without_none
+from unitwork._logic.values.annotations import (
+    NOTHING,
+    annotated_kind,
+    class_or_none,
+    element_of,
+    without_none,
+)
 from unitwork._logic.values.classes import known_class
 
 if TYPE_CHECKING:
@@ -114,7 +120,7 @@ class ColumnValues:
         if said is not None and not _loads_other_types(self.type):
             return said
         hinted = annotation if annotation is not NOTHING else _result_of(self.type)
-        return hinted if isinstance(hinted, type) and hinted is not object else said
+        return class_or_none(hinted) or said
 
     def _element(self, annotation: Any) -> ColumnValues | None:  # noqa: ANN401  # a type
         if isinstance(self.inner, ARRAY) and not self.changed:
