@@ -39,6 +39,7 @@ class Thing(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     price: Mapped[Decimal | None] = mapped_column(Numeric(10, 2))
+    exact: Mapped[Decimal | None] = mapped_column(Numeric(40, 20))
     weight: Mapped[float | None] = mapped_column(Float(53))
     at: Mapped[dt.datetime | None] = mapped_column(DateTime)
     whole: Mapped[int | None]
@@ -370,7 +371,7 @@ def test_load_of_a_pipe_goes_on(program: Program, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
-        ("price", "1.234", "has 3 digits after the point, and the column keeps 2"),
+        ("price", "1.2340", "has 3 digits after the point, and the column keeps 2"),
         ("weight", "1e999", "cannot read '1e999' as float"),
         ("at", "2024-02-29T12:00:00+02:00", "has a time zone, which the column does not keep"),
         ("at", "2024-02-30", "cannot read '2024-02-30' as datetime"),
@@ -386,3 +387,18 @@ def test_value_that_would_change_is_refused(program: Program, name: str, text: s
 
     assert failed.exit_code == 1
     assert f"Line 2 of a.csv cannot be stored: {name}: {reason}." in failed.stderr
+
+
+@pytest.mark.only("postgresql", "mariadb", reason="SQLite keeps numbers as floats")
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_all_digits_of_a_number_are_kept(program: Program, kind: str) -> None:
+    """A number has the digits that it was written with, as many as the column has."""
+    digits = "12345678901234567890.12345678901234567891"
+    Path("a.csv").write_text(f"id,exact\n1,{digits}\n2,1.50000000000000000000000\n")
+    Path("a.jsonl").write_text(f'{{"id": 1, "exact": {digits}}}\n{{"id": 2, "exact": 15e-1}}\n')
+
+    done = program.run("load", f"a.{kind}", "--into", "broken_models:Thing")
+
+    assert done.exit_code == 0, done.output
+    dumped = program.run("dump", "broken_models:Thing", "--attributes", "id,exact")
+    assert dumped.stdout == f"id,exact\n1,{digits}\n2,1.50000000000000000000\n"

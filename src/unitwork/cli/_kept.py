@@ -37,12 +37,13 @@ def check_for(values: ColumnValues, dialect: Dialect) -> Check | None:
 
 
 def _decimals(scale: int | None, dialect: Dialect) -> Check:
-    by_float = not dialect.supports_native_decimal
+    by_float = dialect.name == "sqlite"
 
     def check(value: decimal.Decimal) -> str | None:
         if not value.is_finite():
             return None
-        digits = -int(value.normalize().as_tuple().exponent)
+        _sign, figures, exponent = value.as_tuple()
+        digits = len("".join(map(str, figures)).rstrip("0")) - len(figures) - int(exponent) if value else 0
         if scale is not None and digits > scale:
             return f"has {digits} digits after the point, and the column keeps {scale}"
         if by_float and decimal.Decimal(repr(float(value))) != value:
