@@ -185,9 +185,10 @@ class Scope:
         self.limits = around
 
     def _entered(self, step: Step, outer: Scope | None) -> None:
+        self.task = asyncio.current_task()
         if self.owns:
             self._frame.limits = self.limits
-        self.task = asyncio.current_task()
+            self._frame.entered_by = self.task
         self.is_entered = True
         context.push(self)
         if self.source.watch.active:
@@ -225,6 +226,8 @@ class Scope:
             await self._join(outer)
         elif step is Step.SAVEPOINT:
             await self._open_savepoint(outer)
+        elif outer.frame.idles and outer.frame.session.turns.is_lost_to(outer.frame):
+            self._frame = self._apart(step)
         elif outer.frame.idles:
             await self._open_in_unit(step, outer)
         elif step is Step.PLAIN:
@@ -293,7 +296,7 @@ class Scope:
         self._share(outer)
         session: AmbientSession = self._frame.session
         narrows = self.read_only_by is self.name
-        if (narrows or self.counts_writes) and session.has_changes():
+        if session.has_changes() and (narrows or (self.counts_writes and session.autoflush)):
             # What was written before belongs to the blocks outside.
             await session.flush()
         if narrows:

@@ -272,7 +272,7 @@ class Unit(LazyScope):
         await turns.take(self.frame)
         try:
             resting.check_open()
-            if self._waits_for_end():
+            if self._waits_for_end() or resting.rollback_only:
                 self.begin_transaction()
         finally:
             turns.give()

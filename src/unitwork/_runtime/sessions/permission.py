@@ -10,6 +10,7 @@ from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.exc import NO_STATE, UnmappedInstanceError
 from sqlalchemy.schema import ExecutableDDLElement
 
+from unitwork._logic.functions import may_call_what_writes
 from unitwork._logic.sql.statement import Step
 from unitwork._logic.writes import commits_by_itself, is_write, locks_rows, steps_of, texts_of
 from unitwork._runtime import context
@@ -96,11 +97,16 @@ def to_send(session: AskedSession, statement: object) -> None:
         # A SELECT that hides a write in a CTE is left to the database where that enforces read-only.
         if not (frame.root.mode.read_only and isinstance(statement, Select)):
             raise write_refused(session, scope)
-    elif frame.idles and (writes or locks_rows(statement, dialect)):
+    elif frame.idles and (writes or locks_rows(statement, dialect) or _may_call(frame, statement, dialect)):
         session.begin_to_write(scope)
         writes = True
     if writes:
         session.wrote()
+
+
+def _may_call(frame: Frame, statement: object, dialect: str) -> bool:
+    """Say whether a read begins the transaction of a unit of work: for a function that it calls."""
+    return frame.begins_with_writes and may_call_what_writes(statement, dialect)
 
 
 def _refuse_to_end_by_text(session: AskedSession, statement: object, frame: Frame, dialect: str) -> None:

@@ -238,6 +238,7 @@ class AmbientSession(AsyncSession):
             TransactionRefusedError: The transaction has begun with another isolation.
         """
         scope, frame = self.running_in or self.place()
+        self.wrote()
         if scope is not None and frame.idles:
             frame = self.begin_to_write(scope)
             if isolation is not None:

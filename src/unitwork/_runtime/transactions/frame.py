@@ -58,6 +58,7 @@ class Frame:
         "_state",
         "base",
         "checkout",
+        "entered_by",
         "first_block",
         "hooks_or_none",
         "joined",
@@ -103,6 +104,8 @@ class Frame:
         """The unit of work whose transaction this is: its tasks go on in here."""
         self.seat: Frame = self
         """The frame whose turn is waited for."""
+        self.entered_by: object = None
+        """The task that has entered its block."""
         self.first_block: object = None
         """The block that has begun the transaction of a unit of work, as long as all in it is its own."""
         self.rollback_only = False
@@ -157,6 +160,11 @@ class Frame:
         return self.checkout.connection if self.checkout is not None else None
 
     @property
+    def hands_hooks_up(self) -> bool:
+        """Whether what waits for its end waits for that of the frame around it, if it is kept."""
+        return False
+
+    @property
     def hooks(self) -> Hooks:
         """The functions that wait for its end."""
         if self.hooks_or_none is None:
@@ -172,7 +180,7 @@ class Frame:
 
     def forget_session(self) -> None:
         """Let go of the session after the end, so that both are freed without the collector."""
-        self.last_statement = self.first_block = None
+        self.last_statement = self.first_block = self.entered_by = None
         del self.session
 
     def ended_error(self) -> TransactionEndedError:

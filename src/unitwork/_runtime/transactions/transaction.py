@@ -38,6 +38,11 @@ class Transaction(Frame):
         self._new: WeakSet[InstanceState[Any]] | None = None
 
     @property
+    def hands_hooks_up(self) -> bool:
+        # It has only read, in a unit of work that is to be one transaction.
+        return self.base is None and self.parent is not None and self.parent.begins_with_writes
+
+    @property
     def has_only_read(self) -> bool:
         """Whether nothing was sent that may write or lock, and nothing waits for its end."""
         wrote = self.session.writes > self.writes_before
@@ -82,6 +87,7 @@ class Savepoint(Frame):
     transaction: SessionTransaction
     kept = Outcome.SAVEPOINT_KEPT
     undone = Outcome.SAVEPOINT_UNDONE
+    hands_hooks_up = True
 
     @property
     def savepoint(self) -> object:  # type: ignore[override]  # constant in the other kinds
