@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sqlalchemy import TextClause
-from sqlalchemy.sql import Select, visitors
+from sqlalchemy.sql import visitors
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.selectable import SelectBase
 
 from unitwork._logic.sql.reading import readings
 from unitwork._logic.writes import texts_of
@@ -87,7 +88,7 @@ def may_call_what_writes(statement: object, dialect: str) -> bool:
     """
     if dialect == "sqlite":
         return False
-    if isinstance(statement, Select):
+    if isinstance(statement, SelectBase):
         return any(_is_unknown(part, dialect) for part in visitors.iterate(statement))
     return any(_calls_unknown(text, dialect) for text in texts_of(statement))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import TextClause
 from sqlalchemy.schema import ExecutableDDLElement
-from sqlalchemy.sql import Select, visitors
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.selectable import SelectBase
 
 from unitwork._logic.sql.clause import DialectText
 from unitwork._logic.sql.reading import openings, readings
@@ -13,7 +14,7 @@ from unitwork._logic.sql.statement import Step
 
 def is_write(statement: object, dialect: str | None = None) -> bool:
     """Say whether a statement changes data or tables; text is judged by its words."""
-    if isinstance(statement, Select):
+    if isinstance(statement, SelectBase):
         return any(getattr(part, "is_dml", False) for part in visitors.iterate(statement))
     texts = texts_of(statement)
     if texts:
@@ -66,6 +67,6 @@ def ends_transaction(sql: str, dialect: str) -> bool:
 
 def locks_rows(statement: object, dialect: str | None = None) -> bool:
     """Say whether a statement locks what it reads, as long as its transaction lasts."""
-    if isinstance(statement, Select):
-        return statement._for_update_arg is not None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # can be set in public, not seen
+    if isinstance(statement, SelectBase):
+        return any(getattr(part, "_for_update_arg", None) is not None for part in visitors.iterate(statement))
     return any(text_locks(text, dialect) for text in texts_of(statement))

@@ -258,10 +258,10 @@ class Statement:
 
     @cached_property
     def locks(self) -> bool:
-        """Whether it locks rows or tables until the transaction ends, as FOR UPDATE does."""
+        """Whether it locks rows or tables until the transaction ends, or sets something for as long."""
         if self.inner is not None:
             return self.runs_inner and self.inner.locks
-        if self.verb == "LOCK":
+        if self.verb == "LOCK" or (self.verb == "SET" and self._word(1) in ("LOCAL", "CONSTRAINTS")):
             return True
         return self.verb in QUERIES and any(
             (one == "FOR" and two in ("UPDATE", "SHARE", "NO", "KEY")) or (one, two) == ("LOCK", "IN")

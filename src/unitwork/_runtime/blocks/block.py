@@ -42,6 +42,7 @@ class Scope:
 
     __slots__ = (
         "_began",
+        "_bound",
         "_deadline",
         "_frame",
         "_had_changes",
@@ -103,13 +104,22 @@ class Scope:
         self._joined: Frame | None = None
         self._writes_before: int | None = None
         self._began: AtRest | None = None
+        self._bound: Frame | None = None
         self._had_changes = False
 
     @property
     def frame(self) -> Frame:
         """What its code takes part in now."""
+        if self._bound is not None:
+            return self._bound
         frame = self._frame
-        return frame.current if frame.idles else frame
+        if not frame.idles:
+            return frame
+        current = frame.current
+        if current is not frame and not self.owns:
+            # Its work is part of this transaction, and of no other that the unit of work begins after it.
+            self._bound = current
+        return current
 
     # -- entry ---------------------------------------------------------------------------------
 

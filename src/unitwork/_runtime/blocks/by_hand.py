@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSessionTransaction
 from unitwork._runtime import context
 from unitwork._runtime.blocks.starvation import held_by_this_task, refuse_starvation
 from unitwork.errors import TransactionRefusedError
+from unitwork.events import Outcome
 from unitwork.options import Propagation, TransactionOptions
 
 if TYPE_CHECKING:
@@ -135,7 +136,11 @@ class HandTransaction(AsyncSessionTransaction):
 
     async def _end(self, verb: str) -> None:
         frame, self._frame = self._frame, None
-        if frame is not None and not frame.ended:
+        if frame is not None and frame.ended and verb == "commit":
+            base = frame.base
+            if base is not None and base.ended and frame.outcome is not Outcome.COMMITTED:
+                raise frame.ended_error()  # the unit of work has ended first, and has undone it
+        elif frame is not None and not frame.ended:
             scope, _frame = self._ambient.place()
             if scope is None:
                 raise frame.by_hand_refused(verb)

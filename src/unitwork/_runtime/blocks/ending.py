@@ -57,13 +57,16 @@ class EndingScope(Protocol):
         ...
 
 
-async def end(scope: EndingScope, frame: Frame, error: BaseException | None) -> None:
+async def end(
+    scope: EndingScope, frame: Frame, error: BaseException | None, under: Frame | None = None
+) -> None:
     """End a frame that a scope has begun: commit it, or roll it back; run what waits for that.
 
     Args:
         scope: The block or unit of work.
         frame: What it has begun: a transaction, a savepoint, or neither.
         error: The exception that leaves the block.
+        under: What it has begun in, if that lets nobody in any more, either.
 
     Raises:
         UnexpectedRollbackError: It was to commit, but something inside had failed.
@@ -71,7 +74,7 @@ async def end(scope: EndingScope, frame: Frame, error: BaseException | None) -> 
         AfterCommitError: It is committed, and something failed after that.
         asyncio.CancelledError: The task was cancelled meanwhile.
     """
-    ending = Ending(scope, frame, error)
+    ending = Ending(scope, frame, error, under=under)
     if ending.has_nothing_to_do():
         ending.pass_by()
         return
@@ -87,7 +90,13 @@ class Ending:
     """The end of one frame. Lives: as long as that takes."""
 
     def __init__(
-        self, scope: EndingScope, frame: Frame, error: BaseException | None, *, again: bool = False
+        self,
+        scope: EndingScope,
+        frame: Frame,
+        error: BaseException | None,
+        *,
+        again: bool = False,
+        under: Frame | None = None,
     ) -> None:
         self._scope = scope
         self._frame = frame
@@ -100,6 +109,8 @@ class Ending:
         """The cancellation that came meanwhile."""
         self._again = again
         """The unit of work begins it anew: what waits for the end of the unit goes on waiting."""
+        self._under = under
+        """What ends with it: nothing may begin there meanwhile."""
         self._inside: list[Frame] = []
         """What was begun inside, and is open still."""
         self._late: list[BaseException] = []
@@ -159,6 +170,8 @@ class Ending:
         frame, turns = self._frame, self._session.turns
         # Who leaves while the last operation is waited for was in there all the same.
         frame.left_open = [scope.name for scope in frame.joiners]
+        if self._under is not None:
+            self._under.close()
         self._inside = turns.close(frame)
         for inside in self._inside:
             if inside.hooks_or_none is not None:
@@ -173,6 +186,12 @@ class Ending:
     async def send(self) -> None:
         """Commit or roll back, as the marks and the options say."""
         frame, error = self._frame, self._error
+        if isinstance(frame, Savepoint) and frame.parent is not None and frame.parent.ended:
+            # What is around has ended meanwhile, and this with it.
+            frame.rolled_back()
+            self._failure = self._failure or (frame.ended_error() if error is None else None)
+            self._scope.outcome = frame.outcome
+            return
         verdict = frame.verdict(error, self._scope.options) if self._failure is None else Verdict.ROLL_BACK
         if verdict is Verdict.ROLL_BACK_AND_RAISE:
             self._failure = frame.unexpected(error)
@@ -185,7 +204,8 @@ class Ending:
     async def _keep(self) -> None:
         frame = self._frame
         if isinstance(frame, Savepoint):
-            await self._release(frame)
+            with self._session.turns.kept():
+                await self._release(frame)
         elif frame.checkout is not None and frame.transactional:
             await self._commit(frame.checkout)
         else:
@@ -195,7 +215,8 @@ class Ending:
     async def _undo(self, cause: BaseException | None) -> None:
         frame = self._frame
         if isinstance(frame, Savepoint):
-            await self._roll_back_to(frame, cause)
+            with self._session.turns.kept():
+                await self._roll_back_to(frame, cause)
         else:
             await self._roll_back_inside(cause)
             if frame.checkout is not None:

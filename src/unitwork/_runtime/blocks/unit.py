@@ -92,7 +92,7 @@ class LazyScope(Scope):
         outcome = None
         if begun is not None:
             try:
-                await end(self, begun, error)
+                await end(self, begun, error, resting)
             except BaseException as raised:  # noqa: BLE001  # raised below, when all has ended
                 failure = raised
             outcome = self.outcome

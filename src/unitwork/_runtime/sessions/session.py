@@ -255,6 +255,8 @@ class AmbientSession(AsyncSession):
     def bind_for(self, target: Engine | Connection) -> Engine | Connection:
         """Return what the session shall use in place of an engine of this Database. In a greenlet."""
         frame = self.turns.top.root
+        if self.running_in is not None and self.running_in[1].idles:
+            frame = self.running_in[1]  # a method of a repository that has only read, in a unit of work
         if target is not frame.connection and target is not self.source.home_engine().sync_engine:
             raise self.source.engines.elsewhere()
         return frame.connection or self.acquired(frame)

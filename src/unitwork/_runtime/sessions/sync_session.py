@@ -218,9 +218,12 @@ def guard_connection(ambient: SessionAround, connection: Connection) -> None:
 def _asked_to_send(ambient: SessionAround, method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def run(statement: object, *arguments: Any, **keywords: Any) -> object:
-        if not isinstance(statement, RollbackToSavepointClause):
-            permission.to_send(ambient, statement)
-        return method(statement, *arguments, **keywords)
+        def send() -> object:
+            if not isinstance(statement, RollbackToSavepointClause):
+                permission.to_send(ambient, statement)
+            return method(statement, *arguments, **keywords)
+
+        return ambient.sent_on_access(send)
 
     return run
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from unitwork.errors import TransactionRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from unitwork._runtime.transactions.frame import Frame
 
@@ -156,7 +157,7 @@ class Turns:
     def leave(self, frame: Frame) -> None:
         """Let the frame around this one go on."""
         if self.top is frame and frame.parent is not None:
-            self.top = frame.parent
+            self.top = frame.parent.seat
             if self._holder is None:
                 self._let_go()
 
@@ -180,6 +181,18 @@ class Turns:
             if not waiter.future.done():
                 waiter.future.set_exception(waiter.frame.ended_error())
         return inside
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep the turn for what ends a frame: nobody is at work, after `close` and `quiet`."""
+        if self._holder is asyncio.current_task():
+            self._depth += 1
+        else:
+            self._holder, self._depth = asyncio.current_task(), 1
+        try:
+            yield
+        finally:
+            self.give()
 
     async def quiet(self) -> None:
         """Wait until the operation that is running has ended. Only after `close`."""

@@ -243,12 +243,12 @@ class Frame:
         within: NestedTransaction | None = None,
     ) -> None:
         """Mark this frame: it can only roll back. The first reason stays; the database's goes before."""
-        if self.ended:
+        if self.ended and self._state is not State.ENDING:
             return
         mark = self.condemned
         if mark is None or (by_database and (not mark.by_database or mark.within is not None)):
             self._mark = Condemnation(block, error, by_database, within)
-        if self._state is not State.CONDEMNED:
+        if self._state not in (State.CONDEMNED, State.ENDING):
             self._change(Change.CONDEMN)
 
     def take_mark(self) -> Condemnation | None:
