@@ -27,7 +27,7 @@ demo: $(STAMP) ## run the main job on SQLite and print each transaction as a tim
 test: $(STAMP) ## run the tests on every database found (PYTEST_ARGS="--database sqlite" for one)
 	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
 
-soak: $(STAMP) ## run 50,000 random programs on every database found, for hours
+soak: $(STAMP) ## run 50,000 random programs on every database found: an hour or more
 	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m soak tests/properties $(PYTEST_ARGS)
 
 check: $(STAMP) ## lint, formatting, types, architecture, and that the docs build

@@ -348,9 +348,11 @@ class Database(Lifecycle):
 
     def _register(self, moment: str, function: Hook) -> Awaitable[object]:
         scope = context.last(self._source)
-        if scope is not None:
+        if scope is not None and not (scope.frame.ended and scope.frame.root.ended):
+            # Of a savepoint that has ended, the transaction around it is open still.
             self._check_here(scope)
-        if scope is not None and (scope.frame.transactional or scope.frame.begins_with_writes):
+        open_here = scope is not None and not scope.frame.ended
+        if scope is not None and open_here and (scope.frame.transactional or scope.frame.begins_with_writes):
             getattr(scope.frame.hooks, moment).append(function)
         elif moment != "after_rollback":
             return run_at_once(function)

@@ -351,16 +351,17 @@ class UnloadedAttributeError(UnitworkError, AttributeError):
 
 
 class MissingExtraError(UnitworkError, ImportError):
-    """An optional package that this feature needs is not installed."""
+    """An optional package that this feature needs is not installed. `extra` is empty if none installs it."""
 
-    def __init__(self, feature: str, package: str, extra: str) -> None:
+    def __init__(self, feature: str, package: str, extra: str = "") -> None:
         super().__init__(feature, package, extra)
         self.feature = feature
         self.package = package
         self.extra = extra
 
     def __str__(self) -> str:
+        wanted = f"'unitwork[{self.extra}]'" if self.extra else self.package
         return lines(
             f"{self.feature} needs the package {self.package!r}, which is not installed.",
-            f"Fix: pip install 'unitwork[{self.extra}]'",
+            f"Fix: pip install {wanted}",
         )

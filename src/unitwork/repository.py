@@ -15,8 +15,9 @@ from unitwork._runtime.access.repository_access import RepositoryAccess, flush_n
 from unitwork._runtime.lanes.calls import StatementCall
 from unitwork.bulk import BulkWrites
 from unitwork.errors import DeclarationError, NoRowError, OptionError, StaleRowError
+from unitwork.query.clauses import counted
 from unitwork.query.locks import Lock, lock_of
-from unitwork.query.order import counted, refuse_unknown
+from unitwork.query.order import refuse_unknown
 from unitwork.query.owner import access_of, access_to, complete, repository
 from unitwork.query.select import FluentSelect
 
@@ -151,9 +152,10 @@ class Repository(BulkWrites[M], Generic[M]):
         """Return the first entity whose attributes have these values, or None. One SELECT.
 
         Raises:
-            OptionError: A name is no attribute of the entity.
+            OptionError: A name is no attribute of the entity, or there is none; the first of all is
+                `select().first()`.
         """
-        return await self._having(attributes).first()
+        return await self._having("find_by", attributes).first()
 
     async def first(self, statement: Select[Any] | None = None) -> M | None:
         """Return the first entity of a statement, by primary key if it has no order, or None. One SELECT."""
@@ -172,9 +174,10 @@ class Repository(BulkWrites[M], Generic[M]):
         """Say whether an entity has these values. One SELECT.
 
         Raises:
-            OptionError: A name is no attribute of the entity.
+            OptionError: A name is no attribute of the entity, or there is none; whether there is any row
+                says `select().exists()`.
         """
-        return await self._having(attributes).exists()
+        return await self._having("exists", attributes).exists()
 
     # -- writes --------------------------------------------------------------------------------
 
@@ -336,7 +339,10 @@ class Repository(BulkWrites[M], Generic[M]):
             told = "of one of these: " + ", ".join(map(repr, keys)) if len(keys) > 1 else repr(keys[0])
             raise StaleRowError(self.entity.__name__, told) from error
 
-    def _having(self, attributes: Mapping[str, Any]) -> FluentSelect[M]:
+    def _having(self, method: str, attributes: Mapping[str, Any]) -> FluentSelect[M]:
+        if not attributes:
+            ending = "first" if method == "find_by" else method
+            raise OptionError(method, "no attribute", [f"at least one attribute, or `select().{ending}()`"])
         refuse_unknown(attributes, inspect(self.entity).all_orm_descriptors.keys())
         return self.select().filter_by(**attributes)
 

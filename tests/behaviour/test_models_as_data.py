@@ -187,6 +187,13 @@ def test_text_that_cannot_be_read_is_refused(field: str, value: str) -> None:
     assert value not in str(caught.value)
 
 
+@pytest.mark.parametrize("data", ["text", None, 5, [1], [("title", "x")]])
+def test_loading_what_is_no_mapping_is_refused(data: Any) -> None:  # noqa: ANN401  # what may come from outside
+    """The error names the class of what was given, and what is taken."""
+    with pytest.raises(OptionError, match=rf"data does not take '{type(data).__name__}'(.|\n)*a mapping"):
+        Letter.load(data)
+
+
 def test_loading_makes_related_entities() -> None:
     """Mappings inside become entities of the related model."""
     letter = Letter.load({"title": "x", "stamps": [{"value": 3}]})

@@ -5,6 +5,7 @@
 import asyncio
 import base64
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from sqlalchemy import Select, select, true
@@ -191,6 +192,15 @@ def test_page_out_of_range_is_refused(values: dict[str, int]) -> None:
     """Numbers are checked when the request is made."""
     with pytest.raises(OptionError, match="a number from"):
         PageRequest(**values)  # type: ignore[arg-type]  # what a client may send
+
+
+@pytest.mark.parametrize("values", [{"size": 0}, {"size": -1}, {"page": -1}, {"total_elements": -1}])
+def test_page_of_no_size_is_refused(values: dict[str, Any]) -> None:
+    """A program that makes a page itself hears at once what its numbers cannot be."""
+    numbers: dict[str, Any] = {"total_elements": 0, "page": 0, "size": 10, **values}
+    assert Page(content=[], total_elements=0, page=0, size=10).total_pages == 0
+    with pytest.raises(OptionError, match=r"a number from [01]"):
+        Page(content=[], **numbers)
 
 
 async def test_what_is_no_request_is_refused(people: Database) -> None:

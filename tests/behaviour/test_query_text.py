@@ -40,6 +40,11 @@ class People(Repository[Person]):
     @query("name IN (:names) AND id NOT IN :ids")
     async def named_among(self, names: set[str], ids: tuple[int, ...]) -> int: ...
 
+    @query("token IN :tokens OR color IN :colors OR token NOT IN :others")
+    async def of_any_type(
+        self, tokens: list[uuid.UUID], colors: list[Color], others: list[uuid.UUID]
+    ) -> list[Person]: ...
+
     @query("born = :born AND seen = :seen AND paid = :paid AND token = :token AND color = :color")
     async def typed(
         self, born: dt.date, seen: dt.datetime, paid: decimal.Decimal, token: uuid.UUID, color: Color
@@ -146,6 +151,12 @@ async def test_lists_of_any_length(people: Database) -> None:
     assert await queries.named_among(set(), (1,)) == 0
     names = {f"n{number}" for number in range(LONG)} | {"Ann", "Cid", 'quo"te', "it's"}
     assert await queries.named_among(names, tuple(range(3, LONG))) == 1
+
+
+async def test_empty_lists_of_any_type(people: Database) -> None:
+    """Nothing is in an empty list, and everything is not in it, whatever the type of the column is."""
+    found = await People(people).of_any_type([], [], [])
+    assert len(found) == 3
 
 
 async def test_generic_repository_gives_its_queries_to_subclasses(

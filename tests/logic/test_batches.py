@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unitwork._logic.batches import rows_that_fit, runs_without_repeats, sliced
+from unitwork._logic.batches import light_portions, rows_that_fit, runs_without_repeats, sliced
 
 
 @given(st.lists(st.integers()), st.integers(1, 10))
@@ -33,3 +33,18 @@ def test_runs_hold_no_key_twice(keys: list[int]) -> None:
     assert [key for start, stop in runs for key in keys[start:stop]] == keys
     assert all(len(set(keys[start:stop])) == stop - start for start, stop in runs)
     assert all(keys[stop] in keys[start:stop] for start, stop in runs[:-1])
+
+
+@given(
+    st.lists(st.sampled_from(["", "x" * 100_000, "y" * 2_000_000, None]), max_size=20),
+    st.none() | st.integers(1, 5),
+)
+def test_portions_are_light(texts: list[str | None], most: int | None) -> None:
+    """No row is lost, the order stays, and a portion is short, or one row that is long by itself."""
+    numbers = list(range(len(texts)))
+    portions = list(light_portions([texts, numbers], len(texts), most))
+
+    assert [place for start, stop in portions for place in range(start, stop)] == numbers
+    for start, stop in portions:
+        assert stop - start <= (most or len(texts))
+        assert stop - start == 1 or sum(len(text or "") for text in texts[start:stop]) <= 3_000_000

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import Column, Index, Integer, MetaData, Table, UniqueConstraint, func, text
 
-from unitwork._logic.conflicts import check_target, other_keys, unique_keys
+from unitwork._logic.conflicts import check_target, unique_keys
 from unitwork.errors import ConflictTargetError
 
 TABLE = Table(
@@ -36,9 +36,3 @@ def test_other_targets_are_refused(target: list[str]) -> None:
     """A part of a key, or more than one, is none."""
     with pytest.raises(ConflictTargetError):
         check_target(TABLE, target)
-
-
-def test_other_keys_are_those_that_rows_may_violate_too() -> None:
-    """A key that the rows do not fill cannot be in conflict."""
-    assert other_keys(TABLE, ["email"], ["email", "name"]) == []
-    assert other_keys(TABLE, ["email"], ["email", "name", "tenant", "id"]) == [("id",), ("tenant", "name")]

@@ -43,7 +43,7 @@ def written(values: list[Any]) -> list[str]:
         (b"\x00\xff", "\\\\x00ff"),
         (dt.date(2024, 2, 29), "2024-02-29"),
         (dt.datetime(2024, 2, 29, 1, 2, 3, 4, tzinfo=dt.UTC), "2024-02-29T01:02:03.000004+00:00"),
-        (dt.timedelta(days=-1, microseconds=1), "-86399999999 microseconds"),
+        (dt.timedelta(days=-1, microseconds=1), "-1 days +1 microseconds"),
         (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         (Number.ONE, "1"),
         (Word.TAB, "a\\tb"),

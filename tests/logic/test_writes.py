@@ -6,7 +6,9 @@ from sqlalchemy.schema import CreateTable
 from sqlalchemy.sql.base import Executable
 
 from tests.fixtures.models import Account, Audit
-from unitwork._logic.writes import is_write, text_writes
+from unitwork._logic.sql.reading import openings
+from unitwork._logic.sql.statement import Step
+from unitwork._logic.writes import is_write, steps_of, text_writes
 
 RENAMED = update(Account).values(balance=0).returning(Account.id).cte("changed")
 
@@ -99,3 +101,111 @@ def test_statement_that_writes_is_a_write(statement: Executable) -> None:
 def test_statement_that_reads_is_no_write(statement: Executable) -> None:
     """A SELECT reads, whatever its values are."""
     assert not is_write(statement)
+
+
+@pytest.mark.parametrize(
+    ("sql", "dialect"),
+    [
+        ("EXPLAIN ANALYZE DELETE FROM audit", "postgresql"),
+        ("EXPLAIN (VERBOSE, ANALYZE) INSERT INTO audit (note) VALUES ('x')", "postgresql"),
+        ("ANALYZE FORMAT=JSON UPDATE audit SET note = 'x'", "mysql"),
+        ("SET STATEMENT max_statement_time=1 FOR DELETE FROM audit", "mysql"),
+        ("SELECT * INTO copied FROM audit", "postgresql"),
+        ("SELECT note FROM audit INTO OUTFILE '/tmp/x'", "mysql"),
+        ("SELECT 1 /*!50000 INTO OUTFILE 'x' */", "mysql"),
+        ("/*!50000 DELETE FROM audit */", "mysql"),
+        ("SELECT 'it\\'s'; DELETE FROM audit; -- '", "mysql"),
+        ("SELECT 1 # it's\n; DELETE FROM audit", "mysql"),
+        ("SELECT $$it's$$; DELETE FROM audit", "postgresql"),
+        ("/* a /* b */ */ DELETE FROM audit", "postgresql"),
+        ("SELECT 1; DELETE FROM audit", None),
+        ("DO $$ BEGIN DELETE FROM audit; END $$", "postgresql"),
+        ("PRAGMA user_version = 5", "sqlite"),
+        ("PRAGMA main.user_version(5)", "sqlite"),
+        ("PRAGMA query_only = OFF", "sqlite"),
+        ("SET TRANSACTION READ WRITE", "postgresql"),
+        ("SET transaction_read_only = off", "postgresql"),
+        ("EXECUTE IMMEDIATE 'DELETE FROM audit'", "mysql"),
+        ("WITH replace AS (SELECT 1) DELETE FROM audit", None),
+        ("COPY audit TO PROGRAM 'cat'", "postgresql"),
+        ("EXECUTE prepared", "postgresql"),
+        ("NOTIFY audit_changed", "postgresql"),
+    ],
+)
+def test_text_of_a_dialect_that_writes_is_a_write(sql: str, dialect: str | None) -> None:
+    """Each dialect's own ways to write are known, and its own quotes hide nothing."""
+    assert text_writes(sql, dialect)
+
+
+@pytest.mark.parametrize(
+    ("sql", "dialect"),
+    [
+        ("EXPLAIN DELETE FROM audit", "postgresql"),
+        ("EXPLAIN (ANALYZE false) DELETE FROM audit", "postgresql"),
+        ("EXPLAIN ANALYZE SELECT 1", "postgresql"),
+        ("EXPLAIN QUERY PLAN DELETE FROM audit", "sqlite"),
+        ("WITH x AS (SELECT id FROM audit) SELECT id FROM x FOR UPDATE", None),
+        ("SELECT id FROM audit FOR NO KEY UPDATE SKIP LOCKED", "postgresql"),
+        ("WITH delete AS (SELECT 1) SELECT * FROM delete", "postgresql"),
+        ('SELECT "INSERT" FROM "DELETE"', "postgresql"),
+        ("SELECT `update` FROM `replace`", "mysql"),
+        ("SELECT 'a\\'; DELETE FROM audit'", "mysql"),
+        ("SELECT $a$; DELETE FROM audit $a$", "postgresql"),
+        ("SELECT 1; -- DELETE\n", None),
+        ("SELECT note INTO @note FROM audit", "mysql"),
+        ("SELECT extract(year FROM now())", "postgresql"),
+        ("PRAGMA table_info(audit)", "sqlite"),
+        ("PRAGMA main.integrity_check(5)", "sqlite"),
+        ("SET STATEMENT max_statement_time=1 FOR SELECT 1", "mysql"),
+        ("SET LOCAL statement_timeout = 5", "postgresql"),
+        ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "postgresql"),
+        ("DECLARE c CURSOR FOR SELECT 1", "postgresql"),
+        ("(WITH x AS (SELECT 1) SELECT * FROM x) UNION (SELECT 2)", "postgresql"),
+        ("SHOW CREATE TABLE audit", "mysql"),
+        ("DESCRIBE audit", "mysql"),
+    ],
+)
+def test_text_of_a_dialect_that_reads_is_no_write(sql: str, dialect: str | None) -> None:
+    """What only looks like a write, in quotes, comments or names, is a read."""
+    assert not text_writes(sql, dialect)
+
+
+@pytest.mark.parametrize(
+    ("sql", "steps"),
+    [
+        ("COMMIT", (Step.COMMIT,)),
+        (" commit ;", (Step.COMMIT,)),
+        ("/* now */ END", (Step.COMMIT,)),
+        ("INSERT INTO audit (note) VALUES (';'); COMMIT", (Step.COMMIT,)),
+        ("ROLLBACK", (Step.ROLLBACK,)),
+        ("ROLLBACK TO SAVEPOINT a", (Step.ROLLBACK_TO,)),
+        ("rollback transaction to a", (Step.ROLLBACK_TO,)),
+        ("BEGIN IMMEDIATE", (Step.BEGIN,)),
+        ("START TRANSACTION READ ONLY", (Step.BEGIN,)),
+        ("SAVEPOINT a", (Step.SAVEPOINT,)),
+        ("RELEASE SAVEPOINT a", (Step.RELEASE,)),
+        ("PREPARE TRANSACTION 'a'", (Step.COMMIT,)),
+        ("SET TRANSACTION READ ONLY", (Step.SETTINGS,)),
+        ("PRAGMA query_only = 1", (Step.SETTINGS,)),
+        ("SELECT 'COMMIT'", ()),
+        ("-- COMMIT\nSELECT 1", ()),
+        ("CREATE TRIGGER a AFTER INSERT ON b BEGIN DELETE FROM c; END", ()),
+        ("CREATE PROCEDURE a() BEGIN IF 1 THEN SELECT 1; END IF; SELECT CASE WHEN 1 THEN 2 END; END", ()),
+        ("BEGIN NOT ATOMIC SELECT 1; END", ()),
+        ("PREPARE p AS SELECT 1", ()),
+    ],
+)
+def test_text_that_controls_a_transaction_is_known(sql: str, steps: tuple[Step, ...]) -> None:
+    """COMMIT and its kin are found wherever they stand, and nowhere else."""
+    assert steps_of(sql) == steps
+
+
+def test_text_with_many_rows_is_judged_by_its_first_words() -> None:
+    """What a statement with many thousand values does to the transaction is told without reading them."""
+    rows = "INSERT INTO audit (note) VALUES " + ", ".join(["('x')"] * 1_000)
+
+    (opening,) = openings(rows, "mysql")
+
+    assert not opening.steps
+    assert not opening.commits_by_itself
+    assert len(opening.tokens) < 50

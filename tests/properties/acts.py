@@ -78,10 +78,11 @@ class Acts:
         if blow is not None and blow.interrupts:
             self.interrupted(place, act, on, number)
             return
+        early = blow is Blow.OBSERVER or act is Act.ENTITY
+        if blow is Blow.BEFORE_COMMIT or (early and self.model.reaches_the_caller(blow)):
+            raise Model("Struck*")
         self.simple(place, act, on, number)
-        if blow is Blow.BEFORE_COMMIT:
-            raise Unspecified
-        if blow is not None and self.model.choose(2):
+        if self.model.reaches_the_caller(blow):
             raise Model("Struck*", "AfterCommitError")
 
     def interrupted(self, place: Place, act: Act, on: int, number: int) -> None:

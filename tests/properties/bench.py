@@ -71,7 +71,7 @@ class Bench:
     def _open(self) -> None:
         self.loop = MovableClock()
         self.engines = [create_async_engine(url, isolation_level="AUTOCOMMIT") for url in self.urls]
-        self.databases: dict[tuple[Config, int], Database] = {}
+        self.databases: dict[tuple[Config, bool, int], Database] = {}
         self.run(self._prepare())
 
     async def _prepare(self) -> None:
@@ -128,16 +128,23 @@ class Bench:
                 task.cancel()
             await asyncio.sleep(0.01)
 
-    def _database(self, config: Config, on: int) -> Database:
-        if (config, on) not in self.databases:
+    def _database(self, program: Program, on: int) -> Database:
+        """The Database for a program; somebody watches it only if the program says so."""
+        watched = program.strike is not None and program.strike.blow is Blow.OBSERVER
+        key = (program.config, watched, on)
+        if key not in self.databases:
+            config = program.config
             options: dict[str, Any] = {"expire_on_commit": config.expire_on_commit}
             if config.own_session:
                 options["sync_session_class"] = OwnSession
-            name = f"db{on}-{next(_numbers)}"
-            self.databases[config, on] = Database(
-                self.urls[on], name=name, session_options=options, fastest_lane=config.lane
+            self.databases[key] = Database(
+                self.urls[on],
+                name=f"db{on}-{next(_numbers)}",
+                session_options=options,
+                fastest_lane=config.lane,
+                observers=[self] if watched and on == 0 else [],
             )
-        return self.databases[config, on]
+        return self.databases[key]
 
     # -- one program ----------------------------------------------------------------------------
 
@@ -148,13 +155,10 @@ class Bench:
         except Unspecified:
             return Verdict(program, skipped=True)
         try:
-            self._database(program.config, 1), self._database(program.config, 0)
+            databases = self._database(program, 0), self._database(program, 1)
         except UnitworkError:
             return Verdict(program, "REFUSED")
-        sides = tuple(
-            Side(self._database(program.config, on), Observer(self.engines[on]), self.foreign[on])
-            for on in (0, 1)
-        )
+        sides = tuple(Side(databases[on], Observer(self.engines[on]), self.foreign[on]) for on in (0, 1))
         reality = self.reality = Reality((sides[0], sides[1]), program, self.loop)
         with self.listening(program, sides[0].db):
             wrong = self.run(self._run(reality))
@@ -191,7 +195,7 @@ class Bench:
         held += [_checked_out(engine) for engine in self.engines]
         if reality.struck is not None and reality.struck.blow is Blow.CHECKIN:
             # SQLAlchemy's pool loses count when such a listener raises.
-            await self.databases.pop((reality.program.config, 0)).dispose()
+            await self.databases.pop((reality.program.config, False, 0)).dispose()
             return ""
         return f"LEFT CHECKED OUT: {held}, struck: {reality.struck}" if any(held) else ""
 
@@ -250,8 +254,6 @@ class Bench:
             Blow.BEFORE_COMMIT: (Session, "before_commit"),
             Blow.CHECKIN: (db.engine.sync_engine, "checkin"),
         }
-        if blow is Blow.OBSERVER:
-            db.observe(self)
         if blow not in targets:
             yield
             return

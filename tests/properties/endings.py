@@ -74,7 +74,7 @@ class Endings:
             return Cancelled()
         if error is None and frame.shares is not None and frame.shares.ended and self.model.choose(2):
             return Model("TransactionEndedError")
-        if error is None and blow is not None and self.model.choose(2):
+        if error is None and self.model.reaches_the_caller(blow):
             return Model("Struck*")
         return error
 
@@ -92,7 +92,7 @@ class Endings:
         """End a block that has joined: the frame is condemned, or nothing happens."""
         if blow is not None and blow.interrupts:
             error, undo = Cancelled(), True
-        elif blow is not None and error is None and self.model.choose(2):
+        elif error is None and self.model.reaches_the_caller(blow):
             error, undo = Model("Struck*"), True
         if frame.plain:
             return ("ended without a transaction",), error
@@ -122,7 +122,7 @@ class Endings:
         how, after = yield from self.settle(place, scope, error, undo=undo)
         if untouched:  # nothing was sent
             how = (*how, "committed" if how == ("rolled back",) else "rolled back")
-        if blow is not None and after is None and self.model.choose(2):
+        if after is None and self.model.reaches_the_caller(blow):
             after = Model("Struck*", "AfterCommitError", "ExceptionGroup")
         return how, after
 

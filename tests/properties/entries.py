@@ -36,7 +36,7 @@ class Entries:
         """A blow while a block begins: it has not begun."""
         if blow is not None and blow.interrupts:
             raise Cancelled
-        if blow is not None and self.model.choose(2):
+        if self.model.reaches_the_caller(blow):
             raise Model("Struck*")
 
     def enter(self, place: Place, block: Block) -> Scope:
@@ -46,7 +46,8 @@ class Entries:
         inside = frame is not None and not frame.plain
         if (block.propagation is P.MANDATORY and not inside) or (block.propagation is P.NEVER and inside):
             raise Model("TransactionRefusedError")
-        if block.durable and inside:
+        unit = outer.unit if outer is not None else None
+        if block.durable and (inside or (unit is not None and unit.atomic)):
             raise Model("TransactionRefusedError")
         if outer is None or frame is None or frame.plain:
             return self.enter_outside(place, block, outer)
@@ -75,9 +76,16 @@ class Entries:
         unit = outer.unit
         self.check_free(unit)
         needs_one = ATOMIC_IS_A_TRANSACTION or block.propagation in (P.REQUIRED, P.NESTED)
+        if self.only_reads(block, unit):
+            return None
         if unit.atomic and needs_one:
             self.model.units.begin_by_hand(place, unit)
         return unit.by_hand
+
+    def only_reads(self, block: Block, unit: OpenUnit) -> bool:
+        """A read-only block in an atomic unit that has not begun is a transaction of its own."""
+        at_rest = unit.atomic and unit.by_hand is None and not unit.pending
+        return at_rest and block.read_only and block.propagation is P.REQUIRED
 
     def check_free(self, unit: OpenUnit) -> None:
         """While a block of another task is open on the session of a unit, it would have to wait."""
@@ -103,7 +111,8 @@ class Entries:
             if scope.frame is not None and outer is not None:
                 scope.frame.shares = outer.frame
             return scope
-        return self.begin(place, block, None if unit is not None and unit.atomic else unit)
+        apart = unit is not None and unit.atomic and not self.only_reads(block, unit)
+        return self.begin(place, block, None if apart else unit)
 
     def plain(self, place: Place, block: Block) -> Scope:
         """A block without a transaction: on SQLite it cannot write while this task holds the lock."""

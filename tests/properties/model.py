@@ -33,6 +33,7 @@ from tests.properties.programs import (
 from tests.properties.units import Units
 from tests.properties.world import (
     ATOMIC_IS_A_TRANSACTION,
+    OBSERVERS_HARM_NOBODY,
     RAISED,
     Cancelled,
     Conflict,
@@ -123,6 +124,12 @@ class Promises:
         chosen = self.choices[len(self.made)] if len(self.made) < len(self.choices) else 0
         self.made.append((chosen, count))
         return chosen
+
+    def reaches_the_caller(self, blow: Blow | None) -> bool:
+        """Whether what an observer or a listener raises comes out where it was called; both is right."""
+        if blow is None or (blow is Blow.OBSERVER and OBSERVERS_HARM_NOBODY):
+            return False
+        return bool(self.choose(2))
 
     def tell(self, *alternatives: str) -> None:
         """Add a line to the story."""
@@ -369,6 +376,8 @@ class Promises:
             return
         if frame.parent is not None or step.on or place.task or not isinstance(step.body[0], Block):
             raise Unspecified
+        if self.entries.live(place, step.on) is not None:
+            raise Unspecified  # it takes part in what is open around it, and not in the generator's
         if (self.around.one_writer and frame.sent) or self.choose(2):
             self.operation(place)
             raise Model("TransactionRefusedError")

@@ -138,7 +138,7 @@ class Reality:
     def waited(self) -> None:
         """Strike at the await that the program says."""
         strike = self.program.strike
-        if strike is None or self.running is None:
+        if strike is None or self.running is None or not strike.blow.interrupts:
             return
         self.waits += 1
         if self.waits != strike.at or self.struck is not None:
@@ -398,7 +398,7 @@ class Reality:
         if not hook.body:
             getattr(db, hook.moment)(plain)
             return
-        inner = Place(place.task, (), self.captured(), place.pausing)
+        inner = Place(place.task, (), self.captured() if hook.on == 0 else None, place.pausing)
 
         async def more() -> None:
             self.story.append(label)

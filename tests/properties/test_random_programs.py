@@ -13,6 +13,13 @@ import pytest
 from tests.fixtures.pairs import Fresh
 from tests.properties.bench import Bench
 
+# What a driver leaves to the garbage collector when its waiting is cut short, or when the pool loses a
+# connection because a listener of its own raises, is not ours; what we hold is counted.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
 CHUNKS, IN_A_CHUNK = 20, 100
 """2,000 programs for each database."""
 
@@ -55,7 +62,7 @@ def test_random_program_does_what_the_model_says(two_databases: Fresh, chunk: in
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("chunk", range(SOAKING_CHUNKS))
-def test_random_program_does_what_the_model_says_for_hours(two_databases: Fresh, chunk: int) -> None:
+def test_unseen_program_does_what_the_model_says(two_databases: Fresh, chunk: int) -> None:
     """The same, with programs that nobody has seen before."""
     del chunk
     first = random.SystemRandom().randrange(CHUNKS * STEP, 2**40)

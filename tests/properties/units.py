@@ -60,7 +60,7 @@ class Units:
             _, error = yield from self.end_by_hand(place, unit, error, undo=undo, blow=blow)
         elif blow is not None and blow.interrupts:
             error = Cancelled()
-        elif blow is not None and error is None and self.model.choose(2):
+        elif error is None and self.model.reaches_the_caller(blow):
             error = Model("Struck*")
         unit.ended = True
         self.model.open_units.remove(unit)
@@ -125,7 +125,7 @@ class Units:
             _, error = yield from self.end_by_hand(place, unit, None, undo=False, blow=blow)
         elif blow is not None and blow.interrupts:
             error = Cancelled()
-        elif blow is not None and self.model.choose(2):
+        elif self.model.reaches_the_caller(blow):
             error = Model("Struck*")
         if error is not None:
             raise error

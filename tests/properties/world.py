@@ -11,6 +11,9 @@ Run = Generator[None, None, None]
 Told = tuple[str, ...]
 """One line of the story; any of these is right. A star at the end stands for anything."""
 
+OBSERVERS_HARM_NOBODY = True
+"""Whether what an observer raises is told elsewhere (promise 32); if not, it may come out of the program."""
+
 ATOMIC_IS_A_TRANSACTION = True
 """An atomic unit counts as an open transaction for what is inside, also before its first write.
 

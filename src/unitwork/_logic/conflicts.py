@@ -50,8 +50,3 @@ def check_target(table: Table, columns: Sequence[str]) -> None:
     keys = unique_keys(table)
     if not any(set(key) == set(columns) for key in keys):
         raise ConflictTargetError(table.name, columns, keys)
-
-
-def other_keys(table: Table, target: Sequence[str], given: Sequence[str]) -> list[Key]:
-    """Return the unique keys beside the target that rows with these columns may also violate."""
-    return [key for key in unique_keys(table) if set(key) != set(target) and set(key) <= set(given)]

@@ -3,70 +3,63 @@
 from __future__ import annotations
 
 import datetime as dt
-import decimal
 import enum
 import json
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
+
+from unitwork._logic.values.classes import CLASSES
+from unitwork._logic.values.texts import copied_text
 
 Writer: TypeAlias = Callable[[Any], str]
 
 NULL = "\\N"
 _SPECIAL = ("\\", "\t", "\n", "\r")
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-_TRUTH = {True: "t", False: "f"}
-_MICROSECOND = dt.timedelta(microseconds=1)
-
-
-def _escaped(value: str) -> str:
-    return value.translate(_ESCAPES)
-
-
-def _interval(value: dt.timedelta) -> str:
-    return f"{value // _MICROSECOND} microseconds"
-
-
-def _bytes(value: bytes | bytearray | memoryview) -> str:
-    return f"\\\\x{value.hex()}"
-
-
-def _null(_value: None) -> str:
-    return NULL
-
-
-_WRITERS: dict[type, Writer] = {
-    type(None): _null,
-    bool: _TRUTH.__getitem__,
-    int: int.__repr__,
-    float: float.__repr__,
-    str: _escaped,
-    bytes: _bytes,
-    bytearray: _bytes,
-    memoryview: _bytes,
-    decimal.Decimal: str,
-    dt.datetime: dt.datetime.isoformat,
-    dt.date: dt.date.isoformat,
-    dt.time: dt.time.isoformat,
-    dt.timedelta: _interval,
-    uuid.UUID: str,
+_DAYS = {dt.date, dt.datetime}
+_END_YEARS = {dt.MINYEAR, dt.MAXYEAR}
+_ENDS: Mapping[type, Mapping[dt.date, str]] = {
+    dt.date: {dt.date.max: "infinity", dt.date.min: "-infinity"},
+    dt.datetime: {dt.datetime.max: "infinity", dt.datetime.min: "-infinity"},  # noqa: DTZ901  # as asyncpg compares
 }
 
 
 def writer_for(kind: type) -> Writer | None:
     """Return how values of a class are written; None if COPY cannot take them."""
-    found = _WRITERS.get(kind)
-    if found is None and not (issubclass(kind, enum.Enum) and not issubclass(kind, str | int)):
-        found = next((_WRITERS[base] for base in kind.__mro__ if base in _WRITERS), None)
-    if found is None and hasattr(kind, "obj") and hasattr(kind, "dumps"):
-        return _wrapped_json
-    return found
+    if kind is type(None):
+        return lambda _value: NULL
+    # An enum alone is stored by its name or its value: its type knows which.
+    if not issubclass(kind, enum.Enum) or issubclass(kind, str | int):
+        for base in kind.__mro__:
+            if base in CLASSES:
+                return CLASSES[base].copied
+    if issubclass(kind, bytearray | memoryview):
+        return CLASSES[bytes].copied
+    return _wrapped_json if hasattr(kind, "obj") and hasattr(kind, "dumps") else None
 
 
 def _wrapped_json(value: Any) -> str:  # noqa: ANN401  # psycopg's Json and Jsonb
     dumps: Callable[[object], str | bytes] = value.dumps or json.dumps
     written = dumps(value.obj)
-    return _escaped(written.decode() if isinstance(written, bytes) else written)
+    return copied_text(written.decode() if isinstance(written, bytes) else written)
+
+
+def with_ends_of_time(values: Sequence[Any]) -> Sequence[Any]:
+    """Return days and times, of which asyncpg takes the first and the last for PostgreSQL's ends of time."""
+    kinds = set(map(type, values))
+    if not kinds & _DAYS or not kinds <= {*_DAYS, type(None)}:
+        return values
+    if not _END_YEARS & {value.year for value in values if value is not None}:
+        return values
+    return [_ENDS[type(value)].get(_in_utc(value), value) if value is not None else None for value in values]
+
+
+def _in_utc(value: dt.date) -> dt.date:
+    if not isinstance(value, dt.datetime) or value.tzinfo is None:
+        return value
+    try:
+        return value.astimezone(dt.UTC).replace(tzinfo=None)
+    except OverflowError:
+        return value
 
 
 def column_text(values: Sequence[Any], kinds: set[type]) -> Iterable[str]:
@@ -76,7 +69,7 @@ def column_text(values: Sequence[Any], kinds: set[type]) -> Iterable[str]:
         if kind is str:
             # Looking for what must be escaped costs far less than escaping.
             together = "".join(values)
-            return values if not any(mark in together for mark in _SPECIAL) else map(_escaped, values)
+            return values if not any(mark in together for mark in _SPECIAL) else map(copied_text, values)
         return map(_known(kind), values)
     writers = {kind: _known(kind) for kind in kinds}
     return [writers[type(value)](value) for value in values]

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["CheckReport", "Finding", "Severity"]
+__all__ = ["CheckReport", "Finding", "Severity", "Unchecked"]
 
 
 class Severity(enum.Enum):
@@ -33,8 +33,25 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Unchecked:
+    """What of one query nobody could look at: it may be right or wrong."""
+
+    query: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"not checked: {self.query}: {self.what}."
+
+
+@dataclass(frozen=True, slots=True)
 class CheckReport:
     """What `db.check()` returns: the queries that were checked, by name, and what was found.
+
+    Args:
+        database: Its name.
+        queries: The names of all queries that were looked at.
+        findings: What is wrong with them.
+        unchecked: What the database does not tell before a query runs.
 
     Example:
         >>> report = CheckReport("main", ("shop.Users.by_email",), ())
@@ -47,10 +64,11 @@ class CheckReport:
     database: str
     queries: Sequence[str]
     findings: Sequence[Finding]
+    unchecked: Sequence[Unchecked] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether no query is wrong; warnings do not count."""
+        """Whether no query is known to be wrong; warnings, and what is not checked, do not count."""
         return not self.errors
 
     @property
@@ -67,7 +85,9 @@ class CheckReport:
         head = f"{_counted(self.queries, 'query', 'queries')} checked on database {self.database!r}"
         errors = _counted(self.errors, "error", "errors")
         warnings = _counted(self.warnings, "warning", "warnings")
-        return "\n".join([*map(str, self.findings), f"{head}: {errors}, {warnings}."])
+        partly = f", {len(self.unchecked)} not wholly checked" if self.unchecked else ""
+        told = [*map(str, self.findings), *map(str, self.unchecked)]
+        return "\n".join([*told, f"{head}: {errors}, {warnings}{partly}."])
 
 
 def _counted(things: Sequence[object], one: str, many: str) -> str:

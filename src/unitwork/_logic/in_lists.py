@@ -8,7 +8,6 @@ write the values into the statement, whose length alone is limited.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +16,10 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import BinaryExpression
 from sqlalchemy.types import NullType, String, Text
+
+from unitwork._logic.sql.clause import binds_of, plain_clause
+from unitwork._logic.sql.parts import with_lists
+from unitwork._logic.sql.reading import readings
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -98,14 +101,13 @@ class _Shortening:
         return json.dumps([processed(value) for value in values] if processed else values)
 
     def _text(self, clause: TextClause) -> TextClause | None:
-        binds: Mapping[str, BindParameter[Any]] = clause._bindparams  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way
+        binds = binds_of(clause)
         long = {name: bind for name, bind in binds.items() if _is_long(self._values(bind))}
         if not long:
             return None
-        sql = clause.text
+        own = plain_clause(clause, self._dialect.name)
         kept = [bind for name, bind in binds.items() if name not in long]
         for name, bind in long.items():
-            sql = re.sub(rf"(\bNOT\s+)?\bIN\s*:{name}\b", self._in_text(name), sql, flags=re.IGNORECASE)
             values = list(self._values(bind))
             kind: TypeEngine[Any] = bind.type
             if self._dialect.name == "postgresql":
@@ -113,15 +115,13 @@ class _Shortening:
             else:
                 self._changed[name] = self._json(values, kind)
                 kept.append(bindparam(name, type_=Text()))
-        return text(sql).bindparams(*kept)
+        (way,) = readings(own.text, self._dialect.name)
+        return text(with_lists(way, long, self._in_text)).bindparams(*kept)
 
-    def _in_text(self, name: str) -> Any:  # noqa: ANN401  # a replacement function
-        def condition(match: re.Match[str]) -> str:
-            if self._dialect.name == "postgresql":
-                return f"<> ALL (:{name})" if match.group(1) else f"= ANY (:{name})"
-            return f"{match.group(1) or ''}IN (SELECT value FROM json_each(:{name}))"  # noqa: S608  # our names
-
-        return condition
+    def _in_text(self, name: str, negated: bool) -> str:  # noqa: FBT001  # as it stands in the text
+        if self._dialect.name == "postgresql":
+            return f"<> ALL (:{name})" if negated else f"= ANY (:{name})"
+        return f"{'NOT ' if negated else ''}IN (SELECT value FROM json_each(:{name}))"  # noqa: S608  # our names
 
 
 def _element_type(kind: TypeEngine[Any], values: list[Any]) -> TypeEngine[Any]:

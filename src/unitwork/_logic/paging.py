@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import datetime as dt
-import decimal
 import hashlib
 import hmac
 import json
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from unitwork._logic.values.classes import CLASSES
 from unitwork.errors import CursorError, OptionError
 
 __all__ = ["CursorPage", "CursorRequest", "Page", "PageRequest", "Sort"]
@@ -118,6 +116,11 @@ def _check_size(size: int, largest: int) -> None:
         raise OptionError("size", shortened(size), [f"a number from 1 to {largest}"])
 
 
+def _check_number(name: str, value: object, least: int) -> None:
+    if not _is_number(value) or value < least:  # type: ignore[operator]  # a number, then
+        raise OptionError(name, shortened(value), [f"a number from {least}"])
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -125,6 +128,9 @@ def _is_number(value: object) -> bool:
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
     """One page. `total_elements` counts the rows of all pages; None if the count was skipped.
+
+    Raises:
+        OptionError: A number is out of range; a page without rows has a size too.
 
     Example:
         >>> page = Page(content=["x"], total_elements=41, page=2, size=20)
@@ -138,6 +144,12 @@ class Page(Generic[T]):
     size: int
     has_more: bool = False
     """Whether rows come after this page."""
+
+    def __post_init__(self) -> None:
+        _check_number("size", self.size, 1)
+        _check_number("page", self.page, 0)
+        if self.total_elements is not None:
+            _check_number("total_elements", self.total_elements, 0)
 
     @property
     def total_pages(self) -> int | None:
@@ -223,32 +235,20 @@ class CursorCodec:
         return hmac.new(self._key, about + payload, hashlib.sha256).digest()[:_SIGNATURE_BYTES]
 
 
-def _microseconds(value: dt.timedelta) -> str:
-    return str(value // dt.timedelta(microseconds=1))
-
-
 def _as_text(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-_WRITERS: dict[type, tuple[str, Any, Any]] = {
-    dt.datetime: ("t", dt.datetime.isoformat, dt.datetime.fromisoformat),
-    dt.date: ("d", dt.date.isoformat, dt.date.fromisoformat),
-    dt.time: ("c", dt.time.isoformat, dt.time.fromisoformat),
-    decimal.Decimal: ("n", str, decimal.Decimal),
-    uuid.UUID: ("u", str, uuid.UUID),
-    bytes: ("b", bytes.hex, bytes.fromhex),
-    dt.timedelta: ("i", _microseconds, lambda text: dt.timedelta(microseconds=int(text))),
-}
-_READERS = {tag: read for tag, _write, read in _WRITERS.values()}
+_TAGGED = {known.kind: known for known in CLASSES.values() if known.tag}
+_READERS = {known.tag: known.read for known in _TAGGED.values()}
 
 
 def _to_json(value: object) -> object:
-    for kind, (tag, write, _read) in _WRITERS.items():
-        if isinstance(value, kind):
-            return [tag, write(value)]
     if value is None or type(value) in (str, int, float, bool):
         return value
+    for kind, known in _TAGGED.items():
+        if isinstance(value, kind):
+            return [known.tag, known.text(value)]
     raise UnorderedValueError(type(value).__name__)
 
 

@@ -6,6 +6,7 @@ from sqlalchemy import TextClause
 from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql import Select, visitors
 
+from unitwork._logic.sql.clause import DialectText
 from unitwork._logic.sql.reading import openings, readings
 from unitwork._logic.sql.statement import Step
 
@@ -14,23 +15,33 @@ def is_write(statement: object, dialect: str | None = None) -> bool:
     """Say whether a statement changes data or tables; text is judged by its words."""
     if isinstance(statement, Select):
         return any(getattr(part, "is_dml", False) for part in visitors.iterate(statement))
-    text = text_of(statement)
-    if text is not None:
-        return text_writes(text, dialect)
+    texts = texts_of(statement)
+    if texts:
+        return any(text_writes(text, dialect) for text in texts)
     return isinstance(statement, ExecutableDDLElement) or bool(getattr(statement, "is_dml", False))
 
 
-def text_of(statement: object) -> str | None:
-    """Return the SQL text that a statement is, by itself or below `from_statement`; None if it is built."""
+def texts_of(statement: object) -> tuple[str, ...]:
+    """Return the SQL text that a statement is, by itself or below `from_statement`: none if it is built.
+
+    There are several if databases read it differently.
+    """
     inner: object = getattr(statement, "element", statement)
+    if isinstance(inner, DialectText):
+        return tuple(dict.fromkeys(inner.texts.values()))
     if isinstance(inner, TextClause):
-        return inner.text
-    return statement if isinstance(statement, str) else None
+        return (inner.text,)
+    return (statement,) if isinstance(statement, str) else ()
 
 
 def text_writes(sql: str, dialect: str | None = None) -> bool:
     """Say whether SQL text may change data or tables: by the dialect, or by any if that is not known."""
     return any(reading.writes for reading in readings(sql, dialect))
+
+
+def text_returns_rows(sql: str, dialect: str | None = None) -> bool:
+    """Say whether SQL text answers with rows, as far as its words tell."""
+    return any(reading.returns_rows for reading in readings(sql, dialect))
 
 
 def text_locks(sql: str, dialect: str | None = None) -> bool:
@@ -57,5 +68,4 @@ def locks_rows(statement: object, dialect: str | None = None) -> bool:
     """Say whether a statement locks what it reads, as long as its transaction lasts."""
     if isinstance(statement, Select):
         return statement._for_update_arg is not None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # can be set in public, not seen
-    text = text_of(statement)
-    return text is not None and text_locks(text, dialect)
+    return any(text_locks(text, dialect) for text in texts_of(statement))

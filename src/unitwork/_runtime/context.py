@@ -23,6 +23,8 @@ class OpenScope(Protocol):
     counts_writes: bool
     """Whether somebody will ask if this extent has written."""
     left: bool
+    is_entered: bool
+    """Whether it is a block that was entered and not left; a unit of work ends before it is left."""
     left_elsewhere: bool
     """Whether it was left in another task than it was entered in."""
     outside: bool
@@ -68,7 +70,7 @@ class Outside:
         self.read_only_by: str | None = None
         self.limits: Any = ()
         self.counts_writes = False
-        self.left = self.left_elsewhere = False
+        self.left = self.left_elsewhere = self.is_entered = False
         self.task: asyncio.Task[Any] | None = None
         self.generator: CodeType | None = None
         self._ended = ended
@@ -97,6 +99,11 @@ class _Ended:
     ended = True
     transactional = idles = False
     key = None
+
+    @property
+    def root(self) -> _Ended:
+        """It is its own."""
+        return self
 
     def __init__(self, scope: Any) -> None:  # noqa: ANN401  # of a higher floor
         self._scope = scope
@@ -173,13 +180,21 @@ def last(source: object) -> Any:  # noqa: ANN401  # an OpenScope of a higher flo
 
 
 def innermost(source: object) -> Any:  # noqa: ANN401  # as above
-    """Return the innermost scope of one Database, or None when none is open."""
+    """Return the innermost scope of one Database, or None when none is open.
+
+    Raises:
+        TransactionEndedError: The code is inside a block whose transaction has ended before it.
+    """
     scope = last(source)
+    if scope is None:
+        return None
     # What has ended does not uncover the scopes around it: code that outlives its block is outside,
     # and so is code that inherited the context in another event loop.
-    if scope is None or scope.frame.ended or scope.frame.session.loop is not asyncio.get_running_loop():
+    if scope.frame.ended:
+        if scope.is_entered and scope.task is asyncio.current_task():
+            raise scope.frame.ended_error()  # it is inside a block still, whose transaction has gone
         return None
-    return scope
+    return scope if scope.frame.session.loop is asyncio.get_running_loop() else None
 
 
 def scope_of(session: Any) -> Any:  # noqa: ANN401  # of a higher floor

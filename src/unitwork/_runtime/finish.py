@@ -127,10 +127,9 @@ class _Here:
             return _NOTHING_HAPPENED
         return Finished(None, cancelled, self._abandoned)
 
-    def _cancelled(self) -> None:
+    def _cancelled(self, loop: asyncio.AbstractEventLoop) -> None:
         """The task was cancelled: patience ends some time after that."""
         if self._patience is not None and self._timer is None and self._patience.sever is not None:
-            loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._patience.grace_s, self._give_up, self._patience.sever)
 
     def _give_up(self, sever: Callable[[], None]) -> None:
@@ -146,7 +145,7 @@ class _Waiting:
 
     __slots__ = ("_asyncio_future_blocking", "_cancelled", "_future", "refused")
 
-    def __init__(self, future: Any, cancelled: Callable[[], None]) -> None:  # noqa: ANN401  # asyncio's, or one like it
+    def __init__(self, future: Any, cancelled: Callable[[asyncio.AbstractEventLoop], None]) -> None:  # noqa: ANN401  # asyncio's, or one like it
         future._asyncio_future_blocking = False  # noqa: SLF001  # see `asyncio.isfuture`
         self._asyncio_future_blocking = True
         self._future = future
@@ -169,5 +168,5 @@ class _Waiting:
     def cancel(self, msg: object = None) -> bool:  # noqa: ARG002  # as `asyncio.Future.cancel`
         """Refuse."""
         self.refused = True
-        self._cancelled()
+        self._cancelled(self.get_loop())  # none may be running: at its end, a loop cancels from outside
         return False

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from unitwork._runtime import live
 from unitwork._runtime.connections.loop_engine import INSTEAD_OF_AUTOCOMMIT, commits_by_itself
 from unitwork._runtime.source import Source
-from unitwork.dialects import backend_for
+from unitwork.dialects import Backend, backend_for
 from unitwork.errors import DatabaseChoiceError, MissingExtraError, OptionError
 from unitwork.options import DatabaseSettings
 
@@ -54,7 +54,7 @@ def open_source(
     try:
         return Source(name, backend, None, engine_options, sessions)
     except ModuleNotFoundError as error:
-        if not backend.extra:
+        if type(backend) is Backend:
             error.add_note(_DRIVERS)
             raise
         raise MissingExtraError(

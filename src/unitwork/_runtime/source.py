@@ -13,7 +13,7 @@ from unitwork._runtime.connections.engines import Engines
 from unitwork._runtime.connections.holders import told
 from unitwork._runtime.connections.watch import Watch
 from unitwork._runtime.lanes.choice import Lanes
-from unitwork._runtime.transactions.connection import tell_commits
+from unitwork._runtime.transactions.connection import tell_ends
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +60,7 @@ class Source:
         self.lanes = Lanes(self)
 
     def _equip(self, engine: AsyncEngine) -> None:
-        tell_commits(engine.sync_engine)
+        tell_ends(engine.sync_engine)
         self.watch.equip(engine)
 
     @property

@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
-from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, bindparam, column, delete, inspect, select, table, tuple_, update
+from sqlalchemy import (
+    Connection,
+    bindparam,
+    delete,
+    func,
+    inspect,
+    literal,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.elements import Null
 
-from unitwork._logic.batches import rows_that_fit, runs_without_repeats, sliced
-from unitwork.bulk.copying import COPIES, Stage
-from unitwork.bulk.feed import Feed
+from unitwork._logic.batches import light_portions, rows_that_fit, runs_without_repeats, sliced
+from unitwork.bulk.cases import Cases
+from unitwork.bulk.copying import COPIES, Rights, Stage
+from unitwork.bulk.feed import Feed, changes
 from unitwork.bulk.insert import AllOrNothing, chunks_of
-from unitwork.bulk.plan import Plan, onupdate_values
+from unitwork.bulk.plan import as_rows
 from unitwork.bulk.rows import Group, RowReader
-from unitwork.bulk.statements import places_of
-from unitwork.dialects.orders import CopyTarget, run_on_driver
+from unitwork.bulk.statements import REFUSED
+from unitwork.dialects.orders import run_on_driver
 from unitwork.dialects.upserts import upserts_for
 from unitwork.errors import RowError, StaleRowError
 
 if TYPE_CHECKING:
     from unitwork.bulk.fields import Field, Model
     from unitwork.bulk.order import Progress
+    from unitwork.bulk.plan import UpdatePlan
 
-_ROWS = "unitwork_rows"
-_OLD = "unitwork_old_"
 _KEYS_AT_ONCE = 500
+_CASES = 100
+"""Rows of one UPDATE with CASE, which compares each row with all keys."""
 _ALL_ROWS = {"populate_existing": True, "include_deleted": True}
 
 
@@ -38,7 +51,9 @@ class BulkUpdate:
         self, model: Model, reader: RowReader, total: int | None, on_progress: Progress | None
     ) -> None:
         self._model = model
-        self._feed = Feed(model, reader, total, on_progress, new=False)
+        self._feed = Feed(model, changes(model), reader, total, on_progress)
+        self._rights: Rights | None = None
+        self._cases: dict[UpdatePlan, Cases] = {}
         self._count = 0
 
     async def run(self, session: AsyncSession, name: str, rows: Any, batch_rows: int) -> int:  # noqa: ANN401  # rows of any kind
@@ -62,83 +77,99 @@ class BulkUpdate:
         feed.dialect = connection.dialect
         while (group := feed.peek()) is not None:
             plan = feed.plan_of(group)
-            keys = list(zip(*(group.column(field.name) for field in self._matched(group)), strict=True))
+            keys = list(zip(*(group.column(field.name) for field in plan.matched), strict=True))
             for start, stop in runs_without_repeats(keys):
                 part = group if stop - start == len(group) else group.part(range(start, stop))
-                plan.checked(part)
-                around.sent = True
-                found = self._update(connection, plan, part)
-                if self._version(group) is not None and found != len(part):
+                found = self._update(connection, plan, part, around)
+                if plan.version is not None and found != len(part):
                     raise StaleRowError(self._model.entity.__name__, f"in rows {part.numbers[0]:,} and after")
                 self._count += found
             feed.take()
-            self._show(session, keys)
+            if not plan.is_empty:
+                self._show(session, keys)
             feed.stored(len(group))
 
-    def _version(self, group: Group) -> Field | None:
-        field = self._model.version
-        return field if field is not None and field.name in group.names else None
+    def _update(self, connection: Connection, plan: UpdatePlan, group: Group, around: AllOrNothing) -> int:
+        columns = plan.filled(group)
+        if plan.is_empty:
+            return self._among_stored(connection, columns)
+        try:
+            if self._may_stage(connection, plan):
+                text = plan.text(group, columns)
+                around.sent = True
+                return self._by_stage(connection, plan, text)
+            around.sent = True
+            upserts = upserts_for(connection.dialect)
+            if upserts is not None and upserts.joins_values and plan.plainly_bound:
+                return self._by_cases(connection, plan, plan.values(group, columns))
+            return self._by_rows(connection, plan, columns)
+        except DBAPIError:
+            raise
+        except REFUSED:
+            plan.find_bad_value(group, columns)
+            raise
 
-    def _matched(self, group: Group) -> tuple[Field, ...]:
-        version = self._version(group)
-        return self._model.key if version is None else (*self._model.key, version)
+    def _may_stage(self, connection: Connection, plan: UpdatePlan) -> bool:
+        if connection.dialect.driver not in COPIES or not plan.copyable:
+            return False
+        if self._rights is None:
+            self._rights = Rights.of(connection, self._model.table)
+        return self._rights.temporary
 
-    def _update(self, connection: Connection, plan: Plan, group: Group) -> int:
-        matched = self._matched(group)
-        changed = [field for field in plan.given if field not in matched]
-        if not changed:
-            return len(group)
-        if connection.dialect.name == "postgresql" and connection.dialect.driver in COPIES and plan.copyable:
-            return self._by_stage(connection, plan, group, changed)
-        upserts = upserts_for(connection.dialect)
-        if upserts is not None and upserts.joins_values:
-            return self._by_union(connection, plan, group, changed)
-        return self._by_rows(connection, plan, group, changed)
+    def _among_stored(self, connection: Connection, columns: Sequence[Sequence[Any]]) -> int:
+        """Count the rows that are there; to name nothing but the key changes nothing."""
+        count = select(func.count()).select_from(self._model.table)
+        found = 0
+        for some in sliced(zip(*columns, strict=True), _KEYS_AT_ONCE):
+            found += connection.execute(count.where(_among(self._model, some))).scalar_one()
+        return found
 
-    def _by_stage(self, connection: Connection, plan: Plan, group: Group, changed: Sequence[Field]) -> int:
+    def _by_stage(self, connection: Connection, plan: UpdatePlan, text: bytes) -> int:
+        """PostgreSQL: copy the rows into a temporary table, and join it."""
         stage = Stage(plan)
         stage.create(connection)
-        target = CopyTarget(None, stage.name, [c.name for c in plan.columns])
-        run_on_driver(connection, COPIES[connection.dialect.driver](target, [plan.text(group)]))
-        statement = self._joined(plan, group, changed, stage.name)
+        run_on_driver(connection, COPIES[connection.dialect.driver](stage.target, [text]))
+        keys = stage.columns[: len(plan.matched)]
+        source: Any = stage.table
+        if not self._model.has_exact_key:
+            # Keys that differ in Python can be one key for the database: the last one wins.
+            source = stage.last_rows(keys).subquery()
+            keys = [source.c[each.name] for each in keys]
+        new = [source.c[each.name] for each in stage.columns[len(plan.matched) :]]
+        same = [field.column == key for field, key in zip(plan.matched, keys, strict=True)]
+        values = {field.column: value for field, value in zip(plan.assigned, new, strict=True)}
+        statement = update(self._model.table).where(*same).values({**values, **plan.constants})
         found: int = connection.execute(statement).rowcount
         stage.drop(connection)
         return found
 
-    def _by_union(self, connection: Connection, plan: Plan, group: Group, changed: Sequence[Field]) -> int:
-        """Join the table with the rows themselves: MariaDB has no VALUES to name columns of."""
-        compiled: Any = self._joined(plan, group, changed, _ROWS).compile(dialect=connection.dialect)
-        preparer = connection.dialect.identifier_preparer
-        first = "SELECT " + ", ".join(f"%s AS {preparer.quote(c.name)}" for c in plan.columns)
-        other = " UNION ALL SELECT " + ", ".join(repeat("%s", len(plan.columns)))
-        rows = first + other * (len(group) - 1)
-        sql = str(compiled).replace(f", {_ROWS} SET ", f", ({rows}) AS {_ROWS} SET ", 1)
-        values = [value for row in zip(*plan.values(group), strict=True) for value in row]
-        constants = [place.value for place in places_of(compiled, ())]
-        found: int = connection.exec_driver_sql(sql, (*values, *constants)).rowcount
+    def _by_cases(self, connection: Connection, plan: UpdatePlan, columns: Sequence[Sequence[Any]]) -> int:
+        """MariaDB: one UPDATE of many rows, whose values CASE tells apart by the key.
+
+        Not a join: an UPDATE of joined tables cuts what is too long for its column, without an error.
+        """
+        cases = self._cases.get(plan)
+        if cases is None:
+            cases = self._cases[plan] = Cases(plan)
+        found = 0
+        for start, stop in light_portions(columns, len(columns[0]), _CASES):
+            rows = list(zip(*(column[start:stop] for column in columns), strict=True))
+            found += connection.exec_driver_sql(cases.sql(len(rows)), cases.parameters(rows)).rowcount
         return found
 
-    def _joined(self, plan: Plan, group: Group, changed: Sequence[Field], name: str) -> Any:  # noqa: ANN401  # an Update
-        rows = table(name, *(column(c.name, c.type) for c in plan.columns))
-        values: dict[Any, Any] = {field.column: rows.c[field.column.name] for field in changed}
-        same = [field.column == rows.c[field.column.name] for field in self._matched(group)]
-        return update(self._model.table).where(*same).values({**values, **self._onupdate(changed)})
-
-    def _by_rows(self, connection: Connection, plan: Plan, group: Group, changed: Sequence[Field]) -> int:
-        same = [
-            field.column == bindparam(_OLD + field.column.key, type_=field.column.type)
-            for field in self._matched(group)
-        ]
-        values: dict[Any, Any] = {field.column: bindparam(f"new_{field.column.key}") for field in changed}
-        statement = update(self._model.table).where(*same).values({**values, **self._onupdate(changed)})
-        names = [f"new_{f.column.key}" if f in changed else _OLD + f.column.key for f in plan.given]
-        rows = [dict(zip(names, row, strict=True)) for row in zip(*group.columns, strict=True)]
-        found: int = connection.execute(statement, rows).rowcount
-        return found if found >= 0 else len(group)
-
-    def _onupdate(self, changed: Sequence[Field]) -> dict[Any, Any]:
-        chosen = dict.fromkeys(changed, None)
-        return {field.column: value for field, value in onupdate_values(self._model, chosen).items()}
+    def _by_rows(self, connection: Connection, plan: UpdatePlan, columns: Sequence[Sequence[Any]]) -> int:
+        """Send an UPDATE that is prepared once; each row by itself where a driver would not count them."""
+        names = [f"unitwork_{place}" for place in range(len(plan.fields))]
+        binds = [bindparam(name, type_=f.column.type) for name, f in zip(names, plan.fields, strict=True)]
+        same = [field.column == bind for field, bind in zip(plan.matched, binds, strict=False)]
+        new = binds[len(plan.matched) :]
+        values = {field.column: bind for field, bind in zip(plan.assigned, new, strict=True)}
+        statement = update(self._model.table).where(*same).values({**values, **plan.constants})
+        rows = as_rows(columns, names, len(columns[0]))
+        if connection.dialect.supports_sane_multi_rowcount:
+            found: int = connection.execute(statement, rows).rowcount
+            return found
+        return sum(connection.execute(statement, row).rowcount for row in rows)
 
     def _show(self, session: Session, keys: Sequence[tuple[Any, ...]]) -> None:
         """Load again what the session holds of these rows."""
@@ -181,7 +212,7 @@ class BulkDelete:
         numbers = range(self._done + 1, self._done + 1 + len(chunk))
         keys = [self._key(key, number) for key, number in zip(chunk, numbers, strict=True)]
         for field, values in zip(self._model.key, zip(*keys, strict=True), strict=True):
-            field.check(values, set(map(type, values)), numbers)
+            field.check(values, set(map(type, values)), numbers, none=False)
         around.sent = True
         result: Any = await session.execute(delete(self._model.entity).where(_among(self._model, keys)))
         self._count += result.rowcount
@@ -203,7 +234,18 @@ class BulkDelete:
 
 
 def _among(model: Model, keys: Sequence[tuple[Any, ...]]) -> Any:  # noqa: ANN401  # a condition
-    columns = [field.column for field in model.key]
-    if len(columns) == 1:
-        return columns[0].in_([key[0] for key in keys])
-    return tuple_(*columns).in_(keys)
+    return _matching(model.key, list(zip(*keys, strict=True)))
+
+
+def _matching(fields: Sequence[Field], columns: Sequence[Sequence[Any]]) -> Any:  # noqa: ANN401  # a condition
+    if len(fields) == 1:
+        return fields[0].column.in_(list(columns[0]))
+    keys = [
+        tuple_(*(_literal(field, value) for field, value in zip(fields, key, strict=True)))
+        for key in zip(*columns, strict=True)
+    ]
+    return tuple_(*(field.column for field in fields)).in_(keys)
+
+
+def _literal(field: Field, value: object) -> Any:  # noqa: ANN401  # a parameter
+    return value if isinstance(value, Null) else literal(value, field.column.type)

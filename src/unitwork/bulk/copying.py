@@ -4,49 +4,85 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sqlalchemy import Connection, Table, case, column, literal_column, or_, select, table, text
+from sqlalchemy import Connection, Table, case, column, false, func, literal_column, or_, select, table, text
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.exc import DBAPIError
 
 from unitwork._logic.conflicts import OnConflict
+from unitwork.bulk.plan import Plan
 from unitwork.bulk.statements import Statements, Wording
-from unitwork.dialects.orders import AsyncpgCopyIn, CopyTarget, PsycopgCopyIn, quoted, run_on_driver
+from unitwork.dialects.orders import AsyncpgCopyIn, CopyTarget, PsycopgCopyIn, run_on_driver
 from unitwork.dialects.postgresql import sqlstate_of
 
 if TYPE_CHECKING:
     from unitwork.bulk.feed import Feed
     from unitwork.bulk.fields import Model
-    from unitwork.bulk.plan import Plan
+    from unitwork.bulk.plan import InsertPlan
+
+P = TypeVar("P", bound=Plan)
 
 COPIES = {"asyncpg": AsyncpgCopyIn, "psycopg": PsycopgCopyIn}
 
 FEWEST_ROWS = 50
 """Fewer rows are faster in an INSERT, which needs no question beforehand."""
-_SAME_ROW_TWICE = "21000"
+SAME_ROW_TWICE = "21000"
+"""The SQLSTATE of an INSERT that would update one row two times."""
 _PLACE = re.compile(r"COPY .*?, line (\d+)(?:, column (\w+))?")
 _QUESTION = text(
     "SELECT c.relkind IN ('r', 'p') AND NOT row_security_active(c.oid),"
-    " has_database_privilege(current_database(), 'TEMP')"
+    " has_database_privilege(current_database(), 'TEMP'),"
+    " ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = c.oid AND attidentity = 'a')"
     " FROM pg_class AS c WHERE c.oid = to_regclass(:name)"
 )
 
 
-class Stage:
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What PostgreSQL allows with one table. Lives: one bulk write."""
+
+    straight: bool = True
+    """Whether COPY may write into the table."""
+    temporary: bool = True
+    """Whether temporary tables may be created."""
+    generated: frozenset[str] = frozenset()
+    """Columns that an INSERT may not give values, GENERATED ALWAYS AS IDENTITY; COPY would take them."""
+
+    @classmethod
+    def of(cls, connection: Connection, table: Table) -> Rights:
+        """Ask; this also begins the transaction, which the driver itself knows nothing of."""
+        if connection.get_execution_options().get("schema_translate_map"):
+            return cls(straight=False, temporary=False)
+        name = connection.dialect.identifier_preparer.format_table(table)
+        answer = connection.execute(_QUESTION, {"name": name}).one_or_none()
+        return cls() if answer is None else cls(bool(answer[0]), bool(answer[1]), frozenset(answer[2]))
+
+
+class Stage(Generic[P]):
     """A temporary table with the columns of one plan. Lives: until its rows are merged."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: P) -> None:
         self.plan = plan
         self.name = f"unitwork_{secrets.token_hex(6)}"
-        self.rows = 0
+        # Names of our own: one column may come twice, and its name may hold anything.
+        self.columns: list[Any] = [column(f"v{n}", c.type) for n, c in enumerate(plan.columns)]
+        self.table = table(self.name, *self.columns)
+
+    @property
+    def target(self) -> CopyTarget:
+        """Where COPY writes."""
+        return CopyTarget(None, self.name, [column.name for column in self.columns])
 
     def create(self, connection: Connection) -> None:
         """Create it; it goes with the transaction if nobody drops it."""
-        names = ", ".join(quoted(column.name) for column in self.plan.columns)
-        source = connection.dialect.identifier_preparer.format_table(self.plan.model.table)
+        preparer = connection.dialect.identifier_preparer
+        pairs = zip(self.plan.columns, self.columns, strict=True)
+        names = ", ".join(f"{preparer.quote(source.name)} AS {column.name}" for source, column in pairs)
+        source = preparer.format_table(self.plan.model.table)
         connection.exec_driver_sql(
             f"CREATE TEMPORARY TABLE {self.name} AS SELECT {names} FROM {source} WITH NO DATA"  # noqa: S608  # quoted
         )
@@ -55,17 +91,27 @@ class Stage:
         """Drop it."""
         connection.exec_driver_sql(f"DROP TABLE {self.name}")
 
-    def rows_once(self, target: Sequence[Any], *, last_of_key: bool) -> Any:  # noqa: ANN401  # a Select
-        """Return a SELECT of its rows; of those with the same key, only the last one."""
-        staged = table(self.name, *(column(c.name, c.type) for c in self.plan.columns))
-        found = select(*staged.columns)
-        if not last_of_key:
-            return found
-        place: Any = literal_column("ctid")
-        keys = [staged.c[c.name] for c in target]
+    def rows(self) -> Any:  # noqa: ANN401  # a Select
+        """Return a SELECT of all rows."""
+        return select(*self.columns)
+
+    def last_rows(self, key: Sequence[Any]) -> Any:  # noqa: ANN401  # a Select
+        """Return a SELECT of the last row of each key."""
+        parts = [*key, self._apart(key)]
+        return self.rows().ext(distinct_on(*parts)).order_by(*parts, _PLACE_IN_TABLE.desc())
+
+    def turns(self, key: Sequence[Any]) -> Any:  # noqa: ANN401  # a subquery
+        """Return the rows with a number: the how manieth of its key each one is."""
+        turn = func.row_number().over(partition_by=[*key, self._apart(key)], order_by=_PLACE_IN_TABLE)
+        return self.rows().add_columns(turn.label("turn")).subquery()
+
+    @staticmethod
+    def _apart(key: Sequence[Any]) -> Any:  # noqa: ANN401  # SQL
         # A key with NULL is a key of its own.
-        keys.append(case((or_(*(key.is_(None) for key in keys)), place)))
-        return found.ext(distinct_on(*keys)).order_by(*keys, place.desc())
+        return case((or_(false(), *(part.is_(None) for part in key)), _PLACE_IN_TABLE))
+
+
+_PLACE_IN_TABLE: Any = literal_column("ctid")
 
 
 class Copying:
@@ -75,8 +121,8 @@ class Copying:
         self._wording = wording
         self._statements = statements
         self._model: Model = wording.order.model
-        self._stage: Stage | None = None
-        self._allowed: tuple[bool, bool] | None = None
+        self._stage: Stage[InsertPlan] | None = None
+        self._rights: Rights | None = None
         self._count = 0
 
     @property
@@ -84,7 +130,7 @@ class Copying:
         """Rows inserted, and those updated."""
         return self._count + self._statements.count
 
-    def write(self, connection: Connection, plan: Plan, feed: Feed) -> None:
+    def write(self, connection: Connection, plan: InsertPlan, feed: Feed[InsertPlan]) -> None:
         """Write the next group, and those after it that have the same columns."""
         if self._stage is not None and self._stage.plan is not plan:
             self._merge(connection)
@@ -101,57 +147,50 @@ class Copying:
             if self._stage is None:
                 self._stage = Stage(plan)
                 self._stage.create(connection)
-            place = CopyTarget(None, self._stage.name, _names(plan))
-        self._send(connection, place, blocks, numbers)
+            place = self._stage.target
+        self._send(connection, plan, place, blocks, numbers)
         if self._stage is None:
             self._count += sum(map(len, numbers))
 
-    def _are_few(self, feed: Feed) -> bool:
+    def _are_few(self, feed: Feed[InsertPlan]) -> bool:
         group = feed.peek()
         return group is None or len(group) < FEWEST_ROWS
 
-    def _direct(self, plan: Plan) -> bool:
+    def _direct(self, plan: InsertPlan) -> bool:
         return self._wording.order.on_conflict is OnConflict.FAIL and not plan.expressions
 
-    def _may_copy(self, connection: Connection, plan: Plan) -> bool:
-        if not plan.copyable or connection.get_execution_options().get("schema_translate_map"):
+    def _may_copy(self, connection: Connection, plan: InsertPlan) -> bool:
+        if not plan.copyable or self._wording.order.made_for_each(plan):
             return False
-        if self._allowed is None:
-            # This also begins the transaction, which the driver itself knows nothing of.
-            name = connection.dialect.identifier_preparer.format_table(self._model.table)
-            answer = connection.execute(_QUESTION, {"name": name}).one_or_none()
-            self._allowed = (bool(answer[0]), bool(answer[1])) if answer is not None else (True, True)
-        plain, temporary = self._allowed
-        return plain and (temporary or self._direct(plan))
+        rights = self._rights
+        if rights is None:
+            rights = self._rights = Rights.of(connection, self._model.table)
+        if any(column.name in rights.generated for column in plan.columns):
+            return False
+        return rights.straight and (rights.temporary or self._direct(plan))
 
-    def _blocks(self, plan: Plan, feed: Feed, numbers: list[Sequence[int]]) -> Iterator[bytes]:
+    def _blocks(
+        self, plan: InsertPlan, feed: Feed[InsertPlan], numbers: list[Sequence[int]]
+    ) -> Iterator[bytes]:
         for group in feed.alike(plan):
-            piece = plan.text(group)
+            piece = plan.text(group, plan.filled(group))
             numbers.append(group.numbers)
             yield piece
 
     def _send(
-        self, connection: Connection, place: CopyTarget, blocks: Iterable[bytes], numbers: list[Sequence[int]]
+        self,
+        connection: Connection,
+        plan: InsertPlan,
+        place: CopyTarget,
+        blocks: Iterable[bytes],
+        numbers: list[Sequence[int]],
     ) -> None:
         try:
             run_on_driver(connection, COPIES[connection.dialect.driver](place, blocks))
         except DBAPIError as error:
-            self._say_where(error, numbers)
+            attributes = dict(zip(place.columns, (field.name for field in plan.fields), strict=True))
+            _say_where(error, numbers, attributes)
             raise
-
-    def _say_where(self, error: DBAPIError, numbers: Sequence[Sequence[int]]) -> None:
-        context = _context_of(error)
-        found = _PLACE.search(context) if context else None
-        if found is None:
-            return
-        line = int(found[1]) - 1
-        for known in numbers:
-            if line < len(known):
-                names = {c.name: f.name for c, f in self._model.by_column.items()}
-                attribute = f", attribute {names.get(found[2], found[2])!r}" if found[2] else ""
-                error.add_note(f"In row {known[line]:,}{attribute}.")
-                return
-            line -= len(known)
 
     def finish(self, connection: Connection) -> None:
         """Move what is in a temporary table to its place."""
@@ -162,37 +201,64 @@ class Copying:
         if stage is None:
             return
         if self._wording.order.on_conflict is not OnConflict.UPDATE:
-            self._count += connection.execute(self._insert(stage)).rowcount
+            self._count += connection.execute(self._insert(stage, stage.rows())).rowcount
         else:
             self._count += self._merged(connection, stage)
         stage.drop(connection)
 
-    def _merged(self, connection: Connection, stage: Stage) -> int:
+    def _merged(self, connection: Connection, stage: Stage[InsertPlan]) -> int:
         """Insert or update, and only if PostgreSQL refuses a key that comes twice, look for those."""
         savepoint = connection.begin_nested()
         try:
-            count = connection.execute(self._insert(stage)).rowcount
+            count = connection.execute(self._insert(stage, stage.rows())).rowcount
         except DBAPIError as error:
             savepoint.rollback()
-            if sqlstate_of(error) != _SAME_ROW_TWICE:
+            if sqlstate_of(error) != SAME_ROW_TWICE:
                 raise
         else:
             savepoint.commit()
             return count
-        connection.execute(self._insert(stage, last_of_key=True))
+        key = self._key(stage)
+        if self._wording.order.is_last_row_enough(stage.plan):
+            connection.execute(self._insert(stage, stage.last_rows(key)))
+        else:
+            self._merge_in_turns(connection, stage, stage.turns(key))
         count = connection.exec_driver_sql(f"SELECT count(*) FROM {stage.name}").scalar_one()  # noqa: S608
         return int(count)
 
-    def _insert(self, stage: Stage, *, last_of_key: bool = False) -> Any:  # noqa: ANN401  # an Insert
-        target: list[Any] = [field.column for field in self._wording.order.target]
-        rows = stage.rows_once(target, last_of_key=last_of_key)
+    def _merge_in_turns(self, connection: Connection, stage: Stage[InsertPlan], rows: Any) -> None:  # noqa: ANN401  # a subquery
+        """Let each row of a key see what those before it have done, as rows do that come alone."""
+        turns = connection.execute(select(func.max(rows.c.turn))).scalar_one()
+        columns = [rows.c[column.name] for column in stage.columns]
+        for turn in range(1, int(turns) + 1):
+            connection.execute(self._insert(stage, select(*columns).where(rows.c.turn == turn)))
+
+    def _key(self, stage: Stage[InsertPlan]) -> list[Any]:
+        fields = stage.plan.fields
+        return [stage.columns[fields.index(field)] for field in self._wording.order.target if field in fields]
+
+    def _insert(self, stage: Stage[InsertPlan], rows: Any) -> Any:  # noqa: ANN401  # an Insert
         into: Table = self._model.table
-        statement = self._wording.statement(stage.plan, into)
+        statement = self._wording.statement(into)
         statement = statement.from_select([c.key for c in stage.plan.columns], rows)
         return self._wording.with_conflict(statement, stage.plan).execution_options(preserve_rowcount=True)
 
 
-def _names(plan: Plan) -> list[str]:
+def _say_where(error: DBAPIError, numbers: Sequence[Sequence[int]], attributes: Mapping[str, str]) -> None:
+    context = _context_of(error)
+    found = _PLACE.search(context) if context else None
+    if found is None:
+        return
+    line = int(found[1]) - 1
+    for known in numbers:
+        if line < len(known):
+            attribute = f", attribute {attributes.get(found[2], found[2])!r}" if found[2] else ""
+            error.add_note(f"In row {known[line]:,}{attribute}.")
+            return
+        line -= len(known)
+
+
+def _names(plan: InsertPlan) -> list[str]:
     return [column.name for column in plan.columns]
 
 

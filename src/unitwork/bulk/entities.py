@@ -3,23 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sqlalchemy import insert, text
+from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from unitwork._logic.batches import runs_without_repeats
 from unitwork._logic.conflicts import OnConflict
+from unitwork.bulk.copying import SAME_ROW_TWICE
+from unitwork.bulk.plan import as_rows
 from unitwork.bulk.statements import REFUSED, Wording
+from unitwork.dialects.postgresql import sqlstate_of
 from unitwork.dialects.upserts import CONFLICTS_COUNTED, COUNT_FROM_ZERO
 
 if TYPE_CHECKING:
     from unitwork.bulk.feed import Feed
-    from unitwork.bulk.plan import Plan
+    from unitwork.bulk.fields import Model
+    from unitwork.bulk.plan import InsertPlan
     from unitwork.bulk.rows import Group
 
 _FRESH = {"populate_existing": True}
+_AS_FILLED = {**_FRESH, "render_nulls": True}
+"""The plan has filled in what None stands for: what is still None is NULL."""
+_Rows: TypeAlias = tuple[list[dict[str, Any]], Sequence[object], Sequence[int]]
+"""The rows of a group, their keys, and their numbers."""
+
+
+class _Into:
+    """Where the rows of one plan go. Lives: one group."""
+
+    def __init__(self, model: Model, plan: InsertPlan) -> None:
+        self._entity = model.entity
+        # The ORM begins each version anew; a version that rows bring is kept by the table alone.
+        self._past_orm = model.whole and model.version is not None and model.version in plan.given
+        self.target: Any = model.table if self._past_orm else model.entity
+        self.options = _AS_FILLED if model.whole else _FRESH
+        columns = plan.columns
+        self.keys = [c.key for c in columns] if self._past_orm else [field.name for field in plan.fields]
+
+    def returning(self, statement: Any, *more: Any, sort_by_parameter_order: bool = False) -> Any:  # noqa: ANN401  # an Insert
+        """Return what inserts and gives the entities, and more."""
+        if not self._past_orm:
+            return statement.returning(self._entity, *more, sort_by_parameter_order=sort_by_parameter_order)
+        columns = self.target.columns
+        given = statement.returning(*columns, *more, sort_by_parameter_order=sort_by_parameter_order)
+        return select(self._entity, *more).from_statement(given)
 
 
 class Entities:
@@ -33,19 +62,18 @@ class Entities:
         self._counting = False
         self.count = 0
 
-    def write(self, session: Session, plan: Plan, feed: Feed) -> None:
+    def write(self, session: Session, plan: InsertPlan, feed: Feed[InsertPlan]) -> None:
         """Insert the rows of the next group."""
         group = next(feed.alike(plan))
-        for field, values in zip(plan.given, group.columns, strict=True):
-            field.check(values, set(map(type, values)), group.numbers)
+        columns = plan.filled(group)
         try:
-            self._write(session, plan, group)
+            self._write(session, plan, group, columns)
         except DBAPIError as error:
-            self._wording.explain(plan, error)
+            self._wording.explain(error)
             error.add_note(f"In rows {group.numbers[0]:,} to {group.numbers[-1]:,}.")
             raise
         except REFUSED:
-            plan.find_bad_value(group)
+            plan.find_bad_value(group, columns)
             raise
         feed.take()
         feed.stored(len(group))
@@ -54,51 +82,83 @@ class Entities:
         """Return the entities, in the order of their rows."""
         return [entity for _number, entity in sorted(self._found, key=lambda found: found[0])]
 
-    def _write(self, session: Session, plan: Plan, group: Group) -> None:
-        rows = group.dictionaries()
+    def _write(
+        self, session: Session, plan: InsertPlan, group: Group, columns: Sequence[Sequence[Any]]
+    ) -> None:
+        into = _Into(self._order.model, plan)
+        rows = as_rows(columns, into.keys, len(group))
         if self._order.on_conflict is OnConflict.FAIL:
-            self._insert(session, rows, group.numbers)
+            self._insert(session, into, rows, group.numbers)
             return
         keys = self._keys(group)
         if self._order.on_conflict is OnConflict.NOTHING:
-            self._insert_new(session, plan, rows, (keys, group.numbers))
-            return
-        # One statement cannot touch a row twice, nor load it twice.
-        for start, stop in runs_without_repeats(keys):
-            statement = self._statement(plan).returning(self._order.model.entity)
-            loaded = session.scalars(statement, rows[start:stop], execution_options=_FRESH).all()
-            entities = self._in_order(loaded, keys[start:stop])
-            self._found.extend(zip(group.numbers[start:stop], entities, strict=False))
-            self.count += len(loaded)
-
-    def _insert(self, session: Session, rows: list[dict[str, Any]], numbers: Sequence[int]) -> None:
-        entity = self._order.model.entity
-        if not self._order.returning:
-            session.execute(insert(entity), rows)
+            self._insert_new(session, plan, into, (rows, keys, group.numbers))
+        elif self._order.made_for_each(plan):
+            statement = self._wording.statement(into.target)
+            for place, one in enumerate(self._wording.for_each(statement, plan, columns)):
+                self._update(session, into, one, (rows, keys, group.numbers), slice(place, place + 1))
         else:
-            statement = insert(entity).returning(entity, sort_by_parameter_order=True)
-            loaded = session.scalars(statement, rows, execution_options=_FRESH).all()
+            statement = self._wording.with_conflict(self._wording.statement(into.target), plan)
+            # One statement cannot touch a row twice, nor load it twice.
+            for start, stop in runs_without_repeats(keys):
+                self._update_many(session, into, statement, (rows, keys, group.numbers), slice(start, stop))
+
+    def _update_many(
+        self,
+        session: Session,
+        into: _Into,
+        statement: Any,  # noqa: ANN401  # an Insert
+        all_rows: _Rows,
+        part: slice,
+    ) -> None:
+        """Insert or update, and one by one only if PostgreSQL finds keys equal that differ in Python."""
+        exact = all(field.is_exact for field in self._order.target)
+        if exact or part.stop - part.start == 1 or self._wording.dialect.name != "postgresql":
+            self._update(session, into, statement, all_rows, part)
+            return
+        savepoint = session.connection(bind_arguments={"mapper": self._order.model.mapper}).begin_nested()
+        try:
+            self._update(session, into, statement, all_rows, part)
+        except DBAPIError as error:
+            savepoint.rollback()
+            if sqlstate_of(error) != SAME_ROW_TWICE:
+                raise
+        else:
+            savepoint.commit()
+            return
+        for place in range(part.start, part.stop):
+            self._update(session, into, statement, all_rows, slice(place, place + 1))
+
+    def _update(self, session: Session, into: _Into, statement: Any, all_rows: _Rows, part: slice) -> None:  # noqa: ANN401  # an Insert
+        rows, keys, numbers = all_rows
+        loaded = session.scalars(into.returning(statement), rows[part], execution_options=into.options).all()
+        entities = self._in_order(loaded, keys[part])
+        self._found.extend(zip(numbers[part], entities, strict=False))
+        self.count += len(loaded)
+
+    def _insert(
+        self, session: Session, into: _Into, rows: list[dict[str, Any]], numbers: Sequence[int]
+    ) -> None:
+        if not self._order.returning:
+            session.execute(insert(into.target), rows, execution_options=into.options)
+        else:
+            statement = into.returning(insert(into.target), sort_by_parameter_order=True)
+            loaded = session.scalars(statement, rows, execution_options=into.options).all()
             self._found.extend(zip(numbers, loaded, strict=True))
         self.count += len(rows)
 
-    def _insert_new(
-        self,
-        session: Session,
-        plan: Plan,
-        rows: list[dict[str, Any]],
-        places: tuple[Sequence[object], Sequence[int]],
-    ) -> None:
-        keys, numbers = places
-        statement, entity = self._statement(plan), self._order.model.entity
+    def _insert_new(self, session: Session, plan: InsertPlan, into: _Into, all_rows: _Rows) -> None:
+        rows, keys, numbers = all_rows
+        statement = self._wording.with_conflict(self._wording.statement(into.target), plan)
         if not self._wording.counts_conflicts:
-            new = session.scalars(statement.returning(entity), rows, execution_options=_FRESH).all()
+            new = session.scalars(into.returning(statement), rows, execution_options=into.options).all()
             self._keep_new(new, keys, numbers)
             return
         if not self._counting:
             session.execute(text(COUNT_FROM_ZERO))
             self._counting = True
-        returning = statement.returning(entity, CONFLICTS_COUNTED)
-        counted: Any = session.execute(returning, rows, execution_options=_FRESH).all()
+        returning = into.returning(statement, CONFLICTS_COUNTED)
+        counted: Any = session.execute(returning, rows, execution_options=into.options).all()
         for number, (found, conflicts) in zip(numbers, counted, strict=True):
             if int(conflicts) == self._conflicts:
                 self._found.append((number, found))
@@ -123,10 +183,6 @@ class Entities:
         if len(known) == len(keys) and all(key in known for key in keys):
             return [known[key] for key in keys]
         return loaded
-
-    def _statement(self, plan: Plan) -> Any:  # noqa: ANN401  # an Insert
-        statement = self._wording.statement(plan, self._order.model.entity)
-        return self._wording.with_conflict(statement, plan)
 
     def _keys(self, group: Group) -> list[object]:
         """Return the key of each row; rows that cannot conflict have keys that nothing else has."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from unitwork.bulk.plan import Plan
-from unitwork.bulk.rows import Group, RowReader, split_by_none
+from unitwork.bulk.plan import InsertPlan, Plan, UpdatePlan
+from unitwork.bulk.rows import Group, RowReader, without_nones
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -14,27 +14,64 @@ if TYPE_CHECKING:
     from unitwork.bulk.fields import Model
     from unitwork.bulk.order import Progress
 
+P = TypeVar("P", bound=Plan)
 
-class Feed:
+
+class Kind(Generic[P]):
+    """What a feed has to know of the kind of its rows: new ones, or changes of stored ones."""
+
+    def __init__(
+        self, parts: Callable[[Group], Iterator[Group]], plan: Callable[[Group, Dialect], P]
+    ) -> None:
+        self.parts = parts
+        """Checks a group, and cuts it into groups whose rows are written alike."""
+        self.plan = plan
+
+
+def new_rows(model: Model, *, updates: bool) -> Kind[InsertPlan]:
+    """Return what is done with new rows; `updates` if those whose key is stored change that row."""
+    fields = model.fields
+
+    def is_left_out(name: str) -> bool:
+        field = fields[name]
+        if field.values.keeps_none:
+            return False
+        # Where the stored row gets NULL and a new one its default, these rows need their own words.
+        return updates if field.default is not None else field.filled_by_database
+
+    def parts(group: Group) -> Iterator[Group]:
+        left_out = [name for name in group.names if is_left_out(name)]
+        for part in without_nones(group, left_out, in_order=updates):
+            model.check_complete(part.names, part.numbers[0])
+            yield part
+
+    return Kind(parts, lambda group, dialect: InsertPlan(model, group.names, dialect, group.nulls))
+
+
+def changes(model: Model) -> Kind[UpdatePlan]:
+    """Return what is done with rows that change stored ones."""
+
+    def parts(group: Group) -> Iterator[Group]:
+        model.check_key(group.names, group.numbers[0])
+        yield group
+
+    return Kind(parts, lambda group, dialect: UpdatePlan(model, group.names, dialect))
+
+
+class Feed(Generic[P]):
     """The groups that were not written yet. Lives: one bulk write."""
 
     def __init__(
-        self,
-        model: Model,
-        reader: RowReader,
-        total: int | None,
-        on_progress: Progress | None,
-        *,
-        new: bool = True,
+        self, model: Model, kind: Kind[P], reader: RowReader, total: int | None, on_progress: Progress | None
     ) -> None:
         self._model = model
-        self._new = new
+        self._kind = kind
         self._reader = reader
         self._total = total
         self._on_progress = on_progress
         self._groups: Iterator[Group] = iter(())
         self._next: Group | None = None
-        self._plans: dict[tuple[str, ...], Plan] = {}
+        self._plans: dict[tuple[tuple[str, ...], frozenset[str]], P] = {}
         self.dialect: Dialect | None = None
         self.read = 0
         self.done = 0
@@ -49,13 +86,7 @@ class Feed:
             self.read += len(chunk)
             for group in self._reader.groups(chunk, first):
                 self._model.check_names(group.names, group.numbers[0])
-                if not self._new:
-                    self._model.check_key(group.names, group.numbers[0])
-                    yield group
-                    continue
-                for part in split_by_none(group, self._model.fields):
-                    self._model.check_complete(part.names, part.numbers[0])
-                    yield part
+                yield from self._kind.parts(group)
 
     def peek(self) -> Group | None:
         """Return the next group without taking it; None after the last one.
@@ -67,11 +98,12 @@ class Feed:
             self._next = next(self._groups, None)
         return self._next
 
-    def plan_of(self, group: Group) -> Plan:
+    def plan_of(self, group: Group) -> P:
         """Return what becomes of a group: the same object for the same attributes."""
-        plan = self._plans.get(group.names)
+        alike = (group.names, group.nulls)
+        plan = self._plans.get(alike)
         if plan is None:
-            plan = self._plans[group.names] = Plan(self._model, group.names, self._connected, new=self._new)
+            plan = self._plans[alike] = self._kind.plan(group, self._connected)
         return plan
 
     @property
@@ -80,7 +112,7 @@ class Feed:
             raise RuntimeError("rows are planned before the dialect is known")
         return self.dialect
 
-    def alike(self, plan: Plan) -> Iterator[Group]:
+    def alike(self, plan: P) -> Iterator[Group]:
         """Yield the next groups of one plan; each counts as stored when the next one is asked for."""
         while (group := self.peek()) is not None and self.plan_of(group) is plan:
             yield group

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from unitwork.bulk.order import InsertOrder
+    from unitwork.bulk.plan import InsertPlan
 
 
 class AllOrNothing:
@@ -56,7 +57,7 @@ class AllOrNothing:
 class BulkInsert:
     """One bulk insert. Lives: one call."""
 
-    def __init__(self, order: InsertOrder, feed: Feed, name: str) -> None:
+    def __init__(self, order: InsertOrder, feed: Feed[InsertPlan], name: str) -> None:
         self._order = order
         self._feed = feed
         self._name = name

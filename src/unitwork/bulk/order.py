@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from sqlalchemy import null
+
 from unitwork._logic.conflicts import OnConflict, check_target
 from unitwork.bulk.fields import Field, Model
-from unitwork.bulk.plan import Plan, onupdate_values, update_values
+from unitwork.bulk.plan import InsertPlan
 from unitwork.errors import OptionError
 
 Progress: TypeAlias = Callable[[int, int | None], object]
@@ -59,12 +61,65 @@ class InsertOrder:
         _check_update(model, update)
         return cls(model, action, target, update, returning)
 
-    def changes(self, plan: Plan) -> dict[Field, object]:
-        """Return what a conflicting row gets: NEW for the value of the new row, or a value."""
-        chosen = update_values(self.model, plan.names, self.target, self.update)
-        changes = {**chosen, **(onupdate_values(self.model, chosen) if chosen else {})}
-        # An update of nothing still has to tell the stored row.
-        return changes or update_values(self.model, (), (), [self.target[0].name])
+    def changes(self, plan: InsertPlan) -> dict[Field, object]:
+        """Return what a conflicting row gets: NEW for the value of the new row, or a value or SQL.
+
+        What Python makes anew for each row is not among it; see `made_for_each`.
+        """
+        chosen = self._chosen(plan)
+        if not chosen:
+            # An update of nothing still has to tell the stored row.
+            return self._shown_again(plan) or {self.target[0]: NEW}
+        return {**chosen, **self._by_model(chosen), **self._shown_again(plan)}
+
+    def _chosen(self, plan: InsertPlan) -> dict[Field, object]:
+        """Return what the caller wants to be set; None of a row is NULL there, whatever the default is."""
+        fields = self.model.fields
+        if isinstance(self.update, Mapping):
+            return {fields[name]: value for name, value in self.update.items()}
+        named: Sequence[str] = self.update or ()
+        if self.update is None:
+            left = {field.name for field in (*self.target, *self.model.key)}
+            named = [name for name in (*plan.names, *sorted(plan.nulls)) if name not in left]
+        return {fields[name]: null() if name in plan.nulls else NEW for name in named}
+
+    def _by_model(self, chosen: Mapping[Field, object]) -> dict[Field, object]:
+        """Return what each UPDATE of the model sets beside it: `onupdate`, and the next version."""
+        found: dict[Field, object] = {
+            field: field.set_on_update
+            for field in self.model.fields.values()
+            if field not in chosen and field.set_on_update is not None
+        }
+        version = self.model.version
+        if version is not None and version not in found and self.model.counts_versions:
+            found[version] = version.column + 1
+        return found
+
+    def _shown_again(self, plan: InsertPlan) -> dict[Field, object]:
+        """Return what makes a hidden row one that can be read: "stored" must not mean "invisible"."""
+        hidden = self.model.hidden_by
+        named = plan.names if self.update is None else self.update
+        return {} if hidden is None or hidden.name in named else {hidden: null()}
+
+    def made_for_each(self, plan: InsertPlan) -> list[Field]:
+        """Return the attributes that Python makes anew for each row that it updates."""
+        if self.on_conflict is not OnConflict.UPDATE:
+            return []
+        chosen = self._chosen(plan)
+        fields = self.model.fields.values() if chosen else ()
+        return [field for field in fields if field.on_update is not None and field not in chosen]
+
+    def is_last_row_enough(self, plan: InsertPlan) -> bool:
+        """Say whether of rows with the same key the last one alone leaves what all of them would."""
+        changes = self.changes(plan)
+        return all(value is NEW for value in changes.values()) and {*plan.given} <= {*changes, *self.target}
+
+
+class _NewValue:
+    """Stands for the value that the new row has."""
+
+
+NEW = _NewValue()
 
 
 def _target(model: Model, action: OnConflict, elements: Sequence[Any] | None) -> tuple[Field, ...]:

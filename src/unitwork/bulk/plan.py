@@ -2,162 +2,81 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import JSON, LargeBinary, TypeDecorator, bindparam, types
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql.elements import Null
 
-from unitwork._logic.copytext import block, column_text
-from unitwork.bulk.fields import NONE, Field, Model, bool_or_none
+from unitwork._logic.copytext import block, column_text, with_ends_of_time
+from unitwork.bulk.fields import NONE, Field, Fill, Model
 from unitwork.errors import RowError
 
 if TYPE_CHECKING:
     from sqlalchemy import Column
     from sqlalchemy.engine import Dialect
-    from sqlalchemy.types import TypeEngine
 
-    from unitwork.bulk.fields import Processor
+    from unitwork._logic.values.columns import Processor
     from unitwork.bulk.rows import Group
 
 _BROKEN = (LookupError, ValueError, TypeError, ArithmeticError, AttributeError, SQLAlchemyError)
-_COPYABLE = (
-    types.Integer,
-    types.String,
-    types.Boolean,
-    types.Numeric,
-    types.Float,
-    types.DateTime,
-    types.Date,
-    types.Time,
-    types.Interval,
-    types.Uuid,
-    types.LargeBinary,
-    types.JSON,
-)
+_SIMPLE = {int, str, bool, float, bytes, NONE}
 
 
 class Plan:
     """What becomes of rows that name these attributes. Lives: one bulk write."""
 
-    def __init__(self, model: Model, names: tuple[str, ...], dialect: Dialect, *, new: bool = True) -> None:
+    def __init__(self, model: Model, names: tuple[str, ...], dialect: Dialect) -> None:
         self.model = model
         self.names = names
         self.given = [model.fields[name] for name in names]
-        self.filled = [
-            field
-            for field in model.fields.values()
-            if new
-            and field.name not in names
-            and (field.default is not None or self._constant(field) is not None)
-        ]
-        self.fields = [*self.given, *self.filled]
-        self._dialect = dialect
-        self._processors: dict[Field, Processor | None] = {f: f.processor(dialect) for f in self.fields}
-        self._for_copy: dict[Field, Processor | None] | None = None
+        self.fields = list(self.given)
+        """The attributes that are sent, in the order of `values`."""
+        self.dialect = dialect
 
     @property
     def columns(self) -> list[Column[Any]]:
-        """The columns that get values, in the order of `values`."""
+        """The columns of what is sent."""
         return [field.column for field in self.fields]
 
     @property
-    def expressions(self) -> bool:
-        """Whether an attribute that nobody gave is filled in by a SQL expression of SQLAlchemy's."""
-        return any(f.by_expression and f not in self.given for f in self.model.fields.values())
+    def plainly_bound(self) -> bool:
+        """Whether a parameter alone stands for each value, without SQL of its type around it."""
+        return all(field.values.is_plainly_bound for field in self.fields)
 
     @property
     def copyable(self) -> bool:
         """Whether COPY takes all of the columns."""
-        return bool(self.fields) and all(_copyable(field.column.type, self._dialect) for field in self.fields)
+        return bool(self.fields) and all(field.values.is_copyable(self.dialect) for field in self.fields)
 
-    def _constant(self, field: Field) -> object:
-        mapper = self.model.mapper
-        if field.column is mapper.polymorphic_on:
-            return mapper.polymorphic_identity
-        if field.column is mapper.version_id_col and callable(mapper.version_id_generator):
-            generator: Callable[[Any], object] = mapper.version_id_generator
-            return generator(None)
-        return None
-
-    def checked(self, group: Group) -> list[tuple[Sequence[Any], set[type]]]:
-        """Return values and classes of each column, given and filled in, as Python has them.
+    def values(self, group: Group, columns: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+        """Return the filled columns of a group as the driver takes them.
 
         Raises:
-            RowError: A value is missing or of the wrong type.
-        """
-        found: list[tuple[Sequence[Any], set[type]]] = []
-        for field, given in zip(self.given, group.columns, strict=True):
-            values, kinds = given, set(map(type, given))
-            field.check(values, kinds, group.numbers)
-            if NONE in kinds and field.default is not None and not field.column.nullable:
-                fill = self._fill(field, group)
-                values = [fill(place) if value is None else value for place, value in enumerate(values)]
-                kinds = set(map(type, values))
-            found.append((values, kinds))
-        for field in self.filled:
-            fill = self._fill(field, group)
-            values = [fill(place) for place in range(len(group))]
-            found.append((values, set(map(type, values))))
-        return found
-
-    def _fill(self, field: Field, group: Group) -> Callable[[int], object]:
-        constant = self._constant(field)
-        if field.default is None:
-            return lambda _place: constant
-        argument = field.default.arg
-        if not field.default.is_callable:
-            return lambda _place: argument
-        return lambda place: argument(_RowContext(self, group, place))
-
-    def values(self, group: Group) -> list[Sequence[Any]]:
-        """Return each column as the driver takes it.
-
-        Raises:
-            RowError: A value is missing or of the wrong type.
+            RowError: A type refuses a value.
         """
         return [
-            processed(field, self._processors[field], values, kinds, group.numbers)
-            for field, (values, kinds) in zip(self.fields, self.checked(group), strict=True)
+            processed(field, field.values.bind_processor(self.dialect), values, group.numbers)
+            for field, values in zip(self.fields, columns, strict=True)
         ]
 
-    def text(self, group: Group) -> bytes:
-        """Return the rows as COPY reads them.
+    def text(self, group: Group, columns: Sequence[Sequence[Any]]) -> bytes:
+        """Return the filled rows of a group as COPY reads them.
 
         Raises:
             RowError: A value is missing or of the wrong type.
         """
-        if self._for_copy is None:
-            self._for_copy = {field: _for_copy(field, self._dialect) for field in self.fields}
         written: list[Iterable[str]] = []
-        for field, (values, kinds) in zip(self.fields, self.checked(group), strict=True):
-            processor = self._for_copy[field]
-            plain = processed(field, processor, values, kinds, group.numbers)
-            kinds_now = kinds if plain is values else set(map(type, plain))
-            written.append(self._written(field, plain, kinds_now, group.numbers))
+        for field, values in zip(self.fields, columns, strict=True):
+            processor = field.values.copy_processor(self.dialect)
+            plain = processed(field, processor, values, group.numbers)
+            written.append(self._written(field, plain, group.numbers))
         return block(written)
 
-    def find_bad_value(self, group: Group) -> None:
-        """Look for the value that a type has refused; SQLAlchemy does not tell which row it was in.
-
-        Raises:
-            RowError: This is the one.
-        """
-        for field, (values, kinds) in zip(self.fields, self.checked(group), strict=True):
-            processed(field, _for_copy(field, self._dialect), values, kinds, group.numbers)
-
-    def _written(
-        self, field: Field, values: Sequence[Any], kinds: set[type], numbers: Sequence[int]
-    ) -> Iterable[str]:
-        if kinds & _DATES:
-            values = _as_column_has_it(field, values, numbers)
-            kinds = set(map(type, values))
-        elif field.kind is int and not kinds <= _WHOLE:
-            values = [None if value is None else int(value) for value in values]
-            kinds = set(map(type, values))
+    def _written(self, field: Field, values: Sequence[Any], numbers: Sequence[int]) -> Iterable[str]:
+        if self.dialect.driver == "asyncpg":
+            values = with_ends_of_time(values)
+        kinds = set(map(type, values))
         try:
             return column_text(values, kinds)
         except TypeError:
@@ -165,40 +84,25 @@ class Plan:
             problem = f"is a {type(values[place]).__name__}, which COPY does not take"
             raise RowError(numbers[place], field.name, problem) from None
 
+    def find_bad_value(self, group: Group, columns: Sequence[Sequence[Any]]) -> None:
+        """Look for the value that a type has refused; SQLAlchemy does not tell which row it was in.
 
-_WHOLE = {int, NONE}
-_DATES = {dt.datetime}
-_SIMPLE = {int, str, bool, float, bytes, NONE}
-
-
-class _RowContext:
-    """What a default with a parameter is given; as SQLAlchemy's, as far as rows have it."""
-
-    def __init__(self, plan: Plan, group: Group, place: int) -> None:
-        self._plan = plan
-        self._group = group
-        self._place = place
-
-    def get_current_parameters(self, isolate_multiinsert_groups: bool = True) -> dict[str, Any]:  # noqa: ARG002, FBT001, FBT002  # as SQLAlchemy's
-        """Return the values of the row, by column key."""
-        return self.current_parameters
-
-    @property
-    def current_parameters(self) -> dict[str, Any]:
-        """The values of the row, by column key."""
-        pairs = zip(self._plan.given, self._group.columns, strict=True)
-        return {field.column.key: column[self._place] for field, column in pairs}
+        Raises:
+            RowError: This is the one.
+        """
+        for field, values in zip(self.fields, columns, strict=True):
+            processed(field, field.values.copy_processor(self.dialect), values, group.numbers)
 
 
 def processed(
-    field: Field, processor: Processor | None, values: Sequence[Any], kinds: set[type], numbers: Sequence[int]
+    field: Field, processor: Processor | None, values: Sequence[Any], numbers: Sequence[int]
 ) -> Sequence[Any]:
     """Apply what SQLAlchemy does to each value of one column.
 
     Raises:
         RowError: The type refuses a value.
     """
-    if processor is None or (processor is bool_or_none and kinds <= {bool, NONE}):
+    if processor is None:
         return values
     try:
         return list(map(processor, values))
@@ -212,86 +116,180 @@ def processed(
         raise
 
 
-def _inner(kind: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
-    found = kind.dialect_impl(dialect)
-    return found.impl_instance if isinstance(found, TypeDecorator) else found
+def as_rows(columns: Sequence[Sequence[Any]], keys: Sequence[str], count: int) -> list[dict[str, Any]]:
+    """Return columns as rows, for SQLAlchemy to bind."""
+    if not columns:
+        return [{} for _number in range(count)]
+    return [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _copyable(kind: TypeEngine[Any], dialect: Dialect) -> bool:
-    inner = _inner(kind, dialect)
-    around = kind.bind_expression(bindparam("value", type_=kind))
-    return isinstance(inner, _COPYABLE) and around is None
+class RowContext:
+    """What a default or `onupdate` with a parameter is given; as SQLAlchemy's, as far as rows have it."""
 
+    def __init__(
+        self,
+        columns: Mapping[Field, Sequence[Any]],
+        absent: Iterable[Field],
+        waiting: Mapping[Field, Sequence[Any]],
+    ) -> None:
+        self._columns = columns
+        self._absent = absent
+        self._waiting = waiting
+        self.place = 0
 
-def _for_copy(field: Field, dialect: Dialect) -> Processor | None:
-    kind = field.column.type.dialect_impl(dialect)
-    if isinstance(kind, LargeBinary):
-        return None
-    if isinstance(kind, JSON):
-        return _json_writer(kind, dialect)
-    return field.processor(dialect)
+    def get_current_parameters(self, isolate_multiinsert_groups: bool = True) -> dict[str, Any]:  # noqa: ARG002, FBT001, FBT002  # as SQLAlchemy's
+        """Return the values of the row, by column key."""
+        return self.current_parameters
 
-
-def _json_writer(kind: JSON, dialect: Dialect) -> Processor:
-    """Return what SQLAlchemy does to JSON, but as text for both drivers; psycopg's own is a wrapper."""
-    dumps: Processor = getattr(dialect, "_json_serializer", None) or json.dumps
-
-    def write(value: object) -> str | None:
-        if isinstance(value, Null) or (value is None and kind.none_as_null):
-            return None
-        found: str = dumps(None if value is JSON.NULL else value)
+    @property
+    def current_parameters(self) -> dict[str, Any]:
+        """The values of the row, by column key: given, and filled in so far."""
+        place = self.place
+        found: dict[str, Any] = {field.column.key: None for field in self._absent}
+        for field, values in self._waiting.items():
+            if values[place] is not None:
+                found[field.column.key] = values[place]
+        for field, values in self._columns.items():
+            if not isinstance(values[place], Null):  # the ORM writes it into the statement
+                found[field.column.key] = values[place]
         return found
 
-    return write
+    def made(self, fill: Fill, given: Sequence[Any] | None, rows: int) -> Sequence[Any]:
+        """Return what is filled in, in all rows or where the given value is None."""
+        make = fill.make
+        if make is None:
+            value = fill.value
+            return [value] * rows if given is None else [value if each is None else each for each in given]
+        found: list[Any] = []
+        for self.place in range(rows):
+            here = None if given is None else given[self.place]
+            found.append(make(self) if here is None else here)
+        return found
 
 
-def _as_column_has_it(field: Field, values: Sequence[Any], numbers: Sequence[int]) -> Sequence[Any]:
-    """Refuse what a column of text would quietly read in another time zone."""
-    if field.kind is dt.date:
-        return [value.date() if isinstance(value, dt.datetime) else value for value in values]
-    zoned = getattr(field.column.type, "timezone", None)
-    if field.kind is not dt.datetime or zoned is None:
-        return values
-    for number, value in zip(numbers, values, strict=True):
-        if value is not None and (value.tzinfo is not None) is not zoned:
-            problem = "needs a time zone" if zoned else "holds times without a time zone"
-            raise RowError(number, field.name, problem)
-    return values
+class InsertPlan(Plan):
+    """What becomes of new rows: what they do not name is filled in, as the ORM does.
+
+    Args:
+        model: The model.
+        names: The attributes that the rows have values for.
+        dialect: That of the database.
+        nulls: Attributes that the rows give as None, and that something else fills in.
+    """
+
+    def __init__(
+        self, model: Model, names: tuple[str, ...], dialect: Dialect, nulls: frozenset[str] = frozenset()
+    ) -> None:
+        super().__init__(model, names, dialect)
+        self.nulls = nulls
+        self._fills = {field: fill for field in model.fields.values() if (fill := self._fill(field))}
+        self.fields = [*self.given, *(field for field in self._fills if field not in self.given)]
+        # A default sees those of the columns before its own.
+        places = {column: place for place, column in enumerate(model.table.columns)} if model.whole else {}
+        self._in_order = sorted(self._fills, key=lambda field: places.get(field.column, 0))
+        # The ORM tells a default of these columns, too, that there is nothing.
+        made = {*self.given, *self._fills}
+        self._absent = [f for f in model.fields.values() if f not in made and not f.filled_by_database]
+
+    def _fill(self, field: Field) -> Fill | None:
+        if not self.model.whole:
+            # The ORM writes such rows, and fills in what is not the class's own matter.
+            return field.factory if field not in self.given else None
+        if field in self.given:
+            return field.default
+        missing = field.factory if field.name not in self.nulls else None
+        return field.default or missing or self.model.constant(field)
+
+    @property
+    def expressions(self) -> bool:
+        """Whether an attribute that nobody gave is filled in by a SQL expression of SQLAlchemy's."""
+        return any(f.by_expression and f not in self.given for f in self.model.fields.values())
+
+    def filled(self, group: Group) -> list[Sequence[Any]]:
+        """Return the values of each column: given, and filled in where the row has none.
+
+        Raises:
+            RowError: A value is missing or of the wrong type.
+        """
+        columns: dict[Field, Sequence[Any]] = {}
+        waiting: dict[Field, Sequence[Any]] = {}
+        for field, values in zip(self.given, group.columns, strict=True):
+            kinds = set(map(type, values))
+            field.check(values, kinds, group.numbers, none=field.takes_none or field.default is not None)
+            filled = NONE in kinds and field in self._fills and not field.values.keeps_none
+            (waiting if filled else columns)[field] = values
+        context = RowContext(columns, self._absent, waiting)
+        for field in self._in_order:
+            if field not in columns:
+                columns[field] = context.made(self._fills[field], waiting.get(field), len(group))
+        return [self._normal(field, columns[field], group) for field in self.fields]
+
+    def _normal(self, field: Field, values: Sequence[Any], group: Group) -> Sequence[Any]:
+        return field.normal(values, set(map(type, values)), group.numbers, self.dialect)
 
 
-def update_values(
-    model: Model,
-    names: Sequence[str],
-    key: Sequence[Field],
-    explicit: Mapping[str, object] | Sequence[str] | None,
-) -> dict[Field, object]:
-    """Return which attributes an update sets: to a value, or, where it is None, to that of the new row."""
-    if isinstance(explicit, Mapping):
-        return {model.fields[name]: value for name, value in explicit.items()}
-    if explicit is not None:
-        return {model.fields[name]: _NEW for name in explicit}
-    left = {field.name for field in (*key, *model.key)}
-    return {model.fields[name]: _NEW for name in names if name not in left}
+class UpdatePlan(Plan):
+    """What becomes of rows that change stored ones: only what they name, and `onupdate`.
 
+    First come the columns that say which row is meant, then those that it gets.
+    """
 
-class _NewValue:
-    """Stands for the value that the new row has."""
+    def __init__(self, model: Model, names: tuple[str, ...], dialect: Dialect) -> None:
+        super().__init__(model, names, dialect)
+        version = model.version
+        self.version = version if version is not None and version.name in names else None
+        """The version that the rows say they have seen."""
+        key = model.key if self.version is None else (*model.key, self.version)
+        self.matched = list(key)
+        changed = [field for field in self.given if field not in self.matched]
+        self.is_empty = not changed and self.version is None
+        """Whether the rows name nothing to set: such rows are not touched, as the ORM does not."""
+        made = [field for field in self._others(changed) if field.on_update is not None]
+        own_version = version is not None and version not in changed and model.next_version is not None
+        self.assigned = [*changed, *made, *([version] if own_version and version is not None else [])]
+        self.fields = [*self.matched, *self.assigned]
+        self._changed, self._made = changed, made
 
+    def _others(self, changed: Sequence[Field]) -> Iterable[Field]:
+        left = {*changed, *self.matched}
+        return (field for field in self.model.fields.values() if field not in left)
 
-_NEW = _NewValue()
-NEW = _NEW
+    @property
+    def constants(self) -> dict[Column[Any], Any]:
+        """What SQL or one value sets in all rows: `onupdate`, and the next number of a version."""
+        found = {
+            field.column: field.set_on_update
+            for field in self._others(self.assigned)
+            if field.set_on_update is not None
+        }
+        version = self.model.version
+        if version is not None and version not in self.assigned and self.model.counts_versions:
+            found[version.column] = version.column + 1
+        return found
 
+    def filled(self, group: Group) -> list[Sequence[Any]]:
+        """Return the values of each column: the key, what the rows name, and what `onupdate` makes.
 
-def onupdate_values(model: Model, chosen: Mapping[Field, object]) -> dict[Field, object]:
-    """Return what SQLAlchemy sets with each UPDATE, beside what was chosen."""
-    found: dict[Field, object] = {}
-    for field in model.fields.values():
-        column: Any = field.column
-        onupdate = column.onupdate
-        if field in chosen or onupdate is None:
-            continue
-        found[field] = onupdate.arg(None) if onupdate.is_callable else onupdate.arg
-    version = model.version
-    if version is not None and version not in found and version.kind is int:
-        found[version] = version.column + 1
-    return found
+        Raises:
+            RowError: A value is of the wrong type.
+        """
+        given = dict(zip(self.given, group.columns, strict=True))
+        for field, values in given.items():
+            field.check(values, set(map(type, values)), group.numbers, none=field.takes_none)
+        columns: dict[Field, Sequence[Any]] = {field: given[field] for field in self.given}
+        context = RowContext(columns, (), {})
+        for field in self._made:
+            if field.on_update is not None:
+                columns[field] = context.made(field.on_update, None, len(group))
+        found = [columns[field] for field in self.matched]
+        for field in self.assigned:
+            is_version = field is self.model.version and field not in self._changed
+            found.append(self._versions(columns.get(field), len(group)) if is_version else columns[field])
+        return [
+            field.normal(values, set(map(type, values)), group.numbers, self.dialect)
+            for field, values in zip(self.fields, found, strict=True)
+        ]
+
+    def _versions(self, seen: Sequence[Any] | None, rows: int) -> Sequence[Any]:
+        make: Any = self.model.next_version
+        return [make(version) for version in seen or [None] * rows]

@@ -7,15 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter, itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import inspect
+from sqlalchemy import Column, inspect
 from sqlalchemy.orm import Mapper
 
 from unitwork.errors import OptionError, RowError
-
-if TYPE_CHECKING:
-    from unitwork.bulk.fields import Field
 
 AsMapping = Callable[[Any], Mapping[str, Any]]
 
@@ -31,6 +28,8 @@ class Group:
     numbers: Sequence[int]
     rows: list[tuple[Any, ...]] | None = None
     """The same values row by row, if they were read that way."""
+    nulls: frozenset[str] = frozenset()
+    """Attributes that these rows give as None, and that something else fills in."""
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -39,19 +38,14 @@ class Group:
         """Return the values of one attribute."""
         return self.columns[self.names.index(name)]
 
-    def dictionaries(self) -> list[dict[str, Any]]:
-        """Return the rows one by one."""
-        if not self.names:
-            return [{} for _ in self.numbers]
-        return [dict(zip(self.names, row, strict=True)) for row in zip(*self.columns, strict=True)]
-
-    def part(self, places: Sequence[int], without: str = "") -> Group:
-        """Return some of the rows, without one of the attributes."""
-        kept = [i for i, name in enumerate(self.names) if name != without]
+    def part(self, places: Sequence[int], nulls: frozenset[str] = frozenset()) -> Group:
+        """Return some of the rows, without attributes that are None in all of them."""
+        kept = [i for i, name in enumerate(self.names) if name not in nulls]
         return Group(
             tuple(self.names[i] for i in kept),
             [[self.columns[i][place] for place in places] for i in kept],
             [self.numbers[place] for place in places],
+            nulls=nulls,
         )
 
 
@@ -169,25 +163,32 @@ def _is_entity(kind: type) -> bool:
 
 
 def _loaded(entity: object) -> Mapping[str, Any]:
-    """Return the column attributes that an entity has values for."""
+    """Return the column attributes that an entity has values for; not what the database has computed."""
     state = inspect(entity)
     values = state.dict
     return {
         attribute.key: values[attribute.key]
         for attribute in state.mapper.column_attrs
-        if attribute.key in values
+        if attribute.key in values and _is_stored(attribute.columns[0])
     }
 
 
-def split_by_none(group: Group, fields: Mapping[str, Field]) -> Iterator[Group]:
-    """Leave attributes out of those rows in which the database shall fill them in."""
-    for name, column in zip(group.names, group.columns, strict=True):
-        field = fields[name]
-        if field.filled_by_database and field.default is None and None in column:
-            empty = [place for place, value in enumerate(column) if value is None]
-            given = [place for place, value in enumerate(column) if value is not None]
-            if given:
-                yield from split_by_none(group.part(given), fields)
-            yield from split_by_none(group.part(empty, without=name), fields)
-            return
-    yield group
+def _is_stored(column: object) -> bool:
+    return isinstance(column, Column) and column.computed is None
+
+
+def without_nones(group: Group, names: Sequence[str], *, in_order: bool) -> Iterator[Group]:
+    """Leave these attributes out of those rows in which they are None."""
+    columns = {name: group.column(name) for name in names}
+    # By class: SQLAlchemy's null() cannot be asked whether it is equal to None.
+    some = [name for name, column in columns.items() if type(None) in set(map(type, column))]
+    if not some:
+        yield group
+        return
+    empty = [frozenset(name for name in some if columns[name][place] is None) for place in range(len(group))]
+    places: Iterable[int] = range(len(group))
+    if not in_order:
+        ranks: dict[frozenset[str], int] = {}
+        places = sorted(places, key=lambda place: ranks.setdefault(empty[place], len(ranks)))
+    for nulls, members in groupby(places, key=empty.__getitem__):
+        yield group.part(list(members), nulls)

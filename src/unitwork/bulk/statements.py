@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, insert, literal, select
+from sqlalchemy import Connection, bindparam, insert, literal, select
 from sqlalchemy.exc import DBAPIError, StatementError
 
-from unitwork._logic.conflicts import OnConflict, other_keys
+from unitwork._logic.batches import light_portions
+from unitwork._logic.conflicts import OnConflict
 from unitwork.bulk.fields import Field
-from unitwork.bulk.plan import NEW, Plan
+from unitwork.bulk.order import NEW
+from unitwork.bulk.plan import InsertPlan, RowContext, as_rows
 from unitwork.dialects.orders import SQLiteMany, run_on_driver
 from unitwork.dialects.upserts import CONFLICTS_COUNTED, COUNT_FROM_ZERO, MariaDBUpserts, Upserts, upserts_for
 from unitwork.errors import OptionError
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 REFUSED = (StatementError, TypeError, ValueError)
 """What types and drivers raise about values. Only after `DBAPIError`, which is one of them."""
-_PACKET_BYTES = 4_000_000
+NOTHING_MADE: Mapping[Field, object] = {}
 
 
 class Wording:
@@ -55,23 +57,26 @@ class Wording:
         """Whether many rows are fastest in one VALUES list."""
         return self._kind is not None and self._kind.joins_values
 
-    def upserts(self, plan: Plan) -> Upserts | None:
-        """Return the words for conflicts of such rows."""
+    @property
+    def upserts(self) -> Upserts | None:
+        """The words for conflicts."""
         if self._kind is None:
             return None
-        target = [field.column for field in self.order.target]
-        given = [column.key for column in plan.columns]
-        ambiguous = bool(other_keys(self.order.model.table, [column.key for column in target], given))
-        return self._kind(self.order.model.table, target, ambiguous=ambiguous)
+        return self._kind(self.order.model.table, [field.column for field in self.order.target])
 
-    def statement(self, plan: Plan, into: Any) -> Any:  # noqa: ANN401  # a table or a mapped class
+    def statement(self, into: Any) -> Any:  # noqa: ANN401  # a table or a mapped class
         """Return the INSERT into a table or a mapped class, without what to do on a conflict."""
-        upserts = self.upserts(plan)
+        upserts = self.upserts
         return insert(into) if upserts is None else upserts.insert(into)
 
-    def with_conflict(self, statement: Any, plan: Plan) -> Any:  # noqa: ANN401  # an Insert
-        """Add what to do on a conflict."""
-        upserts = self.upserts(plan)
+    def with_conflict(
+        self,
+        statement: Any,  # noqa: ANN401  # an Insert
+        plan: InsertPlan,
+        made: Mapping[Field, object] = NOTHING_MADE,
+    ) -> Any:  # noqa: ANN401  # an Insert
+        """Add what to do on a conflict; `made` is what Python has made for this row alone."""
+        upserts = self.upserts
         action = self.order.on_conflict
         if upserts is None or action is OnConflict.FAIL:
             return statement
@@ -79,13 +84,28 @@ class Wording:
             return upserts.nothing(statement)
         values = {
             field.column: upserts.new(statement, field.column) if value is NEW else _bound(field, value)
-            for field, value in self.order.changes(plan).items()
+            for field, value in {**self.order.changes(plan), **made}.items()
         }
         return upserts.update(statement, values)
 
-    def explain(self, plan: Plan, error: DBAPIError) -> None:
+    def for_each(
+        self,
+        statement: Any,  # noqa: ANN401  # an Insert
+        plan: InsertPlan,
+        columns: Sequence[Sequence[Any]],
+    ) -> Iterator[Any]:
+        """Yield the statement of each row, where Python makes something anew for each update."""
+        fields = self.order.made_for_each(plan)
+        context = RowContext(dict(zip(plan.fields, columns, strict=True)), (), {})
+        count = len(columns[0])
+        made = [context.made(field.on_update, None, count) for field in fields if field.on_update]
+        for place in range(count):
+            values = {field: made[i][place] for i, field in enumerate(fields)}
+            yield self.with_conflict(statement, plan, values)
+
+    def explain(self, error: DBAPIError) -> None:
         """Add to an error what the database could not say."""
-        upserts = self.upserts(plan)
+        upserts = self.upserts
         if upserts is not None:
             upserts.explain(error)
 
@@ -103,40 +123,43 @@ class Statements:
 
     def __init__(self, wording: Wording) -> None:
         self._wording = wording
-        self._known: dict[Plan, _Compiled] = {}
+        self._known: dict[InsertPlan, _Compiled] = {}
         self._counting = False
         self.count = 0
 
-    def write(self, connection: Connection, plan: Plan, feed: Feed) -> None:
+    def write(self, connection: Connection, plan: InsertPlan, feed: Feed[InsertPlan]) -> None:
         """Insert the next group; SQLite takes with it those that have the same columns."""
         last: list[Group] = []
         try:
-            if connection.dialect.driver == "aiosqlite" and plan.fields:
+            alone = bool(self._wording.order.made_for_each(plan))
+            if connection.dialect.driver == "aiosqlite" and plan.fields and not alone:
                 self._on_sqlite(connection, plan, feed, last)
                 return
             group = next(feed.alike(plan))
             last.append(group)
             self._write(connection, plan, group)
         except DBAPIError as error:
-            self._wording.explain(plan, error)
+            self._wording.explain(error)
             if last:
                 error.add_note(f"In rows {last[-1].numbers[0]:,} to {last[-1].numbers[-1]:,}.")
             raise
         except REFUSED:
             if last:
-                plan.find_bad_value(last[-1])
+                plan.find_bad_value(last[-1], plan.filled(last[-1]))
             raise
         feed.take()
         feed.stored(len(group))
 
-    def _on_sqlite(self, connection: Connection, plan: Plan, feed: Feed, last: list[Group]) -> None:
+    def _on_sqlite(
+        self, connection: Connection, plan: InsertPlan, feed: Feed[InsertPlan], last: list[Group]
+    ) -> None:
         compiled = self._compiled(plan)
         sent = 0
 
         def batches() -> Iterator[list[tuple[Any, ...]]]:
             nonlocal sent
             for group in feed.alike(plan):
-                rows = compiled.rows(plan.values(group), group)
+                rows = compiled.rows(plan.values(group, plan.filled(group)), group)
                 last[:] = [group]
                 yield rows
                 sent += len(group)
@@ -147,13 +170,16 @@ class Statements:
         run_on_driver(connection, order)
         self.count += order.changed if self._wording.order.on_conflict is OnConflict.NOTHING else sent
 
-    def _compiled(self, plan: Plan) -> _Compiled:
+    def _compiled(self, plan: InsertPlan) -> _Compiled:
         compiled = self._known.get(plan)
         if compiled is None:
             compiled = self._known[plan] = _Compiled(self._wording, plan)
         return compiled
 
-    def _write(self, connection: Connection, plan: Plan, group: Group) -> None:
+    def _write(self, connection: Connection, plan: InsertPlan, group: Group) -> None:
+        if self._wording.order.made_for_each(plan):
+            self._one_by_one(connection, plan, group)
+            return
         if not (self._wording.joins_values and plan.fields and connection.dialect.positional):
             self._by_core(connection, plan, group)
             return
@@ -161,23 +187,28 @@ class Statements:
             connection.exec_driver_sql(COUNT_FROM_ZERO)
             self._counting = True
         compiled = self._compiled(plan)
-        columns = plan.values(group)
-        for start, stop in _portions(columns, len(group)):
+        columns = plan.values(group, plan.filled(group))
+        for start, stop in light_portions(columns, len(group)):
             part = [column[start:stop] for column in columns]
             connection.exec_driver_sql(compiled.joined(stop - start), compiled.flat(part, stop - start))
         self.count += len(group)
 
-    def _by_core(self, connection: Connection, plan: Plan, group: Group) -> None:
+    def _one_by_one(self, connection: Connection, plan: InsertPlan, group: Group) -> None:
+        columns = plan.filled(group)
+        rows = as_rows(columns, [column.key for column in plan.columns], len(group))
+        statement = self._wording.statement(plan.model.table)
+        for one, row in zip(self._wording.for_each(statement, plan, columns), rows, strict=True):
+            connection.execute(one, row)
+        self.count += len(group)
+
+    def _by_core(self, connection: Connection, plan: InsertPlan, group: Group) -> None:
         wording = self._wording
-        statement = wording.with_conflict(wording.statement(plan, plan.model.table), plan)
-        keys = [column.key for column in plan.columns]
-        columns = [values for values, _kinds in plan.checked(group)]
-        rows = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+        statement = wording.with_conflict(wording.statement(plan.model.table), plan)
+        rows = as_rows(plan.filled(group), [column.key for column in plan.columns], len(group))
         if wording.order.on_conflict is OnConflict.NOTHING:
-            counted = connection.execute(statement.returning(literal(1)), rows or [{} for _ in group.numbers])
-            self.count += len(counted.all())
+            self.count += len(connection.execute(statement.returning(literal(1)), rows).all())
         else:
-            connection.execute(statement, rows or [{} for _ in group.numbers])
+            connection.execute(statement, rows)
             self.count += len(group)
 
     def finish(self, connection: Connection) -> None:
@@ -190,21 +221,23 @@ class Statements:
 class _Compiled:
     """The text of one INSERT, and where its values go."""
 
-    def __init__(self, wording: Wording, plan: Plan) -> None:
-        keys = [column.key for column in plan.columns]
-        plain = wording.statement(plan, plan.model.table)
+    def __init__(self, wording: Wording, plan: InsertPlan) -> None:
+        # Names of our own: those of columns may hold what a driver takes for a placeholder.
+        names = [f"unitwork_{place}" for place in range(len(plan.fields))]
+        binds = {c: bindparam(name, type_=c.type) for c, name in zip(plan.columns, names, strict=True)}
+        plain = wording.statement(plan.model.table).values(binds)
         dialect = wording.dialect
-        whole: Any = wording.with_conflict(plain, plan).compile(dialect=dialect, column_keys=keys)
+        whole: Any = wording.with_conflict(plain, plan).compile(dialect=dialect)
         self.sql: str = str(whole)
-        self._order = places_of(whole, keys)
+        self._order = places_of(whole, names)
         if not wording.joins_values:
             return
-        bare: Any = plain.compile(dialect=dialect, column_keys=keys)
+        bare: Any = plain.compile(dialect=dialect)
         rows_start = str(bare).index(" VALUES ") + len(" VALUES ")
         self._head = str(bare)[:rows_start]
         self._row = str(bare)[rows_start:]
         self._tail = self.sql[len(str(bare)) :]
-        self._in_row = places_of(bare, keys)
+        self._in_row = places_of(bare, names)
         self._in_tail = self._order[len(self._in_row) :]
         self._joined: tuple[int, str] = (0, "")
 
@@ -252,11 +285,3 @@ def _arranged(places: Sequence[_Place], columns: Sequence[Sequence[Any]], count:
     return [
         columns[place.column] if place.column is not None else repeat(place.value, count) for place in places
     ]
-
-
-def _portions(columns: Sequence[Sequence[Any]], count: int) -> Iterator[tuple[int, int]]:
-    """Cut rows so that the text of a statement stays far below what a server takes."""
-    long = sum(len(value) for column in columns for value in column if isinstance(value, str | bytes))
-    rows = count if long <= _PACKET_BYTES else max(1, count * _PACKET_BYTES // long)
-    for start in range(0, count, rows):
-        yield start, min(start + rows, count)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, Ty
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from unitwork.bulk.changes import BulkDelete, BulkUpdate
-from unitwork.bulk.feed import Feed
+from unitwork.bulk.feed import Feed, new_rows
 from unitwork.bulk.fields import Model
 from unitwork.bulk.insert import BulkInsert, keeps_order, known_length
 from unitwork.bulk.order import InsertOrder, Progress, check_batch
@@ -136,7 +136,8 @@ class BulkWrites(Generic[M]):
         model = Model.of(repository.entity)
         order = InsertOrder.of(model, on_conflict, index_elements, update, returning=returning)
         reader = RowReader(columns, in_order=keeps_order(order))
-        feed = Feed(model, reader, known_length(rows), on_progress)
+        kind = new_rows(model, updates=keeps_order(order))
+        feed = Feed(model, kind, reader, known_length(rows), on_progress)
         name = repository._name("bulk_insert")  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # its own
         insert = BulkInsert(order, feed, name)
 
@@ -199,8 +200,8 @@ class BulkWrites(Generic[M]):
             StaleRowError: Rows give a version, and somebody else has changed one of them meanwhile.
 
         Database:
-            PostgreSQL and MariaDB: a temporary table and one UPDATE; else one UPDATE for each row,
-            prepared once. Commits only if no transaction is open.
+            PostgreSQL: a temporary table and one UPDATE. MariaDB: one UPDATE for 100 rows. Else one for
+            each row, prepared once. Commits only if no transaction is open.
         """
         check_batch(batch_rows)
         model = Model.of(cast("_Repository", self).entity)

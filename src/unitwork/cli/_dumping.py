@@ -1,112 +1,132 @@
-"""This module writes the rows of a table to a file, as they come from the database."""
+"""This module writes the rows of a model to a file, as they come from the database."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 import click
-from sqlalchemy import TypeDecorator, func, select, text, types
+from sqlalchemy import Interval, literal_column, null, select
+from sqlalchemy.dialects.postgresql.base import PGDialect
 
+from unitwork._logic.values.texts import UnreadableValueError
 from unitwork.bulk.fields import Model
-from unitwork.cli._fields import kind_of
-from unitwork.cli._files import CsvWriter, JsonWriter, ParquetWriter, RecordWriter
+from unitwork.cli._values import JSON_NULL, Attribute
+from unitwork.cli._writing import RecordWriter, writer_of
 from unitwork.dialects.orders import AsyncpgCopyOut, PsycopgCopyOut, run_on_driver
+from unitwork.models import UTCDateTime
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
-    from unitwork.bulk.fields import Field
     from unitwork.database import Database
 
 _ROWS = 1_000
 _COPIES = {"asyncpg": AsyncpgCopyOut, "psycopg": PsycopgCopyOut}
-# What PostgreSQL writes exactly as `load` reads it.
-_SAME_TEXT = (
-    types.Integer,
-    types.String,
-    types.Boolean,
-    types.Numeric,
-    types.Float,
-    types.DateTime,
-    types.Date,
-    types.Time,
-    types.Uuid,
-    types.LargeBinary,
-    types.JSON,
-)
+# How PostgreSQL writes values as `load` reads them, whatever the server's own settings are.
+_SETTINGS = {"DateStyle": "ISO", "bytea_output": "hex", "extra_float_digits": "1", "TimeZone": "UTC"}
 
 
 class Dumping:
-    """One dump of one table. Lives: one command."""
+    """One dump of one model. Lives: one command."""
 
     def __init__(
         self, database: Database, model: type[Any], names: Sequence[str] | None, where: str | None
     ) -> None:
         self._database = database
         self._model = Model.of(model)
-        self._fields = [self._field(name) for name in names or self._model.fields]
+        self._attributes = [self._attribute(name) for name in names or self._model.fields]
+        # JSON's own null comes as None, just as NULL does.
+        self._told_apart = [each for each in self._attributes if each.tells_nulls_apart]
         self._where = where
 
-    def _field(self, name: str) -> Field:
+    def _attribute(self, name: str) -> Attribute:
+        entity = self._model.entity
         if name not in self._model.fields:
             known = ", ".join(self._model.fields)
-            raise click.ClickException(
-                f"{self._model.entity.__name__} has no attribute {name!r}.\n  It has: {known}"
-            )
-        return self._model.fields[name]
+            raise click.ClickException(f"{entity.__name__} has no attribute {name!r}.\n  It has: {known}")
+        return Attribute(self._model.fields[name], entity, self._database.engine.dialect)
 
-    async def run(self, file: IO[bytes], kind: str, null: str) -> int:
+    async def run(self, file: IO[bytes], kind: str, null_text: str) -> int:
         """Write all rows, and return how many."""
         async with self._database.transaction(read_only=True) as session:
-            driver = (await session.connection()).dialect.driver
-            if kind == "csv" and driver in _COPIES and all(map(_same_text, self._fields)):
-                return await session.run_sync(self._copy, file, null)
-            return await self._stream(session, self._writer(file, kind, null))
+            dialect = (await session.connection()).dialect
+            if kind == "csv" and dialect.driver in _COPIES and self._is_copied_alike(dialect):
+                return await session.run_sync(self._copy, file, null_text)
+            return await self._stream(session, lambda: writer_of(kind, file, self._attributes, null_text))
 
-    def _writer(self, file: IO[bytes], kind: str, null: str) -> RecordWriter:
-        names = [field.name for field in self._fields]
-        if kind == "csv":
-            return CsvWriter(file, names, null)
-        if kind == "jsonl":
-            return JsonWriter(file, names)
-        return ParquetWriter(file, names, [kind_of(field) for field in self._fields])
+    def _is_copied_alike(self, dialect: Dialect) -> bool:
+        # An empty text, alone in its line, would be an empty line: no record.
+        alone = len(self._attributes) == 1
+        return not alone and all(_is_copied_alike(each, dialect) for each in self._attributes)
 
-    def _statement(self) -> Any:  # noqa: ANN401  # a Select
-        statement = select(*(field.column.label(field.name) for field in self._fields))
+    def _statement(self, *more: Any) -> Any:  # noqa: ANN401  # columns, a Select
+        """Return the SELECT of all that is stored; of no entity, so that nothing hides a row."""
+        mapper = self._model.mapper
+        statement = select(*(each.field.column.label(each.name) for each in self._attributes), *more)
+        statement = statement.select_from(mapper.persist_selectable)
+        if mapper.single and mapper.polymorphic_on is not None:
+            kinds = [each.polymorphic_identity for each in mapper.self_and_descendants]
+            statement = statement.where(mapper.polymorphic_on.in_(kinds))
         if self._where is not None:
-            statement = statement.where(text(self._where))
-        return statement.order_by(*self._model.mapper.primary_key)
+            # No `text()`: a colon in it would be a parameter. The line end closes a comment.
+            statement = statement.where(literal_column(f"({self._where}\n)"))
+        return statement.order_by(*mapper.primary_key)
 
-    async def _stream(self, session: AsyncSession, writer: RecordWriter) -> int:
+    async def _stream(self, session: AsyncSession, opened: Callable[[], RecordWriter]) -> int:
         rows = 0
-        result = await session.stream(self._statement(), execution_options={"yield_per": _ROWS})
-        async for part in result.partitions():
-            writer.write(part)
-            rows += len(part)
-        writer.close()
+        flags = [each.field.column.is_not(null()) for each in self._told_apart]
+        result = await session.stream(self._statement(*flags), execution_options={"yield_per": _ROWS})
+        writer = opened()
+        try:
+            async for part in result.partitions():
+                writer.write(self._with_json_nulls(part) if flags else part)
+                rows += len(part)
+        except UnreadableValueError as error:
+            raise self._unwritable(error) from None
+        finally:
+            # Also of a file that nobody will see: pyarrow writes to it when it is collected.
+            writer.close()
         return rows
 
-    def _copy(self, session: Session, file: IO[bytes], null: str) -> int:
+    def _with_json_nulls(self, rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+        places = [self._attributes.index(each) for each in self._told_apart]
+        found: list[list[Any]] = []
+        for row in rows:
+            values = list(row[: len(self._attributes)])
+            for place, is_there in zip(places, row[len(values) :], strict=True):
+                if values[place] is None and is_there:
+                    values[place] = JSON_NULL
+            found.append(values)
+        return found
+
+    def _unwritable(self, error: UnreadableValueError) -> click.ClickException:
+        pickles = [each.name for each in self._attributes if each.values.is_pickled]
+        what = f"{', '.join(pickles)}: {error}" if pickles else str(error)
+        return click.ClickException(
+            f"A value cannot be written: {what}.\n  Fix: name others by --attributes."
+        )
+
+    def _copy(self, session: Session, file: IO[bytes], null_text: str) -> int:
         """Let PostgreSQL write the file."""
         connection = session.connection()
-        count: Any = select(func.count()).select_from(self._model.table)
-        if self._where is not None:
-            count = count.where(text(self._where))
         # This also begins the transaction, which the driver itself knows nothing of.
-        rows = int(connection.execute(count).scalar_one())
-        dialect = connection.dialect
-        query = self._statement().compile(dialect=dialect, compile_kwargs={"literal_binds": True})
-        run_on_driver(connection, _COPIES[dialect.driver](str(query), file.write, null))
-        return rows
+        for setting, value in _SETTINGS.items():
+            connection.exec_driver_sql(f"SET LOCAL {setting} = '{value}'")
+        # Not the dialect of the connection: a driver that knows %s as a parameter doubles each percent sign.
+        dialect: Any = PGDialect
+        compiled = self._statement().compile(
+            dialect=dialect(paramstyle="named"), compile_kwargs={"literal_binds": True}
+        )
+        order = _COPIES[connection.dialect.driver](str(compiled), file.write, null_text)
+        run_on_driver(connection, order)
+        return order.rows
 
 
-def _same_text(field: Field) -> bool:
-    kind = field.column.type
-    inner = kind.impl_instance if isinstance(kind, TypeDecorator) and _is_time(kind) else kind
-    return isinstance(inner, _SAME_TEXT)
-
-
-def _is_time(kind: TypeDecorator[Any]) -> bool:
-    return isinstance(kind.impl_instance, types.DateTime) and kind.impl_instance.timezone
+def _is_copied_alike(attribute: Attribute, dialect: Dialect) -> bool:
+    """Say whether PostgreSQL itself writes the values as `load` reads them."""
+    values = attribute.values
+    same = not values.changed or isinstance(values.type, UTCDateTime)
+    return same and values.is_copyable(dialect) and not isinstance(values.inner, Interval)

@@ -1,44 +1,45 @@
-"""This module loads a file into a table: in chunks, past bad records, and on from where it stopped."""
+"""This module loads a file into a table: in pieces, past bad records, and on from where it stopped."""
 
 from __future__ import annotations
 
-import csv
-import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.exc import DataError, IntegrityError
-
 from unitwork.bulk.fields import Model
-from unitwork.cli._fields import ValueRefusedError, Values
-from unitwork.cli._files import BrokenRecordError, Record, Records
-from unitwork.errors import RowError, UnitworkError
-from unitwork.repository import Repository
+from unitwork.cli._files import STANDARD
+from unitwork.cli._rejects import GrowingRejects, NewRejects, Rejects, ToldRejects
+from unitwork.cli._resuming import Position, Progress
+from unitwork.cli._storing import Readable, Refused, Storing
+from unitwork.cli._values import Rows, ValueRefusedError
+from unitwork.errors import UnitworkError
 
 if TYPE_CHECKING:
+    from unitwork.cli._reading import Found, Records
+    from unitwork.cli._source import BrokenFileError
     from unitwork.database import Database
 
 CHUNK_ROWS = 5_000
-_REFUSED = (IntegrityError, DataError, RowError)
 
-Loaded = tuple[int, Record, dict[str, Any]]
+Tell = Callable[[str], object]
 
 
 class RecordRefusedError(UnitworkError):
     """A record of the file cannot be stored, and nobody wants to go on without it."""
 
-    def __init__(self, path: str, line: int, reason: str) -> None:
-        super().__init__(path, line, reason)
-        self.path = path
-        self.line = line
-        self.reason = reason
+    def __init__(self, place: str, refused: Refused, column: str | None) -> None:
+        super().__init__(place, refused, column)
+        self.place = place
+        self.refused = refused
+        self.column = column
 
     def __str__(self) -> str:
+        column = f", column {self.column!r}" if self.column else ""
         return (
-            f"Line {self.line:,} of {self.path} cannot be stored: {self.reason}.\n"
+            f"{self.place} cannot be stored: {self.refused.reason}.\n"
+            f"  Record: {self.refused.record.row:,}{column}\n"
             "  Fix: correct it, or give --rejects FILE to go on without such lines."
         )
 
@@ -50,7 +51,7 @@ class LoadOptions:
     on_conflict: Any = "fail"
     key: tuple[str, ...] | None = None
     null: str = ""
-    rename: dict[str, str] = field(default_factory=dict)
+    rename: Mapping[str, str] = field(default_factory=dict)
     rejects: Path | None = None
     resume: Path | None = None
     dry_run: bool = False
@@ -68,165 +69,243 @@ class Summary:
     dry_run: bool = False
 
 
+@dataclass(slots=True)
+class Piece:
+    """The records that are stored or rejected together."""
+
+    rows: list[Readable] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    line: int = 0
+    digest: str = ""
+
+    @property
+    def size(self) -> int:
+        """How many records it has."""
+        return len(self.rows) + len(self.refused)
+
+
 class Loading:
     """One load of one file. Lives: one command."""
 
-    def __init__(self, database: Database, model: type[Any], records: Records, options: LoadOptions) -> None:
+    def __init__(
+        self, database: Database, entity: type[Any], records: Records, options: LoadOptions, tell: Tell
+    ) -> None:
         self._database = database
-        self._repository: Repository[Any] = Repository[model](database)  # type: ignore[valid-type]  # known at run time
-        self._values = Values(Model.of(model), options.null)
-        self._records = records
         self._options = options
-        self._rejects = Rejects(options.rejects)
-        self._position = Position(options.resume, records.path)
+        self._records = records
+        self._columns = Columns(records, Model.of(entity), options.rename)
+        dialect = database.engine.dialect
+        self._rows = Rows(entity, dialect, kind=records.kind, null=options.null)
+        self._storing = Storing(database, entity, options.on_conflict, options.key)
+        table = Model.of(entity).table.fullname
+        self._progress = (
+            Progress(options.resume, records.path, table, options.rejects) if options.resume else None
+        )
+        self._tell = tell
+        self._rejects: Rejects | None = None
         self.summary = Summary(dry_run=options.dry_run)
 
     async def run(self, on_progress: Callable[[int], object]) -> Summary:
         """Load the file; `on_progress` is told how many bytes were read."""
         started = time.perf_counter()
+        if self._progress is not None:
+            await self._progress.look(self._database)
+        self._rejects = self._chosen_rejects()
         try:
-            if self._options.resume is not None and not self._options.dry_run:
-                await self._load(on_progress, commit_each=True)
+            if self._progress is None or self._options.dry_run:
+                await self._at_once(on_progress)
             else:
-                async with self._database.transaction():
-                    if self._options.dry_run:
-                        self._database.set_rollback_only()
-                    await self._load(on_progress, commit_each=False)
+                await self._as_it_goes(self._progress, on_progress)
         finally:
-            self._rejects.close()
-        self._position.forget()
+            if self._rejects is not None:
+                self._rejects.close()
+        self.summary.stored = self._storing.stored
         self.summary.seconds = time.perf_counter() - started
         return self.summary
 
-    async def _load(self, on_progress: Callable[[int], object], *, commit_each: bool) -> None:
-        waiting: list[Loaded] = []
-        line = 0
-        for line, record, read in self._records:
-            if line <= self._position.line:
-                self.summary.skipped += 1
-                continue
-            self.summary.read += 1
-            loaded = self._loaded(line, record)
-            if loaded is not None:
-                waiting.append(loaded)
-            if len(waiting) >= CHUNK_ROWS:
-                await self._chunk(waiting, line, commit_each=commit_each)
-                waiting = []
-                on_progress(read)
-        await self._chunk(waiting, line, commit_each=commit_each)
-
-    def _loaded(self, line: int, record: Record | BrokenRecordError) -> Loaded | None:
-        try:
-            if isinstance(record, BrokenRecordError):
-                raise record
-            names = self._options.rename
-            renamed = {names.get(name, name): value for name, value in record.items()}
-            renamed.pop("", None)
-            return line, record, self._values.row(renamed)
-        except (BrokenRecordError, ValueRefusedError) as error:
-            self._reject(line, None if isinstance(record, BrokenRecordError) else record, str(error), error)
+    def _chosen_rejects(self) -> Rejects | None:
+        path, progress = self._options.rejects, self._progress
+        if path is None:
             return None
+        if self._options.dry_run:
+            return ToldRejects(self._tell)
+        if progress is None:
+            return NewRejects(path)
+        return GrowingRejects(path, progress.kept_rejects(path))
 
-    async def _chunk(self, rows: Sequence[Loaded], line: int, *, commit_each: bool) -> None:
-        if not commit_each:
-            await self._store(rows)
-            return
+    async def _at_once(self, on_progress: Callable[[int], object]) -> None:
+        """Store all of the file in one transaction, or nothing."""
         async with self._database.transaction():
-            await self._store(rows)
-        self._position.remember(line)
+            if self._options.dry_run:
+                self._database.set_rollback_only()
+            for piece in self._pieces():
+                await self._store(piece)
+                on_progress(self._records.read)
+            self._columns.check_all_were_there()
+            if self._rejects is not None:
+                self._rejects.save()
 
-    async def _store(self, rows: Sequence[Loaded]) -> None:
-        """Store rows; with a file for rejects, halve them until those that fail are alone."""
-        if not rows:
-            return
-        if self._options.rejects is None:
-            self.summary.stored += await self._insert(rows)
-            return
+    async def _as_it_goes(self, progress: Progress, on_progress: Callable[[int], object]) -> None:
+        """Store each piece in a transaction of its own, together with the position after it."""
+        opened = False
+        for piece in self._pieces():
+            if not opened:
+                await progress.open(self._database)
+                opened = True
+            async with self._database.transaction() as session:
+                await progress.lock(session)
+                await self._store(piece)
+                kept = self._rejects.save() if self._rejects is not None else 0
+                position = Position(line=piece.line, digest=piece.digest, rejects_bytes=kept)
+                await progress.advance(session, position)
+            progress.keep(position)
+            on_progress(self._records.read)
+        self._columns.check_all_were_there()
+        await progress.close(self._database)
+
+    async def _store(self, piece: Piece) -> None:
+        """Store what can be stored of a piece, and reject the rest, in the order of the file."""
+        goes_on = self._rejects is not None
+        found = await self._storing.store(piece.rows, past_refused=goes_on)
+        for refused in sorted([*piece.refused, *found], key=lambda each: each.record.row):
+            if self._rejects is None:
+                raise self._error(refused)
+            self.summary.rejected += 1
+            self._rejects.write(refused.record, refused.reason)
+
+    def _error(self, refused: Refused) -> RecordRefusedError:
+        records = self._records
+        place = f"{records.unit} {refused.record.line:,} of {records.name}"
+        return RecordRefusedError(place, refused, self._columns.named(refused.attribute))
+
+    def _pieces(self) -> Iterator[Piece]:
+        piece = Piece()
+        for record in self._new_records():
+            self.summary.read += 1
+            judged = self._judged(record)
+            if isinstance(judged, Readable):
+                piece.rows.append(judged)
+            elif self._rejects is None:
+                raise self._error(judged)
+            else:
+                piece.refused.append(judged)
+            piece.line, piece.digest = record.line, self._records.digest
+            if piece.size >= CHUNK_ROWS:
+                yield piece
+                piece = Piece()
+        if piece.size:
+            yield piece
+
+    def _judged(self, record: Found) -> Readable | Refused:
+        if record.problem is not None:
+            return Refused(record, None, record.problem)
         try:
-            async with self._database.transaction(propagation="NESTED"):
-                stored = await self._insert(rows)
-        except _REFUSED as error:
-            if len(rows) == 1:
-                line, record, _row = rows[0]
-                self._reject(line, record, _reason(error), error)
-                return
-            half = len(rows) // 2
-            await self._store(rows[:half])
-            await self._store(rows[half:])
+            return Readable(record, self._rows.row(self._columns.attributes(record.values)))
+        except ValueRefusedError as error:
+            return Refused(record, error.attribute, error.problem)
+
+    def _new_records(self) -> Iterator[Found]:
+        """Yield the records after the position, if the file is still the one that it was noted for."""
+        progress = self._progress
+        before = progress.position if progress is not None else Position()
+        passed = before.line == 0
+        for record in self._records:
+            if passed:
+                yield record
+            elif record.line < before.line:
+                self.summary.skipped += 1
+            elif record.line == before.line and before.digest in ("", self._records.digest):
+                self.summary.skipped += 1
+                passed = True
+            else:
+                break
+        if progress is None or passed:
+            return
+        if not progress.complete or self._records.path == STANDARD:
+            raise progress.other_file(before.line)
+        self.summary.skipped = 0
+        progress.begin_anew()
+        yield from self._new_records()
+
+
+class Columns:
+    """What the columns of a file are called, and which attributes they mean. Lives: one load."""
+
+    def __init__(self, records: Records, model: Model, rename: Mapping[str, str]) -> None:
+        self._records = records
+        self._model = model
+        self._rename = rename
+        self._unseen = set(rename)
+        records.check_names = self._check
+
+    def _check(self, names: Sequence[str]) -> None:
+        """Refuse a header that is not about this model, before anything is stored."""
+        line = 1 if self._records.unit == "Line" else None
+        seen: dict[str, str] = {}
+        self._unseen.difference_update(names)
+        self.check_all_were_there()
+        for name in names:
+            attribute = self._rename.get(name, name)
+            if not name and name not in self._rename:
+                problem = "names no column between two commas"
+                raise self._records.broken(line, problem, "name it, or give --rename = to leave such out")
+            if not attribute:
+                continue
+            if attribute in seen:
+                raise self._twice(line, seen[attribute], name)
+            if attribute not in self._model.fields:
+                raise self._unknown(line, name, attribute)
+            seen[attribute] = name
+
+    def _twice(self, line: int | None, first: str, second: str) -> BrokenFileError:
+        if first == second:
+            problem, fix = f"names {first!r} twice", "leave one of them out of the file"
         else:
-            self.summary.stored += stored
+            attribute = self._rename.get(first, first)
+            problem = f"has two columns for attribute {attribute!r}: {first!r} and {second!r}"
+            fix = f"leave one of them out: --rename '{first}='"
+        return self._records.broken(line, problem, fix)
 
-    async def _insert(self, rows: Sequence[Loaded]) -> int:
-        options = self._options
-        try:
-            return await self._repository.bulk_insert(
-                [row for _line, _record, row in rows],
-                on_conflict=options.on_conflict,
-                index_elements=options.key,
-                returning=False,
+    def _unknown(self, line: int | None, name: str, attribute: str) -> BrokenFileError:
+        entity = self._model.entity.__name__
+        return self._records.broken(
+            line,
+            f"cannot be stored: {attribute}: is no attribute of {entity}",
+            f"--rename '{name}=ATTRIBUTE', or '{name}=' to leave it out; {entity} has"
+            f" {', '.join(self._model.fields)}",
+        )
+
+    def check_all_were_there(self) -> None:
+        """Refuse a `--rename` of what no column and no record is called.
+
+        Raises:
+            BrokenFileError: Names it.
+        """
+        if self._unseen:
+            name = min(self._unseen)
+            raise self._records.broken(
+                None, f"has no {name!r}, which --rename speaks of", "write it as the file does"
             )
-        except RowError as error:
-            if options.rejects is not None:
-                raise
-            line = rows[error.row - 1][0]
-            raise RecordRefusedError(self._records.path, line, _reason(error)) from error
 
-    def _reject(self, line: int, record: Record | None, reason: str, error: Exception) -> None:
-        if self._options.rejects is None:
-            raise RecordRefusedError(self._records.path, line, reason) from error
-        self.summary.rejected += 1
-        self._rejects.write(line, reason, record)
+    def attributes(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the values of a record by attribute.
 
+        Raises:
+            ValueRefusedError: Two of them are for one attribute.
+        """
+        if not self._rename:
+            return values
+        self._unseen.difference_update(values)
+        found: dict[str, Any] = {}
+        for name, value in values.items():
+            attribute = self._rename.get(name, name)
+            if attribute in found:
+                raise ValueRefusedError(attribute, "has two values, one of them by --rename")
+            if attribute:
+                found[attribute] = value
+        return found
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, RowError):
-        return f"{error.attribute}: {error.problem}" if error.attribute else error.problem
-    return " ".join(str(getattr(error, "orig", error)).split())
-
-
-class Rejects:
-    """The file of what was not stored: line, reason, and the record as JSON. Made with the first one."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._file: Any = None
-
-    def write(self, line: int, reason: str, record: Record | None) -> None:
-        """Add one record."""
-        if self._path is None:
-            return
-        if self._file is None:
-            self._file = self._path.open("w", encoding="utf-8", newline="")
-            csv.writer(self._file).writerow(["line", "reason", "record"])
-        text = "" if record is None else json.dumps(record, ensure_ascii=False, default=str)
-        csv.writer(self._file).writerow([line, reason, text])
-
-    def close(self) -> None:
-        """Close the file, if there is one."""
-        if self._file is not None:
-            self._file.close()
-
-
-class Position:
-    """How far a load has come, in a file of its own. Lives: from the first commit to the end of the load."""
-
-    def __init__(self, path: Path | None, source: str) -> None:
-        self._path = path
-        self._source = source
-        self.line = 0
-        if path is not None and path.exists():
-            known = json.loads(path.read_text(encoding="utf-8"))
-            if known["source"] == source:
-                self.line = known["line"]
-
-    def remember(self, line: int) -> None:
-        """Note that everything up to this line is committed."""
-        if self._path is not None:
-            fresh = self._path.with_name(self._path.name + ".new")
-            fresh.write_text(json.dumps({"source": self._source, "line": line}), encoding="utf-8")
-            fresh.replace(self._path)
-
-    def forget(self) -> None:
-        """Remove the file: the load has ended."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+    def named(self, attribute: str | None) -> str | None:
+        """Return what the file calls an attribute."""
+        names = (old for old, new in self._rename.items() if new and new == attribute)
+        return next(names, attribute)

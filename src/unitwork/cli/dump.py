@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from unitwork.cli._files import FORMATS
+from unitwork.cli._files import FORMATS, STANDARD
+from unitwork.cli._options import null_option
 from unitwork.cli._output import counted, say
 from unitwork.cli._target import with_database
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 @click.option(
     "--output",
     "-o",
-    default="-",
+    default=STANDARD,
     type=click.Path(dir_okay=False, allow_dash=True),
     help="The file to write; stdout without it.",
 )
@@ -30,29 +29,22 @@ if TYPE_CHECKING:
 )
 @click.option("--attributes", metavar="NAMES", help="Only these attributes, with commas.")
 @click.option("--where", metavar="SQL", help="Only rows that meet this condition, in SQL.")
-@click.option(
-    "--null", metavar="TEXT", default="", help="What stands for no value in CSV. Nothing by default."
-)
+@null_option
 @with_database
 async def command(database: Database, *, model: str, output: str, kind: str | None, **asked: Any) -> None:
-    """Write the rows of a model's table to a file.
+    """Write the rows of a model to a file.
 
     CSV with a header of attribute names, JSON lines, or Parquet, as `load` reads them again; ordered by
-    primary key. Rows are
-    written as they come, so memory does not grow with them. PostgreSQL writes CSV by COPY.
+    primary key. Rows are written as they come, so memory does not grow with them; PostgreSQL writes CSV
+    by COPY. The file appears when it is complete: if anything fails, an older one stays as it is.
     """
     from unitwork.cli._dumping import Dumping
-    from unitwork.cli._files import format_of
+    from unitwork.cli._files import NewFile, format_of
     from unitwork.cli._models import model_named
 
-    chosen = kind or ("csv" if output == "-" else format_of(output, None))
+    chosen = kind or ("csv" if output == STANDARD else format_of(output, None))
     names = [name.strip() for name in asked["attributes"].split(",")] if asked["attributes"] else None
     dumping = Dumping(database, model_named(model, "MODULE:MODEL"), names, asked["where"])
-    file: IO[bytes] = sys.stdout.buffer if output == "-" else Path(output).open("wb")  # noqa: SIM115, ASYNC230  # the one thing it does
-    try:
+    with NewFile(output) as file:
         rows = await dumping.run(file, chosen, asked["null"])
-    finally:
-        file.flush()
-        if output != "-":
-            file.close()
     say(f"Wrote {counted(rows, 'row')}.")

@@ -49,7 +49,7 @@ def command(module: str, output: Path | None, purposes: Sequence[str], depth: in
     elif check:
         _compare(output, text)
     else:
-        output.write_text(text, encoding="utf-8")
+        _write(output, text)
         say(f"Wrote the schemas of {counted(len(models), 'model')} to {output}.")
 
 
@@ -64,6 +64,16 @@ def _written(models: Sequence[type], module: str, purposes: Sequence[str], depth
         if purpose in purposes
     ]
     return source_of(schemas, f"Written by `unitwork generate-schemas {module}`; changes here get lost.")
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(
+            f"{file} cannot be written: {error.strerror}.\n  Fix: name a file in a folder that can be made."
+        ) from None
 
 
 def _compare(file: Path, text: str) -> None:

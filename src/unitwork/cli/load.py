@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import click
 
 from unitwork.cli._files import FORMATS
+from unitwork.cli._options import null_option, text_encoding
 from unitwork.cli._output import counted, json_option, say, show
 from unitwork.cli._target import with_database
 
@@ -32,18 +34,23 @@ _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
     default="fail",
     help="What to do with rows whose key is stored already.",
 )
+@click.option(
+    "--encoding",
+    metavar="NAME",
+    default="utf-8",
+    callback=text_encoding,
+    help="What CSV and JSON are written in, such as cp1252; UTF-8 by default.",
+)
 @click.option("--key", metavar="NAMES", help="The attributes of that key, with commas; else the primary key.")
 @click.option(
     "--rename", metavar="OLD=NEW", multiple=True, help="Read OLD as attribute NEW; OLD= leaves it out."
 )
-@click.option(
-    "--null", metavar="TEXT", default="", help="What stands for no value in CSV. Nothing by default."
-)
+@null_option
 @click.option(
     "--rejects", type=_NEW_FILE, help="Go on past bad records; write them here with line and reason."
 )
-@click.option("--resume", type=_NEW_FILE, help="Commit as it goes, and remember here how far it is.")
-@click.option("--dry-run", is_flag=True, help="Do everything, and undo it at the end.")
+@click.option("--resume", type=_NEW_FILE, help="Commit as it goes, and note here how far it is.")
+@click.option("--dry-run", is_flag=True, help="Do everything, undo it at the end, and write no file.")
 @json_option
 @with_database
 async def command(database: Database, *, file: str, into: str, as_json: bool, **asked: Any) -> None:
@@ -51,13 +58,16 @@ async def command(database: Database, *, file: str, into: str, as_json: bool, **
 
     FILE is CSV with a header, JSON lines, or Parquet; - is stdin. The header names attributes, not
     columns. All of the file is stored or nothing, unless --rejects allows to go on past bad records,
-    or --resume commits as it goes: run the same command again to go on after a failure.
+    or --resume commits as it goes: run the same command again to go on after a failure, even after a
+    kill. A first look at a file of somebody else: --dry-run --rejects bad.csv.
     """
-    from unitwork.cli._files import Records, format_of
+    from unitwork.cli._files import format_of
     from unitwork.cli._loading import Loading
+    from unitwork.cli._reading import Records
 
-    records = Records(file, format_of(file, asked["kind"]))
-    loading = Loading(database, _model(into), records, _options(asked))
+    kind = format_of(file, asked["kind"])
+    records = Records(file, kind, encoding=asked["encoding"], null=asked["null"])
+    loading = Loading(database, _model(into), records, _options(asked), say)
     with _Bar(records.size) as bar:
         summary = await loading.run(bar.move)
     show(dataclasses.asdict(summary), as_json=as_json, text="")
@@ -67,18 +77,28 @@ async def command(database: Database, *, file: str, into: str, as_json: bool, **
 def _options(asked: dict[str, Any]) -> Any:  # noqa: ANN401  # LoadOptions
     from unitwork.cli._loading import LoadOptions
 
-    renames = [each.partition("=") for each in asked["rename"]]
-    if any(not middle for _old, middle, _new in renames):
-        raise click.UsageError("--rename is OLD=NEW, such as 'E-Mail=email'.")
+    renames = _renames(asked["rename"])
     return LoadOptions(
         on_conflict=asked["on_conflict"],
         key=tuple(name.strip() for name in asked["key"].split(",")) if asked["key"] else None,
         null=asked["null"],
-        rename={old: new for old, _middle, new in renames},
+        rename=renames,
         rejects=asked["rejects"],
         resume=asked["resume"],
         dry_run=asked["dry_run"],
     )
+
+
+def _renames(asked: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for old, middle, new in (each.partition("=") for each in asked):
+        if not middle:
+            raise click.UsageError("--rename is OLD=NEW, such as 'E-Mail=email'.")
+        if old in found or (new and new in found.values()):
+            twice = repr(old) if old in found else f"attribute {new!r}"
+            raise click.UsageError(f"--rename names {twice} twice.")
+        found[old] = new
+    return found
 
 
 def _model(reference: str) -> type[Any]:

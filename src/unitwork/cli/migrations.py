@@ -57,15 +57,20 @@ def init(directory: Path, models: tuple[str, ...]) -> None:
     default=True,
     help="Write what differs between models and database (the default).",
 )
+@click.option("--allow-drop", is_flag=True, help="Write also what drops tables or columns, and their data.")
 @_directory_option
 @models_option
 @with_database
 async def revision(
-    database: Database, *, message: str, autogenerate: bool, directory: Path, models: tuple[str, ...]
+    database: Database, *, message: str, directory: Path, models: tuple[str, ...], **options: bool
 ) -> None:
-    """Write a migration, MESSAGE says what for, and print its file."""
+    """Write a migration, MESSAGE says what for, and print its file.
+
+    One that would drop tables or columns is not written without --allow-drop: a model that was not
+    imported looks as if it were gone.
+    """
     migrations = _migrations(database, directory, models)
-    for path in await _alembic(migrations.revision(message, autogenerate=autogenerate)):
+    for path in await _alembic(migrations.revision(message, **options)):
         click.echo(path)
         say("Read it before you run it: not every change can be found.")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError
 
+from unitwork._logic.writes import ends_transaction
 from unitwork.options import Isolation
 
 if TYPE_CHECKING:
@@ -131,9 +132,9 @@ class Backend:
         """Return what makes a savepoint read-only, and what makes the one around it writable again."""
         return None
 
-    def commits_by_itself(self, sql: str) -> bool:  # noqa: ARG002  # for those that do
-        """Say whether a statement commits the open transaction."""
-        return False
+    def commits_by_itself(self, sql: str) -> bool:
+        """Say whether a statement ends the open transaction: by its words, or as DDL does on MariaDB."""
+        return ends_transaction(sql, self.url.get_backend_name())
 
     def savepoint_is_gone(self, error: BaseException) -> bool:  # noqa: ARG002  # for those that know
         """Say whether an error of a driver means that the transaction of a savepoint has ended."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -11,12 +10,13 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
+from unitwork._logic.sql.shown import LIMIT
 from unitwork.dialects.backend import LENT, Backend, BeginMode, Fault, close_socket, shut_down
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import Connection
+    from sqlalchemy import URL, Connection
     from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -26,24 +26,25 @@ _LOCK_TIMEOUT = 1205
 _STATEMENT_TIMEOUTS = frozenset({1969, 3024})
 _LOST = frozenset({1180})
 _NO_SAVEPOINT = 1305
-_COMMITS = re.compile(
-    r"\s*(ALTER|ANALYZE|BEGIN|CREATE(?!\s+(OR\s+REPLACE\s+)?TEMPORARY)|DROP(?!\s+TEMPORARY)|GRANT|LOCK|OPTIMIZE"
-    r"|RENAME|REPAIR|REVOKE|START\s+TRANSACTION|TRUNCATE|UNLOCK)\b",
-    re.IGNORECASE,
-)
 
 
 class MySQLBackend(Backend):
     """MariaDB and MySQL through asyncmy or aiomysql."""
 
-    extra = "mysql"
     limits_statements = True
     begin_held = "START TRANSACTION"
     one_result_at_a_time = True
 
+    def __init__(self, url: URL) -> None:
+        super().__init__(url)
+        # The extra installs asyncmy alone.
+        self.extra = "mysql" if url.drivername.endswith("+asyncmy") else ""
+
     @override
     def install(self, engine: AsyncEngine) -> None:
         event.listen(engine.sync_engine, "begin", _begin)
+        dialect: Any = engine.sync_engine.dialect
+        dialect.statement_compiler = type("Compiler", (_EmptyLists, dialect.statement_compiler), {})
 
     @override
     def execution_options(self, mode: BeginMode) -> Mapping[str, Any]:
@@ -55,10 +56,6 @@ class MySQLBackend(Backend):
     @override
     def mode_of(self, options: Mapping[str, Any]) -> BeginMode:
         return replace(super().mode_of(options), read_only=bool(options.get(_READ_ONLY)))
-
-    @override
-    def commits_by_itself(self, sql: str) -> bool:
-        return _COMMITS.match(sql) is not None
 
     @override
     def savepoint_is_gone(self, error: BaseException) -> bool:
@@ -76,7 +73,7 @@ class MySQLBackend(Backend):
         # A cancelled query would run on in the server. MySQL has no such prefix.
         if not getattr(connection.dialect, "is_mariadb", False):
             return statement
-        return f"SET STATEMENT max_statement_time={max(seconds, 0.001):.3f} FOR {statement}"
+        return f"{LIMIT}{max(seconds, 0.001):.3f} FOR {statement}"
 
     @override
     def is_closed(self, connection: DBAPIConnection) -> bool:
@@ -134,3 +131,12 @@ def _begin(connection: Connection) -> None:
     options = connection.get_execution_options()
     if options.get(_READ_ONLY) and LENT not in options:
         connection.exec_driver_sql("START TRANSACTION READ ONLY")
+
+
+class _EmptyLists:
+    """A compiler whose empty lists fit any type; MariaDB compares no UUID with SQLAlchemy's numbers."""
+
+    def visit_empty_set_expr(self, element_types: list[object], **_more: Any) -> str:
+        """Return a SELECT of no rows, with as many columns as the items of the list."""
+        nothing = ", ".join("NULL" for _type in element_types)
+        return f"SELECT {nothing} FROM (SELECT 1) AS _empty_set WHERE 1!=1"  # noqa: S608  # no values

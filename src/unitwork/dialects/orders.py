@@ -144,7 +144,8 @@ class CopyTarget:
     def statement(self) -> str:
         """The SQL that reads rows from the client."""
         name = ".".join(quoted(part) for part in (self.schema, self.table) if part)
-        return f"COPY {name} ({', '.join(map(quoted, self.columns))}) FROM STDIN"
+        # The data are UTF-8, whatever the client encoding is.
+        return f"COPY {name} ({', '.join(map(quoted, self.columns))}) FROM STDIN WITH (ENCODING 'UTF8')"
 
 
 def quoted(name: str) -> str:
@@ -169,7 +170,7 @@ class AsyncpgCopyIn:
         target = self._target
         source = Blocks(self._blocks)
         await driver.copy_to_table(
-            target.table, schema_name=target.schema, columns=target.columns, source=source
+            target.table, schema_name=target.schema, columns=target.columns, source=source, encoding="UTF8"
         )
 
 
@@ -190,12 +191,14 @@ class AsyncpgCopyOut:
         self.query = query
         self.write = write
         self.null = null
+        self.rows = 0
+        """How many rows were written."""
 
     @property
     def statement(self) -> str:
         """The SQL, as observers and errors show it."""
         null = self.null.replace("'", "''")
-        return f"COPY ({self.query}) TO STDOUT (FORMAT csv, HEADER, NULL '{null}')"
+        return f"COPY ({self.query}) TO STDOUT (FORMAT csv, HEADER, NULL '{null}', ENCODING 'utf8')"
 
     async def run(self, driver: Any) -> None:  # noqa: ANN401  # an asyncpg connection
         """Send it, and hand on what comes."""
@@ -203,7 +206,10 @@ class AsyncpgCopyOut:
         async def write(piece: bytes) -> None:
             self.write(piece)
 
-        await driver.copy_from_query(self.query, output=write, format="csv", header=True, null=self.null)
+        status: str = await driver.copy_from_query(
+            self.query, output=write, format="csv", header=True, null=self.null, encoding="utf8"
+        )
+        self.rows = int(status.rpartition(" ")[2])
 
 
 class PsycopgCopyOut(AsyncpgCopyOut):
@@ -214,3 +220,4 @@ class PsycopgCopyOut(AsyncpgCopyOut):
         async with driver.cursor() as cursor, cursor.copy(self.statement) as copying:
             async for piece in copying:
                 self.write(bytes(piece))
+            self.rows = cursor.rowcount

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, func, literal_column
+from sqlalchemy import column as sql_column
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
@@ -23,17 +24,12 @@ _TWO_ROWS = 1242
 class Upserts:
     """PostgreSQL's and SQLite's ON CONFLICT. Lives: one bulk write."""
 
-    limit: int | None = None
-    """How many values one statement takes; None is no limit that matters."""
     joins_values = False
     """Whether many rows are fastest in one VALUES list; else the driver's executemany is."""
-    repeats = True
-    """Whether one VALUES list may hold the same key twice."""
 
-    def __init__(self, table: Table, target: Sequence[Column[Any]], *, ambiguous: bool) -> None:
+    def __init__(self, table: Table, target: Sequence[Column[Any]]) -> None:
         self.table = table
         self.target = target
-        self.ambiguous = ambiguous
 
     def insert(self, into: Any) -> Any:  # noqa: ANN401  # a table or a mapped class
         """Return an INSERT of this dialect."""
@@ -59,14 +55,9 @@ class Upserts:
 class SQLiteUpserts(Upserts):
     """SQLite."""
 
-    limit = 32_766
-
 
 class PostgreSQLUpserts(Upserts):
     """PostgreSQL."""
-
-    limit = 32_767
-    repeats = False
 
     @override
     def insert(self, into: Any) -> Any:
@@ -77,7 +68,8 @@ class MariaDBUpserts(Upserts):
     """MariaDB and MySQL: ON DUPLICATE KEY UPDATE, which means any unique key.
 
     So that it means one, the assignment compares that key, and breaks off the statement when the
-    conflict is about another: a subquery of two rows is the only error that SQL can raise there.
+    conflict is about another: a subquery of two rows is the only error that SQL can raise there. It
+    always does: the database may have keys that the model does not know, or computes.
     """
 
     joins_values = True
@@ -88,6 +80,9 @@ class MariaDBUpserts(Upserts):
 
     @override
     def new(self, statement: Any, column: Column[Any]) -> ColumnElement[Any]:
+        if "%" in column.name:
+            # SQLAlchemy doubles the sign two times in VALUES().
+            return func.values(sql_column(column.name, column.type), type_=column.type)
         found: ColumnElement[Any] = statement.inserted[column.key]
         return found
 
@@ -110,10 +105,10 @@ class MariaDBUpserts(Upserts):
         )
 
     def _only(self, statement: Any, value: Any) -> Any:  # noqa: ANN401  # SQL
-        if not (self.ambiguous and self.target):
+        if not self.target:
             return value
         same = and_(*(column.op("<=>")(self.new(statement, column)) for column in self.target))
-        return func.if_(same, value, literal_column("(SELECT 1 UNION ALL SELECT 2)"))
+        return func.if_(same, value, literal_column("(SELECT NULL UNION ALL SELECT NULL)"))
 
     @override
     def explain(self, error: DBAPIError) -> None:

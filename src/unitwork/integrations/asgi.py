@@ -178,10 +178,7 @@ class _Request(Units):
     async def _send_checked(self, message: Message) -> None:
         if not self.settled:
             if message["type"] == _START and message["status"] >= _FIRST_FINAL_STATUS:
-                commit = self._rules.commit_when(message["status"])
-                self.settled = True
-                if not self.end_asleep():
-                    await self._settle(commit=commit)
+                await self._end_by(message["status"])
         elif self._refusal is not None:
             if self._answered or message["type"] != _START or message["status"] < _FIRST_ERROR_STATUS:
                 raise self._refusal
@@ -189,11 +186,25 @@ class _Request(Units):
             self._refusal = self.failure = None
         await self._send(message)
 
-    def answered_inside(self) -> None:
-        """The application has begun its answer, which middleware may keep: the body is outside."""
-        if not self.settled:
+    async def answered_inside(self, message: Message) -> None:
+        """The application has begun its answer, which middleware may keep: what its body does is outside.
+
+        A body that comes piece by piece (it has no length) runs before anything is sent, and may use the
+        database: so the units end now, by the application's own status.
+        """
+        if self.settled or message["status"] < _FIRST_FINAL_STATUS:
+            return
+        if any(name.lower() == b"content-length" for name, _value in message.get("headers", ())):
             marks = (context.step_outside(unit.source, ended=unit) for unit in self._units)
             self._marks += [mark for mark in marks if mark is not None]
+        else:
+            await self._end_by(message["status"])
+
+    async def _end_by(self, status: int) -> None:
+        """Commit or roll back, as the status says."""
+        self.settled = True
+        if not self.end_asleep():
+            await self._settle(commit=self._rules.commit_when(status))
 
     async def _settle(self, *, commit: bool) -> None:
         while self._marks:
@@ -258,17 +269,18 @@ class _Innermost:
         async def answer(message: Message) -> None:
             if message["type"] == _START:
                 for request in requests:
-                    request.answered_inside()
+                    await request.answered_inside(message)
             await send(message)
 
         await self._app(scope, receive, answer)
 
 
 def _watch_answers(app: Any) -> None:  # noqa: ANN401  # any application
-    """Find the application below the middleware of Starlette and FastAPI, if some of that may keep answers.
+    """Find the applications below the middleware of Starlette and FastAPI, where that may keep answers.
 
     Such middleware (`BaseHTTPMiddleware`, gzip) passes the beginning of an answer on when its body has begun
-    already; only the application knows when the body begins. Middleware keeps what is below it as `app`.
+    already; only the application knows when the body begins. Middleware keeps what is below it as `app`, and
+    a router has more of both below its routes.
     """
     holder: Any = None
     place, between, inner = "", 0, app
@@ -284,6 +296,9 @@ def _watch_answers(app: Any) -> None:  # noqa: ANN401  # any application
             break
     if between and holder is not None and not isinstance(inner, _Innermost):
         setattr(holder, place, _Innermost(inner))
+    for route in getattr(inner, "routes", None) or ():
+        if "app" in vars(route):
+            _watch_answers(route)
 
 
 _TRANSPARENT = frozenset(
@@ -291,6 +306,8 @@ _TRANSPARENT = frozenset(
         "starlette.middleware.exceptions",
         "starlette.middleware.errors",
         "fastapi.middleware.asyncexitstack",
+        "starlette.routing",
+        "fastapi.routing",
     }
 )
 """Middleware that passes each message on at once."""

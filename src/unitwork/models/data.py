@@ -10,6 +10,7 @@ from sqlalchemy import inspect
 from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty
 from sqlalchemy.orm.base import PASSIVE_NO_FETCH, PASSIVE_NO_RESULT, PassiveFlag
 
+from unitwork._logic.values import values_of
 from unitwork._runtime.edges import edge
 from unitwork.errors import OptionError, UnloadedAttributeError
 from unitwork.models.values import from_json, to_json
@@ -89,13 +90,17 @@ class PlainData:
         Text becomes what the column holds, such as a UUID or a time; mappings become related entities.
 
         Raises:
-            OptionError: A name is no attribute, or text cannot be read as what the column holds.
+            OptionError: The data is no mapping, a name is no attribute, or text cannot be read as what the
+                column holds.
             TypeError: A dataclass model lacks a field.
 
         Example:
             >>> User.load({"email": "ann@example.com"}).email
             'ann@example.com'
         """
+        if not isinstance(data, Mapping):
+            allowed = [f"a mapping of attributes, such as {cls.__name__}(...).to_dict()"]
+            raise OptionError("data", type(data).__name__, allowed)
         mapper: Mapper[Any] = inspect(cls)
         values = {name: _loaded(mapper, name, value) for name, value in data.items() if name != METADATA}
         accepted = _accepted(cls, values)
@@ -166,8 +171,7 @@ def _loaded(mapper: Mapper[Any], name: str, value: object) -> object:
         raise OptionError("attribute", name, [repr(known.key) for known in mapper.attrs])
     if isinstance(attribute, RelationshipProperty):
         return _related(attribute.mapper.class_, value)
-    columns = getattr(attribute, "columns", None)
-    return from_json(name, value, columns[0].type) if columns else value
+    return from_json(name, value, values_of(mapper, name)) if name in mapper.column_attrs else value
 
 
 def _related(model: type[Any], value: object) -> object:

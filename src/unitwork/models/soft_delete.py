@@ -38,6 +38,8 @@ class SoftDeleteMixin:
     repository deletes for good, and an UPDATE or DELETE of many rows touches those that it names.
     """
 
+    __unitwork_hidden_by__ = "deleted_at"
+
     if TYPE_CHECKING:
         deleted_at: Mapped[dt.datetime | None]
     else:

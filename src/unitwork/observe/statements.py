@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from unitwork._logic.sql_text import as_asked, is_control
+from unitwork._logic.sql.shown import as_asked, is_control
 from unitwork.events import StatementExecuted
 
 if TYPE_CHECKING:

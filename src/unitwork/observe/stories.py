@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from unitwork._logic.sql_text import one_line
+from unitwork._logic.sql.shown import one_line
 from unitwork.events import BlockEnded, BlockEntered, Event, StatementExecuted
 
 __all__ = ["BlockStory", "Happening", "Statements", "Stories"]

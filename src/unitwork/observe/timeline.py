@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from unitwork._logic.sql_text import is_control
+from unitwork._logic.sql.shown import is_control
 from unitwork.errors import MissingExtraError
 from unitwork.events import BlockEnded, BlockEntered, Outcome
 from unitwork.observe.stories import BlockStory, Happening, Statements, Stories

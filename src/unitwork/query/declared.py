@@ -13,12 +13,13 @@ from unitwork._runtime.access.registry import enlist
 from unitwork._runtime.lanes.calls import StatementCall
 from unitwork._runtime.lanes.results import ResultReader
 from unitwork.errors import QueryDeclarationError
-from unitwork.query.order import cursor_at, entity_in, order_of, refuse_limits
+from unitwork.query.order import cursor_at, entity_in, order_of, refuse_walk, sorted_by
 from unitwork.query.pages import Pages
 from unitwork.query.signature import QuerySignature, signature_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
+    from sqlalchemy.types import TypeEngine
 
     from unitwork._logic.shape import Shape
     from unitwork._runtime.access.repository_access import RepositoryAccess
@@ -73,6 +74,8 @@ class DeclaredQuery:
         self.reader = ResultReader(signature.name, shape, convert=convert)
         self.counts = False
         """The number of rows that a DML statement touches is what it returns."""
+        self.column_types: Mapping[str, TypeEngine[Any]] = {}
+        """What parameters are compared with, if their names say it and not the statement."""
         self._ask = ask
         self._many = self.reader.with_rows(Rows.MANY)
         self._pages = Pages(target)
@@ -108,6 +111,9 @@ class DeclaredQuery:
         if self.counts:
             count = await owner.database_access.change(self.name, asked)
             return count > 0 if self.shape.kind is bool else count
+        if rows is Rows.NONE:  # such as LOCK and SET, which answer with no rows at all
+            await owner.database_access.change(self.name, asked)
+            return None
         return await owner.database_access.fetch(self.reader, asked)
 
     def _check_request(self, request: object) -> None:
@@ -127,7 +133,12 @@ class DeclaredQuery:
         statement = self._pages.of(asked, request)
         size, offset = request.size, request.offset
         limit = size if request.count else size + 1
-        found: Any = await access.fetch(self._many, statement.part(asked, limit, offset))
+        part = statement.part(asked, limit, offset)
+        found: Any
+        if statement.added:
+            found, _order = await access.edged(self._many, part, statement.added)
+        else:
+            found = await access.fetch(self._many, part)
         content, total = found[:size], None
         if request.count and (len(content) == size or (offset and not content)):
             total = await access.scalar(self.name, statement.number(asked))
@@ -140,18 +151,21 @@ class DeclaredQuery:
         self, access: RepositoryAccess, asked: StatementCall, request: CursorRequest
     ) -> CursorPage[Any]:
         """Return the page after or before a cursor."""
-        refuse_limits("cursor_page", asked.statement)
-        order = order_of(self._target or entity_in(asked.statement), request.sorts)
+        entity = self._target or entity_in(asked.statement)
+        refuse_walk(asked.statement, entity)
+        order = order_of(entity, request.sorts)
         codec = CursorCodec(access.cursor_key(), self.name, order.sorts)
         position = codec.read(request.cursor) if request.cursor is not None else None
         forward = position is None or position.forward
-        statement: Select[Any] = asked.statement.order_by(None).add_columns(*order.columns())
+        statement: Select[Any] = asked.statement.order_by(None)
         if position is not None:
             statement = statement.where(order.beyond(position))
-        statement = statement.order_by(*order.clauses(forward=forward)).limit(request.size + 1)
+        statement, added = sorted_by(statement, order.clauses(forward=forward))
+        statement = statement.add_columns(*order.columns()).limit(request.size + 1)
         items, edges = await access.edged(
-            self.reader, asked._replace(statement=statement, fixed=False), len(order.sorts)
+            self.reader, asked._replace(statement=statement, fixed=False), added + len(order.sorts)
         )
+        edges = [edge[added:] for edge in edges]
         more = len(items) > request.size
         items, edges = items[: request.size], edges[: request.size]
         if not forward:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-import types
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam
 from sqlalchemy import inspect as inspect_entity
+
+from unitwork._logic.values.annotations import allows_none
+from unitwork.query.signature import values_in
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -52,6 +52,8 @@ class _Part:
         return bindparam(self.parameter, type_=self.column.type, expanding=self.operator in _LISTS)
 
     def condition(self, value: object) -> ColumnElement[bool]:
+        if self.operator == "between":
+            value = values_in(self.parameter, value)
         if self.operator:
             condition: ColumnElement[bool] = _OPERATORS[self.operator](self.column, value)
             return condition
@@ -64,6 +66,8 @@ class DerivedConditions:
 
     def __init__(self, parts: Sequence[_Part], *, may_be_null: bool) -> None:
         self._parts = parts
+        self.column_types = {part.parameter: part.column.type for part in parts if part.operator != "isnull"}
+        """The types that values are compared with, by the parameters' names."""
         by_value = may_be_null or any(part.operator in _BY_VALUE for part in parts)
         self.fixed: list[ColumnElement[bool]] | None = None
         if not by_value:
@@ -75,7 +79,7 @@ class DerivedConditions:
         for part in self._parts:
             value = arguments[part.parameter]
             if part.operator in _LISTS:
-                value = list(value)
+                value = values_in(part.parameter, value)
             conditions.append(part.condition(value))
         return conditions
 
@@ -91,7 +95,7 @@ def conditions_for(signature: QuerySignature, entity: type, *, besides: str) -> 
     parts = [
         _part(signature, parameter, columns) for parameter in signature.parameters if parameter != besides
     ]
-    may_be_null = any(_allows_none(signature.parameters[part.parameter]) for part in parts)
+    may_be_null = any(allows_none(signature.parameters[part.parameter]) for part in parts)
     return DerivedConditions(parts, may_be_null=may_be_null)
 
 
@@ -109,11 +113,6 @@ def _part(signature: QuerySignature, parameter: str, columns: Mapping[str, Any])
             f"the parameter {parameter!r} has the unknown suffix `__{operator}`",
             f"use one of: {', '.join(f'__{known}' for known in _OPERATORS)}.",
         )
+    if operator in _LISTS | {"between"}:
+        signature.needs_values(parameter)
     return _Part(parameter, columns[name], operator)
-
-
-def _allows_none(annotation: object) -> bool:
-    if annotation is Any or annotation is inspect.Parameter.empty:
-        return True
-    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
-    return union and type(None) in typing.get_args(annotation)

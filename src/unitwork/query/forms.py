@@ -12,26 +12,22 @@ from sqlalchemy.sql import Select
 
 from unitwork._logic.paging import CursorPage, CursorRequest, Page, PageRequest
 from unitwork._logic.shape import Item, Rows, Shape, ShapeError, shape_of
-from unitwork._logic.writes import is_write, text_writes
+from unitwork._logic.values.annotations import allows_none
+from unitwork._logic.writes import is_write
 from unitwork._runtime.lanes.calls import StatementCall
 from unitwork.errors import QueryDeclarationError
 from unitwork.query.declared import DeclaredQuery, page_parameter
 from unitwork.query.derived import conditions_for
+from unitwork.query.signature import values_in
 from unitwork.query.text import (
-    as_part,
-    check_parameters,
-    has_order,
-    in_parentheses,
+    DeclaredText,
     mapper_of,
-    returns_rows,
     select_for,
     takes_list,
-    text_with_types,
 )
 
 if TYPE_CHECKING:
     from sqlalchemy import TextClause
-    from sqlalchemy.orm import Mapper
 
     from unitwork.query.signature import QuerySignature
 
@@ -95,8 +91,8 @@ def _values(signature: QuerySignature) -> Callable[[dict[str, Any]], dict[str, A
     def values(arguments: dict[str, Any]) -> dict[str, Any]:
         chosen = {name: value for name, value in arguments.items() if name != request}
         for name in lists:
-            if chosen[name] is not None:
-                chosen[name] = list(chosen[name])
+            if chosen[name] is not None or not allows_none(signature.parameters[name]):
+                chosen[name] = values_in(name, chosen[name])
         return chosen
 
     return values
@@ -131,10 +127,9 @@ class TextCondition:
     def query(self, signature: QuerySignature, entity: type | None) -> DeclaredQuery:
         """Select the entity where the condition holds."""
         known = _needs_entity(signature, entity)
-        check_parameters(signature, self.expression, besides=frozenset({page_parameter(signature)}))
+        text = DeclaredText(signature, self.expression, besides=frozenset({page_parameter(signature)}))
         shape = self._fitting(signature, promised(signature, known))
-        condition = text_with_types(signature, in_parentheses(self.expression), inspect_entity(known))
-        return _selecting(signature, shape, known, condition)
+        return _selecting(signature, shape, known, text.condition(inspect_entity(known)))
 
     def _fitting(self, signature: QuerySignature, shape: Shape) -> Shape:
         if not self.expression.strip():
@@ -162,19 +157,16 @@ class FullSQL:
 
     def query(self, signature: QuerySignature, entity: type | None) -> DeclaredQuery:
         """Run the text, and make of its rows what the annotation says."""
-        sql = as_part(self.sql)
-        check_parameters(signature, sql, besides=frozenset({page_parameter(signature)}))
+        text = DeclaredText(signature, self.sql, besides=frozenset({page_parameter(signature)}))
         shape = promised(signature, entity)
-        mapper: Mapper[Any] | None = mapper_of(entity)
-        clause = text_with_types(signature, sql, mapper)
+        clause = text.clause(mapper_of(entity))
         statement: Any = clause
         target: Any = None
         if shape.rows in _REQUESTS:
-            statement, target = self._subquery(signature, shape, clause)
+            statement, target = self._subquery(signature, shape, text, clause)
         elif shape.item is Item.ENTITY:
             statement = select(shape.kind).from_statement(clause)
-        values = _values(signature)
-        writes = text_writes(sql) or is_write(clause)
+        values, writes = _values(signature), text.writes
         query = DeclaredQuery(
             signature,
             shape,
@@ -182,26 +174,32 @@ class FullSQL:
             target=target,
             convert=True,
         )
-        query.counts = writes and self._counts(signature, shape, sql)
+        query.counts = self._counts(signature, shape, text)
         return query
 
-    def _counts(self, signature: QuerySignature, shape: Shape, sql: str) -> bool:
+    def _counts(self, signature: QuerySignature, shape: Shape, text: DeclaredText) -> bool:
         """Say whether the query returns how many rows it touches; refuse rows that cannot come."""
-        if returns_rows(sql) or shape.rows is Rows.NONE:
+        if text.returns_rows or shape.rows is Rows.NONE:
             return False
-        if shape.rows is not Rows.ONE or shape.kind not in (int, bool):
+        if text.writes and shape.rows is Rows.ONE and shape.kind in (int, bool):
+            return True
+        if text.calls:
+            return False
+        if text.writes:
             raise signature.wrong(
                 "it changes rows and returns none of them",
                 "return `None`, `int` (how many rows), `bool` (any row), or add RETURNING to the text.",
             )
-        return True
+        raise signature.wrong("its statement returns no rows", "return `None`.")
 
-    def _subquery(self, signature: QuerySignature, shape: Shape, clause: TextClause) -> tuple[Any, Any]:
+    def _subquery(
+        self, signature: QuerySignature, shape: Shape, text: DeclaredText, clause: TextClause
+    ) -> tuple[Any, Any]:
         if shape.item is not Item.ENTITY:
             raise signature.wrong(
                 "only entities can be paged from SQL text", "return `Page[Model]`, or build a statement."
             )
-        if has_order(self.sql):
+        if text.is_ordered:
             raise signature.wrong(
                 "its text has an ORDER BY or LIMIT, which a page replaces",
                 "take it out; the request says the order: `PageRequest(sorts=[Sort(...)])`.",
@@ -231,7 +229,9 @@ class Derived:
         def ask(_owner: object, arguments: dict[str, Any]) -> StatementCall:
             return StatementCall(_statement(signature, shape, known, derived.for_values(arguments)))
 
-        return DeclaredQuery(signature, shape, ask, target=known)
+        query = DeclaredQuery(signature, shape, ask, target=known)
+        query.column_types = derived.column_types
+        return query
 
 
 class Built:

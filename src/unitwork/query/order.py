@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Double, Enum, Float, String, and_, case, cast, false, func, literal, or_, select
+from sqlalchemy import and_, case, false, literal, or_
 from sqlalchemy import inspect as inspect_entity
+from sqlalchemy.sql.operators import desc_op
 
 from unitwork._logic.paging import Position, Sort, UnorderedValueError, shortened
+from unitwork._logic.values.ordering import exact, has_order, sortable
 from unitwork.errors import OptionError
+from unitwork.query.clauses import distinct_on, is_distinct, key_of, refuse_limits, row_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -35,8 +38,8 @@ class Order:
         clauses: list[ColumnElement[Any]] = []
         for sort in self.sorts:
             column = self._columns[sort.field]
-            sortable = _sortable(column)
-            parts = [case((column.is_(None), 0), else_=1), sortable] if _nullable(column) else [sortable]
+            value = sortable(column)
+            parts = [case((column.is_(None), 0), else_=1), value] if _nullable(column) else [value]
             down = sort.descending is forward
             clauses += [part.desc() if down else part.asc() for part in parts]
         return clauses
@@ -46,7 +49,7 @@ class Order:
         choices: list[ColumnElement[bool]] = []
         same: list[ColumnElement[bool]] = []
         for sort, value in zip(self.sorts, position.values, strict=True):
-            column = _exact(self._columns[sort.field])
+            column = exact(self._columns[sort.field])
             down = sort.descending is position.forward
             # As a parameter: SQLAlchemy compares the constants True and False for equality alone.
             bound = None if value is None else literal(value, column.type)
@@ -55,21 +58,18 @@ class Order:
         return or_(*choices)
 
     def columns(self) -> list[ColumnElement[Any]]:
-        """Return the columns to select, so that cursors can be written."""
+        """Return the columns to select, so that cursors can be written.
+
+        Raises:
+            OptionError: The values of one have no order that a cursor could keep.
+        """
+        for sort in self.sorts:
+            if not has_order(self._columns[sort.field]):
+                raise _unordered(sort.field)
         return [
-            _exact(self._columns[sort.field]).label(f"unitwork_sort_{place}")
+            exact(self._columns[sort.field]).label(f"unitwork_sort_{place}")
             for place, sort in enumerate(self.sorts)
         ]
-
-
-def _sortable(column: Any) -> Any:  # noqa: ANN401  # attribute or column
-    # MariaDB orders its enum type by place and compares it by name: as text both are by name.
-    return cast(column, String(255)) if isinstance(column.type, Enum) else column
-
-
-def _exact(column: Any) -> Any:  # noqa: ANN401  # attribute or column
-    # MariaDB compares a FLOAT exactly, but returns it rounded: as a double it comes back whole.
-    return cast(column, Double()) if isinstance(column.type, Float) else _sortable(column)
 
 
 def _nullable(column: Any) -> bool:  # noqa: ANN401  # attribute or column
@@ -93,28 +93,90 @@ def order_of(entity: Any, sorts: Sequence[Sort]) -> Order:  # noqa: ANN401  # cl
     Raises:
         OptionError: A sort names no mapped column attribute.
     """
+    return Order(_attributes(entity), [attribute.key for attribute in key_of(entity)], sorts)
+
+
+def _attributes(entity: Any) -> dict[str, Any]:  # noqa: ANN401  # class or alias
     mapper = inspect_entity(entity).mapper
-    columns = {attribute.key: getattr(entity, attribute.key) for attribute in mapper.column_attrs}
-    key = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
-    return Order(columns, key, sorts)
+    return {attribute.key: getattr(entity, attribute.key) for attribute in mapper.column_attrs}
 
 
-def counted(statement: Select[Any]) -> Select[Any]:
-    """Return a statement that counts the rows of another."""
-    return select(func.count()).select_from(statement.order_by(None).subquery())
+class Ordered(NamedTuple):
+    """A statement in an order. Its last `added` columns are there for the order alone."""
+
+    statement: Select[Any]
+    added: int
 
 
-def in_order(statement: Select[Any], target: Any, sorts: Sequence[Sort]) -> Select[Any]:  # noqa: ANN401  # class or alias
-    """Return a statement whose order is complete: as asked, or its own, and then by primary key.
+def in_order(statement: Select[Any], target: Any = None, sorts: Sequence[Sort] = ()) -> Ordered:  # noqa: ANN401  # class or alias
+    """Complete the order of a statement: as asked, or its own, and then by what tells its rows apart.
 
     Raises:
-        OptionError: A sort names no mapped column attribute.
+        OptionError: A sort names no mapped column attribute, or one that is lost in the statement's
+            DISTINCT; or the statement has nothing to be ordered by.
     """
-    grouped = statement._distinct or statement._group_by_clauses  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    if not sorts and grouped:
-        return statement  # the key is no column of such rows
-    order = order_of(target or entity_in(statement), sorts)
-    return (statement.order_by(None) if sorts else statement).order_by(*order.clauses())
+    key = row_key(statement)
+    if not sorts:
+        if not key:
+            entity_in(statement)  # says what is missing
+        return Ordered(statement.order_by(*key), 0)
+    entity = target or entity_in(statement)
+    asked = Order(_attributes(entity), (), sorts).clauses()
+    _refuse_lost(statement, entity, sorts)
+    ordered = sorted_by(statement.order_by(None), asked)
+    return ordered._replace(statement=ordered.statement.order_by(*key))
+
+
+def sorted_by(statement: Select[Any], clauses: Sequence[Any]) -> Ordered:
+    """Sort a statement; a DISTINCT one selects what it is sorted by, as PostgreSQL wants it."""
+    if not is_distinct(statement):
+        return Ordered(statement.order_by(*clauses), 0)
+    added = [clause.element.label(f"unitwork_order_{place}") for place, clause in enumerate(clauses)]
+    order = [
+        label.desc() if clause.modifier is desc_op else label.asc()
+        for label, clause in zip(added, clauses, strict=True)
+    ]
+    return Ordered(statement.add_columns(*added).order_by(*order), len(added))
+
+
+def _refuse_lost(statement: Select[Any], entity: Any, sorts: Sequence[Sort]) -> None:  # noqa: ANN401  # class or alias
+    """Refuse to sort by what a DISTINCT does not keep: other rows would come."""
+    if distinct_on(statement):
+        raise OptionError("sorts", "a statement with DISTINCT ON", ["the order of the statement"])
+    if not is_distinct(statement):
+        return
+    selected = [each["expr"] for each in statement.column_descriptions if each.get("entity") is entity]
+    if any(expression is entity for expression in selected):
+        return
+    kept = [expression.key for expression in selected]
+    for sort in sorts:
+        if sort.field not in kept:
+            raise OptionError("sort field", sort.field, [repr(name) for name in kept])
+
+
+def refuse_walk(statement: Select[Any], entity: Any) -> None:  # noqa: ANN401  # class or alias
+    """Refuse to walk by cursor over what is no row of the entity: its key would leave rows out, or add some.
+
+    Raises:
+        OptionError: The statement limits itself, or its DISTINCT or GROUP BY does not keep the key.
+    """
+    refuse_limits("cursor_page", statement)
+    key = key_of(entity)
+    kept = row_key(statement)
+    grouped = statement._group_by_clauses or statement._having_criteria or statement._distinct  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    if distinct_on(statement) or (grouped and not all(_is_among(column, kept) for column in key)):
+        names = ", ".join(column.key for column in key)
+        allowed = [f"one that has {names}, or `page`"]
+        raise OptionError("cursor_page", "a DISTINCT or GROUP BY without the primary key", allowed)
+
+
+def _is_among(column: Any, expressions: Iterable[Any]) -> bool:  # noqa: ANN401  # attribute or column
+    wanted = _clause(column)
+    return any(wanted.compare(_clause(each)) for each in expressions)
+
+
+def _clause(expression: Any) -> Any:  # noqa: ANN401  # attribute or column
+    return expression.__clause_element__() if hasattr(expression, "__clause_element__") else expression
 
 
 def entity_in(statement: Select[Any]) -> Any:  # noqa: ANN401  # class or alias
@@ -127,16 +189,6 @@ def entity_in(statement: Select[Any]) -> Any:  # noqa: ANN401  # class or alias
         if described.get("entity") is not None:
             return described["entity"]
     raise OptionError("statement", "no entity", ["a Select of a mapped class, such as `select(Model)`"])
-
-
-def refuse_limits(verb: str, statement: Select[Any]) -> None:
-    """Refuse to page a statement that has a limit or offset of its own.
-
-    Raises:
-        OptionError: It has.
-    """
-    if statement._limit_clause is not None or statement._offset_clause is not None:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        raise OptionError(verb, "a statement with a limit or offset", ["the size of the request"])
 
 
 def cursor_at(
@@ -153,8 +205,12 @@ def cursor_at(
         return codec.write(Position(forward, tuple(edge[0])))
     except UnorderedValueError as error:
         names = ", ".join(sort.field for sort in order.sorts)
-        allowed = ["attributes that hold numbers, text, dates, times, UUIDs, bytes or enum members"]
-        raise OptionError("sort field", f"{names} (of {error})", allowed) from None
+        raise _unordered(f"{names} (of {error})") from None
+
+
+def _unordered(field: str) -> OptionError:
+    allowed = ["attributes that hold numbers, text, dates, times, UUIDs, bytes or enum members"]
+    return OptionError("sort field", field, allowed)
 
 
 def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Integer, bindparam
 from sqlalchemy.util import LRUCache
 
-from unitwork.query.order import counted, in_order, refuse_limits
+from unitwork.query.clauses import counted, refuse_limits
+from unitwork.query.order import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,13 +25,15 @@ _LIMIT, _OFFSET = "unitwork_limit", "unitwork_offset"
 class PagedStatement:
     """A statement in one order, whose part and whose number of rows can be asked for.
 
+    The last `added` columns of its rows are there for the order alone.
+
     Raises:
         OptionError: A sort names no mapped attribute, or the statement has limits of its own.
     """
 
     def __init__(self, statement: Select[Any], target: Any, sorts: Sequence[Sort]) -> None:  # noqa: ANN401  # class or alias
         refuse_limits("page", statement)
-        ordered = in_order(statement, target, sorts)
+        ordered, self.added = in_order(statement, target, sorts)
         self._part = ordered.limit(bindparam(_LIMIT, type_=Integer)).offset(bindparam(_OFFSET, type_=Integer))
         self._number = counted(statement)
 

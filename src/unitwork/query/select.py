@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy import Select, delete, exists, select, update
+from sqlalchemy import Select, delete, update
 from sqlalchemy import inspect as inspect_entity
 
 from unitwork._logic.paging import CursorPage, CursorRequest, Page, PageRequest
@@ -13,8 +13,9 @@ from unitwork._runtime.access.repository_access import RepositoryAccess
 from unitwork._runtime.lanes.calls import StatementCall
 from unitwork._runtime.lanes.results import ResultReader
 from unitwork.errors import OptionError
+from unitwork.query.clauses import changing, counted, found_any, limits_itself
 from unitwork.query.declared import DeclaredQuery
-from unitwork.query.order import counted, refuse_unknown
+from unitwork.query.order import in_order, refuse_unknown
 from unitwork.query.signature import QuerySignature
 
 if TYPE_CHECKING:
@@ -59,7 +60,11 @@ class FluentSelect(Select[M]):
 
     async def first(self) -> M | None:
         """Return the first entity, by primary key if the statement has no order, or None. One SELECT."""
-        return cast("M | None", await self._fetch("first", self._in_order().limit(1), Rows.MAYBE))
+        ordered = in_order(self).statement if not self._order_by_clauses else self
+        if limits_itself(self):
+            found: list[M] = await self._fetch("first", ordered, Rows.MANY)
+            return found[0] if found else None
+        return cast("M | None", await self._fetch("first", ordered.limit(1), Rows.MAYBE))
 
     async def one(self) -> M:
         """Return the only entity. One SELECT.
@@ -84,8 +89,7 @@ class FluentSelect(Select[M]):
 
     async def exists(self) -> bool:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  # an ending, where Select has a clause
         """Say whether there is any row. One SELECT."""
-        asked = StatementCall(select(exists(self.order_by(None))))
-        return bool(await self._access.scalar(f"{self._name}.exists", asked))
+        return bool(await self._access.scalar(f"{self._name}.exists", StatementCall(found_any(self))))
 
     async def page(self, request: PageRequest) -> Page[M]:
         """Return one page. One SELECT, and one that counts unless the request skips it.
@@ -122,32 +126,33 @@ class FluentSelect(Select[M]):
         return self._access.stream(reader, StatementCall(self), batch)
 
     async def delete(self) -> int:
-        """Delete the rows, and return how many. One DELETE; entities in the session know of it."""
-        self._refuse_more_than_where("delete")
-        statement = delete(self._entity)
-        if self.whereclause is not None:
-            statement = statement.where(self.whereclause)
+        """Delete the rows, and return how many. One DELETE; entities in the session know of it.
+
+        Raises:
+            OptionError: The statement has more than conditions, such as a limit or a join; or a row of the
+                entity is in several tables, of which one DELETE would leave a part.
+        """
+        if len(inspect_entity(self._entity).tables) > 1:
+            allowed = ["`repository.delete(entity)` for each"]
+            raise OptionError("delete", "an entity whose rows are in several tables", allowed)
+        statement = changing("delete", self, self._entity, delete(self._entity))
         return await self._access.change(f"{self._name}.delete", StatementCall(statement, writes=True))
 
     async def update(self, **values: Any) -> int:
         """Set attributes of the rows, and return how many. One UPDATE; entities in the session know of it.
 
-        Raises:
-            OptionError: A name is no mapped attribute.
-        """
-        self._refuse_more_than_where("update")
-        refuse_unknown(values, inspect_entity(self._entity).column_attrs.keys())
-        statement = update(self._entity).values({getattr(self._entity, k): v for k, v in values.items()})
-        if self.whereclause is not None:
-            statement = statement.where(self.whereclause)
-        return await self._access.change(f"{self._name}.update", StatementCall(statement, writes=True))
+        Without values it changes nothing and returns 0; nothing is sent, and `onupdate` sets nothing.
 
-    def _refuse_more_than_where(self, verb: str) -> None:
-        parts = (self._limit_clause, self._offset_clause)
-        if any(part is not None for part in parts) or any(
-            (self._setup_joins, self._from_obj, self._group_by_clauses, self._distinct)
-        ):
-            raise OptionError(verb, "a limit, offset, join, GROUP BY or DISTINCT", ["conditions alone"])
+        Raises:
+            OptionError: A name is no mapped attribute, or the statement has more than conditions, such as a
+                limit or a join.
+        """
+        refuse_unknown(values, inspect_entity(self._entity).column_attrs.keys())
+        change = update(self._entity).values({getattr(self._entity, k): v for k, v in values.items()})
+        statement = changing("update", self, self._entity, change)
+        if not values:
+            return 0
+        return await self._access.change(f"{self._name}.update", StatementCall(statement, writes=True))
 
     def _shape(self, rows: Rows) -> Shape:
         return Shape(rows, Item.ENTITY, self._entity)
@@ -156,9 +161,6 @@ class FluentSelect(Select[M]):
         return await self._access.fetch(
             ResultReader(f"{self._name}.{method}", self._shape(rows)), StatementCall(statement)
         )
-
-    def _in_order(self) -> Select[Any]:
-        return self if self._order_by_clauses else self.order_by(*inspect_entity(self._entity).primary_key)
 
     def _query(self, method: str, rows: Rows) -> DeclaredQuery:
         signature = QuerySignature(f"{self._name}.{method}", {}, None, lambda _arguments, _keywords: {})

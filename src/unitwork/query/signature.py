@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unitwork.errors import QueryDeclarationError
+from unitwork._logic.values.annotations import allows_none
+from unitwork.errors import OptionError, QueryDeclarationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,30 @@ class QuerySignature:
     def wrong(self, problem: str, fix: str) -> QueryDeclarationError:
         """Build the error for a declaration that cannot work."""
         return QueryDeclarationError(self.name, problem, fix)
+
+    def needs_values(self, name: str) -> None:
+        """Refuse a parameter that may be None where only values can stand, as behind IN.
+
+        Raises:
+            QueryDeclarationError: Its annotation says `| None`.
+        """
+        annotation = self.parameters[name]
+        if annotation is not Any and allows_none(annotation):
+            raise self.wrong(
+                f"the parameter {name!r} may be None, but a condition on several values cannot",
+                "take a list: an empty one finds nothing; for no condition at all declare another query.",
+            )
+
+
+def values_in(name: str, value: Any) -> list[Any]:  # noqa: ANN401  # what a caller gives
+    """Return the values that a caller gives for a list.
+
+    Raises:
+        OptionError: None is given.
+    """
+    if value is None:
+        raise OptionError(name, value, ["a list of values; an empty one finds nothing"])
+    return list(value)
 
 
 def signature_of(

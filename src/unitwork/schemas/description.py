@@ -9,15 +9,19 @@ import enum
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sqlalchemy import Column, Computed, Identity, Numeric, String, inspect
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import ColumnProperty, Mapper, RelationshipProperty
-from sqlalchemy.types import Enum, LargeBinary
+from sqlalchemy.types import LargeBinary
 
+from unitwork._logic.values import values_of
+from unitwork._logic.values.annotations import NOTHING, allows_none, annotated_kind
 from unitwork.errors import DeclarationError, OptionError
-from unitwork.schemas.annotations import NOTHING, allows_none, annotated_kind, column_kind, without_none
+
+if TYPE_CHECKING:
+    from unitwork._logic.values import ColumnValues
 
 __all__: list[str] = []
 
@@ -30,10 +34,10 @@ _DOCS = {
     "create": "What a new row of {} needs.",
     "update": "What of a row of {} is to change.",
 }
-_LITERALS = (
-    str, int, float, bool, bytes, enum.Enum, decimal.Decimal,
-    uuid.UUID, dt.date, dt.time, dt.timedelta,
-)  # fmt: skip
+# Of their subclasses nobody knows how to write them.
+_LITERALS = frozenset({
+    str, int, float, bool, bytes, decimal.Decimal, uuid.UUID, dt.date, dt.datetime, dt.time, dt.timedelta
+})  # fmt: skip
 _UNREAD = {"write_only", "dynamic", "noload"}
 
 
@@ -125,11 +129,14 @@ class _Description:
         self.mapper = mapper
         self.options = options
         self.way_back: set[Any] = getattr(arrived_by, "_reverse_property", set())
-        self.factories = _factories(mapper.class_)
+        fields = dataclasses.fields(mapper.class_) if dataclasses.is_dataclass(mapper.class_) else ()
+        self.factories = {each.name for each in fields if each.default_factory is not dataclasses.MISSING}
+        self.not_taken = {each.name for each in fields if not each.init}
+        """Fields of a dataclass model that its constructor does not take."""
 
     def schema(self, name: str) -> Schema:
         fields = (*self._columns(), *self._hybrids(), *self._relationships(name))
-        table = str(self.mapper.local_table)
+        table = getattr(self.mapper.local_table, "fullname", self.mapper.class_.__name__)
         return Schema(name, self.mapper.class_, _DOCS[self.options.purpose].format(table), fields)
 
     def _is_chosen(self, key: str, *, usual: bool) -> bool:
@@ -146,24 +153,28 @@ class _Description:
                 yield self._column(attribute, column)
             elif self.options.purpose == "read":
                 kind = annotated_kind(self.mapper, attribute.key)
-                yield SchemaField(attribute.key, column_kind(column) | None if kind is NOTHING else kind)
+                guessed = values_of(self.mapper, attribute.key).annotation
+                yield SchemaField(attribute.key, _or_none(guessed) if kind is NOTHING else kind)
 
     def _is_usual(self, attribute: ColumnProperty[Any]) -> bool:
         if self.options.purpose == "read":
             return not attribute.deferred
+        if self.options.purpose == "create" and attribute.key in self.not_taken:
+            return False
         columns = [column for column in attribute.columns if isinstance(column, Column)]
-        return bool(columns) and not any(self._is_filled_in(column) for column in columns)
+        return bool(columns) and not any(self._is_filled_in(attribute.key, column) for column in columns)
 
-    def _is_filled_in(self, column: Column[Any]) -> bool:
+    def _is_filled_in(self, key: str, column: Column[Any]) -> bool:
         """Say whether nobody but the database or the model should write it."""
         if isinstance(column.computed, Computed) or (
             isinstance(column.identity, Identity) and column.identity.always
         ):
             return True
-        if column is self.mapper.version_id_col or column.onupdate is not None:
+        own = (self.mapper.version_id_col, self.mapper.polymorphic_on)
+        if any(column is each for each in own) or column.onupdate is not None:
             return True
         if column.primary_key:
-            return self.options.purpose == "update" or self._has_default(column)
+            return self.options.purpose == "update" or self._has_default(column) or key in self.factories
         return False
 
     def _has_default(self, column: Column[Any]) -> bool:
@@ -171,22 +182,20 @@ class _Description:
         return counts or column.default is not None or column.server_default is not None
 
     def _column(self, attribute: ColumnProperty[Any], column: Column[Any]) -> SchemaField:
-        kind = annotated_kind(self.mapper, attribute.key)
-        kind = column_kind(column) if kind is NOTHING else without_none(kind)
+        values = values_of(self.mapper, attribute.key)
         nullable = all(each.nullable for each in attribute.columns if isinstance(each, Column))
-        if nullable and kind is not Any:
-            kind = kind | None
+        kind = _or_none(values.annotation) if nullable else values.annotation
         text = column.doc or column.comment
         if self.options.purpose == "read":
             return SchemaField(attribute.key, kind, text=text)
         default, unset = self._default(attribute.key, column, nullable=nullable)
-        return SchemaField(attribute.key, kind, default, unset, _limits(column), text)
+        return SchemaField(attribute.key, kind, default, unset, _limits(values), text)
 
     def _default(self, key: str, column: Column[Any], *, nullable: bool) -> tuple[Any, bool]:
         if self.options.purpose == "update":
             return NOTHING, True
         default: Any = column.default
-        if default is not None and default.is_scalar and isinstance(default.arg, _LITERALS):
+        if default is not None and default.is_scalar and _is_literal(default.arg):
             return default.arg, False
         if self._has_default(column) or key in self.factories:
             return NOTHING, True
@@ -229,22 +238,24 @@ def _may_be_missing(relationship: RelationshipProperty[Any]) -> bool:
     return relationship.direction.name != "MANYTOONE" or any(column.nullable for column in local)
 
 
-def _limits(column: Column[Any]) -> dict[str, int]:
-    kind = column.type
-    found: dict[str, int | None] = {}
-    # The length of an Enum is that of its longest label.
-    if isinstance(kind, String | LargeBinary) and not isinstance(kind, Enum):
-        found["max_length"] = kind.length
-    elif isinstance(kind, Numeric) and kind.asdecimal:
-        found["max_digits"] = kind.precision
-        found["decimal_places"] = kind.scale
-    return {name: number for name, number in found.items() if number is not None}
+def _or_none(kind: Any) -> Any:  # noqa: ANN401  # a type
+    return kind if kind is Any else kind | None
 
 
-def _factories(model: type) -> set[str]:
-    """Return the fields of a dataclass model that it fills in by itself."""
-    if not dataclasses.is_dataclass(model):
-        return set()
-    return {
-        each.name for each in dataclasses.fields(model) if each.default_factory is not dataclasses.MISSING
-    }
+def _is_literal(value: object) -> bool:
+    """Say whether a default can be shown, and be written as source."""
+    zone = getattr(value, "tzinfo", None)
+    return isinstance(value, enum.Enum) or (type(value) in _LITERALS and isinstance(zone, dt.timezone | None))
+
+
+def _limits(values: ColumnValues) -> dict[str, int]:
+    """Return what Pydantic can check of values of this class, as far as the column says it."""
+    inner, found = values.inner, dict[str, int | None]()
+    if values.changed or values.choices:
+        return {}  # the length is that of what a decorator makes of it, or of the longest label
+    if values.annotation in (str, bytes) and isinstance(inner, String | LargeBinary):
+        found["max_length"] = inner.length
+    elif values.annotation is decimal.Decimal and isinstance(inner, Numeric):
+        found["max_digits"] = inner.precision
+        found["decimal_places"] = inner.scale
+    return {name: number for name, number in found.items() if number is not None and number >= 0}

@@ -21,7 +21,8 @@ class EntitySchema(BaseModel):
     """A Pydantic model that reads entities: `UserSchema.model_validate(user)`.
 
     Fields that may be left out hold None until they are set; `model_dump(exclude_unset=True)` has only those
-    that were.
+    that were. Where a field cannot be called as its attribute, the attribute is its alias: data comes in and
+    goes out by the names that the model has.
 
     Raises:
         UnloadedAttributeError: The entity lacks something that the schema shows. Nothing is loaded behind
@@ -29,8 +30,24 @@ class EntitySchema(BaseModel):
     """
 
     model_config = ConfigDict(
-        from_attributes=True, populate_by_name=True, protected_namespaces=(), arbitrary_types_allowed=True
+        from_attributes=True,
+        populate_by_name=True,
+        serialize_by_alias=True,
+        protected_namespaces=(),
+        arbitrary_types_allowed=True,
     )
+
+    # Pydantic before 2.11 does not know `serialize_by_alias`.
+
+    def model_dump(self, **options: Any) -> dict[str, Any]:
+        """As that of Pydantic; `by_alias` is True if it is not given."""
+        options.setdefault("by_alias", True)
+        return super().model_dump(**options)
+
+    def model_dump_json(self, **options: Any) -> str:
+        """As that of Pydantic; `by_alias` is True if it is not given."""
+        options.setdefault("by_alias", True)
+        return super().model_dump_json(**options)
 
     @model_validator(mode="before")
     @classmethod

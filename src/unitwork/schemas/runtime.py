@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, create_model
 
-from unitwork.schemas.annotations import NOTHING
+from unitwork._logic.values.annotations import NOTHING
 from unitwork.schemas.description import Options, Related, describe
 from unitwork.schemas.entity import EntitySchema
-from unitwork.schemas.names import field_name
+from unitwork.schemas.names import field_names
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -51,17 +51,18 @@ def schema_for(model: type, **options: Unpack[SchemaKeywords]) -> type[EntitySch
 
 def class_of(schema: Schema) -> type[EntitySchema]:
     """Make the class that a description describes."""
-    fields: dict[str, Any] = {field_name(field.key): _field(field) for field in schema.fields}
+    names = field_names(field.key for field in schema.fields)
+    fields: dict[str, Any] = {names[field.key]: _field(field, names[field.key]) for field in schema.fields}
     return create_model(
         schema.name, __base__=EntitySchema, __module__=schema.model.__module__, __doc__=schema.text, **fields
     )
 
 
-def _field(field: SchemaField) -> tuple[Any, Any]:
+def _field(field: SchemaField, name: str) -> tuple[Any, Any]:
     options: dict[str, Any] = dict(field.limits)
     if field.text:
         options["description"] = field.text
-    if field_name(field.key) != field.key:
+    if name != field.key:
         options["alias"] = field.key
     if field.unset:
         options["default"] = None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from unitwork._logic.sql_text import as_asked, is_control
+from unitwork._logic.sql.shown import as_asked, is_control
 from unitwork._runtime import live
 from unitwork.events import StatementExecuted
 from unitwork.testing.call_site import call_site

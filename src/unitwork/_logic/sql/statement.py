@@ -30,6 +30,7 @@ CHANGES = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
 QUERIES = frozenset({"SELECT", "VALUES", "TABLE"})
 """The verbs that read rows."""
 _TELLS = frozenset({"SHOW", "DESCRIBE", "DESC", "FETCH", "HELP"})
+_REPORTS = frozenset({"EXPLAIN", "PRAGMA", "CHECK", "CHECKSUM", "OPTIMIZE", "REPAIR"})
 _HARMLESS = frozenset(
     {
         "SET",
@@ -272,13 +273,13 @@ class Statement:
         """Whether it answers with rows, as far as text can tell."""
         if self.inner is not None and self.runs_inner and self._word(0) == "SET":
             return self.inner.returns_rows
-        if self._word(0) == "ANALYZE":
-            return self.inner is not None
+        if self._word(0) == "ANALYZE":  # MariaDB's; PostgreSQL has no word TABLE there
+            return self.inner is not None or "TABLE" in self.words
         if self.verb in CHANGES:
             return any(self.words[place] == "RETURNING" for place in self.top if place > self.main)
         if self.verb in QUERIES:
             return not self._selects_into()
-        return self.verb in _TELLS or self.verb in ("EXPLAIN", "PRAGMA", "EXECUTE", "CALL", "CHECK")
+        return self.verb in _TELLS | _REPORTS
 
     @cached_property
     def is_ordered(self) -> bool:

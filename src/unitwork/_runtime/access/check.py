@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+import datetime as dt
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, inspect
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import CompileError, DBAPIError
 
-from unitwork._logic.families import fits_parameter, fits_result, plain_type, sample
-from unitwork._logic.findings import CheckReport, Finding, Severity
-from unitwork._logic.records import field_types_of, required_fields_of
-from unitwork._logic.shape import Item
+from unitwork._logic.findings import CheckReport, Finding, Severity, Unchecked
+from unitwork._logic.promises import Promise, Result, Told
+from unitwork._logic.shape import Item, Rows
+from unitwork._logic.sql.answers import Answers
+from unitwork._logic.sql.meetings import meetings, resolved
+from unitwork._logic.sql.scopes import Scopes, Table
+from unitwork._logic.sql.statement import CHANGES, QUERIES
+from unitwork._logic.values.columns import class_of_type
+from unitwork._logic.values.parameters import sample
 from unitwork._runtime.access.registry import declared_queries
-from unitwork.dialects import BeginMode
-from unitwork.dialects.describing import Column, Ready, describer_for
+from unitwork.dialects.describing import (
+    Answer,
+    Catalog,
+    Question,
+    RefusedError,
+    StoredColumn,
+    describer_for,
+    question_of,
+)
 from unitwork.errors import DeclarationError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+    from sqlalchemy.types import TypeEngine
 
     from unitwork._runtime.access.registry import Checkable
     from unitwork._runtime.lanes.calls import StatementCall
     from unitwork._runtime.source import Source
-
-_WHERE = re.compile(r"\bWHERE\b", re.IGNORECASE)
 
 LARGE_ROWS = 10_000
 """A table with at least so many rows should not be read as a whole."""
@@ -42,175 +53,231 @@ class Check:
     def __init__(self, source: Source, *, explain: bool) -> None:
         self._source = source
         self._explain = explain
-        self._large: dict[str, bool] = {}
+        self._describer = describer_for(source.home_engine().dialect.name)
+        self._findings: list[Finding] = []
+        self._unchecked: list[Unchecked] = []
+        self._large: dict[tuple[str, str], bool] = {}
 
     async def run(self, *owners: type) -> CheckReport:
         """Check the queries of these classes, or of all that live."""
         queries = declared_queries(*owners)
-        read_only = describer_for(self._source.home_engine().dialect.name).read_only
-        options = self._source.backend.execution_options(BeginMode(read_only=read_only))
-        findings: list[Finding] = []
+        options = self._source.backend.execution_options(self._describer.mode)
         async with self._source.home_engine().connect() as connection:
             await connection.execution_options(**options)
-            for owner, query in queries:
-                findings += await connection.run_sync(self._checked, owner, query)
-        return CheckReport(self._source.name, tuple(query.name for _, query in queries), tuple(findings))
+            await connection.run_sync(self._check_all, queries)
+        names = tuple(query.name for _, query in queries)
+        return CheckReport(self._source.name, names, tuple(self._findings), tuple(self._unchecked))
 
-    def _checked(self, connection: Connection, owner: type, query: Checkable) -> list[Finding]:
-        try:
-            arguments = {name: sample(annotation) for name, annotation in query.parameters.items()}
-            asked = query.asked(object.__new__(owner), arguments)
-            ready = _ready(asked, connection)
-        except DeclarationError as error:
-            return [Finding(query.name, Severity.ERROR, f"{error.problem}.", error.fix)]
-        except Exception as error:  # noqa: BLE001  # a body of the user's, with values of ours
-            return [
-                Finding(
-                    query.name,
-                    Severity.WARNING,
-                    f"its statement could not be built with sample values: {type(error).__name__}.",
-                    "let the body return a statement for any value of its parameters' types.",
-                )
-            ]
-        try:
-            with connection.begin() as transaction:
-                findings = list(self._findings(connection, query, asked, ready))
-                transaction.rollback()
-        except SQLAlchemyError as error:
-            findings = [self._refused(query, error)]
+    def _check_all(self, connection: Connection, queries: list[tuple[type, Checkable]]) -> None:
         with connection.begin():
-            describer_for(connection.dialect.name).finish(connection)
-        return findings
+            self._describer.begin(connection)
+            catalog = Catalog(connection)
+        try:
+            for owner, query in queries:
+                self._check(connection, catalog, owner, query)
+        finally:
+            with connection.begin():
+                self._describer.end(connection)
 
-    def _findings(
-        self, connection: Connection, query: Checkable, asked: StatementCall, ready: _ReadyStatement
-    ) -> Iterable[Finding]:
-        describer = describer_for(connection.dialect.name)
-        told = {**describer.accept(connection, ready.ready), **ready.kinds}
-        yield from _parameter_findings(query, told, ready.bases)
-        if not asked.writes and not isinstance(asked.statement, Select):
-            yield from _column_findings(query, describer.columns(connection, ready.ready))
-        if self._explain and _WHERE.search(ready.ready.sql):
-            for table in dict.fromkeys(describer.scanned(connection, ready.ready)):
-                if self._is_large(connection, table):
-                    yield Finding(
-                        query.name,
-                        Severity.WARNING,
-                        f"it reads all rows of table {table!r}, which has {LARGE_ROWS:,} or more.",
+    def _check(self, connection: Connection, catalog: Catalog, owner: type, query: Checkable) -> None:
+        promise = Promise(query.name, query.shape, query.parameters)
+        try:
+            asked = _built(owner, query)
+            question = question_of(asked.statement, asked.parameters, connection.dialect)
+            with connection.begin() as transaction:
+                answer = self._describer.describe(connection, question)
+                transaction.rollback()
+            with connection.begin() as transaction:
+                one = _OneCheck(promise, query, asked, question, answer)
+                self._findings += one.findings(catalog)
+                self._unchecked += one.unchecked()
+                transaction.rollback()
+            if self._explain and not answer.unseen:
+                self._findings += self._scans(connection, catalog, promise, question)
+        except DeclarationError as error:
+            self._findings.append(promise.wrong(f"{error.problem}.", error.fix))
+        except CompileError as error:
+            self._findings.append(promise.wrong(f"it cannot be written for this database: {error}"))
+        except RefusedError as error:
+            self._findings.append(promise.wrong(f"the database refuses it: {error}."))
+        except _NotBuiltError as error:
+            problem = f"its statement could not be built with sample values: {error}."
+            fix = "let the body return a statement for any value of its parameters' types."
+            self._findings.append(promise.wrong(problem, fix, Severity.WARNING))
+
+    def _scans(
+        self, connection: Connection, catalog: Catalog, promise: Promise, question: Question
+    ) -> Iterator[Finding]:
+        if not any("WHERE" in statement.words for statement in question.text.statements):
+            return
+        with connection.begin() as transaction:
+            for table in dict.fromkeys(self._scanned(connection, question)):
+                if catalog.columns(table) is not None and self._is_large(connection, table):
+                    yield promise.wrong(
+                        f"it reads all rows of table {table.name!r}, which has {LARGE_ROWS:,} or more.",
                         "add an index on the columns of its condition.",
+                        Severity.WARNING,
                     )
+            transaction.rollback()
 
-    def _is_large(self, connection: Connection, table: str) -> bool:
-        if table not in self._large:
-            quoted = connection.dialect.identifier_preparer.quote(table)
-            some = f"SELECT 1 FROM {quoted} LIMIT {LARGE_ROWS}"  # noqa: S608  # a table of the plan
+    def _scanned(self, connection: Connection, question: Question) -> list[Table]:
+        try:
+            return self._describer.scanned(connection, question)
+        except (RefusedError, DBAPIError):  # there is no plan with the values that we have
+            return []
+
+    def _is_large(self, connection: Connection, table: Table) -> bool:
+        key = (table.schema, table.name)
+        if key not in self._large:
+            quote = connection.dialect.identifier_preparer.quote
+            name = ".".join(quote(part) for part in key if part)
+            some = f"SELECT 1 FROM {name} LIMIT {LARGE_ROWS}"  # noqa: S608  # a table of the catalog
             rows = connection.exec_driver_sql(f"SELECT count(*) FROM ({some}) AS unitwork_rows").scalar_one()  # noqa: S608
-            self._large[table] = rows >= LARGE_ROWS
-        return self._large[table]
-
-    def _refused(self, query: Checkable, error: SQLAlchemyError) -> Finding:
-        cause = getattr(error, "orig", None) or error
-        text = " ".join(str(cause).split("\n")[0].split())
-        return Finding(query.name, Severity.ERROR, f"the database refuses it: {text}.")
+            self._large[key] = rows >= LARGE_ROWS
+        return self._large[key]
 
 
-class _ReadyStatement:
-    """A statement for the driver, and what SQLAlchemy knows of its parameters."""
-
-    def __init__(self, ready: Ready, kinds: dict[str, type], bases: dict[str, str]) -> None:
-        self.ready = ready
-        self.kinds = kinds
-        self.bases = bases
+class _NotBuiltError(Exception):
+    """The body of a query raises for values of the right types; the text is the class of its error."""
 
 
-def _ready(asked: StatementCall, connection: Connection) -> _ReadyStatement:
-    compiled: Any = asked.statement.compile(dialect=connection.dialect)
-    state = compiled.construct_expanded_state(dict(asked.parameters) if asked.parameters else None)
-    processors = {**compiled._bind_processors, **state.processors}  # noqa: SLF001  # as an execution does
-    values = {
-        name: processors[name](value) if name in processors else value
-        for name, value in state.parameters.items()
-    }
-    bases = {name: name for name in values}
-    for base, expanded in state.parameter_expansion.items():
-        bases.update(dict.fromkeys(expanded, base))
-    kinds: dict[str, type] = {}
-    for name, base in bases.items():
-        known = _python_type(compiled.binds[base].type) if base in compiled.binds else None
-        if known is not None:
-            kinds[name] = known
-    order = list(state.positiontup) if compiled.positional else None
-    return _ReadyStatement(Ready(state.statement, values, order), kinds, bases)
+def _built(owner: type, query: Checkable) -> StatementCall:
+    """Ask a query for its statement, with values that its parameters may have.
+
+    Raises:
+        DeclarationError: What it returns is no statement.
+    """
+    failed: Exception | None = None
+    for zone in (None, dt.UTC):  # columns differ in which of them they take
+        try:
+            arguments = {name: _zoned(sample(each), zone) for name, each in query.parameters.items()}
+            return query.asked(object.__new__(owner), arguments)
+        except DeclarationError:
+            raise
+        except Exception as error:  # noqa: BLE001  # a body of the user's, with values of ours
+            failed = error
+    raise _NotBuiltError(type(failed).__name__) from failed
 
 
-def _python_type(kind: Any) -> type | None:  # noqa: ANN401  # a type of SQLAlchemy
-    try:
-        found: type = kind.python_type
-    except NotImplementedError:
-        return None
-    return found
+def _zoned(value: Any, zone: dt.tzinfo | None) -> Any:  # noqa: ANN401  # a sample of any type
+    if isinstance(value, list):
+        return [_zoned(each, zone) for each in value]
+    return value.replace(tzinfo=zone) if isinstance(value, dt.datetime) else value
 
 
-def _parameter_findings(query: Checkable, told: dict[str, type], bases: dict[str, str]) -> Iterable[Finding]:
-    seen: set[str] = set()
-    for name, wanted in told.items():
-        base = bases.get(name, name)
-        annotation = query.parameters.get(base)
-        if annotation is None or base in seen or fits_parameter(annotation, wanted):
-            continue
-        seen.add(base)
-        given = getattr(plain_type(annotation), "__name__", str(annotation))
-        yield Finding(
-            query.name,
-            Severity.ERROR,
-            f"the parameter {base!r} is {given}, but the database compares it with {wanted.__name__}.",
-            f"annotate it as `{base}: {wanted.__name__}`.",
+class _OneCheck:
+    """What a database tells of one query, beside what it promises. Lives: one query."""
+
+    def __init__(
+        self, promise: Promise, query: Checkable, asked: StatementCall, question: Question, answer: Answer
+    ) -> None:
+        self._promise = promise
+        self._query = query
+        self._statement = asked.statement
+        self._question = question
+        self._answer = answer
+        self._told: Mapping[str, Told] = {}
+        self._met: Mapping[str, list[tuple[StoredColumn, bool]]] = {}
+        self._results: list[Result] | None = None
+
+    def findings(self, catalog: Catalog) -> Iterator[Finding]:
+        """Compare, after the database has accepted the statement."""
+        yield from self._missing_tables(catalog)
+        self._met = self._meetings(catalog)
+        self._told = self._parameters()
+        wrong = list(self._promise.parameter_findings(self._told.items()))
+        yield from wrong or list(self._promise.parameter_findings(self._contradictions()))[:1]
+        if self._query.counts or self._query.shape.rows is Rows.NONE or self._answer.columns is None:
+            return
+        self._results = list(self._columns(catalog))
+        if isinstance(self._statement, Select):
+            mapped = [(column.key or "", column.type) for column in self._statement.selected_columns]
+            yield from self._promise.mapped_findings(mapped, self._results)
+            return
+        shape = self._query.shape
+        if not self._results:
+            if not self._answer.unseen:
+                yield self._promise.wrong("it answers with no rows.", "promise `None`, or add RETURNING.")
+        elif shape.item is Item.ENTITY and shape.kind is not None:
+            mapper: Any = inspect(shape.kind)
+            names = [result.name for result in self._results]
+            yield from self._promise.missing([column.name for column in mapper.local_table.columns], names)
+        else:
+            yield from self._promise.column_findings(self._results)
+
+    def unchecked(self) -> Iterator[Unchecked]:
+        """Tell what could not be compared; after `findings`."""
+        if self._answer.unseen:
+            yield Unchecked(self._query.name, self._answer.unseen)
+            return
+        built = (
+            isinstance(self._statement, Select) or self._query.counts or self._query.shape.rows is Rows.NONE
         )
+        results = [] if built else self._results
+        unknown = self._promise.unseen(self._told, results)
+        if unknown:
+            yield Unchecked(self._query.name, f"{' and '.join(unknown)}, which the database does not tell")
 
+    def _missing_tables(self, catalog: Catalog) -> Iterator[Finding]:
+        """Look for the tables of a statement that the database does not look at before it runs it."""
+        for statement in self._question.text.statements:
+            if statement.verb in ("TRUNCATE", "LOCK", "ANALYZE", "COPY") and statement.inner is None:
+                for table in Scopes(statement).tables:
+                    if catalog.columns(table) is None:
+                        yield self._promise.wrong(
+                            f"the database refuses it: there is no table {table.name!r}."
+                        )
 
-def _column_findings(query: Checkable, columns: list[Column]) -> Iterable[Finding]:
-    shape = query.shape
-    names = [column.name for column in columns]
-    if shape.item is Item.ENTITY and shape.kind is not None:
-        mapper: Any = inspect(shape.kind)
-        wanted = [column.name for column in mapper.local_table.columns]
-        yield from _missing(query, wanted, names)
-    elif shape.item is Item.RECORD:
-        yield from _missing(query, sorted(required_fields_of(shape.kind)), names)
-        kind: Any = shape.kind
-        types = field_types_of(kind)
-        for column in columns:
-            yield from _misfit(query, column, types.get(column.name), f"{kind.__name__}.{column.name}")
-    elif shape.item is Item.SCALAR and len(columns) > 1:
-        yield Finding(
-            query.name,
-            Severity.ERROR,
-            f"it promises one value for each row, but selects {len(columns)} columns.",
-            f"select one of: {', '.join(names)}.",
-        )
-    elif shape.item is Item.SCALAR:
-        for column in columns:
-            yield from _misfit(query, column, shape.kind, "it")
-
-
-def _missing(query: Checkable, wanted: list[str], names: list[str]) -> Iterable[Finding]:
-    for name in wanted:
-        if name not in names:
-            yield Finding(
-                query.name,
-                Severity.ERROR,
-                f"{query.shape.kind.__name__} needs the column {name!r}, which it does not select.",
-                f"select it, or promise another record; the columns are: {', '.join(names)}.",
+    def _parameters(self) -> dict[str, Told]:
+        """Return what is known of each parameter of the query."""
+        told: dict[str, Told] = {
+            name: Told(mapped=kind, expands=True) for name, kind in self._named_types().items()
+        }
+        for name, base in self._question.bases.items():
+            met = self._met.get(name, [])
+            refuses = [column.name for column, stores in met if stores and column.refuses_null]
+            told[base] = Told(
+                mapped=self._question.types.get(name),
+                server=self._answer.types.get(name),
+                stored=met[0][0].type if met else None,
+                expands=name != base,
+                refuses_null=refuses[0] if refuses else "",
             )
+        return told
 
+    def _named_types(self) -> Mapping[str, TypeEngine[Any]]:
+        found: Mapping[str, TypeEngine[Any]] = getattr(self._query, "column_types", {})
+        return found
 
-def _misfit(query: Checkable, column: Column, annotation: object, who: str) -> Iterable[Finding]:
-    if annotation is None or column.kind is None or fits_result(annotation, column.kind):
-        return
-    wanted = getattr(plain_type(annotation), "__name__", str(annotation))
-    yield Finding(
-        query.name,
-        Severity.ERROR,
-        f"{who} is {wanted}, but the column {column.name!r} holds {column.kind.__name__}.",
-        f"annotate it as {column.kind.__name__}, or convert it with `CAST(... AS ...)`.",
-    )
+    def _contradictions(self) -> Iterator[tuple[str, Told]]:
+        """Return what a parameter meets besides, where it meets columns of different classes."""
+        for name, met in self._met.items():
+            if len({class_of_type(column.type) for column, _ in met}) > 1:
+                for column, _ in met:
+                    yield self._question.bases.get(name, name), Told(stored=column.type, expands=True)
+
+    def _meetings(self, catalog: Catalog) -> dict[str, list[tuple[StoredColumn, bool]]]:
+        found: dict[str, list[tuple[StoredColumn, bool]]] = {}
+        cast = {name for name, kind in self._question.types.items() if class_of_type(kind) is not None}
+        for statement in self._question.text.statements:
+            for meeting in meetings(Scopes(statement), cast):
+                column = resolved(meeting.column, catalog.columns) if meeting.exact else None
+                if column is not None:
+                    found.setdefault(meeting.bind, []).append((column, meeting.stores))
+        return found
+
+    def _columns(self, catalog: Catalog) -> Iterator[Result]:
+        """Return the columns of the rows, and which of them may be NULL."""
+        statement = self._question.text.statements[0]
+        answers = Answers(statement) if statement.verb in CHANGES | QUERIES else None
+        items = answers.items if answers is not None else None
+        columns = self._answer.columns or ()
+
+        def nullable(table: Table) -> Mapping[str, bool] | None:
+            known = catalog.columns(table) if catalog.is_table(table) else None
+            return None if known is None else {name: column.nullable for name, column in known.items()}
+
+        for number, column in enumerate(columns):
+            known = answers is not None and items is not None and len(items) == len(columns)
+            reason = answers.null_reason(items[number], nullable) if known and answers and items else ""
+            yield Result(column.name, column.type, reason)

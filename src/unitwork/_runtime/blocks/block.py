@@ -50,6 +50,7 @@ class Scope:
         "counts_writes",
         "fresh",
         "generator",
+        "is_entered",
         "left",
         "left_elsewhere",
         "limits",
@@ -90,7 +91,7 @@ class Scope:
         self.fresh = fresh or options.isolation is not None
         self.owns = True
         self.left = left
-        self.left_elsewhere = False
+        self.left_elsewhere = self.is_entered = False
         self.read_only_by: str | None = None
         self.outcome = Outcome.NO_TRANSACTION
         self.watched: tuple[int, float] | None = None
@@ -184,9 +185,11 @@ class Scope:
         self.limits = around
 
     def _entered(self, step: Step, outer: Scope | None) -> None:
+        self.task = asyncio.current_task()
         if self.owns:
             self._frame.limits = self.limits
-        self.task = asyncio.current_task()
+            self._frame.entered_by = self.task
+        self.is_entered = True
         context.push(self)
         if self.source.watch.active:
             self.watched = self.source.watch.entered(self, step, outer)
@@ -214,14 +217,17 @@ class Scope:
             raise TransactionRefusedError(self.source.name, refused.sentence, refused.fix)
 
     async def _open(self, step: Step, outer: Scope | None, *, begins: bool) -> None:
-        if outer is not None and begins and not outer.frame.transactional:
-            await self._begin_unit(outer)
+        if outer is not None and begins and not await self._begin_unit(outer):
+            await self._open_again(outer)
+            return
         if outer is None or step in _APART:
             self._frame = self._apart(step)
         elif step is Step.JOIN:
             await self._join(outer)
         elif step is Step.SAVEPOINT:
             await self._open_savepoint(outer)
+        elif outer.frame.idles and outer.frame.session.turns.is_lost_to(outer.frame):
+            self._frame = self._apart(step)
         elif outer.frame.idles:
             await self._open_in_unit(step, outer)
         elif step is Step.PLAIN:
@@ -229,12 +235,19 @@ class Scope:
         else:
             self._frame = self._apart(step)
 
-    async def _begin_unit(self, outer: Scope) -> None:
-        """Begin the transaction of a unit of work with the settings of its first block."""
+    async def _open_again(self, outer: Scope) -> None:
+        """Decide anew: somebody has begun a transaction while this block waited for its turn."""
+        step, begins = self._step(outer)
+        self._check(step, outer)
+        await self._open(step, outer, begins=begins)
+
+    async def _begin_unit(self, outer: Scope) -> bool:
+        """Begin the transaction of a unit of work with the settings of its first block; False if it has."""
         resting = outer.frame
         await resting.session.turns.take(resting)
         try:
-            if not outer.frame.transactional:
+            begun_meanwhile = outer.frame.transactional
+            if not begun_meanwhile:
                 outer.begin_transaction(
                     BeginMode(isolation=self.options.isolation) if self.options.isolation else READ_WRITE
                 )
@@ -243,6 +256,7 @@ class Scope:
                 outer.frame.first_block = self
         finally:
             resting.session.turns.give()
+        return not begun_meanwhile
 
     def _apart(self, step: Step) -> Frame:
         """Make a frame on a session of its own."""
@@ -282,7 +296,7 @@ class Scope:
         self._share(outer)
         session: AmbientSession = self._frame.session
         narrows = self.read_only_by is self.name
-        if (narrows or self.counts_writes) and session.has_changes():
+        if session.has_changes() and (narrows or (self.counts_writes and session.autoflush)):
             # What was written before belongs to the blocks outside.
             await session.flush()
         if narrows:
@@ -333,7 +347,7 @@ class Scope:
         finally:
             session.turns.give()
         if begun_meanwhile:
-            await self._open(next_step(self.options.propagation, active=True), outer, begins=False)
+            await self._open_again(outer)
             return
         self._frame = frame
         self._register(unit)
@@ -380,6 +394,7 @@ class Scope:
             raise
         finally:
             self.left = True
+            self.is_entered = False
             self.left_elsewhere = asyncio.current_task() is not self.task
             if self.watched is not None:
                 self.source.watch.ended(self, error)

@@ -118,9 +118,7 @@ class HandTransaction(AsyncSessionTransaction):
         """Begin the transaction of the unit of work; BEGIN goes with the first statement."""
         refuse_begin(self._ambient)
         await self._ambient.in_turn(_begin)
-        _scope, frame = self._ambient.place()
-        frame.by_hand = True  # type: ignore[attr-defined]  # the transaction of the unit
-        self._frame = frame
+        self._frame = self._ambient.place()[1]
         self.sync_transaction = self._ambient.sync_session.get_transaction()
         return self
 
@@ -160,7 +158,7 @@ async def _begin(session: AmbientSession) -> None:
     """Begin the transaction of a unit of work at rest, in this task's turn."""
     scope, frame = session.running_in or session.place()
     if scope is not None and frame.idles:
-        session.begin_to_write(scope)
+        session.begin_to_write(scope).by_hand = True  # type: ignore[attr-defined]  # the transaction of the unit
 
 
 class ByHand:

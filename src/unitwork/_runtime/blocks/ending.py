@@ -122,7 +122,7 @@ class Ending:
         frame = self._frame
         self._session.turns.close(frame)
         self._close_session()
-        if self._error is None:
+        if frame.verdict(self._error, self._scope.options) is Verdict.COMMIT:
             frame.committed()
         else:
             frame.rolled_back()
@@ -144,7 +144,7 @@ class Ending:
             wanted = frame.verdict(error, self._scope.options) is Verdict.COMMIT
             if not wanted:
                 return
-            if frame.hooks_or_none is not None and frame.root is frame:
+            if frame.hooks_or_none is not None and not frame.hands_hooks_up:
                 await run_before_commit(frame.hooks)
             if session.has_changes():
                 await session.flush()
@@ -157,6 +157,8 @@ class Ending:
     async def close(self) -> None:
         """Let nobody in any more, and wait for the operation of another task that still runs."""
         frame, turns = self._frame, self._session.turns
+        # Who leaves while the last operation is waited for was in there all the same.
+        frame.left_open = [scope.name for scope in frame.joiners]
         self._inside = turns.close(frame)
         for inside in self._inside:
             if inside.hooks_or_none is not None:
@@ -322,8 +324,6 @@ class Ending:
             frame.rolled_back()
             return
         frame.committed()
-        if frame.hooks_or_none is not None and frame.parent is not None:
-            frame.parent.hooks.take_over(frame.hooks)
 
     async def _roll_back_to(self, frame: Savepoint, cause: BaseException | None) -> None:
         done = await frame.see_through(frame.roll_back)
@@ -354,7 +354,7 @@ class Ending:
             elif not keep:
                 held.rollback()
             elif self._session.begun:
-                held.commit()
+                self._commit_session()
             self._frame.give_back()
 
     @property
@@ -374,20 +374,28 @@ class Ending:
         frame, session = self._frame, self._session
         self._scope.forget(frame)
         session.turns.leave(frame)
-        handed_up = isinstance(frame, Savepoint) and frame.state is State.COMMITTED
-        if frame.hooks_or_none is not None and not handed_up:
-            frame.hooks.tell_end()
+        hooks, around = frame.hooks_or_none, frame.parent
+        if hooks is not None and around is not None and self._hands_hooks_up:
+            around.hooks.take_over(hooks)
+        elif hooks is not None:
+            hooks.tell_end()
         if frame.parent is None:
             frame.forget_session()
+
+    @property
+    def _hands_hooks_up(self) -> bool:
+        return self._frame.hands_hooks_up and self._frame.state is State.COMMITTED
 
     async def run_hooks(self) -> None:
         """Run what waited for this end."""
         frame, outcome, hooks = self._frame, self._scope.outcome, self._frame.hooks_or_none
-        if hooks is not None and outcome is Outcome.COMMITTED and hooks.after_commit:
+        if hooks is None or self._hands_hooks_up:
+            return
+        if outcome is Outcome.COMMITTED and hooks.after_commit:
             failures, cancelled = await run_apart(hooks.after_commit, frame.source)
             self._late += failures
             self._cancelled = cancelled or self._cancelled
-        elif hooks is not None and outcome in _UNDONE and hooks.after_rollback:
+        elif outcome in _UNDONE and hooks.after_rollback:
             hidden = frame.source if outcome is Outcome.ROLLED_BACK else None
             failures, cancelled = await run_apart(hooks.after_rollback, hidden)
             raised = after_rollback_failed(self._failure or self._error, failures)

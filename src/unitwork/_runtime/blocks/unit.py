@@ -121,8 +121,10 @@ class LazyScope(Scope):
     def _waits_for_end(self) -> bool:
         """Say whether something is to be done with the next commit or rollback, though nothing has begun."""
         resting = self._frame
-        waits = resting.hooks_or_none is not None or resting.session.has_changes()
-        return resting.transaction is None and waits
+        if resting.transaction is not None:
+            return False
+        marked = resting.hooks_or_none is not None or resting.condemned is not None
+        return marked or bool(resting.session.has_changes())
 
     async def undo_to_try_again(self, error: BaseException) -> None:
         """Roll the transaction back that the first block in here has begun; what follows begins anew."""
@@ -165,7 +167,7 @@ class Unit(LazyScope):
         # The rest is set when the unit wakes (see __getattr__): many requests never look for it.
         self.source = source
         self.name = name
-        self.left = self.left_elsewhere = False
+        self.left = self.left_elsewhere = self.is_entered = False
         self.limits = ()
         self.generator = None
         self.task = asyncio.current_task()
@@ -266,17 +268,22 @@ class Unit(LazyScope):
         resting = self._frame
         resting.check_open()
         session: AmbientSession = resting.session
-        await session.turns.take(self.frame)
-        ending = cancelled = None
+        turns = session.turns
+        await turns.take(self.frame)
         try:
             resting.check_open()
-            if self._waits_for_end():
+            if self._waits_for_end() or resting.rollback_only:
                 self.begin_transaction()
-            begun = resting.transaction
-            if begun is not None:
-                begun.rollback_only = begun.rollback_only or verb != "commit"
-                ending = Ending(self, begun, None)
-                await ending.do_last_work()
+        finally:
+            turns.give()
+        begun, ending, cancelled = resting.transaction, None, None
+        if begun is not None:
+            begun.rollback_only = begun.rollback_only or verb != "commit"
+            ending = Ending(self, begun, None)
+            await ending.do_last_work()
+        await turns.take(self.frame)
+        try:
+            if ending is not None:
                 await ending.close()
                 await ending.send()
                 ending.let_go()
@@ -284,7 +291,7 @@ class Unit(LazyScope):
                 with session.ending():
                     cancelled = (await finish(greenlet_spawn(session.sync_session.reset))).cancelled
         finally:
-            session.turns.give()
+            turns.give()
         if ending is not None:
             # The turn is given: what they do with the session is another transaction.
             await ending.run_hooks()

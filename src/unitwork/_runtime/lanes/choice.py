@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 A_BLOCK = LaneRefusal("a block is open")
 A_TRANSACTION = LaneRefusal("a transaction is open")
+_BEGINS = LaneRefusal("it locks, or calls a function that may write: the transaction begins with it")
 
 
 class Choice(NamedTuple):
@@ -69,6 +70,9 @@ class Lanes:
         read = self.statements.read(reader, call, identity)
         if isinstance(read, LaneRefusal):
             return Choice(Lane.SESSION, None, read)
+        begins = here is not None and not isinstance(here, LaneRefusal) and here.begins_with_writes
+        if begins and read.read.needs_transaction:
+            return Choice(Lane.SESSION, None, _BEGINS)
         obstacle = self._driver_obstacle(here)
         return Choice(Lane.DRIVER if obstacle is None else Lane.FUSED, read, obstacle)
 

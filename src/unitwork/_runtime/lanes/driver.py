@@ -127,7 +127,7 @@ class DriverLane:
         self, session: SessionAccess, unit: FrameAccess, identity: tuple[Any, ...] | None
     ) -> LaneRefusal | None:
         """Say why the session of a unit must do it itself, if so. In its turn."""
-        if unit.transactional or not session.knows_nothing_of(identity):
+        if unit.current.transactional or not session.knows_nothing_of(identity):
             return _SESSION_IS_ASKED
         held = session.held
         return None if held is None else self._statements.session_listeners.of_reads(held)

@@ -85,6 +85,11 @@ class FrameAccess(Protocol):
         ...
 
     @property
+    def current(self) -> FrameAccess:
+        """For a unit of work, the transaction that it has begun."""
+        ...
+
+    @property
     def transactional(self) -> bool:
         """Whether a transaction is open here."""
         ...

@@ -11,8 +11,10 @@ from sqlalchemy.orm.attributes import QueryableAttribute
 from sqlalchemy.sql import ColumnElement, visitors
 from sqlalchemy.sql.expression import ColumnClause
 
+from unitwork._logic.functions import may_call_what_writes
 from unitwork._logic.routing import LaneRefusal
 from unitwork._logic.shape import Item
+from unitwork._logic.writes import locks_rows
 from unitwork._runtime.connections.listeners import HIDING
 from unitwork._runtime.lanes.loading import EntityLoader, is_observed, why_not_simple
 from unitwork._runtime.lanes.sending import parameters_of
@@ -80,7 +82,9 @@ class CompiledRead:
         encode = encoders(compiled, dialect)
         if isinstance(encode, LaneRefusal):
             return encode
-        return cls(compiled, described, encode, dialect, may_change=isinstance(text, TextClause))
+        read = cls(compiled, described, encode, dialect, may_change=isinstance(text, TextClause))
+        read.needs_transaction = locks_rows(text, dialect.name) or may_call_what_writes(text, dialect.name)
+        return read
 
     def __init__(
         self,
@@ -92,6 +96,8 @@ class CompiledRead:
         may_change: bool,
     ) -> None:
         self.sql = str(compiled)
+        self.needs_transaction = False
+        """Whether it locks, or calls a function that may write."""
         self.mapper = described.mapper
         self.result = described.result
         self._described = described

@@ -10,8 +10,9 @@ from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.exc import NO_STATE, UnmappedInstanceError
 from sqlalchemy.schema import ExecutableDDLElement
 
+from unitwork._logic.functions import may_call_what_writes
 from unitwork._logic.sql.statement import Step
-from unitwork._logic.writes import commits_by_itself, is_write, locks_rows, steps_of, text_of
+from unitwork._logic.writes import commits_by_itself, is_write, locks_rows, steps_of, texts_of
 from unitwork._runtime import context
 from unitwork._runtime.sqlalchemy_private import forget_changes
 from unitwork.errors import TransactionRefusedError
@@ -38,6 +39,7 @@ class AskedSession(Protocol):
     turns: Turns
     key: object
     flushing: bool
+    adding: bool
     ends_allowed: int
     writes: int
     running_in: tuple[OpenScope | None, Frame] | None
@@ -95,30 +97,35 @@ def to_send(session: AskedSession, statement: object) -> None:
         # A SELECT that hides a write in a CTE is left to the database where that enforces read-only.
         if not (frame.root.mode.read_only and isinstance(statement, Select)):
             raise write_refused(session, scope)
-    elif frame.idles and (writes or locks_rows(statement, dialect)):
+    elif frame.idles and (writes or locks_rows(statement, dialect) or _may_call(frame, statement, dialect)):
         session.begin_to_write(scope)
         writes = True
     if writes:
         session.wrote()
 
 
+def _may_call(frame: Frame, statement: object, dialect: str) -> bool:
+    """Say whether a read begins the transaction of a unit of work: for a function that it calls."""
+    return frame.begins_with_writes and may_call_what_writes(statement, dialect)
+
+
 def _refuse_to_end_by_text(session: AskedSession, statement: object, frame: Frame, dialect: str) -> None:
     """Refuse text that begins or ends a transaction, and DDL that commits what was written before it."""
-    text = text_of(statement)
-    if text is None and isinstance(statement, ExecutableDDLElement) and dialect in _COMMITS_DDL:
-        text = str(statement.compile(dialect=session.source.home_engine().dialect))
-    if text is None:
+    if not frame.root.transactional:
         return
-    step = next((step for step in steps_of(text, dialect) if step in _ENDS), None)
-    if step is not None and frame.root.transactional:
+    texts = texts_of(statement)
+    if isinstance(statement, ExecutableDDLElement) and dialect in _COMMITS_DDL:
+        texts = (str(statement.compile(dialect=session.source.home_engine().dialect)),)
+    step = next((step for text in texts for step in steps_of(text, dialect) if step in _ENDS), None)
+    if step is not None:
         raise frame.root.by_hand_refused(_ENDS[step])
-    if session.writes and frame.root.transactional and commits_by_itself(text, dialect):
+    if session.writes and any(commits_by_itself(text, dialect) for text in texts):
         name = session.source.name
         raise TransactionRefusedError(
             name,
             f"The statement would commit what {frame.root.owner} has written on database {name!r}.",
             "run it outside of the block, or as its first statement.",
-            [f"Statement: {' '.join(text.split())}"],
+            [f"Statement: {' '.join(' '.join(texts).split())}"],
         )
 
 
@@ -151,6 +158,15 @@ def to_add(session: AskedSession, entities: Iterable[object]) -> None:
         if scope is not None and scope.read_only_by is not None and entity_state.key is None:
             raise write_refused(session, scope)
         _refuse_what_is_held_elsewhere(session, entity_state)
+
+
+def to_cascade(session: AskedSession, state: InstanceState[Any]) -> None:
+    """Refuse that a relationship adds a new entity inside a read-only block."""
+    if state.key is not None or session.adding or session.flushing:
+        return
+    scope = context.scope_of(session)
+    if scope is not None and scope.read_only_by is not None and not scope.left:
+        raise write_refused(session, scope)
 
 
 def _refuse_what_is_held_elsewhere(session: AskedSession, state: InstanceState[Any]) -> None:

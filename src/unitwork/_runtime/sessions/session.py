@@ -85,6 +85,8 @@ class AmbientSession(AsyncSession):
         self.turns: Turns
         self.started = False
         self.flushing = False
+        self.adding = False
+        """What was allowed where it was asked for is being added."""
         self.ends_allowed = 0
         self.writes = 0
         """How many times something was sent that may write."""
@@ -236,6 +238,7 @@ class AmbientSession(AsyncSession):
             TransactionRefusedError: The transaction has begun with another isolation.
         """
         scope, frame = self.running_in or self.place()
+        self.wrote()
         if scope is not None and frame.idles:
             frame = self.begin_to_write(scope)
             if isolation is not None:
@@ -355,8 +358,12 @@ class AmbientSession(AsyncSession):
         add = super(GuardedSession, self._guarded).add
 
         def change() -> None:
-            for instance in instances:
-                add(instance, _warn=warn)
+            self.adding = True
+            try:
+                for instance in instances:
+                    add(instance, _warn=warn)
+            finally:
+                self.adding = False
 
         self.turns.when_free(self.place()[1], change)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from sqlalchemy import Connection, Engine
-    from sqlalchemy.orm import SessionTransaction
+    from sqlalchemy.orm import InstanceState, SessionTransaction
 
 
 SHOWS_HIDDEN = "unitwork_shows_hidden"
@@ -111,6 +111,11 @@ class GuardedSession(Session):
         known = list(instances)
         permission.to_add(self.ambient, known)
         super().add_all(known)
+
+    def _save_or_update_state(self, state: InstanceState[Any]) -> None:
+        """As SQLAlchemy's own, which what is added and what a relationship adds go through."""
+        permission.to_cascade(self.ambient, state)
+        super()._save_or_update_state(state)
 
     def get(self, *arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401  # any entity
         """As `Session.get`; an entity that hides itself is not found where it is held already either."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from unitwork.errors import TransactionRefusedError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -61,6 +63,8 @@ class Turns:
     async def take(self, frame: Frame) -> None:
         """Wait for this frame's turn. A task that has the turn may take it again."""
         if not self.take_at_once(frame):
+            if self.is_lost_to(frame):
+                raise _waits_for_itself(frame, self.top)
             await self._wait(_Waiter(frame.seat, asyncio.current_task()))
 
     def take_at_once(self, frame: Frame) -> bool:
@@ -74,6 +78,17 @@ class Turns:
             self._depth += 1
             return True
         return False
+
+    def is_lost_to(self, frame: Frame) -> bool:
+        """Say whether this task would wait for itself, or for nobody: a generator holds what is open inside.
+
+        The block was entered by this very task, in a generator that goes on only when this task asks it to;
+        or by a task that has ended.
+        """
+        if self._admits(frame):
+            return False
+        task: Any = self.top.entered_by
+        return task is not None and (task is asyncio.current_task() or task.done())
 
     async def take_at_rest(self, frame: Frame) -> bool:
         """As `take`, for a unit of work at rest; False as soon as a block of another task covers it."""
@@ -226,6 +241,16 @@ class Turns:
                 self._holder, self._depth = waiter.task, 1
                 waiter.future.set_result(True)
                 return
+
+
+def _waits_for_itself(frame: Frame, inside: Frame) -> TransactionRefusedError:
+    name = frame.source.name
+    return TransactionRefusedError(
+        name,
+        f"Work in {frame.owner} on database {name!r} is refused while {inside.owner} is open inside of it,"
+        f" in a generator that waits to be asked for its next item.",
+        "read all of the generator first, or give its block propagation REQUIRES_NEW.",
+    )
 
 
 def _name(task: asyncio.Task[Any] | None) -> str:

@@ -29,39 +29,52 @@ if TYPE_CHECKING:
 _CHECKOUT = "unitwork_checkout"
 
 
-def tell_commits(engine: Engine) -> None:
-    """Let check-outs know when COMMIT is sent and answered, and refuse one that no block has asked for.
+def tell_ends(engine: Engine) -> None:
+    """Let check-outs know when COMMIT is sent and answered, and refuse ends that no block has asked for.
 
-    SQLAlchemy tells that it is about to commit, and not that it has.
+    SQLAlchemy tells that it is about to commit, and not that it has. A dialect is what all its ways to an
+    end have in common.
     """
-    send = engine.dialect.do_commit
+    vars(engine.dialect).update(_ends_told(engine.dialect))
+
+
+def _ends_told(dialect: Any) -> dict[str, Any]:  # noqa: ANN401, C901  # four methods of any dialect
+    """Return the methods of a dialect that end something, with the check-out told before and after."""
+    commit, roll_back = dialect.do_commit, dialect.do_rollback
+    release, back_to = dialect.do_release_savepoint, dialect.do_rollback_to_savepoint
 
     def do_commit(connection: Any) -> None:  # noqa: ANN401  # of the pool
         checkout = _checkout_of(connection)
         if checkout is None:
-            send(connection)
+            commit(connection)
         else:
-            checkout.committed_by(partial(send, connection))
-
-    send_back = engine.dialect.do_rollback
+            checkout.committed_by(partial(commit, connection))
 
     def do_rollback(connection: Any) -> None:  # noqa: ANN401  # of the pool
         checkout = _checkout_of(connection)
         if checkout is not None:
             checkout.refuse_by_hand("rollback")
-        send_back(connection)
-
-    release = engine.dialect.do_release_savepoint
+        roll_back(connection)
 
     def do_release_savepoint(connection: Connection, name: str) -> None:
-        release(connection, name)
-        checkout: Checkout | None = connection.info.get(_CHECKOUT)
-        if checkout is not None:
-            checkout.released += 1
+        checkout = _checkout_of(connection)
+        if checkout is None:
+            release(connection, name)
+        else:
+            checkout.released_by(partial(release, connection, name))
 
-    vars(engine.dialect).update(
-        do_commit=do_commit, do_rollback=do_rollback, do_release_savepoint=do_release_savepoint
-    )
+    def do_rollback_to_savepoint(connection: Connection, name: str) -> None:
+        checkout = _checkout_of(connection)
+        if checkout is not None:
+            checkout.refuse_savepoint_by_hand("rollback")
+        back_to(connection, name)
+
+    return {
+        "do_commit": do_commit,
+        "do_rollback": do_rollback,
+        "do_release_savepoint": do_release_savepoint,
+        "do_rollback_to_savepoint": do_rollback_to_savepoint,
+    }
 
 
 def _checkout_of(connection: Any) -> Checkout | None:  # noqa: ANN401  # of the pool
@@ -220,6 +233,12 @@ class Checkout:
         send()
         self.commit_answered = True
 
+    def released_by(self, send: Callable[[], object]) -> None:
+        """Send RELEASE, if the block is about to end, or the savepoint is none of a block."""
+        self.refuse_savepoint_by_hand("commit")
+        send()
+        self.released += 1
+
     def refuse_by_hand(self, verb: str) -> None:
         """Refuse an end that no block has asked for, by way of what SQLAlchemy hands out.
 
@@ -230,6 +249,13 @@ class Checkout:
             error = self.frame.by_hand_refused(verb)
             session.turns.top.root.condemn(self.owner, error)
             raise error
+
+    def refuse_savepoint_by_hand(self, verb: str) -> None:
+        """The same for the savepoint of a block; one that SQLAlchemy has begun inside is free to end."""
+        session = self.frame.session
+        top = session.turns.top
+        if top.savepoint is not None and session.held.get_nested_transaction() is top.savepoint:
+            self.refuse_by_hand(verb)
 
     def roll_back(self) -> None:
         """Send ROLLBACK, if there is something to roll back. In a greenlet."""

@@ -58,11 +58,13 @@ class Frame:
         "_state",
         "base",
         "checkout",
+        "entered_by",
         "first_block",
         "hooks_or_none",
         "joined",
         "key",
         "last_statement",
+        "left_open",
         "limits",
         "mode",
         "owner",
@@ -81,6 +83,8 @@ class Frame:
     """Its first write begins a transaction that goes on."""
     kept = Outcome.COMMITTED
     undone = Outcome.ROLLED_BACK
+    savepoint: object = None
+    """SQLAlchemy's own part of it, if it is a savepoint."""
 
     def __init__(
         self,
@@ -100,11 +104,15 @@ class Frame:
         """The unit of work whose transaction this is: its tasks go on in here."""
         self.seat: Frame = self
         """The frame whose turn is waited for."""
+        self.entered_by: object = None
+        """The task that has entered its block."""
         self.first_block: object = None
         """The block that has begun the transaction of a unit of work, as long as all in it is its own."""
         self.rollback_only = False
         self.hooks_or_none: Hooks | None = None
         self.joined: list[Any] | None = None
+        self.left_open: list[str] = []
+        """The blocks that were open still when it let nobody in any more."""
         self.limits: Limits = ()
         self.checkout: Checkout | None = None
         self.last_statement: object = None
@@ -152,6 +160,11 @@ class Frame:
         return self.checkout.connection if self.checkout is not None else None
 
     @property
+    def hands_hooks_up(self) -> bool:
+        """Whether what waits for its end waits for that of the frame around it, if it is kept."""
+        return False
+
+    @property
     def hooks(self) -> Hooks:
         """The functions that wait for its end."""
         if self.hooks_or_none is None:
@@ -167,7 +180,7 @@ class Frame:
 
     def forget_session(self) -> None:
         """Let go of the session after the end, so that both are freed without the collector."""
-        self.last_statement = self.first_block = None
+        self.last_statement = self.first_block = self.entered_by = None
         del self.session
 
     def ended_error(self) -> TransactionEndedError:
@@ -238,14 +251,23 @@ class Frame:
         if self._state is not State.CONDEMNED:
             self._change(Change.CONDEMN)
 
+    def take_mark(self) -> Condemnation | None:
+        """Return why this frame can only roll back, and let it go on."""
+        mark = self.condemned
+        if mark is not None:
+            self._mark = None
+            self._change(Change.CLEAR)
+        return mark
+
     def verdict(self, error: BaseException | None, options: TransactionOptions) -> Verdict:
         """Say what the end of this frame's owner means."""
-        if error is None and self._mark is None and not self.rollback_only and not self.joiners:
+        left_open = self.left_open or self.joiners
+        if error is None and self._mark is None and not self.rollback_only and not left_open:
             return Verdict.COMMIT
         marks = Marks(
             condemned=self.condemned is not None,
             rollback_only=self.rollback_only,
-            joiners=bool(self.joiners),
+            joiners=bool(left_open),
         )
         return verdict_for_owner(error, options, marks)
 
@@ -259,7 +281,7 @@ class Frame:
         """Build the error for an owner that wanted to commit, or whose exception would have committed."""
         mark = self.condemned
         if mark is None:
-            names = [scope.name for scope in self.joiners]
+            names = self.left_open or [scope.name for scope in self.joiners]
             unexpected = UnexpectedRollbackError(self.source.name, names[0], names)
         else:
             raised = f" (raised {type(mark.error).__name__})" if mark.error is not None else ""

@@ -38,6 +38,11 @@ class Transaction(Frame):
         self._new: WeakSet[InstanceState[Any]] | None = None
 
     @property
+    def hands_hooks_up(self) -> bool:
+        # It has only read, in a unit of work that is to be one transaction.
+        return self.base is None and self.parent is not None and self.parent.begins_with_writes
+
+    @property
     def has_only_read(self) -> bool:
         """Whether nothing was sent that may write or lock, and nothing waits for its end."""
         wrote = self.session.writes > self.writes_before
@@ -82,6 +87,11 @@ class Savepoint(Frame):
     transaction: SessionTransaction
     kept = Outcome.SAVEPOINT_KEPT
     undone = Outcome.SAVEPOINT_UNDONE
+    hands_hooks_up = True
+
+    @property
+    def savepoint(self) -> object:  # type: ignore[override]  # constant in the other kinds
+        return getattr(self, "transaction", None)
 
     @property
     def root(self) -> Frame:
@@ -99,7 +109,8 @@ class Savepoint(Frame):
         checkout = self.root.checkout
         released = checkout.released if checkout is not None else 0
         try:
-            self.transaction.commit()
+            with self.session.ending():
+                self.transaction.commit()
         except BaseException:
             self.is_released = checkout is not None and checkout.released > released
             if self.is_released:  # a listener has failed after it
@@ -110,7 +121,8 @@ class Savepoint(Frame):
         """Send ROLLBACK TO. In a greenlet."""
         # After a failed RELEASE the session has already gone back behind it.
         if self.session.sync_session.in_nested_transaction():
-            self.transaction.rollback()
+            with self.session.ending():
+                self.transaction.rollback()
 
 
 class AtRest(Autocommit):
@@ -152,6 +164,12 @@ class AtRest(Autocommit):
         begun = self.transaction
         return self if begun is None or begun.ended else begun
 
+    @override
+    def condemn(self, *arguments: Any, **keywords: Any) -> None:
+        # A read that fails by itself leaves nothing half done.
+        if self.whole and not keywords.get("by_database"):
+            Frame.condemn(self, *arguments, **keywords)
+
     def begin_for_unit(self, mode: BeginMode) -> Transaction:
         """Begin the transaction of the unit."""
         begun = Transaction(self.session, self.owner, mode, self.seat)
@@ -164,6 +182,9 @@ class AtRest(Autocommit):
     def hand_over(self, begun: Transaction) -> None:
         """Let what waits for the end of the unit wait for that of its transaction, which is about to end."""
         begun.rollback_only, self.rollback_only = begun.rollback_only or self.rollback_only, False
+        mark = self.take_mark()
+        if mark is not None:
+            begun.condemn(mark.block, mark.error)
         hooks, self.hooks_or_none = self.hooks_or_none, None
         if hooks is not None:
             if begun.hooks_or_none is not None:

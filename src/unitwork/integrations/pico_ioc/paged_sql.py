@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
@@ -14,7 +13,7 @@ from unitwork._runtime.lanes.calls import StatementCall
 from unitwork.errors import OptionError
 from unitwork.query.declared import DeclaredQuery, page_parameter
 from unitwork.query.forms import FullSQL, promised
-from unitwork.query.text import as_part, check_parameters, has_order, mapper_of, text_with_types
+from unitwork.query.text import DeclaredText, mapper_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,17 +36,15 @@ class PagedSQL:
         shape = promised(signature, entity)
         if shape.rows is not Rows.PAGE:
             raise signature.wrong("`paged=True` promises a page", "return `Page[Model]` or `Page[dict]`.")
-        if shape.item is Item.ENTITY and not has_order(self.sql):
-            return FullSQL(self.sql).query(signature, entity)
-        sql = as_part(self.sql)
         request = page_parameter(signature)
-        check_parameters(signature, sql, besides=frozenset({request}))
-        typed = replace(signature, parameters={**signature.parameters, _LIMIT: int, _OFFSET: int})
-        clause: Any = text_with_types(typed, f"{sql} LIMIT :{_LIMIT} OFFSET :{_OFFSET}", mapper_of(entity))
+        text = DeclaredText(signature, self.sql, besides=frozenset({request}))
+        if shape.item is Item.ENTITY and not text.is_ordered:
+            return FullSQL(self.sql).query(signature, entity)
+        mapper = mapper_of(entity)
+        clause: Any = text.clause(mapper, after=f" LIMIT :{_LIMIT} OFFSET :{_OFFSET}")
         if shape.item is Item.ENTITY:
             clause = select(shape.kind).from_statement(clause)
-        count = f"SELECT count(*) FROM ({sql}) AS unitwork_rows"  # noqa: S608  # the declared text itself
-        counting = text_with_types(signature, count, mapper_of(entity))
+        counting = text.clause(mapper, before="SELECT count(*) FROM (", after=") AS unitwork_rows")
 
         def ask(_owner: object, arguments: dict[str, Any]) -> StatementCall:
             return StatementCall(

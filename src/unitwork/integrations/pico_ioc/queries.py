@@ -9,7 +9,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, overload
 
 from unitwork._logic.paging import Page, PageRequest
-from unitwork._logic.writes import text_writes
+from unitwork._logic.writes import text_returns_rows, text_writes
 from unitwork.errors import OptionError, QueryDeclarationError
 from unitwork.integrations.pico_ioc.binding import binds
 from unitwork.integrations.pico_ioc.paged_sql import PagedSQL
@@ -18,7 +18,6 @@ from unitwork.options import TransactionOptions
 from unitwork.query.declared import Declaration, Form
 from unitwork.query.decorator import QueryDecorator
 from unitwork.query.forms import Derived, FullSQL, TextCondition
-from unitwork.query.text import returns_rows
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -59,7 +58,7 @@ class ComponentQuery(Declaration):
         annotations = self.function.__annotations__
         sql = self.form.sql if isinstance(self.form, FullSQL) else ""
         writes = text_writes(sql)
-        counts = writes and not returns_rows(sql)
+        counts = writes and not text_returns_rows(sql)
         bare = "return" not in annotations and not counts
         annotations.setdefault("return", int if counts else self._promise.annotation)
         if self._promise.paged and "page" in inspect.signature(self.function).parameters:

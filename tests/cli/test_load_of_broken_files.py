@@ -1,0 +1,404 @@
+"""`unitwork load` tells what is wrong with a file, and stores nothing of it that was not asked for."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import URL
+
+from unitwork.cli import main
+
+MODELS = """
+import datetime as dt
+from decimal import Decimal
+
+from sqlalchemy import CheckConstraint, DateTime, Float, ForeignKey, MetaData, Numeric, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from unitwork import Base
+
+
+class Person(Base):
+    __tablename__ = "broken_people"
+    __table_args__ = (CheckConstraint("age > 0"),)
+    metadata = MetaData()
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str | None] = mapped_column(Text)
+    age: Mapped[int | None]
+    balance: Mapped[Decimal | None] = mapped_column(Numeric(12, 2))
+    boss_id: Mapped[int | None] = mapped_column(ForeignKey("broken_people.id"))
+
+
+class Thing(Base):
+    __tablename__ = "broken_things"
+    metadata = MetaData()
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    price: Mapped[Decimal | None] = mapped_column(Numeric(10, 2))
+    exact: Mapped[Decimal | None] = mapped_column(Numeric(40, 20))
+    weight: Mapped[float | None] = mapped_column(Float(53))
+    at: Mapped[dt.datetime | None] = mapped_column(DateTime)
+    whole: Mapped[int | None]
+    ready: Mapped[bool | None]
+"""
+
+
+class Program:
+    """The command line on one database."""
+
+    def __init__(self, url: URL) -> None:
+        self._url = url.render_as_string(hide_password=False)
+        assert self.run("create-tables", "--models", "broken_models").exit_code == 0
+
+    def run(self, command: str, *options: str, typed: bytes | None = None) -> Result:
+        """Run a command; a traceback fails the test."""
+        done = CliRunner().invoke(main, [command, "--url", self._url, *options], input=typed)
+        assert done.exception is None or isinstance(done.exception, SystemExit), repr(done.exception)
+        return done
+
+    def load(self, file: str, *options: str, typed: bytes | None = None) -> Result:
+        """Run `load`."""
+        return self.run("load", file, "--into", "broken_models:Person", *options, typed=typed)
+
+    def stored(self, *names: str) -> list[object]:
+        """The values of an attribute, or tuples of several."""
+        done = self.run("dump", "broken_models:Person", "--format", "jsonl")
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        return [row[names[0]] if len(names) == 1 else tuple(row[name] for name in names) for row in rows]
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: URL) -> Program:
+    """The command line, in a folder of its own."""
+    (tmp_path / "broken_models.py").write_text(MODELS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return Program(database_url)
+
+
+def rejects(name: str = "bad.csv") -> list[tuple[int, str, str]]:
+    """What is in a file of rejects."""
+    with Path(name).open(newline="", encoding="utf-8") as file:
+        return [(int(row["line"]), row["reason"], row["record"]) for row in csv.DictReader(file)]
+
+
+BROKEN_RECORDS = {
+    "no UTF-8": ("a.csv", b"id,name\n1,ok\n2,\xe9\n3,ok\n", "is not written in utf-8 (byte 3 is 0xe9)"),
+    "letters after a quote": ("a.csv", b'id,name\n1,ok\n2,"a"b\n3,ok\n', "is no CSV"),
+    "a field too many": ("a.csv", b"id,name\n1,ok\n2,a,b\n3,ok\n", "has 3 fields, and the header has 2"),
+    "half a character": (
+        "a.jsonl",
+        b'{"id": 1, "name": "ok"}\n{"id": 2, "name": "\\ud800"}\n{"id": 3}',
+        "surrogates",
+    ),
+    "deep JSON": (
+        "a.jsonl",
+        b'{"id": 1}\n{"id": 2, "name": ' + b"[" * 50_000 + b"]" * 50_000 + b'}\n{"id": 3}',
+        "nested",
+    ),
+    "a long number": ("a.jsonl", b'{"id": 1}\n{"id": ' + b"9" * 5_000 + b'}\n{"id": 3}', "is no JSON"),
+    "a number beyond bounds": ("a.jsonl", b'{"id": 1}\n{"id": 1e99999999}\n{"id": 3}', "beyond all bounds"),
+    "a name twice": ("a.jsonl", b'{"id": 1}\n{"id": 2, "id": 4}\n{"id": 3}', "names an attribute twice"),
+    "no UTF-8 in JSON": (
+        "a.jsonl",
+        b'{"id": 1}\n{"id": 2, "name": "\xe9"}\n{"id": 3}',
+        "not written in utf-8",
+    ),
+    "truth for a number": ("a.jsonl", b'{"id": 1}\n{"id": 2, "age": true}\n{"id": 3}', "cannot read 'True'"),
+    "an object for a text": ("a.jsonl", b'{"id": 1}\n{"id": 2, "name": {"a": 1}}\n{"id": 3}', "cannot read"),
+    "a number as Python has it": ("a.csv", b"id,age\n1,1\n2,1_000\n3,1\n", "cannot read '1_000' as int"),
+    "a check": ("a.csv", b"id,age\n1,1\n2,-1\n3,1\n", "constraint"),
+    "a foreign key": ("a.csv", b"id,boss_id\n1,\n2,99\n3,1\n", "foreign key"),
+    "a key twice": ("a.csv", b"id,age\n1,1\n1,2\n3,1\n", ""),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_RECORDS)
+def test_broken_record_is_told_or_rejected(program: Program, case: str) -> None:
+    """The message names line, record and reason, and nothing is stored; with --rejects the others are."""
+    name, content, reason = BROKEN_RECORDS[case]
+    Path(name).write_bytes(content)
+    line = 3 if name.endswith(".csv") else 2
+
+    failed = program.load(name)
+    assert failed.exit_code == 1
+    assert f"Line {line} of {name} cannot be stored: " in failed.stderr
+    assert reason in failed.stderr.lower() or reason in failed.stderr
+    assert "Record: 2" in failed.stderr
+    assert program.stored("id") == []
+
+    done = program.load(name, "--rejects", "bad.csv")
+    assert done.exit_code == 0, done.output
+    assert program.stored("id") == [1, 3]
+    [(where, why, record)] = rejects()
+    assert where == line
+    assert reason in why.lower() or reason in why
+    assert record
+
+
+BROKEN_FILES = {
+    "an open quote": ("a.csv", b'id,name\n1,ok\n2,"open\n3,ok\n', "Line 3 of a.csv opens a quote"),
+    "no header": ("a.csv", b"", "a.csv has no header"),
+    "old line ends": ("a.csv", b"id,name\r1,ok\r", "Line 1 of a.csv is no header of a CSV file"),
+    "another encoding": (
+        "a.csv",
+        "id,näme\n1,ok\n".encode("latin-1"),
+        "Line 1 of a.csv is not written in",
+    ),
+    "no Parquet": ("a.parquet", b"no parquet", "a.parquet cannot be read as Parquet"),
+    "an empty Parquet": ("a.parquet", b"", "a.parquet cannot be read as Parquet"),
+    "a column twice": ("a.csv", b"id,name,name\n1,a,b\n", "Line 1 of a.csv names 'name' twice"),
+    "an unknown column": ("a.csv", b"id,nam\n1,a\n", "nam: is no attribute of Person"),
+    "a column without a name": ("a.csv", b"id,,name\n1,a,b\n", "names no column between two commas"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_FILES)
+def test_broken_file_is_told(program: Program, case: str) -> None:
+    """What cannot be read on ends in one message, with --rejects too; nothing is stored, no file is made."""
+    name, content, message = BROKEN_FILES[case]
+    Path(name).write_bytes(content)
+
+    for options in ((), ("--rejects", "bad.csv")):
+        failed = program.load(name, *options)
+        assert failed.exit_code == 1
+        assert message in failed.stderr
+        assert "Fix: " in failed.stderr
+    assert program.stored("id") == []
+    assert sorted(path.name for path in Path().glob("*.csv")) == ([name] if name == "a.csv" else [])
+
+
+def test_column_of_the_file_is_named(program: Program) -> None:
+    """The message names the column as the file does, also where the database refuses the value."""
+    Path("a.csv").write_text("id,Years\n1,x\n")
+
+    failed = program.load("a.csv", "--rename", "Years=age")
+
+    assert "Line 2 of a.csv cannot be stored: age: cannot read 'x' as int." in failed.stderr
+    assert "Record: 1, column 'Years'" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("renames", "code", "words"),
+    [
+        (("x=name", "y=name"), 2, "attribute 'name' twice"),
+        (("x=name", "x=age"), 2, "'x' twice"),
+        (("x=name", "y="), 1, "two columns for attribute 'name': 'name' and 'x'"),
+        (("nmae=name", "x=", "y="), 1, "has no 'nmae', which --rename speaks of"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_wrong_renames_are_refused(
+    program: Program, renames: tuple[str, ...], code: int, words: str, kind: str
+) -> None:
+    """Two columns for one attribute, and a name that is not there, are refused; nothing is stored."""
+    Path("a.csv").write_text("id,name,x,y\n1,a,b,c\n")
+    Path("a.jsonl").write_text('{"id": 1, "name": "a", "x": "b", "y": "c"}\n')
+
+    failed = program.load(f"a.{kind}", *(part for each in renames for part in ("--rename", each)))
+
+    assert failed.exit_code == code
+    assert words in failed.stderr or (kind == "jsonl" and "name: has two values" in failed.stderr)
+    assert program.stored("id") == []
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-16", "utf-16-le", "utf-8-sig", "shift_jis"])
+def test_encoding_can_be_told(program: Program, encoding: str) -> None:
+    """--encoding reads what other programs have written."""
+    name = '日本\n"x"' if encoding in ("shift_jis", "utf-16") else 'é\n"x"'
+    quoted = name.replace('"', '""')
+    Path("a.csv").write_bytes(f'id,name\r\n1,"{quoted}"\r\n2,b\r\n'.encode(encoding))
+    Path("a.jsonl").write_bytes(
+        f"{json.dumps({'id': 3, 'name': name}, ensure_ascii=False)}\n".encode(encoding)
+    )
+
+    for file in ("a.csv", "a.jsonl"):
+        done = program.load(file, "--encoding", encoding)
+        assert done.exit_code == 0, done.output
+    assert program.stored("name") == [name, "b", name]
+
+
+def test_wrong_encoding_is_refused(program: Program) -> None:
+    """What is no encoding is a wrong command line; a file in another one is a broken file."""
+    Path("a.csv").write_bytes("id,name\n1,é\n".encode("utf-16")[:-1])
+
+    for name in ("no-such-code", "rot13", "base64"):
+        assert program.load("a.csv", "--encoding", name).exit_code == 2
+    failed = program.load("a.csv", "--encoding", "utf-16")
+    assert failed.exit_code == 1
+    assert "of a.csv is not written in utf-16" in failed.stderr
+    assert program.stored("id") == []
+
+
+def test_only_what_is_not_quoted_is_no_value(program: Program) -> None:
+    """A quoted field is a text, even if it looks like the text that stands for no value."""
+    Path("a.csv").write_text('id,name,age\n1,"",\n2,,""\n3,"a ""quoted"" word",\n4,"""",7\n')
+    assert program.load("a.csv").exit_code == 0
+    assert program.stored("name", "age") == [
+        ("", None), (None, None), ('a "quoted" word', None), ('"', 7),
+    ]  # fmt: skip
+
+    Path("b.csv").write_text('id,name\n5,"-"\n6,-\n7,\n')
+    assert program.load("b.csv", "--null", "-").exit_code == 0
+    assert program.stored("name")[4:] == ["-", None, ""]
+    assert program.load("b.csv", "--null", ",").exit_code == 2
+
+
+@pytest.mark.parametrize("options", [(), ("--resume", "where.json")])
+def test_many_rejects_are_found(program: Program, options: tuple[str, ...]) -> None:
+    """Records that the database refuses, some or all of them, are rejected in the order of the file."""
+    refused = {n for n in range(1, 4_001) if n % 2 == 0 or n > 3_000}
+    lines = [f"{n},{-n if n in refused else n}" for n in range(1, 4_001)]
+    Path("a.csv").write_text("\n".join(["id,age", *lines, ""]))
+
+    done = program.load("a.csv", "--rejects", "bad.csv", *options, "--json")
+
+    assert done.exit_code == 0, done.output
+    assert (json.loads(done.stdout)["stored"], json.loads(done.stdout)["rejected"]) == (1_500, 2_500)
+    assert program.stored("id") == sorted(set(range(1, 4_001)) - refused)
+    assert [line - 1 for line, _reason, _record in rejects()] == sorted(refused)
+    assert all("constraint" in reason.lower() for _line, reason, _record in rejects())
+
+
+@pytest.mark.parametrize("action", ["nothing", "update"])
+def test_many_rejects_mind_conflicts(program: Program, action: str) -> None:
+    """Of rows with one key the last good one counts with `update`, and the first one with `nothing`."""
+    lines = [f"{1 + n % 10},{-1 if n % 3 else n + 1}" for n in range(300)]
+    Path("a.csv").write_text("\n".join(["id,age", *lines, ""]))
+
+    done = program.load("a.csv", "--on-conflict", action, "--rejects", "bad.csv", "--json")
+
+    assert done.exit_code == 0, done.output
+    expected: dict[int, int] = {}
+    for n in range(0, 300, 3):
+        if action == "update" or 1 + n % 10 not in expected:
+            expected[1 + n % 10] = n + 1
+    assert program.stored("id", "age") == sorted(expected.items())
+    assert json.loads(done.stdout)["stored"] == (100 if action == "update" else 10)
+    assert len(rejects()) == 200
+
+
+def test_dry_run_touches_nothing(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither rows nor the position nor the rejects change, and the load goes on where it was."""
+    monkeypatch.setattr("unitwork.cli._loading.CHUNK_ROWS", 3)
+    options = ("--resume", "where.json", "--rejects", "bad.csv")
+    good = "".join(f"{n},{'x' if n == 2 else n}\n" for n in range(1, 8))
+    Path("a.csv").write_text(f"id,age\n{good}" + '8,"open\n')
+    assert program.load("a.csv", *options).exit_code == 1
+    before = {path.name: path.read_bytes() for path in Path().iterdir() if path.suffix in (".json", ".csv")}
+    stored = program.stored("id")
+
+    tried = program.load("a.csv", *options, "--dry-run")
+    assert tried.exit_code == 1
+    Path("a.csv").write_text(f"id,age\n{good}8,y\n")
+    tried = program.load("a.csv", *options, "--dry-run")
+
+    assert tried.exit_code == 0, tried.output
+    assert "Would reject line 9: age: cannot read 'y' as int." in tried.stderr
+    assert program.stored("id") == stored == [1, 3, 4, 5, 6]
+    assert {name: Path(name).read_bytes() for name in before if name != "a.csv"} == {
+        name: content for name, content in before.items() if name != "a.csv"
+    }
+    assert program.load("a.csv", *options).exit_code == 0
+    assert program.stored("id") == [1, 3, 4, 5, 6, 7]
+    assert [line for line, _reason, _record in rejects()] == [3, 9]
+
+
+def test_position_is_not_used_for_another_file(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file whose beginning is not what was loaded is refused; after a complete load it is a new one."""
+    monkeypatch.setattr("unitwork.cli._loading.CHUNK_ROWS", 2)
+    Path("a.csv").write_text("id,age\n1,1\n2,2\n3,x\n")
+    assert program.load("a.csv", "--resume", "where.json").exit_code == 1
+
+    Path("a.csv").write_text("id,age\n1,7\n2,2\n3,3\n")
+    failed = program.load("a.csv", "--resume", "where.json")
+    assert failed.exit_code == 1
+    assert "where.json is the position in another file" in failed.stderr
+    assert program.stored("id") == [1, 2]
+
+    Path("a.csv").write_text("id,age\n1,1\n2,2\n3,3\n")
+    assert program.load("a.csv", "--resume", "where.json").exit_code == 0
+    Path("a.csv").write_text("id,age\n1,1\n2,2\n3,3\n4,4\n")
+    assert program.load("a.csv", "--resume", "where.json").exit_code == 0
+    assert program.stored("id") == [1, 2, 3, 4]
+
+    Path("b.csv").write_text("id,age\n9,1\n")
+    assert program.load("b.csv", "--resume", "where.json").exit_code == 0
+    assert program.stored("id") == [1, 2, 3, 4, 9]
+
+
+def test_file_that_is_no_position_stays(program: Program) -> None:
+    """--resume writes over nothing but a position."""
+    Path("a.csv").write_text("id,age\n1,1\n")
+
+    failed = program.load("a.csv", "--resume", "a.csv")
+
+    assert failed.exit_code == 1
+    assert "a.csv is not the position of a load" in failed.stderr
+    assert Path("a.csv").read_text() == "id,age\n1,1\n"
+
+
+def test_failed_load_keeps_the_rejects_of_another(program: Program) -> None:
+    """A file of rejects is replaced when a load ends, not before."""
+    Path("a.csv").write_text("id,age\n1,x\n")
+    assert program.load("a.csv", "--rejects", "bad.csv").exit_code == 0
+    before = rejects()
+
+    Path("b.csv").write_text('id,age\n2,y\n3,"open\n')
+    assert program.load("b.csv", "--rejects", "bad.csv").exit_code == 1
+    assert rejects() == before
+
+    Path("b.csv").write_text("id,age\n2,2\n")
+    assert program.load("b.csv", "--rejects", "bad.csv").exit_code == 0
+    assert rejects() == []
+
+
+def test_load_of_a_pipe_goes_on(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard input is a file like any other, also for --resume."""
+    monkeypatch.setattr("unitwork.cli._loading.CHUNK_ROWS", 2)
+    options = ("--format", "csv", "--resume", "where.json")
+
+    assert program.load("-", *options, typed=b"id,age\n1,1\n2,2\n3,x\n").exit_code == 1
+    assert program.load("-", *options, typed=b"id,age\n1,1\n2,2\n3,3\n").exit_code == 0
+    assert program.stored("id") == [1, 2, 3]
+    assert "stdin" in program.load("-", "--format", "csv", typed=b"").stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("price", "1.2340", "has 3 digits after the point, and the column keeps 2"),
+        ("weight", "1e999", "cannot read '1e999' as float"),
+        ("at", "2024-02-29T12:00:00+02:00", "has a time zone, which the column does not keep"),
+        ("at", "2024-02-30", "cannot read '2024-02-30' as datetime"),
+        ("whole", "1.5", "cannot read '1.5' as int"),
+        ("ready", "2", "cannot read '2' as bool"),
+    ],
+)
+def test_value_that_would_change_is_refused(program: Program, name: str, text: str, reason: str) -> None:
+    """What a column cannot keep as it is written is told, not rounded or cut."""
+    Path("a.csv").write_text(f"id,{name}\n1,{text}\n")
+
+    failed = program.run("load", "a.csv", "--into", "broken_models:Thing")
+
+    assert failed.exit_code == 1
+    assert f"Line 2 of a.csv cannot be stored: {name}: {reason}." in failed.stderr
+
+
+@pytest.mark.only("postgresql", "mariadb", reason="SQLite keeps numbers as floats")
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_all_digits_of_a_number_are_kept(program: Program, kind: str) -> None:
+    """A number has the digits that it was written with, as many as the column has."""
+    digits = "12345678901234567890.12345678901234567891"
+    Path("a.csv").write_text(f"id,exact\n1,{digits}\n2,1.50000000000000000000000\n")
+    Path("a.jsonl").write_text(f'{{"id": 1, "exact": {digits}}}\n{{"id": 2, "exact": 15e-1}}\n')
+
+    done = program.run("load", f"a.{kind}", "--into", "broken_models:Thing")
+
+    assert done.exit_code == 0, done.output
+    dumped = program.run("dump", "broken_models:Thing", "--attributes", "id,exact")
+    assert dumped.stdout == f"id,exact\n1,{digits}\n2,1.50000000000000000000\n"
