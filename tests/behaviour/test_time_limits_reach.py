@@ -32,16 +32,15 @@ async def write(db: Database, note: str) -> None:
     await db.session.execute(insert(Audit).values(note=note))
 
 
-@pytest.mark.parametrize("statement", ["in the block", "of a savepoint", "of a joined block"])
+@pytest.mark.parametrize("statement", ["in the block", "of a joined block"])
 async def test_time_is_over_while_a_sibling_has_the_turn(
     db: Database, dialogue: Dialogue, statement: str
 ) -> None:
     """The sibling's statement is given up; the block does not wait for its end."""
-    options = {"of a savepoint": Propagation.NESTED, "of a joined block": Propagation.REQUIRED}
 
     async def slow() -> None:
-        if statement in options:
-            async with db.transaction(propagation=options[statement]) as session:
+        if statement == "of a joined block":
+            async with db.transaction() as session:
                 await session.execute(text(dialogue.slow))
         else:
             await db.session.execute(text(dialogue.slow))
@@ -56,28 +55,6 @@ async def test_time_is_over_while_a_sibling_has_the_turn(
 
     assert took_s < GENEROUS_S
     assert isinstance(told, BaseException)
-    assert db.pool_status().checked_out == 0
-
-
-async def test_time_is_over_while_the_block_waits_for_its_turn(db: Database, dialogue: Dialogue) -> None:
-    """The owner waits for the savepoint of a sibling: the limit ends that, too."""
-    began = asyncio.Event()
-
-    async def slow() -> None:
-        async with db.transaction(propagation=Propagation.NESTED) as session:
-            began.set()
-            await session.execute(text(dialogue.slow))
-
-    started = time.monotonic()
-    with pytest.raises(TransactionTimeoutError):
-        async with db.transaction(timeout=SHORT_S):
-            sibling = asyncio.create_task(slow())
-            await began.wait()
-            await db.session.execute(text("SELECT 1"))
-    took_s = time.monotonic() - started
-    await asyncio.gather(sibling, return_exceptions=True)
-
-    assert took_s < GENEROUS_S
     assert db.pool_status().checked_out == 0
 
 
