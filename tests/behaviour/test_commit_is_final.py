@@ -181,6 +181,20 @@ async def test_attempt_whose_error_is_forgiven_is_stored_once(
     assert await observer.notes(Audit) == ["row"]
 
 
+async def test_listener_that_fails_when_a_savepoint_is_released_undoes_nothing(
+    db: Database, observer: Observer
+) -> None:
+    """SQLAlchemy tells of savepoints too: its work is kept, and stored with the outer block."""
+    inner, outer = db.transaction(propagation=Propagation.NESTED), db.transaction()
+    async with outer:
+        with listening(Session, "after_commit"), suppress(ShopError, AfterCommitError):
+            async with inner as session:
+                await session.execute(insert(Audit).values(note="inner"))
+
+    assert (inner.status, outer.status) == ("savepoint kept", "committed")
+    assert await observer.notes(Audit) == ["inner"]
+
+
 async def test_listener_that_fails_when_a_savepoint_is_undone_condemns(
     db: Database, observer: Observer
 ) -> None:
