@@ -38,6 +38,7 @@ MAX_LINES = 400
 TWO_NOUNS_LINES = 300
 # One subject that is longer: a cut would send its reader to and fro.
 LONG_BUT_WHOLE = {
+    f"{PACKAGE}._runtime.blocks.ending",  # the end of a block, in its four phases
     f"{PACKAGE}._runtime.blocks.block",  # a block, from its entry to its end
     f"{PACKAGE}._runtime.sessions.session",  # one class with the interface of SQLAlchemy's
 }

@@ -191,7 +191,7 @@ async def test_tasks_on_one_session_lose_nothing(db: Database, observer: Observe
 @pytest.mark.timeout(2 * PATIENCE_S)
 async def test_tasks_on_one_unit_lose_nothing(db: Database, observer: Observer) -> None:
     """In one unit of work the tasks' blocks are transactions one after another: none takes another's rows."""
-    async with db.unit_of_work() as session:
+    async with db.unit_of_work(atomic=False) as session:
         expected = await watched(run_tasks(db, APART, 3), session)
         assert db.pool_status().checked_out == 0
 

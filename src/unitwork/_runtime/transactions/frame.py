@@ -13,7 +13,8 @@ from unitwork._runtime.deadline import check
 from unitwork._runtime.finish import Patience, finish, finish_here
 from unitwork._runtime.transactions.connection import Checkout
 from unitwork._runtime.transactions.hooks import Hooks
-from unitwork.errors import TransactionEndedError, TransactionRefusedError, UnexpectedRollbackError
+from unitwork._runtime.transactions.refused import by_hand_refused, condemned
+from unitwork.errors import TransactionEndedError, UnexpectedRollbackError
 from unitwork.events import Outcome
 
 if TYPE_CHECKING:
@@ -26,15 +27,8 @@ if TYPE_CHECKING:
     from unitwork._runtime.finish import Finished
     from unitwork._runtime.transactions.needs import Connections
     from unitwork.dialects import BeginMode
+    from unitwork.errors import TransactionRefusedError
     from unitwork.options import TransactionOptions
-
-
-_FIXES = {
-    "commit": "leave the block: it commits by itself; to commit earlier, make the block smaller.",
-    "rollback": "raise an exception, or call `db.set_rollback_only()`.",
-    "close": "leave the block: it closes its session by itself.",
-    "begin": "use `db.transaction(propagation=NESTED)` for a savepoint, REQUIRES_NEW for one apart.",
-}
 
 
 class Condemnation(NamedTuple):
@@ -213,21 +207,11 @@ class Frame:
         """
         mark = self.condemned
         if mark is not None and mark.by_database:
-            raise TransactionRefusedError(
-                self.source.name,
-                f"The transaction on database {self.source.name!r} can only roll back: a statement failed.",
-                "let the error end the block, or run what may fail with NESTED.",
-                [f"Failed in: {mark.block} ({type(mark.error).__name__})"],
-            ) from mark.error
+            raise condemned(self.source.name, mark.block, mark.error) from mark.error
 
     def by_hand_refused(self, verb: str) -> TransactionRefusedError:
         """Build the error for a commit, rollback, close or begin by hand inside a block."""
-        return TransactionRefusedError(
-            self.source.name,
-            f"`{verb}` by hand on database {self.source.name!r} is refused"
-            f" inside the transaction block {self.owner}.",
-            _FIXES.get(verb, _FIXES["close"]),
-        )
+        return by_hand_refused(self.source.name, self.owner, verb)
 
     @property
     def condemned(self) -> Condemnation | None:

@@ -1,0 +1,31 @@
+"""This module says what is refused inside a transaction."""
+
+from __future__ import annotations
+
+from unitwork.errors import TransactionRefusedError
+
+_FIXES = {
+    "commit": "leave the block: it commits by itself; to commit earlier, make the block smaller.",
+    "rollback": "raise an exception, or call `db.set_rollback_only()`.",
+    "close": "leave the block: it closes its session by itself.",
+    "begin": "use `db.transaction(propagation=NESTED)` for a savepoint, REQUIRES_NEW for one apart.",
+}
+
+
+def by_hand_refused(database: str, owner: str, verb: str) -> TransactionRefusedError:
+    """Build the error for a commit, rollback, close or begin by hand inside a block."""
+    return TransactionRefusedError(
+        database,
+        f"`{verb}` by hand on database {database!r} is refused inside the transaction block {owner}.",
+        _FIXES.get(verb, _FIXES["close"]),
+    )
+
+
+def condemned(database: str, block: str, error: BaseException | None) -> TransactionRefusedError:
+    """Build the error for whatever comes after a statement that has failed; it would be half of the work."""
+    return TransactionRefusedError(
+        database,
+        f"The transaction on database {database!r} can only roll back: a statement failed.",
+        "let the error end the block, or run what may fail with NESTED.",
+        [f"Failed in: {block} ({type(error).__name__})"],
+    )
