@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,8 @@ class UnitOfWork:
                 f"{self._name} is open already: one unit of work cannot be entered twice at a time.",
                 "call `db.unit_of_work()` for each `async with`.",
             )
-        self._unit = Unit(self._source, self._name, atomic=self._atomic)
+        caller = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as `inspect.currentframe`
+        self._unit = Unit(self._source, self._name, atomic=self._atomic, caller=caller)
         session: AsyncSession = self._unit.frame.session
         return session
 

@@ -168,3 +168,58 @@ async def _drive(
     await anext(source)
     await work()
     await source.athrow(StockError())
+
+
+@asynccontextmanager
+async def helper(db: Database) -> AsyncGenerator[None, None]:
+    """A block, opened for whoever asks."""
+    async with db.transaction():
+        yield
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        pytest.param(lambda db: db.unit_of_work(), id="a unit"),
+        pytest.param(lambda db: db.unit_of_work(atomic=False), id="a unit in pieces"),
+        pytest.param(helper, id="the block of a helper"),
+    ],
+)
+@pytest.mark.parametrize("way", ["block", "repository"])
+async def test_whatever_a_generator_holds_is_not_its_consumers(
+    db: Database, observer: Observer, held: Callable[[Database], Any], way: str
+) -> None:
+    """What the loop has stored stays, though the generator is left early."""
+
+    async def jobs() -> AsyncGenerator[str, None]:
+        async with held(db):
+            yield "first"
+            yield "second"
+
+    async with aclosing(jobs()) as source:
+        async for job in source:
+            if way == "block":
+                await pay(db, job)
+            else:
+                await Repository[Audit](db).add(Audit(note=job))
+            break
+
+    assert await observer.notes(Audit) == ["first"]
+
+
+async def test_loop_in_a_unit_may_write_and_stop_early(db: Database, observer: Observer) -> None:
+    """What the body writes is no failure of the generator's block, which has joined the unit."""
+
+    async def jobs() -> AsyncGenerator[str, None]:
+        async with db.transaction():
+            yield "first"
+            yield "second"
+
+    async with db.unit_of_work():
+        await note(db, "before")
+        async with aclosing(jobs()) as source:
+            async for job in source:
+                await Repository[Audit](db).add(Audit(note=job))
+                break
+
+    assert await observer.notes(Audit) == ["before", "first"]

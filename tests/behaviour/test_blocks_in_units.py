@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -443,3 +444,61 @@ async def test_isolation_by_the_options_of_a_connection_works_or_is_refused(
         sync = fresh.sync_connection
         assert sync is not None
         assert await fresh.get_isolation_level() == sync.default_isolation_level
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback", "close"])
+@pytest.mark.parametrize("propagation", [Propagation.REQUIRED, Propagation.SUPPORTS])
+@pytest.mark.parametrize("unit", UNITS)
+async def test_block_of_a_task_is_told_that_its_transaction_was_ended_by_hand(
+    db: Database, observer: Observer, unit: Open, propagation: Propagation, end: str
+) -> None:
+    """It has joined what is undone: it neither returns as if it were stored nor goes on in the next."""
+    inside, go_on = asyncio.Event(), asyncio.Event()
+
+    async def job() -> None:
+        async with db.transaction(propagation=propagation):
+            await write(db, "half")
+            inside.set()
+            await go_on.wait()
+
+    async with unit(db), asyncio.timeout(PATIENCE_S):
+        await write(db, "by hand")
+        task = asyncio.create_task(job())
+        await inside.wait()
+        with suppress(UnexpectedRollbackError):
+            await getattr(db, end)()
+        go_on.set()
+        with pytest.raises(TransactionEndedError):
+            await task
+        await write(db, "goes on")
+
+    assert await observer.notes(Audit) == ["goes on"]
+
+
+@pytest.mark.parametrize("reads", [0, 1], ids=["that sends nothing", "that reads"])
+@pytest.mark.parametrize("unit", UNITS)
+async def test_read_only_block_is_not_blamed_for_what_waits_to_be_sent(
+    db: Database, observer: Observer, unit: Open, reads: int
+) -> None:
+    """It was added outside of the block, and is stored with the unit."""
+    async with unit(db) as session:
+        session.add(Audit(note="pending"))
+        async with db.transaction(read_only=True):
+            if reads:
+                await Repository[Audit](db).count()
+
+    assert await observer.notes(Audit) == ["pending"]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+async def test_tasks_of_a_unit_may_each_commit_by_hand(db: Database, observer: Observer, unit: Open) -> None:
+    """Whoever waited meanwhile works in the next transaction."""
+
+    async def one(note: str) -> None:
+        await write(db, note)
+        await db.commit()
+
+    async with unit(db), asyncio.timeout(PATIENCE_S):
+        await asyncio.gather(*(one(str(number)) for number in range(5)))
+
+    assert await observer.notes(Audit) == ["0", "1", "2", "3", "4"]

@@ -153,3 +153,45 @@ async def test_limit_of_a_block_on_another_database_counts_too(db: Database, dia
 
     assert time.monotonic() - started < GENEROUS_S
     assert db.pool_status().checked_out == 0
+
+
+async def test_time_is_over_while_the_block_waits_for_its_turn(db: Database, dialogue: Dialogue) -> None:
+    """The owner waits for the savepoint of a sibling: the limit ends that, too."""
+    began = asyncio.Event()
+
+    async def slow() -> None:
+        async with db.transaction(propagation=Propagation.NESTED) as session:
+            began.set()
+            await session.execute(text(dialogue.slow))
+
+    started = time.monotonic()
+    with pytest.raises(TransactionTimeoutError):
+        async with db.transaction(timeout=SHORT_S):
+            sibling = asyncio.create_task(slow())
+            await began.wait()
+            await db.session.execute(text("SELECT 1"))
+    took_s = time.monotonic() - started
+    await asyncio.gather(sibling, return_exceptions=True)
+
+    assert took_s < GENEROUS_S
+    assert db.pool_status().checked_out == 0
+
+
+async def test_time_is_over_while_a_sibling_is_in_a_savepoint(db: Database, dialogue: Dialogue) -> None:
+    """Its statement is given up, and the sibling is told: nobody waits for ever."""
+
+    async def slow() -> None:
+        async with db.transaction(propagation=Propagation.NESTED) as session:
+            await session.execute(text(dialogue.slow))
+
+    started = time.monotonic()
+    with pytest.raises(TransactionTimeoutError):
+        async with db.transaction(timeout=SHORT_S):
+            sibling = asyncio.create_task(slow())
+            await asyncio.Event().wait()
+    async with asyncio.timeout(GENEROUS_S):
+        [told] = await asyncio.gather(sibling, return_exceptions=True)
+
+    assert time.monotonic() - started < GENEROUS_S
+    assert isinstance(told, BaseException)
+    assert db.pool_status().checked_out == 0

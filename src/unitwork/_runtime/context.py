@@ -31,6 +31,8 @@ class OpenScope(Protocol):
     """It is none: it hides those around it from code that must find nothing open."""
     task: asyncio.Task[Any] | None
     """Where it was entered."""
+    writes_of_others: int
+    """How much the consumer of its generator has written meanwhile."""
     generator: CodeType | None
     """The async generator that it was entered in, if its consumer does not share it."""
 
@@ -73,6 +75,7 @@ class Outside:
         self.left = self.left_elsewhere = self.is_entered = False
         self.task: asyncio.Task[Any] | None = None
         self.generator: CodeType | None = None
+        self.writes_of_others = 0
         self._ended = ended
 
     @property
@@ -203,6 +206,24 @@ def scope_of(session: Any) -> Any:  # noqa: ANN401  # of a higher floor
         if not scope.outside and scope.frame.key is session.key and _is_of_here(scope):
             return scope
     return None
+
+
+def has_generators() -> bool:
+    """Say whether a block of this context is held by a generator."""
+    return any(scope.generator is not None for scope in _scopes.get())
+
+
+def count_write(here: OpenScope | None) -> None:
+    """Take note in the generators of this context that another than they has written.
+
+    Args:
+        here: The scope that the write was made in.
+    """
+    scopes = _scopes.get()
+    for scope in scopes:
+        if scope.generator is not None and not scope.outside and here is not scope and here in scopes:
+            within = scopes.index(here) > scopes.index(scope) and here.generator is scope.generator
+            scope.writes_of_others += not within
 
 
 def _is_of_here(scope: OpenScope) -> bool:

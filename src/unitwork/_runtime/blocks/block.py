@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 from unitwork._logic.outcome import Verdict, verdict_for_joined
@@ -63,6 +64,7 @@ class Scope:
         "source",
         "task",
         "watched",
+        "writes_of_others",
     )
 
     _frame: Frame
@@ -100,6 +102,7 @@ class Scope:
         self.counts_writes = False
         self.task: asyncio.Task[Any] | None = None
         self.generator: CodeType | None = None
+        self.writes_of_others = 0
         self._deadline: Deadline | None = None
         self._joined: Frame | None = None
         self._writes_before: int | None = None
@@ -200,6 +203,8 @@ class Scope:
             self._frame.limits = self.limits
             self._frame.entered_by = self.task
         self.is_entered = True
+        if self.generator is None and context.has_generators():
+            self.generator = iterated_generator(sys._getframe(1))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as `inspect.currentframe`
         context.push(self)
         if self.source.watch.active:
             self.watched = self.source.watch.entered(self, step, outer)
@@ -458,7 +463,8 @@ class Scope:
         """Say whether nothing has to be undone, where that is asked: it was left early, or undecorated."""
         asked = self.counts_writes or isinstance(error, GeneratorExit)
         session: AmbientSession = self._frame.session
-        return asked and session.writes == self._writes_before and not session.has_changes()
+        own = session.writes - self.writes_of_others
+        return asked and own == self._writes_before and not session.has_changes()
 
     def _leave_what_has_ended(self, error: BaseException | None) -> None:
         """The block around has ended first, and has undone this one."""

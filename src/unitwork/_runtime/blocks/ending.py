@@ -157,7 +157,7 @@ class Ending:
                 return
             if frame.hooks_or_none is not None and not frame.hands_hooks_up:
                 await run_before_commit(frame.hooks)
-            if session.has_changes():
+            if session.has_changes() and not frame.root.mode.read_only:
                 await session.flush()
         except BaseException as raised:  # noqa: BLE001  # decides the verdict, and is raised after it
             if wanted:
@@ -282,7 +282,10 @@ class Ending:
         if held is None:
             return
         if self._frame.mode.read_only and session.has_changes():
-            end_quietly(held)  # they were made outside, and are sent by the next transaction
+            # They were made outside, and are sent by the next transaction.
+            if self._frame.connection is not None:
+                self._frame.connection.commit()
+            end_quietly(held)
             return
         listeners = session.source.lanes.statements.session_listeners
         if session.begun or held.expire_on_commit or listeners.of_reads(held) is not None:

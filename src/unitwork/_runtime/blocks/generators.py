@@ -16,15 +16,21 @@ _STEPS_OF_WAITING = 6
 
 
 def iterated_generator(caller: FrameType | None) -> CodeType | None:
-    """Return the async generator that this frame is, if `async for` asks for its items.
+    """Return the async generator that this frame is in, if `async for` asks for its items.
 
     Its consumer is another piece of code, which must not find itself in the generator's block. One that is
     driven in another way (`@asynccontextmanager`, a dependency, a fixture) opens it for whoever drives it.
     """
-    if caller is None or not caller.f_code.co_flags & CO_ASYNC_GENERATOR or caller.f_back is None:
-        return None
-    consumer = caller.f_back
-    return caller.f_code if consumer.f_lasti in _waits(consumer.f_code) else None
+    while caller is not None:
+        code, consumer = caller.f_code, caller.f_back
+        if (
+            code.co_flags & CO_ASYNC_GENERATOR
+            and consumer is not None
+            and consumer.f_lasti in _waits(consumer.f_code)
+        ):
+            return code
+        caller = consumer
+    return None
 
 
 @lru_cache(maxsize=500)

@@ -14,11 +14,13 @@ from unitwork._runtime import context
 from unitwork._runtime.blocks.block import Scope
 from unitwork._runtime.blocks.by_hand import BY_HAND
 from unitwork._runtime.blocks.ending import Ending, end
+from unitwork._runtime.blocks.generators import iterated_generator
 from unitwork._runtime.finish import finish
 from unitwork._runtime.sessions.session import AmbientSession
 from unitwork._runtime.sessions.turns import Turns
 from unitwork._runtime.transactions.transaction import AtRest, Transaction
 from unitwork.dialects import READ_WRITE, BeginMode
+from unitwork.events import Outcome
 from unitwork.options import DEFAULT_OPTIONS
 
 if TYPE_CHECKING:
@@ -159,17 +161,18 @@ class Unit(LazyScope):
 
     Args:
         atomic: It is one transaction that all blocks inside join; else each of them commits by itself.
+        caller: The frame of Python that holds the unit, if it may be that of an async generator.
     """
 
     __slots__ = ("_atomic", "_loop", "_wrote", "asleep")
 
-    def __init__(self, source: Source, name: str, *, atomic: bool) -> None:
+    def __init__(self, source: Source, name: str, *, atomic: bool, caller: FrameType | None = None) -> None:
         # The rest is set when the unit wakes (see __getattr__): many requests never look for it.
         self.source = source
         self.name = name
         self.left = self.left_elsewhere = self.is_entered = False
         self.limits = ()
-        self.generator = None
+        self.generator = iterated_generator(caller)
         self.task = asyncio.current_task()
         self._atomic = atomic
         # Whoever looks first may do it in a thread, which runs no event loop or another one.
@@ -189,10 +192,10 @@ class Unit(LazyScope):
 
     def _wake(self) -> None:
         """Make the session and the frame; those of a unit that has ended have ended, too."""
-        left, limits, task = self.left, self.limits, self.task
+        left, limits, task, generator = self.left, self.limits, self.task, self.generator
         self._wrote = False
         super().__init__(self.source, self.name)
-        self.left, self.limits, self.task = left, limits, task
+        self.left, self.limits, self.task, self.generator = left, limits, task, generator
         session = AmbientSession(self.source, self._loop, BY_HAND)
         frame = AtRest(session, self.name, whole=self._atomic)
         frame.limits = limits
@@ -265,31 +268,24 @@ class Unit(LazyScope):
             TransactionEndedError: The unit has ended.
             UnexpectedRollbackError: Commit was asked for, but something inside had failed. Rolled back.
         """
-        resting = self._frame
-        resting.check_open()
-        session: AmbientSession = resting.session
+        session: AmbientSession = self._frame.session
         turns = session.turns
-        await turns.take(self.frame)
-        try:
-            resting.check_open()
-            if self._waits_for_end() or resting.rollback_only:
-                self.begin_transaction()
-        finally:
-            turns.give()
-        begun, ending, cancelled = resting.transaction, None, None
+        begun, ending = await self._taken_by_hand(), None
         if begun is not None:
             begun.rollback_only = begun.rollback_only or verb != "commit"
             ending = Ending(self, begun, None)
             await ending.do_last_work()
         await turns.take(self.frame)
         try:
+            if begun is not None and begun.ended:
+                ending = None  # another task has ended it by hand meanwhile
+                if verb == "commit" and begun.outcome is not Outcome.COMMITTED:
+                    raise begun.ended_error()
             if ending is not None:
                 await ending.close()
                 await ending.send()
                 ending.let_go()
-            if verb == "close" and session.started:
-                with session.ending():
-                    cancelled = (await finish(greenlet_spawn(session.sync_session.reset))).cancelled
+            cancelled = await self._let_go_of_entities(session) if verb == "close" else None
         finally:
             turns.give()
         if ending is not None:
@@ -301,6 +297,27 @@ class Unit(LazyScope):
             ending.tell()
         if cancelled is not None:
             raise cancelled
+
+    async def _taken_by_hand(self) -> Transaction | None:
+        """Return the transaction that is to end, if there is one, or something waits for its end."""
+        resting = self._frame
+        resting.check_open()
+        turns = resting.session.turns
+        await turns.take(self.frame)
+        try:
+            resting.check_open()
+            if self._waits_for_end() or resting.rollback_only:
+                self.begin_transaction()
+            return resting.transaction
+        finally:
+            turns.give()
+
+    async def _let_go_of_entities(self, session: AmbientSession) -> asyncio.CancelledError | None:
+        """Close the session inside, which may be used again; return the cancellation that came meanwhile."""
+        if not session.started:
+            return None
+        with session.ending():
+            return (await finish(greenlet_spawn(session.sync_session.reset))).cancelled
 
     @override
     def forget(self, frame: Frame) -> None:
