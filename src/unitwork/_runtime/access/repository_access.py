@@ -233,16 +233,11 @@ class RepositoryAccess:
         self, reader: ResultReader, call: StatementCall, batch: int
     ) -> AsyncGenerator[Any, None]:
         """Yield item by item, `batch` rows at a time: in the open transaction, or in a read of its own."""
-        source = None if self.given is not None else self.where()
-        around = None if source is None else context.innermost(source)
-        if source is None or (around is not None and around.frame.transactional):
-            stream = RowStream(self.session(), reader)
-        elif takes_the_last_connection(source):
+        stream = RowStream(self.given, reader) if self.given is not None else await self._stream_here(reader)
+        if stream is None:
             for item in await self.fetch(reader.with_rows(Rows.MANY), call):
                 yield item
             return
-        else:
-            stream = StreamApart(source, reader)
         # One generator, not several inside each other: what is left early ends in order, and at once.
         try:
             with self.noted(reader.name, call):
@@ -258,6 +253,19 @@ class RepositoryAccess:
             await stream.end(error)
             raise
         await stream.end(None)
+
+    async def _stream_here(self, reader: ResultReader) -> RowStream | None:
+        """Return a stream in the open transaction, or one apart; None if no connection is left for that."""
+        source = self.where()
+        around = context.innermost(source)
+        in_unit = around is not None and around.frame.begins_with_writes
+        if around is not None and in_unit and around.frame.session.has_changes():
+            await around.frame.session.flush()  # the stream must see them, and goes on in their transaction
+        if around is not None and around.frame.transactional:
+            return RowStream(around.frame.session, reader)
+        if takes_the_last_connection(source):
+            return None
+        return StreamApart(source, reader, for_reading=in_unit)
 
     def noted(self, name: str, call: StatementCall | None = None) -> Noted:
         """Add to a database error inside which query it came from, and which parameters it has."""

@@ -77,13 +77,20 @@ class RowStream:
 
 
 class StreamApart(RowStream):
-    """A stream in a read-only transaction of its own, which nothing in the body of its loop takes part in."""
+    """A stream in a read-only transaction of its own, which nothing in the body of its loop takes part in.
 
-    def __init__(self, source: Source, reader: ResultReader) -> None:
+    Args:
+        source: Its Database.
+        reader: What becomes of the rows.
+        for_reading: A change of what it yields is refused: the unit of work around it would not store it.
+    """
+
+    def __init__(self, source: Source, reader: ResultReader, *, for_reading: bool) -> None:
         self.source = source
         self.task = asyncio.current_task()
         self._scope = Scope(source, f"the stream of {reader.name}", _ITS_OWN)
         session = self._scope.enter_apart()
+        session.apart = self._scope if for_reading else None
         context.drop(self._scope)
         super().__init__(session, reader)
         _open.add(self)

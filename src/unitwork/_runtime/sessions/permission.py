@@ -43,6 +43,7 @@ class AskedSession(Protocol):
     ends_allowed: int
     writes: int
     running_in: tuple[OpenScope | None, Frame] | None
+    apart: OpenScope | None
 
     @property
     def source(self) -> Connections:
@@ -192,7 +193,7 @@ def to_change(session: AskedSession) -> None:
 
 def to_change_attribute(session: AskedSession, state: InstanceState[Any]) -> None:
     """Refuse to change an entity inside a read-only block, where it is done."""
-    scope = context.scope_of(session)
+    scope = session.apart or context.scope_of(session)
     if scope is not None and scope.read_only_by is not None and not scope.left and not session.flushing:
         forget_changes(state)
         raise write_refused(session, scope)

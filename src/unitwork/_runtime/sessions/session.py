@@ -93,6 +93,8 @@ class AmbientSession(AsyncSession):
         self.running_in: tuple[OpenScope | None, Frame] | None = None
         """Where the operation is that has the turn: what it sends need not look for that again."""
         self.savepoints: list[Any] = []
+        self.apart: OpenScope | None = None
+        """The block that it belongs to, where code finds another one: what it holds must not be changed."""
         self._blocks = blocks
         self._streams: list[weakref.ref[TurnedResult]] = []
         self._watches_changes = False
