@@ -69,7 +69,7 @@ class Product(Values):
     back: Mapped[str] = mapped_column(Reversed)
 
 
-REF = uuid.uuid4()
+REF = uuid.UUID("69b7e6e4-b635-43da-8465-d7c9e6739ad3")
 RIGHT: list[tuple[str, object, object]] = [
     ("price", 1.555, 1.555),
     ("weight", 12.25, 12.25),

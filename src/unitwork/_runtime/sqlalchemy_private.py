@@ -77,7 +77,7 @@ def end_quietly(session: Session) -> None:
     transaction = session.get_transaction()
     while transaction is not None:
         transaction.close()
-        transaction = session._transaction  # noqa: SLF001  # the one around a savepoint
+        transaction = session._transaction  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the one around a savepoint
 
 
 class _Watched(set["InstanceState[Any]"]):

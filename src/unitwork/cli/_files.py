@@ -52,15 +52,16 @@ class NewFile:
 
     def __enter__(self) -> IO[bytes]:
         if self._path is None:
-            self._file = sys.stdout.buffer
+            file: IO[bytes] = sys.stdout.buffer
         elif self._path.exists() and not self._path.is_file():
-            self._file = self._path.open("wb")
+            file = self._path.open("wb")
         else:
             self._beside = self._path.with_name(f".unitwork-{secrets.token_hex(6)}")
-            self._file = self._beside.open("xb")
+            file = self._beside.open("xb")
             if self._path.exists():
                 self._beside.chmod(stat.S_IMODE(self._path.stat().st_mode))
-        return self._file
+        self._file = file
+        return file
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

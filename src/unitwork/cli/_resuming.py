@@ -12,7 +12,7 @@ import json
 import secrets
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Column, MetaData, String, Table, insert, inspect, select, update
 from sqlalchemy.exc import DBAPIError
@@ -116,10 +116,11 @@ class Progress:
         if not self._path.exists():
             return None
         try:
-            note = _Note(**{"into": "", **json.loads(self._path.read_bytes())})
+            found: dict[str, Any] = {"into": "", **json.loads(self._path.read_bytes())}
+            note = _Note(**found)
         except (ValueError, TypeError, RecursionError):
             note = None
-        if note is None or not isinstance(note.line, int) or not isinstance(note.rejects_bytes, int):
+        if note is None or not all(type(number) is int for number in (note.line, note.rejects_bytes)):
             raise self._refused("is not the position of a load", "give a --resume FILE that is not there yet")
         return note
 
@@ -179,8 +180,8 @@ class Progress:
 
     async def _stored(self, session: AsyncSession, table: Table) -> Position:
         # Waits for a transaction of a process that was killed, but whose COMMIT was on its way.
-        row = (await session.execute(select(table).with_for_update())).one_or_none()
-        return self.position if row is None else Position(**row._asdict())
+        row = (await session.execute(select(table).with_for_update())).mappings().one_or_none()
+        return self.position if row is None else Position(**row)
 
     async def advance(self, session: AsyncSession, position: Position) -> None:
         """Move on, in the transaction that stores what lies before."""

@@ -98,7 +98,7 @@ class PlainData:
             >>> User.load({"email": "ann@example.com"}).email
             'ann@example.com'
         """
-        if not isinstance(data, Mapping):
+        if not isinstance(data, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # nobody checks what JSON holds
             allowed = [f"a mapping of attributes, such as {cls.__name__}(...).to_dict()"]
             raise OptionError("data", type(data).__name__, allowed)
         mapper: Mapper[Any] = inspect(cls)

@@ -106,8 +106,8 @@ class StreamApart(RowStream):
             return await greenlet_spawn(send, statement, parameters, execution_options=options)
 
         session = self._scope.frame.session
-        self._rows = await session.in_turn(execute)
-        self._result = TurnedResult(self._rows, session)
+        rows = await session.in_turn(execute)
+        self._rows, self._result = rows, TurnedResult(rows, session)
 
     @override
     async def end(self, error: BaseException | None) -> None:

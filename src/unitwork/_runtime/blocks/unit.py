@@ -42,7 +42,7 @@ class LazyScope(Scope):
 
     __slots__ = ()
 
-    _frame: AtRest
+    _frame: AtRest  # pyright: ignore[reportIncompatibleVariableOverride]  # its own is always one
 
     def __init__(self, source: Source, name: str) -> None:
         super().__init__(source, name, DEFAULT_OPTIONS)
@@ -69,9 +69,9 @@ class LazyScope(Scope):
         return cast("AmbientSession", session)
 
     def _rest(self, session: AmbientSession, around: Frame | None, *, whole: bool = True) -> AtRest:
-        self._frame = AtRest(session, self.name, around, whole=whole)
-        self._frame.scope = self
-        return self._frame
+        resting = self._frame = AtRest(session, self.name, around, whole=whole)  # pyright: ignore[reportIncompatibleVariableOverride]  # declared above
+        resting.scope = self
+        return resting
 
     @override
     async def _leave(self, error: BaseException | None) -> None:
@@ -116,8 +116,9 @@ class LazyScope(Scope):
     @override
     def begin_transaction(self, mode: BeginMode = READ_WRITE) -> Frame:
         begun = super().begin_transaction(mode)
-        if self.source.watch.active and self.watched is None:
-            self.watched = self.source.watch.entered(self, Step.BEGIN, None)
+        watch = self.source.watch
+        if watch.active and self.watched is None:
+            self.watched = watch.entered(cast("Scope", self), Step.BEGIN, None)
         return begun
 
     def _waits_for_end(self) -> bool:
@@ -292,7 +293,7 @@ class Unit(LazyScope):
             # The turn is given: what they do with the session is another transaction.
             await ending.run_hooks()
             if self.watched is not None:
-                self.source.watch.ended(self, None)
+                self.source.watch.ended(cast("Scope", self), None)
                 self.watched = None
             ending.tell()
         if cancelled is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unitwork.errors import TransactionRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from unitwork._runtime.transactions.frame import Frame
 
@@ -183,7 +183,7 @@ class Turns:
         return inside
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def kept(self) -> Generator[None]:
         """Keep the turn for what ends a frame: nobody is at work, after `close` and `quiet`."""
         if self._holder is asyncio.current_task():
             self._depth += 1

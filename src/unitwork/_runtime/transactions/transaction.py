@@ -87,7 +87,10 @@ class Savepoint(Frame):
     transaction: SessionTransaction
     kept = Outcome.SAVEPOINT_KEPT
     undone = Outcome.SAVEPOINT_UNDONE
-    hands_hooks_up = True
+
+    @property
+    def hands_hooks_up(self) -> bool:
+        return True
 
     @property
     def savepoint(self) -> object:  # type: ignore[override]  # constant in the other kinds
