@@ -606,7 +606,7 @@ async def test_failed_read_in_an_idle_unit_condemns_nothing(db: Database, observ
     """A read of a repository that fails has no transaction to condemn."""
     async with db.unit_of_work():
         with pytest.raises(DBAPIError):
-            await Repository[Account](db).where(text("nonsense(")).all()
+            await Repository[Account](db).where(text("nonsense")).all()
         await begin_by_use(db, "after")
 
     assert await observer.notes(Audit) == ["after"]

@@ -40,6 +40,11 @@ from unitwork.integrations.alembic import Migrations
 from unitwork.models.loaded import loaded_metadata, metadata_in, modules_of
 
 KNOWN = TABLES[0].metadata
+OWN = MetaData(naming_convention=KNOWN.naming_convention)
+"""The tables of the tests alone: other tests of the same process add theirs to the MetaData of `Base`."""
+
+for _table in TABLES:
+    _table.to_metadata(OWN)
 
 
 class Adopted(Base):
@@ -145,7 +150,7 @@ async def test_revision_that_drops_is_not_written(db: Database, observer: Observ
 
 async def test_drop_that_is_asked_for_is_written(db: Database, observer: Observer, folder: Path) -> None:
     """`allow_drop=True` says so, and only then data is lost."""
-    migrations = Migrations(db, folder, [KNOWN])
+    migrations = Migrations(db, folder, [OWN])
     migrations.init()
     await observer.run("CREATE TABLE strange (id INTEGER PRIMARY KEY)")
     await observer.run("ALTER TABLE audit ADD COLUMN strange INTEGER")
@@ -161,7 +166,7 @@ async def test_table_of_a_model_that_is_not_compared_stays(
     adopted: Migrations, db: Database, folder: Path
 ) -> None:
     """Its metadata was left out, but the model is loaded: nothing is dropped, and no difference is told."""
-    others = Migrations(db, folder, [KNOWN])
+    others = Migrations(db, folder, [OWN])
 
     assert await others.check() == []
     assert await adopted.check() == []
@@ -370,7 +375,9 @@ async def test_environment_of_others_is_adopted_with_one_line(
 ) -> None:
     """In place of its last lines; its own options go on to Alembic."""
     environment = made_by_alembic(folder, template)
+    own = "from sqlalchemy import MetaData\ntarget_metadata = MetaData()"
     kept = environment.read_text().split("if context.is_offline_mode():")[0]
+    kept = kept.replace("target_metadata = None", own)
     environment.write_text(
         f"{kept}\nfrom unitwork.integrations.alembic import run_environment\n"
         "run_environment(target_metadata, include_object=lambda *_about: False)\n"
@@ -510,7 +517,7 @@ async def test_tables_in_another_schema_are_compared(db: Database, folder: Path,
         "CREATE TABLE foreigners.shelf (id SERIAL PRIMARY KEY)",
     ):
         await observer.run(statement)
-    migrations = Migrations(db, folder, [KNOWN, Elsewhere.metadata])
+    migrations = Migrations(db, folder, [OWN, Elsewhere.metadata])
     migrations.init()
 
     assert await migrations.check() == []

@@ -118,6 +118,9 @@ class Acts:
     def session(self, place: Place, on: int) -> Scope:
         """The innermost scope: `db.session`."""
         scope = place.last(on)
+        if scope is None and place.task:
+            # It may have begun after a block in a generator that was left to the event loop.
+            raise Model("NoTransactionError", "TransactionEndedError")
         if scope is None:
             raise Model("NoTransactionError")
         if scope.outside:
@@ -235,13 +238,20 @@ class Acts:
         self.check_turn(frame)
         if frame.shares is not None and frame.shares.ended:
             raise Unspecified
-        if act is Act.DDL and self.model.around.ddl_commits:
-            raise Model("TransactionRefusedError")
+        if act is Act.DDL:
+            self.define(frame)
         frame.root.sent = True
         if act in (Act.DUPLICATE, Act.NONSENSE):
             if not frame.plain:
                 frame.condemned = frame.refuses = True
             raise Model("IntegrityError" if act is Act.DUPLICATE else "DBAPIError")
+
+    def define(self, frame: Frame) -> None:
+        """DDL that would commit what was written before it is refused."""
+        if self.model.around.ddl_commits:
+            if not frame.root.sent or all(kind == "set" for kind, _ in frame.root.writes):
+                raise Unspecified  # it is let through where nothing was sent that writes
+            raise Model("TransactionRefusedError")
 
     def check_turn(self, frame: Frame) -> None:
         """Where another task holds the turn of the session, this one would wait."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, delete, event, update
+from sqlalchemy import URL, delete, event, make_url, update
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -28,6 +28,13 @@ from unitwork.events import Event
 T = TypeVar("T")
 
 _numbers = itertools.count()
+
+
+def _patience(url: URL | str) -> dict[str, Any]:
+    """Options for a driver that waits by the clock of the event loop, which the programs move on."""
+    waits = make_url(url).drivername == "mysql+asyncmy"
+    return {"connect_args": {"connect_timeout": 3600}} if waits else {}
+
 
 PATIENCE_S = 20.0
 SHRINKING_S = 30.0
@@ -142,6 +149,7 @@ class Bench:
                 name=f"db{on}-{next(_numbers)}",
                 session_options=options,
                 fastest_lane=config.lane,
+                **_patience(self.urls[on]),
                 observers=[self] if watched and on == 0 else [],
             )
         return self.databases[key]

@@ -113,6 +113,7 @@ class Endings:
         if blow is not None and blow.interrupts:
             return (yield from self.end_struck(place, scope, error, undo=undo))
         if blow is Blow.BEFORE_COMMIT and not undo:
+            yield from self.last_work(place, frame)
             error, undo = Model("Struck*"), True
             how, error = yield from self.settle(place, scope, error, undo=True)
             return how, error
@@ -155,7 +156,9 @@ class Endings:
         frame = scope.frame
         if frame is None:
             raise Unspecified
-        others = [each for each in frame.open_inside() if each is not scope]
+        inside = [each for each in frame.open_inside() if each is not scope]
+        # Those in a savepoint that has ended have no part in this any more.
+        others = [each for each in inside if each.frame is None or not each.frame.ended]
         marked = frame.condemned or bool(others)
         if not (undo or marked or frame.rollback_only):
             failure = yield from self.last_work(place, frame)

@@ -84,7 +84,10 @@ class Entries:
 
     def only_reads(self, block: Block, unit: OpenUnit) -> bool:
         """A read-only block in an atomic unit that has not begun is a transaction of its own."""
-        at_rest = unit.atomic and unit.by_hand is None and not unit.pending
+        begun = unit.by_hand
+        if begun is not None and unit.atomic and block.read_only and not (begun.sent or begun.writes):
+            raise Unspecified  # begun by hand, or no more than hooks that wait
+        at_rest = unit.atomic and begun is None and not unit.pending
         return at_rest and block.read_only and block.propagation is P.REQUIRED
 
     def check_free(self, unit: OpenUnit) -> None:

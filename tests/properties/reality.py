@@ -402,7 +402,10 @@ class Reality:
 
         async def more() -> None:
             self.story.append(label)
+            around = self.running
             await self.body(inner, hook.body)
+            if hook.moment == "before_commit" and not place.task:
+                self.running = around  # what follows is the end of the block again
 
         getattr(db, hook.moment)(more)
 

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from types import CodeType, FrameType
 
 
@@ -27,6 +28,8 @@ class OpenScope(Protocol):
     """Whether it is a block that was entered and not left; a unit of work ends before it is left."""
     left_elsewhere: bool
     """Whether it was left in another task than it was entered in."""
+    tasks_at_end: Collection[asyncio.Task[Any]]
+    """Those that there were when it was left elsewhere."""
     outside: bool
     """It is none: it hides those around it from code that must find nothing open."""
     task: asyncio.Task[Any] | None
@@ -73,6 +76,7 @@ class Outside:
         self.limits: Any = ()
         self.counts_writes = False
         self.left = self.left_elsewhere = self.is_entered = False
+        self.tasks_at_end: Collection[asyncio.Task[Any]] = ()
         self.task: asyncio.Task[Any] | None = None
         self.generator: CodeType | None = None
         self.writes_of_others = 0
@@ -230,8 +234,9 @@ def _is_of_here(scope: OpenScope) -> bool:
     """Say whether the code that runs belongs to a scope of its context."""
     if scope.left_elsewhere:
         # A generator was finalised by the event loop. A task that was started inside of it belongs to it for
-        # good; the task that entered it does not.
-        return scope.task is not _this_task()
+        # good; the task that entered it does not, nor do those that began after its end.
+        here = _this_task()
+        return here is not scope.task and here in scope.tasks_at_end
     if scope.generator is not None and scope.task is _this_task():
         return _runs_in(scope.generator)
     return True

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Result, Select
     from sqlalchemy.engine import Dialect
-    from sqlalchemy.orm import InstanceState, Session
+    from sqlalchemy.orm import InstanceState, Session, SessionTransaction
     from sqlalchemy.sql.cache_key import CacheKey
 
 _SCHEMA_CHANGED = "_invalidate_schema_cache_asof"
@@ -78,6 +78,12 @@ def end_quietly(session: Session) -> None:
     while transaction is not None:
         transaction.close()
         transaction = session._transaction  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the one around a savepoint
+
+
+def savepoint_names(transaction: SessionTransaction) -> set[str]:
+    """Return what the savepoint that a session has begun is called on its connections, where it was sent."""
+    begun: Any = transaction._connections  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # by connection and by engine
+    return {getattr(each[1], "_savepoint", "") for each in begun.values()}
 
 
 class _Watched(set["InstanceState[Any]"]):

@@ -44,7 +44,11 @@ class MySQLBackend(Backend):
     def install(self, engine: AsyncEngine) -> None:
         event.listen(engine.sync_engine, "begin", _begin)
         dialect: Any = engine.sync_engine.dialect
-        dialect.statement_compiler = type("Compiler", (_EmptyLists, dialect.statement_compiler), {})
+        compiler = dialect.statement_compiler
+        if not issubclass(
+            compiler, _EmptyLists
+        ):  # the dialect of an engine with options is that of the engine
+            dialect.statement_compiler = type("Compiler", (_EmptyLists, compiler), {})
 
     @override
     def execution_options(self, mode: BeginMode) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakSet
 
 from unitwork._logic.outcome import Verdict, verdict_for_joined
 from unitwork._logic.plan import Step, Surroundings, next_step, next_step_at_rest, refusal
@@ -25,6 +26,7 @@ from unitwork.events import Outcome
 from unitwork.options import DEFAULT_OPTIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from types import CodeType, FrameType
 
     from unitwork._runtime.deadline import Limits
@@ -63,6 +65,7 @@ class Scope:
         "read_only_by",
         "source",
         "task",
+        "tasks_at_end",
         "watched",
         "writes_of_others",
     )
@@ -95,6 +98,7 @@ class Scope:
         self.owns = True
         self.left = left
         self.left_elsewhere = self.is_entered = False
+        self.tasks_at_end: Collection[asyncio.Task[Any]] = ()
         self.read_only_by: str | None = None
         self.outcome = Outcome.NO_TRANSACTION
         self.watched: tuple[int, float] | None = None
@@ -410,7 +414,8 @@ class Scope:
         finally:
             self.left = True
             self.is_entered = False
-            self.left_elsewhere = asyncio.current_task() is not self.task
+            if asyncio.current_task() is not self.task:
+                self.left_elsewhere, self.tasks_at_end = True, WeakSet(asyncio.all_tasks())
             if self.watched is not None:
                 self.source.watch.ended(self, error)
 

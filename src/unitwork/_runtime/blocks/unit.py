@@ -172,6 +172,7 @@ class Unit(LazyScope):
         self.source = source
         self.name = name
         self.left = self.left_elsewhere = self.is_entered = False
+        self.tasks_at_end = ()
         self.limits = ()
         self.generator = iterated_generator(caller)
         self.task = asyncio.current_task()

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.util import await_only
 
 from unitwork._runtime.deadline import remaining_s
+from unitwork._runtime.sqlalchemy_private import savepoint_names
 from unitwork.dialects.orders import Failed, run_on_driver
 
 if TYPE_CHECKING:
@@ -61,12 +62,12 @@ def _ends_told(dialect: Any) -> dict[str, Any]:  # noqa: ANN401, C901  # four me
         if checkout is None:
             release(connection, name)
         else:
-            checkout.released_by(partial(release, connection, name))
+            checkout.released_by(partial(release, connection, name), name)
 
     def do_rollback_to_savepoint(connection: Connection, name: str) -> None:
         checkout = _checkout_of(connection)
         if checkout is not None:
-            checkout.refuse_savepoint_by_hand("rollback")
+            checkout.refuse_savepoint_by_hand("rollback", name)
         back_to(connection, name)
 
     return {
@@ -233,9 +234,9 @@ class Checkout:
         send()
         self.commit_answered = True
 
-    def released_by(self, send: Callable[[], object]) -> None:
+    def released_by(self, send: Callable[[], object], name: str) -> None:
         """Send RELEASE, if the block is about to end, or the savepoint is none of a block."""
-        self.refuse_savepoint_by_hand("commit")
+        self.refuse_savepoint_by_hand("commit", name)
         send()
         self.released += 1
 
@@ -250,11 +251,10 @@ class Checkout:
             session.turns.top.root.condemn(self.owner, error)
             raise error
 
-    def refuse_savepoint_by_hand(self, verb: str) -> None:
-        """The same for the savepoint of a block; one that SQLAlchemy has begun inside is free to end."""
-        session = self.frame.session
-        top = session.turns.top
-        if top.savepoint is not None and session.held.get_nested_transaction() is top.savepoint:
+    def refuse_savepoint_by_hand(self, verb: str, name: str) -> None:
+        """The same for the savepoint of a block; one that was begun inside of it is free to end."""
+        savepoint: Any = self.frame.session.turns.top.savepoint
+        if savepoint is not None and name in savepoint_names(savepoint):
             self.refuse_by_hand(verb)
 
     def roll_back(self) -> None:
