@@ -24,6 +24,7 @@ from unitwork.events import Outcome
 from unitwork.options import DEFAULT_OPTIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from types import FrameType
 
     from unitwork._runtime.source import Source
@@ -172,7 +173,7 @@ class Unit(LazyScope):
         self.source = source
         self.name = name
         self.left = self.left_elsewhere = self.is_entered = False
-        self.tasks_at_end = ()
+        self.tasks_at_end: Collection[asyncio.Task[Any]] = ()
         self.limits = ()
         self.generator = iterated_generator(caller)
         self.task = asyncio.current_task()
