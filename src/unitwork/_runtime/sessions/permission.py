@@ -42,6 +42,7 @@ class AskedSession(Protocol):
     adding: bool
     ends_allowed: int
     writes: int
+    connections_asked: int
     running_in: tuple[OpenScope | None, Frame] | None
     apart: OpenScope | None
 
@@ -120,7 +121,8 @@ def _refuse_to_end_by_text(session: AskedSession, statement: object, frame: Fram
     step = next((step for text in texts for step in steps_of(text, dialect) if step in _ENDS), None)
     if step is not None:
         raise frame.root.by_hand_refused(_ENDS[step])
-    if session.writes and any(commits_by_itself(text, dialect) for text in texts):
+    sent = session.writes > session.connections_asked
+    if sent and any(commits_by_itself(text, dialect) for text in texts):
         name = session.source.name
         raise TransactionRefusedError(
             name,

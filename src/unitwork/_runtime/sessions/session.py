@@ -90,6 +90,8 @@ class AmbientSession(AsyncSession):
         self.ends_allowed = 0
         self.writes = 0
         """How many times something was sent that may write."""
+        self.connections_asked = 0
+        """How many of these are no more than that somebody has asked for the connection."""
         self.running_in: tuple[OpenScope | None, Frame] | None = None
         """Where the operation is that has the turn: what it sends need not look for that again."""
         self.savepoints: list[Any] = []
@@ -242,6 +244,7 @@ class AmbientSession(AsyncSession):
         """
         scope, frame = self.running_in or self.place()
         self.wrote()
+        self.connections_asked += 1
         if scope is not None and frame.idles:
             frame = self.begin_to_write(scope)
             if isolation is not None:
