@@ -155,7 +155,8 @@ class AmbientSession(AsyncSession):
     def wrote(self) -> None:
         """Count what is sent that may write, and notice who has a part in what a first block has begun."""
         self.writes += 1
-        context.count_write((self.running_in or self.place())[0])
+        if context.has_generators():
+            context.count_write((self.running_in or self.place())[0])
         root = self.turns.top.root
         if root.first_block is not None and root.first_block not in context.open_scopes():
             root.first_block = None
