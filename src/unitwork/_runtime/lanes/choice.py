@@ -70,18 +70,21 @@ class Lanes:
         read = self.statements.read(reader, call, identity)
         if isinstance(read, LaneRefusal):
             return Choice(Lane.SESSION, None, read)
-        begins = here is not None and not isinstance(here, LaneRefusal) and here.begins_with_writes
-        if begins and read.read.needs_transaction:
+        if read.read.needs_transaction and _begins_with_writes(here):
             return Choice(Lane.SESSION, None, _BEGINS)
         obstacle = self._driver_obstacle(here)
         return Choice(Lane.DRIVER if obstacle is None else Lane.FUSED, read, obstacle)
 
     def adds_alone(self, here: FrameAccess | LaneRefusal | None) -> bool:
         """Say whether the driver lane may insert an entity here: it commits with its statement."""
-        begins = here is not None and not isinstance(here, LaneRefusal) and here.begins_with_writes
-        return not begins and self._driver_obstacle(here) is None
+        return not _begins_with_writes(here) and self._driver_obstacle(here) is None
 
     def _driver_obstacle(self, here: FrameAccess | LaneRefusal | None) -> LaneRefusal | None:
         if self.statements.fastest is not Lane.DRIVER:
             return NO_FASTER
         return self.driver.obstacle() or (here if isinstance(here, LaneRefusal) else None)
+
+
+def _begins_with_writes(here: FrameAccess | LaneRefusal | None) -> bool:
+    """Say whether a unit of work is open whose transaction begins with its first write."""
+    return here is not None and not isinstance(here, LaneRefusal) and here.begins_with_writes
