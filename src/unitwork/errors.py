@@ -230,7 +230,7 @@ class DeclarationError(UnitworkError, TypeError):
 
 
 class QueryDeclarationError(DeclarationError):
-    """A declared query is wrong; raised at import."""
+    """A declared query is wrong; raised at import, or at the call if only the rows can tell."""
 
     def __str__(self) -> str:
         return lines(f"Query {self.subject} is declared wrongly: {self.problem}.", f"Fix: {self.fix}")

@@ -16,7 +16,14 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from unitwork._logic.findings import Finding, Severity
 from unitwork._logic.records import field_types_of, required_fields_of
 from unitwork._logic.shape import Item, Shape
-from unitwork._logic.values.annotations import NOTHING, allows_none, element_of, plain, plain_type
+from unitwork._logic.values.annotations import (
+    NOTHING,
+    allows_none,
+    element_of,
+    plain,
+    plain_type,
+    refuses_none,
+)
 from unitwork._logic.values.columns import class_of_type
 from unitwork._logic.values.parameters import fits_parameter, fits_result
 
@@ -118,8 +125,7 @@ class Promise:
                 f"select one of: {', '.join(names)}.",
             )
         elif shape.item is Item.SCALAR and results:
-            kind = shape.kind if not shape.optional_item else shape.kind | None
-            yield from self._result_findings(results[0], kind, "it")
+            yield from self._result_findings(results[0], shape.annotation, "it")
         elif shape.item is Item.RECORD:
             yield from self.missing(sorted(required_fields_of(shape.kind)), names)
             types = field_types_of(shape.kind)
@@ -139,6 +145,7 @@ class Promise:
     def _result_findings(self, result: Result, annotation: Any, who: str) -> Iterator[Finding]:  # noqa: ANN401  # a type
         if annotation is None or annotation is Any:
             return
+        refuses = refuses_none(annotation)
         annotation = plain(annotation)
         given = None if result.type is None else class_of_type(result.type)
         if given is not None and not fits_result(_of_literal(annotation), given):
@@ -146,20 +153,12 @@ class Promise:
                 f"{who} is {_name_of(annotation)}, but the column {result.name!r} holds {given.__name__}.",
                 f"annotate it as {given.__name__}, or convert it with `CAST(... AS ...)`.",
             )
-        elif result.null_reason and not self._takes_null(annotation):
+        elif result.null_reason and refuses:
             yield self.wrong(
                 f"{who} is {_name_of(annotation)}, but the column {result.name!r} {result.null_reason}.",
                 f"promise `{_name_of(annotation)} | None`, or exclude NULL in the text.",
                 Severity.WARNING,
             )
-
-    def _takes_null(self, annotation: Any) -> bool:  # noqa: ANN401  # a type
-        maybe = self._shape.item is Item.SCALAR and self._shape.rows.value == "maybe"
-        return (
-            maybe
-            or allows_none(annotation)
-            or typing.get_origin(annotation) in (typing.Required, typing.NotRequired)
-        )
 
     def mapped_findings(
         self, mapped: Sequence[tuple[str, TypeEngine[Any]]], results: Sequence[Result]

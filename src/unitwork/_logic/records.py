@@ -56,6 +56,9 @@ def required_fields_of(kind: _Class) -> frozenset[str]:
 
 def field_types_of(kind: _Class) -> Mapping[str, Any]:
     """Return the annotation of each field that can be read; Pydantic converts values itself."""
+    if hasattr(kind, "__pydantic_validator__") and not hasattr(kind, "model_fields"):
+        # A dataclass of Pydantic's: its validators say what becomes of None.
+        return {name: each | None for name, each in _hints(kind).items()}
     return {} if hasattr(kind, "model_fields") else _hints(kind)
 
 
@@ -87,10 +90,10 @@ def record_builder(kind: _Class, names: Sequence[str], *, convert: bool = True) 
     build = _constructor(kind, used)
     converters = _converters(kind, used) if convert else []
     if not converters:
-        return lambda row: build(chosen(row))
+        return build if chosen is None else lambda row: build(chosen(row))
 
     def build_converted(row: Sequence[Any]) -> object:
-        values = list(chosen(row))
+        values = list(row if chosen is None else chosen(row))
         for place, converter in converters:
             values[place] = converter(values[place])
         return build(values)
@@ -98,9 +101,10 @@ def record_builder(kind: _Class, names: Sequence[str], *, convert: bool = True) 
     return build_converted
 
 
-def _chooser(places: list[int], width: int) -> Callable[[Sequence[Any]], Sequence[Any]]:
+def _chooser(places: list[int], width: int) -> Callable[[Sequence[Any]], Sequence[Any]] | None:
+    """Return what takes the columns at these places from a row; None if the row itself is that."""
     if places == list(range(width)):
-        return lambda row: row
+        return None
     if len(places) == 1:
         return lambda row: (row[places[0]],)
     return itemgetter(*places) if places else lambda _row: ()

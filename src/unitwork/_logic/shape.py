@@ -38,12 +38,19 @@ class Item(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a query promises. `kind` is the class of one item; None allows any."""
+    """What a query promises.
+
+    Args:
+        rows: How many.
+        item: What each becomes.
+        kind: The class of one item; None allows any.
+        annotation: What stands there for one item, with its None; Any promises nothing.
+    """
 
     rows: Rows
     item: Item
     kind: Any = None
-    optional_item: bool = False
+    annotation: Any = Any
 
     def with_rows(self, rows: Rows) -> Shape:
         """Return the same items in another number."""
@@ -73,7 +80,7 @@ def shape_of(annotation: Any, entity: type | None, pages: dict[type, Rows]) -> S
         return Shape(Rows.NONE, Item.ROW)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in _UNIONS:
-        return _optional(arguments, entity)
+        return dataclasses.replace(_optional(arguments, entity), rows=Rows.MAYBE, annotation=annotation)
     inner = arguments[0] if arguments else Any
     if origin in _LISTS or annotation in _LISTS:
         return item_of(inner, entity).with_rows(Rows.MANY)
@@ -89,28 +96,27 @@ def _optional(arguments: tuple[Any, ...], entity: type | None) -> Shape:
     members = [argument for argument in arguments if argument is not type(None)]
     if len(members) != 1 or len(members) == len(arguments):
         raise ShapeError("a union of several types")
-    return item_of(members[0], entity).with_rows(Rows.MAYBE)
+    return item_of(members[0], entity)
 
 
 def item_of(annotation: Any, entity: type | None) -> Shape:  # noqa: ANN401  # any annotation
     """Read from an annotation what each row becomes; the shape promises one."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in _UNIONS:
-        inner = _optional(arguments, entity)
-        return Shape(Rows.ONE, inner.item, inner.kind, optional_item=True)
+        return dataclasses.replace(_optional(arguments, entity), annotation=annotation)
     if origin is dict or annotation is dict:
-        return Shape(Rows.ONE, Item.MAPPING, dict)
+        return Shape(Rows.ONE, Item.MAPPING, dict, annotation)
     if origin is typing.Literal:
-        return Shape(Rows.ONE, Item.SCALAR, None)
+        return Shape(Rows.ONE, Item.SCALAR, None, annotation)
     if isinstance(annotation, typing.TypeVar):  # of a generic repository: its entity
         annotation = entity
     if annotation is Any or (origin is tuple or annotation is tuple):
-        return Shape(Rows.ONE, Item.ROW)
+        return Shape(Rows.ONE, Item.ROW, None, annotation)
     if isinstance(origin, type) and fields_of(origin) is not None:  # a generic record
         annotation = origin
     if not isinstance(annotation, type):
         raise ShapeError(getattr(annotation, "__name__", None) or repr(annotation))
-    return Shape(Rows.ONE, _item_for(annotation, entity), annotation)
+    return Shape(Rows.ONE, _item_for(annotation, entity), annotation, annotation)
 
 
 def _item_for(annotation: type, entity: type | None) -> Item:

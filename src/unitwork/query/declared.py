@@ -11,7 +11,6 @@ from unitwork._logic.paging import CursorCodec, CursorPage, CursorRequest, Page,
 from unitwork._logic.shape import Rows
 from unitwork._runtime.access.registry import enlist
 from unitwork._runtime.lanes.calls import StatementCall
-from unitwork._runtime.lanes.results import ResultReader
 from unitwork.errors import QueryDeclarationError
 from unitwork.query.order import cursor_at, entity_in, order_of, refuse_walk, sorted_by
 from unitwork.query.pages import Pages
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from unitwork._logic.shape import Shape
     from unitwork._runtime.access.repository_access import RepositoryAccess
+    from unitwork._runtime.lanes.results import ResultReader
 
 QUERY = "__unitwork_query__"
 """The attribute of a method that tells which declared query it is."""
@@ -53,25 +53,23 @@ class DeclaredQuery:
 
     Args:
         signature: Its name and parameters.
-        shape: What it promises.
+        reader: Makes of its rows what it promises.
         ask: Gives the statement for the object that it is called on, and the arguments of a call.
         target: The entity, or an alias of it, that sorts may name the attributes of; None if the
             statement of each call tells.
-        convert: The values come from SQL text; make them what the annotations say.
     """
 
     def __init__(
         self,
         signature: QuerySignature,
-        shape: Shape,
+        reader: ResultReader,
         ask: Callable[[Any, dict[str, Any]], StatementCall],
         *,
         target: Any = None,  # noqa: ANN401  # class or alias
-        convert: bool = False,
     ) -> None:
         self.signature = signature
-        self.shape = shape
-        self.reader = ResultReader(signature.name, shape, convert=convert)
+        self.shape: Shape = reader.shape
+        self.reader = reader
         self.counts = False
         """The number of rows that a DML statement touches is what it returns."""
         self.column_types: Mapping[str, TypeEngine[Any]] = {}

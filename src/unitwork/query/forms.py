@@ -15,6 +15,7 @@ from unitwork._logic.shape import Item, Rows, Shape, ShapeError, shape_of
 from unitwork._logic.values.annotations import allows_none
 from unitwork._logic.writes import is_write
 from unitwork._runtime.lanes.calls import StatementCall
+from unitwork._runtime.lanes.results import ResultReader
 from unitwork.errors import QueryDeclarationError
 from unitwork.query.declared import DeclaredQuery, page_parameter
 from unitwork.query.derived import conditions_for
@@ -22,6 +23,7 @@ from unitwork.query.signature import values_in
 from unitwork.query.text import (
     DeclaredText,
     mapper_of,
+    never_none,
     select_for,
     takes_list,
 )
@@ -105,13 +107,19 @@ def _statement(signature: QuerySignature, shape: Shape, entity: type, criteria: 
     return select_for(signature, shape, entity).where(*criteria)
 
 
+def _reader(signature: QuerySignature, shape: Shape, entity: type) -> ResultReader:
+    """Return what reads the rows of one entity, whose model says which columns are never NULL."""
+    known = frozenset[str]() if shape.item in (Item.ENTITY, Item.SCALAR) else never_none(entity)
+    return ResultReader(signature.name, shape, never_none=known)
+
+
 def _selecting(signature: QuerySignature, shape: Shape, entity: type, *criteria: Any) -> DeclaredQuery:
     """Build the statement once, for all calls."""
     statement = _statement(signature, shape, entity, criteria)
     values = _values(signature)
     return DeclaredQuery(
         signature,
-        shape,
+        _reader(signature, shape, entity),
         lambda _owner, arguments: StatementCall(statement, values(arguments), fixed=True),
         target=entity,
     )
@@ -169,10 +177,9 @@ class FullSQL:
         values, writes = _values(signature), text.writes
         query = DeclaredQuery(
             signature,
-            shape,
+            ResultReader(signature.name, shape, convert=True),
             lambda _owner, arguments: StatementCall(statement, values(arguments), writes=writes, fixed=True),
             target=target,
-            convert=True,
         )
         query.counts = self._counts(signature, shape, text)
         return query
@@ -229,7 +236,7 @@ class Derived:
         def ask(_owner: object, arguments: dict[str, Any]) -> StatementCall:
             return StatementCall(_statement(signature, shape, known, derived.for_values(arguments)))
 
-        query = DeclaredQuery(signature, shape, ask, target=known)
+        query = DeclaredQuery(signature, _reader(signature, shape, known), ask, target=known)
         query.column_types = derived.column_types
         return query
 
@@ -248,7 +255,8 @@ class Built:
         check_request(signature, self._rows)
         # `Select[Model]` is plain `Select` at run time: each statement tells what its rows are.
         item = Item.SCALAR if self._scalar else Item.ENTITY
-        query = DeclaredQuery(signature, Shape(self._rows, item), self._asker(signature))
+        reader = ResultReader(signature.name, Shape(self._rows, item))
+        query = DeclaredQuery(signature, reader, self._asker(signature))
         query.counts = self._rows is Rows.NONE
         return query
 

@@ -164,4 +164,5 @@ class FluentSelect(Select[M]):
 
     def _query(self, method: str, rows: Rows) -> DeclaredQuery:
         signature = QuerySignature(f"{self._name}.{method}", {}, None, lambda _arguments, _keywords: {})
-        return DeclaredQuery(signature, self._shape(rows), lambda _owner, _arguments: StatementCall(self))
+        reader = ResultReader(signature.name, self._shape(rows))
+        return DeclaredQuery(signature, reader, lambda _owner, _arguments: StatementCall(self))

@@ -35,7 +35,7 @@ from unitwork._logic.sql.parts import expanding_in, in_parentheses, part_of, wit
 from unitwork._logic.sql.reading import read, readings
 from unitwork._logic.sql.scopes import Scopes, Table
 from unitwork._logic.values.annotations import NOTHING, element_of, plain_type
-from unitwork._logic.values.columns import class_of_type
+from unitwork._logic.values.columns import class_of_type, column_values
 
 if TYPE_CHECKING:
     from sqlalchemy import Column as SQLColumn
@@ -228,6 +228,21 @@ def select_for(signature: QuerySignature, shape: Shape, entity: type) -> Select[
     raise signature.wrong(
         f"a condition on {entity.__name__} cannot return {getattr(shape.kind, '__name__', shape.kind)}",
         f"return {entity.__name__}, int (a count), bool (exists) or a record; or write `@query.sql`.",
+    )
+
+
+def never_none(entity: type) -> frozenset[str]:
+    """Return the attributes for which no row of an entity has None, if that is known from its model.
+
+    Rows of tables alone keep to it: what is mapped to a join, or to rows of several classes at once, may have
+    NULL where the tables have none.
+    """
+    mapper: Mapper[Any] = inspect_entity(entity)
+    tables = all(isinstance(each.local_table, SQLTable) for each in mapper.iterate_to_root())
+    if not tables or mapper.with_polymorphic:
+        return frozenset()
+    return frozenset(
+        attribute.key for attribute in mapper.column_attrs if column_values(attribute.columns[0]).never_none
     )
 
 

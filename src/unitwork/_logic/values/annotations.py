@@ -46,6 +46,24 @@ def allows_none(annotation: Any) -> bool:  # noqa: ANN401  # a type
     return typing.get_origin(annotation) in _UNIONS and types.NoneType in typing.get_args(annotation)
 
 
+def refuses_none(annotation: Any) -> bool:  # noqa: ANN401  # a type
+    """Say whether None is surely none of the values; of what is not known here, such as a name, it may be."""
+    for other in ("__supertype__", "__value__"):  # `NewType("Name", ...)`, `type Name = ...`
+        if hasattr(annotation, other):
+            return refuses_none(getattr(annotation, other))
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in _UNIONS:
+        return all(refuses_none(part) for part in arguments)
+    if origin is Literal:
+        return None not in arguments
+    if origin is typing.Annotated or (arguments and not isinstance(origin, type)):
+        return refuses_none(arguments[0])  # `Final[int]`
+    kind = origin or annotation
+    if not isinstance(kind, type) or kind is Any or getattr(kind, "_is_protocol", False):
+        return False
+    return not isinstance(None, kind)
+
+
 def element_of(annotation: Any) -> Any:  # noqa: ANN401  # a type
     """Return what a list holds, Any if the list does not say it; NOTHING if this is no list."""
     single = without_none(annotation)

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from unitwork._logic.values.annotations import without_none
+from unitwork._logic.values.annotations import refuses_none, without_none
 from unitwork._logic.values.classes import CLASSES
 from unitwork._logic.values.texts import Change
 
@@ -23,24 +23,27 @@ class ValueTypeError(Exception):
 
 
 def converter_for(annotation: object) -> Converter | None:
-    """Return what makes a value of this type; None if values are taken as they come."""
+    """Return what makes a value of this type; None if values are taken as they come.
+
+    Where the type has no None, neither has the converter.
+    """
     single = without_none(annotation)
     if not isinstance(single, type):
         return None
     if issubclass(single, enum.Enum):
-        return _member_converter(single)
+        return _member_converter(single, none=not refuses_none(annotation))
     known = CLASSES.get(single)
-    return None if known is None else _checked(single, known.answer)
+    return None if known is None else _checked(single, known.answer, none=not refuses_none(annotation))
 
 
-def _checked(kind: type, change: Change) -> Converter:
-    exact = (kind, type(None))
+def _checked(kind: type, change: Change, *, none: bool) -> Converter:
+    exact = (kind, type(None)) if none else (kind,)
 
     def convert(value: Any) -> Any:  # noqa: ANN401  # a value of any type
         if type(value) in exact:
             return value
         try:
-            changed = change(value)
+            changed = None if value is None else change(value)
         except (ValueError, ArithmeticError):
             changed = None
         if not isinstance(changed, kind) or (kind is int and isinstance(changed, bool)):
@@ -50,9 +53,9 @@ def _checked(kind: type, change: Change) -> Converter:
     return convert
 
 
-def _member_converter(kind: type[enum.Enum]) -> Converter:
+def _member_converter(kind: type[enum.Enum], *, none: bool) -> Converter:
     def convert(value: Any) -> Any:  # noqa: ANN401  # a value of any type
-        if value is None or isinstance(value, kind):
+        if isinstance(value, kind) or (none and value is None):
             return value
         # SQLAlchemy stores names, other programs often values.
         if isinstance(value, str) and value in kind.__members__:

@@ -136,6 +136,14 @@ class ColumnValues:
             return list[Any]
         return Any if self.kind is None else self.kind
 
+    # --- read ---
+
+    @property
+    def never_none(self) -> bool:
+        """Whether no row has None: NULL is refused, and no other value becomes None when it is read."""
+        ours = type(self.inner).__module__.startswith("sqlalchemy.") and not self.changed
+        return ours and not self.nullable and not self.is_json
+
     # --- stored ---
 
     def takes(self, kind: type) -> bool:

@@ -10,6 +10,7 @@ from typing_extensions import override
 from unitwork._logic.paging import Page, PageRequest
 from unitwork._logic.shape import Item, Rows
 from unitwork._runtime.lanes.calls import StatementCall
+from unitwork._runtime.lanes.results import ResultReader
 from unitwork.errors import OptionError
 from unitwork.query.declared import DeclaredQuery, page_parameter
 from unitwork.query.forms import FullSQL, promised
@@ -64,7 +65,7 @@ class _TextPage(DeclaredQuery):
         ask: Callable[[Any, dict[str, Any]], StatementCall],
         counting: object,
     ) -> None:
-        super().__init__(signature, shape, ask, convert=True)
+        super().__init__(signature, ResultReader(signature.name, shape, convert=True), ask)
         self._counting = counting
 
     @override
