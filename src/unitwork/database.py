@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -13,7 +13,7 @@ from unitwork._logic.routing import LaneChoice
 from unitwork._runtime import context, live
 from unitwork._runtime.blocks.hooks import NothingToAwait, run_at_once
 from unitwork._runtime.live import DEFAULT_NAME
-from unitwork._runtime.opening import open_source, refuse_second
+from unitwork._runtime.opening import WrittenAddresses, open_source, refuse_second
 from unitwork._runtime.transactions.hooks import Hook
 from unitwork.errors import (
     NoTransactionError,
@@ -26,12 +26,13 @@ from unitwork.options import (
     Lane,
     LaneName,
     RetryPolicy,
+    ServerLimits,
     TransactionKeywords,
     TransactionOptions,
 )
 from unitwork.query.lanes import lane_of
 from unitwork.repository import Repository
-from unitwork.transaction import Decoration, TransactionBlock
+from unitwork.transaction import Decoration, RepositoryBlock, TransactionBlock
 from unitwork.unit_of_work import UnitOfWork, run_parallel
 
 if TYPE_CHECKING:
@@ -48,28 +49,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 M = TypeVar("M")
 RepositoryT = TypeVar("RepositoryT", bound=Repository[Any])
-
-
-class RepositoryBlock(Generic[RepositoryT]):
-    """What `db.repository(Model)` returns: a transaction block that is entered as a repository.
-
-    Lives: one `async with`.
-    """
-
-    __slots__ = ("_block", "_repository")
-
-    def __init__(self, block: TransactionBlock, repository: RepositoryT) -> None:
-        self._block = block
-        self._repository = repository
-
-    async def __aenter__(self) -> RepositoryT:
-        await self._block.__aenter__()
-        return self._repository
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._block.__aexit__(kind, error, trace)
 
 
 class Database(Lifecycle):
@@ -104,20 +83,27 @@ class Database(Lifecycle):
 
     def __init__(  # noqa: PLR0913  # what a person says of a Database
         self,
-        url: str | URL | DatabaseSettings | AsyncEngine,
+        url: str | URL | DatabaseSettings | AsyncEngine | None = None,
         *,
+        urls: Sequence[str | URL | DatabaseSettings] = (),
+        replicas: Sequence[str | URL | DatabaseSettings] = (),
         name: str = DEFAULT_NAME,
         session_options: Mapping[str, Any] | None = None,
         observers: tuple[Observer, ...] | list[Observer] = (),
         fastest_lane: Lane | LaneName = Lane.DRIVER,
         end_grace_s: float = 2.0,
+        replica_wait_s: float = 0.05,
+        max_lag_s: float = 30.0,
+        failover_s: float = 10.0,
         **engine_options: Any,
     ) -> None:
         lane = Lane.of(fastest_lane)
         if not end_grace_s > 0:
             raise OptionError("end_grace_s", end_grace_s, ["a number of seconds above 0"])
         refuse_second(name)
-        super().__init__(open_source(url, name, engine_options, session_options or {}))
+        limits = ServerLimits(replica_wait_s=replica_wait_s, max_lag_s=max_lag_s, failover_s=failover_s)
+        written = WrittenAddresses(url, urls, replicas, limits)
+        super().__init__(open_source(written, name, engine_options, session_options or {}))
         self._source.lanes.fastest = lane
         self._source.grace_s = end_grace_s
         live.enlist(self._source)

@@ -301,6 +301,22 @@ class ConflictTargetError(UnitworkError):
         )
 
 
+class ReplicaError(UnitworkError):
+    """A server that was given as a replica is none of this primary. `problems` says of each what is wrong."""
+
+    def __init__(self, database: str, problems: Sequence[str]) -> None:
+        super().__init__(database, tuple(problems))
+        self.database = database
+        self.problems: tuple[str, ...] = self.args[1]
+
+    def __str__(self) -> str:
+        return lines(
+            f"Database {self.database!r} cannot read from its replicas.",
+            *self.problems,
+            "Fix: give in `replicas=` only servers that replicate this primary.",
+        )
+
+
 class RowError(UnitworkError, ValueError):
     """A row of a bulk write cannot be stored; nothing of that write is."""
 

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import MetaData
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from unitwork._runtime import context
 from unitwork._runtime.access.check import Check
 from unitwork._runtime.edges import edge
 from unitwork._runtime.rolled_back.block import RolledBack
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from sqlalchemy.orm import DeclarativeBase
 
     from unitwork._logic.findings import CheckReport
@@ -42,6 +45,31 @@ class PoolStatus:
     checked_out: int
     idle: int
     capacity: int | None
+
+
+class ReadFromPrimary:
+    """What `db.primary()` returns. Lives: one `with` or `async with`."""
+
+    __slots__ = ("_servers",)
+
+    def __init__(self, servers: object) -> None:
+        self._servers = servers
+
+    def __enter__(self) -> None:
+        context.read_latest(self._servers, on=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        context.read_latest(self._servers, on=False)
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
 
 
 class Lifecycle:
@@ -192,6 +220,18 @@ class Lifecycle:
         migrations: Any = edge("integrations.alembic").Migrations(self, directory)
         done: list[str] = await migrations.upgrade(revision)
         return done
+
+    def primary(self) -> ReadFromPrimary:
+        """Read from the primary, whatever else could answer: `with db.primary():`.
+
+        For those who must see what others have just written. What was written here is seen anyway.
+        Without replicas it changes nothing. Sends nothing.
+
+        Example:
+            >>> with db.primary():
+            ...     newest = await db.users.count()
+        """
+        return ReadFromPrimary(self._source.servers)
 
     def pool_status(self) -> PoolStatus:
         """Return how many connections are in use and idle. Sends nothing."""

@@ -114,11 +114,30 @@ class RetryPolicy:
             raise OptionError("delay", min(self.first_delay_s, self.longest_delay_s), ["0 or more seconds"])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerLimits:
+    """How long a Database of several servers waits for what, in seconds; see `Database`.
+
+    Raises:
+        OptionError: A number is out of range.
+    """
+
+    replica_wait_s: float = 0.05
+    max_lag_s: float = 30.0
+    failover_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("replica_wait_s", "max_lag_s", "failover_s"):
+            if not getattr(self, name) >= 0:
+                raise OptionError(name, getattr(self, name), ["0 or more seconds"])
+
+
 class TransactionKeywords(TypedDict, total=False):
     """The keywords of `db.transaction()` and `@transactional`."""
 
     propagation: Propagation | PropagationName
     read_only: bool
+    fresh: bool
     isolation: Isolation | IsolationName | None
     timeout: float | None
     durable: bool
@@ -146,6 +165,7 @@ class TransactionOptions:
 
     propagation: Propagation = Propagation.REQUIRED
     read_only: bool = False
+    fresh: bool = False
     isolation: Isolation | None = None
     timeout_s: float | None = None
     durable: bool = False
@@ -167,6 +187,7 @@ class TransactionOptions:
                 Propagation, "propagation", keywords.get("propagation", Propagation.REQUIRED)
             ),
             read_only=keywords.get("read_only", False),
+            fresh=keywords.get("fresh", False),
             isolation=_isolation(keywords.get("isolation")),
             timeout_s=_seconds("timeout", keywords.get("timeout")),
             durable=keywords.get("durable", False),

@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.exc import StaleDataError
 
 from unitwork._logic.patches import patch_values
-from unitwork._runtime.access.repository_access import RepositoryAccess, flush_new
+from unitwork._runtime.access.flushing import flush_new
+from unitwork._runtime.access.repository_access import RepositoryAccess
 from unitwork._runtime.lanes.calls import StatementCall
 from unitwork.bulk import BulkWrites
 from unitwork.errors import DeclarationError, NoRowError, OptionError, StaleRowError
@@ -133,7 +134,7 @@ class Repository(BulkWrites[M], Generic[M]):
             return await session.get(entity, key, options=options or None, with_for_update=locked)  # type: ignore[arg-type]  # ORM options
 
         with self.database_access.noted(self._name("get")):
-            return await self.database_access.read(self._name("get"), work)
+            return await self.database_access.read(self._name("get"), work, only_reads=True)
 
     async def get_one(
         self, key: object, *, options: Sequence[ExecutableOption] = (), lock: Lock | None = None

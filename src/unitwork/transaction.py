@@ -6,7 +6,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
 from sqlalchemy.exc import DBAPIError
 
@@ -29,6 +29,7 @@ __all__ = ["TransactionBlock", "transactional"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Entered = TypeVar("Entered")
 AsyncFunction: TypeAlias = Callable[P, Coroutine[Any, Any, R]]
 
 
@@ -87,6 +88,28 @@ class TransactionBlock:
     ) -> None:
         if self._scope is not None:
             await self._scope.leave(error)
+
+
+class RepositoryBlock(Generic[Entered]):
+    """What `db.repository(Model)` returns: a transaction block that is entered as a repository.
+
+    Lives: one `async with`.
+    """
+
+    __slots__ = ("_block", "_repository")
+
+    def __init__(self, block: TransactionBlock, repository: Entered) -> None:
+        self._block = block
+        self._repository = repository
+
+    async def __aenter__(self) -> Entered:
+        await self._block.__aenter__()
+        return self._repository
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._block.__aexit__(kind, error, trace)
 
 
 class Decoration:

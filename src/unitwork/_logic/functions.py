@@ -59,17 +59,23 @@ to_jsonb to_number to_tsquery to_tsvector ts_headline ts_rank ts_rank_cd try_cas
 upper_inf uuid uuid_generate_v4 uuidv4 uuidv7 websearch_to_tsquery xmlelement xmlforest
 """
 _SERVER = """
-col_description connection_id current_catalog current_database current_role current_schema current_schemas
-current_setting current_user database found_rows has_column_privilege has_schema_privilege
-has_table_privilege last_insert_id lastval currval nextval obj_description pg_backend_pid
-pg_column_size pg_database_size pg_get_constraintdef pg_get_indexdef pg_get_viewdef
-pg_indexes_size pg_is_in_recovery pg_relation_size pg_size_pretty pg_sleep pg_table_size
-pg_total_relation_size pg_typeof row_count schema session_user sleep to_regclass txid_current
-pg_current_xact_id user version
+col_description connection_id current_catalog current_database current_role current_schema
+current_schemas current_setting current_user currval database found_rows has_column_privilege
+has_schema_privilege has_table_privilege inet_client_addr inet_client_port inet_server_addr
+inet_server_port last_insert_id lastval nextval obj_description pg_backend_pid pg_column_size
+pg_conf_load_time pg_current_xact_id pg_database_size pg_get_constraintdef pg_get_indexdef pg_get_viewdef
+pg_indexes_size pg_is_in_recovery pg_last_wal_receive_lsn pg_last_wal_replay_lsn
+pg_last_xact_replay_timestamp pg_lsn pg_postmaster_start_time pg_relation_size pg_size_pretty pg_sleep
+pg_table_size pg_total_relation_size pg_typeof row_count schema session_user sleep to_regclass
+txid_current user version
 """
 _COMPUTES = frozenset(
     name for names in (_AGGREGATES, _NUMBERS, _TEXTS, _TIMES, _VALUES, _SERVER) for name in names.split()
 )
+_OF_THE_PRIMARY = frozenset(
+    ["currval", "lastval", "last_insert_id", "nextval", "pg_current_xact_id", "txid_current"]
+)
+"""They neither write rows nor lock, and yet no replica has them: they count, or tell what was."""
 _WORDS = """
 ALL AND ANY AS BETWEEN BY CASE CROSS DISTINCT ELSE ESCAPE EXCEPT EXISTS FILTER FROM FULL GROUP HAVING
 IN INNER INTERSECT INTERVAL IS JOIN LATERAL LIKE LIMIT MATERIALIZED NATURAL NOT OFFSET ON OR ORDER OVER
@@ -77,6 +83,7 @@ PARTITION RECURSIVE SELECT SETS SOME TABLE THEN UNION USING VALUES WHEN WHERE WI
 BIGINT BINARY BIT BLOB CHARACTER DECIMAL DOUBLE FLOAT INT INTEGER NUMERIC REAL SIGNED SMALLINT TEXT
 TINYINT UNSIGNED VARBINARY VARCHAR VARYING
 """
+_ANYWHERE = _COMPUTES - _OF_THE_PRIMARY
 _BEFORE_PARENTHESES = frozenset(_WORDS.split())
 """What may stand before a parenthesis and is no function."""
 
@@ -88,23 +95,32 @@ def may_call_what_writes(statement: object, dialect: str) -> bool:
     """
     if dialect == "sqlite":
         return False
+    return not _calls_only(statement, dialect, _COMPUTES)
+
+
+def may_be_answered_by_replicas(statement: object, dialect: str) -> bool:
+    """Say whether a statement that neither writes nor locks by its words calls what a replica has."""
+    return _calls_only(statement, dialect, _ANYWHERE)
+
+
+def _calls_only(statement: object, dialect: str, known: frozenset[str]) -> bool:
     if isinstance(statement, SelectBase):
-        return any(_is_unknown(part, dialect) for part in visitors.iterate(statement))
-    return any(_calls_unknown(text, dialect) for text in texts_of(statement))
+        return not any(_is_unknown(part, dialect, known) for part in visitors.iterate(statement))
+    return not any(_calls_unknown(text, dialect, known) for text in texts_of(statement))
 
 
-def _is_unknown(part: object, dialect: str) -> bool:
+def _is_unknown(part: object, dialect: str, known: frozenset[str]) -> bool:
     if isinstance(part, FunctionElement):
         name = str(getattr(part, "name", "")).lower()
-        return name not in _COMPUTES or bool(getattr(part, "packagenames", ()))
-    return isinstance(part, TextClause) and _calls_unknown(part.text, dialect)
+        return name not in known or bool(getattr(part, "packagenames", ()))
+    return isinstance(part, TextClause) and _calls_unknown(part.text, dialect, known)
 
 
-def _calls_unknown(text: str, dialect: str) -> bool:
+def _calls_unknown(text: str, dialect: str, known: frozenset[str]) -> bool:
     if "(" not in text:
         return False
     return any(
-        name.lower() not in _COMPUTES and name not in _BEFORE_PARENTHESES
+        name.lower() not in known and name not in _BEFORE_PARENTHESES
         for reading in readings(text, dialect)
         for statement in reading.statements
         for name, behind in statement.pairs

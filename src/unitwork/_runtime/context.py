@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Coroutine, Mapping
     from types import CodeType, FrameType
 
 
@@ -59,6 +60,11 @@ class OpenScope(Protocol):
 
 # Outermost first. A tuple, so that what a child task adds never shows in its parent.
 _scopes: ContextVar[tuple[OpenScope, ...]] = ContextVar("unitwork_scopes", default=())
+
+
+# What the task has written and read, and whether it wants the latest, by the servers of a Database. As above.
+_seen: ContextVar[Mapping[object, Any]] = ContextVar("unitwork_seen", default=MappingProxyType({}))
+_latest: ContextVar[tuple[object, ...]] = ContextVar("unitwork_latest", default=())
 
 
 class Outside:
@@ -265,3 +271,36 @@ def current_source() -> Any:  # noqa: ANN401  # of a higher floor
         if _is_of_here(scope) and (scope.outside or not scope.frame.ended):
             return scope.source
     return None
+
+
+# -- what a task has seen ----------------------------------------------------------------------------
+
+
+def seen(servers: object) -> Any:  # noqa: ANN401  # of the logic of reads
+    """Return what was written and read here, or where this task was started; None if nothing was."""
+    return _seen.get().get(servers)
+
+
+def see(servers: object, seen: object) -> None:
+    """Keep what is written and read here from now on; None forgets it."""
+    _seen.set({**_seen.get(), servers: seen})
+
+
+def reads_latest(servers: object) -> bool:
+    """Say whether all reads here go to the primary."""
+    return servers in _latest.get()
+
+
+def read_latest(servers: object, *, on: bool) -> None:
+    """Let all reads here go to the primary, or the innermost code that has asked for it no more."""
+    asked = _latest.get()
+    if on:
+        _latest.set((*asked, servers))
+    elif servers in asked:
+        place = len(asked) - 1 - asked[::-1].index(servers)
+        _latest.set(asked[:place] + asked[place + 1 :])
+
+
+def start_outside(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    """Start a task that inherits nothing that is open here, nor keeps it alive."""
+    return asyncio.get_running_loop().create_task(work, name=name, context=Context())

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, cast
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from unitwork._runtime import live
+from unitwork._runtime.connections.addresses import Addresses, single
 from unitwork._runtime.connections.loop_engine import INSTEAD_OF_AUTOCOMMIT, commits_by_itself
 from unitwork._runtime.source import Source
 from unitwork.dialects import Backend, backend_for
 from unitwork.errors import DatabaseChoiceError, MissingExtraError, OptionError
-from unitwork.options import DatabaseSettings
+from unitwork.options import DatabaseSettings, ServerLimits
+
+WrittenURL: TypeAlias = str | URL | DatabaseSettings
 
 _SESSION_OPTIONS = {
     "autobegin": True,
@@ -28,6 +32,16 @@ _ON = frozenset({"1", "true", "yes", "on"})
 _DRIVERS = "Fix: name an async driver: sqlite+aiosqlite, postgresql+asyncpg or mysql+asyncmy."
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenAddresses:
+    """Where a person said that the servers are."""
+
+    url: WrittenURL | AsyncEngine | None
+    urls: Sequence[WrittenURL] = ()
+    replicas: Sequence[WrittenURL] = ()
+    limits: ServerLimits = field(default_factory=ServerLimits)
+
+
 def refuse_second(name: str) -> None:
     if name != live.DEFAULT_NAME and live.sources_after_collection(name):
         raise DatabaseChoiceError(
@@ -38,21 +52,28 @@ def refuse_second(name: str) -> None:
 
 
 def open_source(
-    url: str | URL | DatabaseSettings | AsyncEngine,
+    written: WrittenAddresses,
     name: str,
     engine_options: Mapping[str, Any],
     session_options: Mapping[str, Any],
 ) -> Source:
     sessions = _checked(session_options)
-    if isinstance(url, AsyncEngine):
-        _refuse_autocommit(url.get_execution_options().get("isolation_level"))
-        _refuse_autocommit(getattr(url.dialect, "_on_connect_isolation_level", None))
-        return Source(name, backend_for(url.url), url, {}, sessions)
-    address = _address(url)
-    _refuse_options_that_commit(address, engine_options)
+    if isinstance(written.url, AsyncEngine):
+        return _source_of_engine(written, written.url, name, sessions)
+    addresses = _addresses(written)
+    for url in (*addresses.primaries, *addresses.replicas):
+        _refuse_options_that_commit(url, engine_options)
+    address = addresses.primaries[0]
     backend = backend_for(address)
+    if len(addresses.primaries) + len(addresses.replicas) > 1 and backend.replication is None:
+        raise OptionError(
+            "replicas" if addresses.replicas else "urls",
+            f"servers of {address.get_backend_name()}",
+            ["PostgreSQL or MariaDB", "one `url`"],
+        )
+    addresses.check()
     try:
-        return Source(name, backend, None, engine_options, sessions)
+        return Source(name, backend, addresses, engine_options, sessions)
     except ModuleNotFoundError as error:
         if type(backend) is Backend:
             error.add_note(_DRIVERS)
@@ -63,6 +84,30 @@ def open_source(
     except InvalidRequestError as error:
         error.add_note(_DRIVERS)
         raise
+
+
+def _source_of_engine(
+    written: WrittenAddresses, engine: AsyncEngine, name: str, sessions: dict[str, Any]
+) -> Source:
+    if written.urls or written.replicas:
+        raise OptionError(
+            "replicas" if written.replicas else "urls", "beside an AsyncEngine", ["a `url` in its place"]
+        )
+    _refuse_autocommit(engine.get_execution_options().get("isolation_level"))
+    _refuse_autocommit(getattr(engine.dialect, "_on_connect_isolation_level", None))
+    return Source(name, backend_for(engine.url), Addresses(engine=engine), {}, sessions)
+
+
+def _addresses(written: WrittenAddresses) -> Addresses:
+    """Read the URLs that a person wrote."""
+    if (written.url is None) == (not written.urls):
+        raise OptionError("url", written.url and "beside `urls`", ["one of `url` and `urls`"])
+    primaries = [_address(url) for url in written.urls or (cast("WrittenURL", written.url),)]
+    return Addresses(
+        [each for url in primaries for each in single(url)],
+        [each for url in written.replicas for each in single(_address(url))],
+        limits=written.limits,
+    )
 
 
 def _address(url: str | URL | DatabaseSettings) -> URL:

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+from sqlalchemy.util import await_only
 
 from unitwork._runtime import context
 from unitwork._runtime.connections.current import CurrentEngine
 from unitwork._runtime.connections.engines import Engines
 from unitwork._runtime.connections.holders import told
+from unitwork._runtime.connections.server import Server
+from unitwork._runtime.connections.servers import Servers
 from unitwork._runtime.connections.watch import Watch
 from unitwork._runtime.lanes.choice import Lanes
 from unitwork._runtime.transactions.connection import tell_ends
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
     from sqlalchemy import URL
+    from sqlalchemy.engine import Dialect
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from unitwork._logic.freshness import Seen
+    from unitwork._runtime.connections.addresses import Addresses
     from unitwork._runtime.connections.listeners import EngineListeners
     from unitwork._runtime.connections.loop_engine import LoopEngine
     from unitwork._runtime.connections.stand_in import StandIn
     from unitwork._runtime.connections.write_gate import WriteGate
-    from unitwork.dialects import Backend
+    from unitwork.dialects import Backend, BeginMode
 
 
 class Source:
@@ -43,7 +51,7 @@ class Source:
         self,
         name: str,
         backend: Backend,
-        engine: AsyncEngine | None,
+        addresses: Addresses,
         engine_options: Mapping[str, Any],
         session_options: Mapping[str, Any],
     ) -> None:
@@ -53,15 +61,38 @@ class Source:
         self.grace_s = 2.0
         """How long the end of a block is waited for once its time is over, or its task is cancelled."""
         self._engine_options = engine_options
+        self._addresses = addresses
         self.watch = Watch(name, partial(context.last, self))
-        self.engines = Engines(name, backend, engine, self._new_engine, self._equip)
+        self.servers = self._several(addresses)
+        """Its servers, if it has several, or may find its only one elsewhere."""
+        self.engines = Engines(name, backend, addresses.engine, self._new_engine, self._equip)
+        if self.servers is not None:
+            self.servers.primary_engines = self.engines
         self.engine = CurrentEngine(lambda: self.engines.here().engine.sync_engine)
         self.ledger: set[Any] | None = None
         self.lanes = Lanes(self)
 
     def _equip(self, engine: AsyncEngine) -> None:
+        if self.servers is not None:
+            event.listen(engine.sync_engine, "do_connect", self.servers.writable.open)
+        self._equip_replica(engine)
+
+    def _equip_replica(self, engine: AsyncEngine) -> None:
         tell_ends(engine.sync_engine)
         self.watch.equip(engine)
+
+    def _several(self, addresses: Addresses) -> Servers | None:
+        """Make its servers, if it has several."""
+        if len(addresses.primaries) + len(addresses.replicas) < 2:  # noqa: PLR2004  # several
+            return None
+        known: dict[URL, Server] = {}
+        for url in addresses.replicas:
+            make = partial(self._new_engine, url)
+            known[url] = Server(url, Engines(self.name, self.backend, None, make, self._equip_replica))
+        primaries = [known.get(url) or Server(url) for url in addresses.primaries]
+        replicas = [known[url] for url in addresses.replicas]
+        places = (primaries, replicas)
+        return Servers(self.name, self.backend, places, addresses.limits, self._asking_engine)
 
     @property
     def url(self) -> URL:
@@ -85,9 +116,60 @@ class Source:
         """Return the engine for the event loop that is running, if one is."""
         return self.engines.here().engine
 
+    def dialect(self) -> Dialect:
+        """Return the dialect of a server, of one that was connected to if there is one."""
+        dialect = self.engines.here().engine.dialect
+        if self.servers is not None and getattr(dialect, "server_version_info", None) is None:
+            return next(self.servers.dialects_that_know(), dialect)
+        return dialect
+
     def home_listeners(self) -> EngineListeners:
         """Return who listens to the engine of the event loop that is running."""
         return self.engines.here().listeners
+
+    def place_for(self, mode: BeginMode, *, reads: bool) -> Engines:
+        """Return the engines of the server that a transaction, or a single read, runs on. In a greenlet."""
+        servers = self.servers
+        may = reads or self.backend.reads_on_replicas(mode)
+        if servers is None or not may or self._is_on_primary():
+            return self.engines
+        seen = servers.seen()
+        return servers.choose(seen) or await_only(servers.wait(seen))
+
+    def place_for_read(self) -> LoopEngine | Awaitable[LoopEngine]:
+        """Return where a single read is to run, or what waits for that."""
+        servers = self.servers
+        if servers is None or self.pinned is not None:
+            return self.engines.here()
+        seen = servers.seen()
+        engines = servers.choose(seen)
+        return engines.here() if engines is not None else self._waited_for(servers, seen)
+
+    def used(self, place: LoopEngine, *, wrote: bool) -> None:
+        """Take note of what was read or written there by a statement that has committed by itself."""
+        servers = self.servers
+        if servers is not None:
+            servers.used(servers.seen(), cast("Engines", place.engines), wrote=wrote)
+
+    def lost(self, place: LoopEngine, error: BaseException) -> bool:
+        """Take note that the server of this place cannot be reached; say whether another one may answer."""
+        servers = self.servers
+        if servers is None or place.engines is self.engines:
+            return False
+        servers.lost(cast("Engines", place.engines), error)
+        return True
+
+    async def _waited_for(self, servers: Servers, seen: Seen) -> LoopEngine:
+        return (await servers.wait(seen)).here()
+
+    def _is_on_primary(self) -> bool:
+        """Say whether the code here has a transaction open on the primary, and has seen the newest there."""
+        if self.pinned is not None:
+            return True
+        return any(
+            scope.source is self and not scope.outside and scope.frame.root.is_on(self.engines)
+            for scope in context.open_scopes()
+        )
 
     def write_gate(self) -> WriteGate | None:
         """Return the queue of those who want the only write lock, if this database has one."""
@@ -100,15 +182,26 @@ class Source:
 
     def holders(self) -> str:
         """Say who holds the connections, for a person whose pool is exhausted."""
-        return told(self.name, list(self.engines.here().held.values()))
+        places = [self.engines, *(self.servers.replica_engines() if self.servers is not None else ())]
+        held = [list(engines.here().held.values()) for engines in places]
+        return told(self.name, [holder for each in held for holder in each])
 
     async def dispose(self) -> None:
         """Close all connections of this loop; forget those of loops that are closed."""
         if self.pinned is None:  # else a program under test ends; its database goes on with the test
+            if self.servers is not None:
+                await self.servers.dispose()
             await self.engines.dispose()
 
-    def _new_engine(self) -> AsyncEngine:
+    def _asking_engine(self, server: Server) -> AsyncEngine:
+        """Make what opens the one connection that a server is asked on."""
+        arguments = {**self.backend.connect_limit, **self._engine_options.get("connect_args", {})}
+        return create_async_engine(
+            server.url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments
+        )
+
+    def _new_engine(self, url: URL | None = None) -> AsyncEngine:
         # A pool of the user's own has options of its own.
         own = {"pool", "poolclass"} & self._engine_options.keys()
         defaults = {} if own else self.backend.engine_options()
-        return create_async_engine(self.url, **{**defaults, **self._engine_options})
+        return create_async_engine(url or self.url, **{**defaults, **self._engine_options})

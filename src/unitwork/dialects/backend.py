@@ -6,6 +6,7 @@ import enum
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from unitwork.dialects.direct import Direct
+    from unitwork.dialects.replication import Replication
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class BeginMode:
     read_only: bool = False
     isolation: Isolation | None = None
     autocommit: bool = False
+    fresh: bool = False
+    """From the primary, whoever else could answer."""
 
 
 READ_WRITE = BeginMode()
@@ -86,6 +90,10 @@ class Backend:
     """What begins the transaction of a connection that is held, if BEGIN waits for a statement."""
     limits_statements = False
     """Each statement of a block with a time limit is to be changed by `limited`."""
+    replication: Replication | None = None
+    """How its servers are asked for their part in a cluster, if that is known."""
+    connect_limit: Mapping[str, Any] = MappingProxyType({})
+    """What makes the driver give up a server that does not answer, where there are others."""
     shared_between_loops = False
     """All event loops must use one engine, because another one would be another database."""
 
@@ -163,6 +171,18 @@ class Backend:
 
     def limit_commit(self, connection: Connection, seconds: float) -> None:
         """Make the database give up COMMIT after this time, if it can."""
+
+    def takes_no_writes(self, error: BaseException) -> bool:  # noqa: ARG002  # for those that know
+        """Say whether the server refuses writes, or all statements: it is a replica now, or about to stop."""
+        return False
+
+    def is_unreachable(self, error: BaseException) -> bool:
+        """Say whether no connection could be opened because the server cannot be reached, or is not ready."""
+        return isinstance(error, OSError | TimeoutError)
+
+    def reads_on_replicas(self, mode: BeginMode) -> bool:
+        """Say whether a replica can give a transaction of this mode."""
+        return mode.read_only and not mode.fresh
 
     def may_be_stored(self, error: BaseException) -> bool:
         """Say whether a COMMIT that failed with this error may be stored all the same."""

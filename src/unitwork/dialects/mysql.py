@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import event
@@ -12,6 +13,7 @@ from typing_extensions import override
 
 from unitwork._logic.sql.shown import LIMIT
 from unitwork.dialects.backend import LENT, Backend, BeginMode, Fault, close_socket, shut_down
+from unitwork.dialects.replication import MariaDBReplication
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,11 +28,17 @@ _LOCK_TIMEOUT = 1205
 _STATEMENT_TIMEOUTS = frozenset({1969, 3024})
 _LOST = frozenset({1180})
 _NO_SAVEPOINT = 1305
+_READ_ONLY_SERVER = 1290
+_UNREACHABLE = frozenset({2002, 2003, 2006, 2013})
+# Read-only; not prepared yet, or no longer, in a Galera cluster; shutting down.
+_NO_WRITES = frozenset({1836, 1047, 1053})
 
 
 class MySQLBackend(Backend):
     """MariaDB and MySQL through asyncmy or aiomysql."""
 
+    replication = MariaDBReplication()
+    connect_limit = MappingProxyType({"connect_timeout": 3})
     limits_statements = True
     begin_held = "START TRANSACTION"
     one_result_at_a_time = True
@@ -87,6 +95,16 @@ class MySQLBackend(Backend):
             return transport is None or transport.is_closing() or not driver.connected
         reader = driver._reader  # noqa: SLF001  # aiomysql, as its own pool looks
         return driver.closed or reader.at_eof() or reader.exception() is not None
+
+    @override
+    def takes_no_writes(self, error: BaseException) -> bool:
+        code = code_of(getattr(error, "orig", error))
+        # This code is that of all options that forbid something.
+        return code in _NO_WRITES or (code == _READ_ONLY_SERVER and "read-only" in str(error))
+
+    @override
+    def is_unreachable(self, error: BaseException) -> bool:
+        return super().is_unreachable(error) or code_of(getattr(error, "orig", error)) in _UNREACHABLE
 
     @override
     def may_be_stored(self, error: BaseException) -> bool:

@@ -7,6 +7,7 @@ import select
 import socket
 from contextlib import suppress
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import event
@@ -15,6 +16,7 @@ from typing_extensions import override
 
 from unitwork.dialects.backend import Backend, BeginMode, close_socket, shut_down
 from unitwork.dialects.direct import AsyncpgDirect, PsycopgDirect
+from unitwork.dialects.replication import PostgreSQLReplication
 from unitwork.options import Isolation
 
 if TYPE_CHECKING:
@@ -33,11 +35,17 @@ _REFUSALS = frozenset({"InterfaceError", "InternalClientError"})
 _REFUSAL_OF_PSYCOPG = "the connection is closed"
 _LAST_WORDS = 8
 """How often an idle line is read: what the server has said before it hung up."""
+# Read-only, starting or stopping, stopped by its administrator.
+_NO_WRITES = frozenset({"25006", "57P01", "57P02", "57P03"})
+_CONNECT_S = 3
+_UNREACHABLE = frozenset({"OperationalError", "ConnectionTimeout"})
 _LONGEST_MS = 2_147_483_647
 
 
 class PostgreSQLBackend(Backend):
     """PostgreSQL: read-only and isolation ride on BEGIN, and cost no round trip."""
+
+    replication = PostgreSQLReplication()
 
     deferred_exist = "SELECT EXISTS (SELECT FROM pg_constraint WHERE condeferred)"
     check_deferred = (
@@ -83,6 +91,15 @@ class PostgreSQLBackend(Backend):
         return super().may_be_stored(error) and not _never_sent(error)
 
     @override
+    def takes_no_writes(self, error: BaseException) -> bool:
+        return sqlstate_of(error) in _NO_WRITES
+
+    @override
+    def reads_on_replicas(self, mode: BeginMode) -> bool:
+        # A standby has no serializable transactions.
+        return super().reads_on_replicas(mode) and mode.isolation is not Isolation.SERIALIZABLE
+
+    @override
     def transaction_failed(self, error: BaseException) -> bool:
         return sqlstate_of(error) == _IN_FAILED_TRANSACTION
 
@@ -99,6 +116,7 @@ class AsyncpgBackend(PostgreSQLBackend):
     """PostgreSQL through asyncpg."""
 
     extra = "asyncpg"
+    connect_limit = MappingProxyType({"timeout": _CONNECT_S})
     direct = AsyncpgDirect()
     cancels_itself = False
 
@@ -128,11 +146,20 @@ class PsycopgBackend(PostgreSQLBackend):
     """PostgreSQL through psycopg 3."""
 
     extra = "psycopg"
+    connect_limit = MappingProxyType({"connect_timeout": _CONNECT_S})
     direct = PsycopgDirect()
 
     @override
     def install(self, engine: AsyncEngine) -> None:
         event.listen(engine.sync_engine, "handle_error", self._give_up_stale_plans)
+
+    @override
+    def is_unreachable(self, error: BaseException) -> bool:
+        # While it connects, libpq tells no SQLSTATE: what a server answers begins with FATAL.
+        text = str(error)
+        answered = "FATAL:" in text and "the database system is" not in text
+        refused = type(getattr(error, "orig", error)).__name__ in _UNREACHABLE and not answered
+        return super().is_unreachable(error) or refused
 
     @override
     def is_closed(self, connection: DBAPIConnection) -> bool:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.util import greenlet_spawn
 
+from unitwork._logic.functions import may_be_answered_by_replicas
 from unitwork._logic.in_lists import with_short_lists
 from unitwork._logic.paging import signing_key
 from unitwork._logic.routing import LaneChoice, LaneRefusal
 from unitwork._logic.shape import Item, Rows, Shape
+from unitwork._logic.writes import locks_rows
 from unitwork._runtime import context, live
 from unitwork._runtime.access.streams import RowStream, StreamApart, takes_the_last_connection
 from unitwork._runtime.blocks.block import Scope
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 _READ = TransactionOptions(propagation=Propagation.SUPPORTS)
+_READ_ANYWHERE = TransactionOptions(propagation=Propagation.SUPPORTS)
+"""The same, where a replica may answer."""
 _WRITE = TransactionOptions()
 _SCALAR = Shape(Rows.ONE, Item.SCALAR)
 
@@ -96,9 +99,17 @@ class RepositoryAccess:
 
     # -- work with a session -------------------------------------------------------------------
 
-    async def read(self, name: str, work: Callable[[AsyncSession], Awaitable[R]]) -> R:
-        """Do something that reads. Outside of a transaction no connection is held afterwards."""
-        return await self._with_session(name, work, _READ)
+    async def read(
+        self, name: str, work: Callable[[AsyncSession], Awaitable[R]], *, only_reads: bool = False
+    ) -> R:
+        """Do something that reads. Outside of a transaction no connection is held afterwards.
+
+        Args:
+            name: What messages call it.
+            work: What it does with a session.
+            only_reads: It sends nothing that may write or lock, so that a replica may answer.
+        """
+        return await self._with_session(name, work, _READ_ANYWHERE if only_reads else _READ)
 
     async def write(self, name: str, work: Callable[[AsyncSession], Awaitable[R]]) -> R:
         """Do something that writes: in the open transaction, or in one of its own.
@@ -147,7 +158,7 @@ class RepositoryAccess:
             lookup = KeyLookup.of(entity)
             values = lookup.values(key)
             if values is None:
-                found = await self.read(name, get)
+                found = await self.read(name, get, only_reads=True)
             else:
                 identity = lookup.identity(values)
                 found = await self._read_items(lookup.reader(name), lookup.call(values), get, identity)
@@ -168,7 +179,7 @@ class RepositoryAccess:
         choice = lanes.choose(reader, call, here, identity)
         read = choice.read
         if read is None:
-            return await self.read(reader.name, slowest)
+            return await self.read(reader.name, slowest, only_reads=_only_reads(source, call))
         if choice.lane is Lane.DRIVER:
             found = await lanes.driver.read(read, cast("Frame | None", here))
             if not isinstance(found, LaneRefusal):
@@ -178,7 +189,7 @@ class RepositoryAccess:
             items = await cast("AmbientSession", session).in_turn(partial(lanes.fused.read, read))
             return await slowest(session) if isinstance(items, LaneRefusal) else items
 
-        return await self.read(reader.name, fused_or_slowest)
+        return await self.read(reader.name, fused_or_slowest, only_reads=not read.needs_primary)
 
     def explain(self, reader: ResultReader, call: StatementCall) -> LaneChoice:
         """Say which lane a read takes here and now, and why no faster one."""
@@ -213,7 +224,8 @@ class RepositoryAccess:
             return items, [row[-added:] for row in rows]
 
         with self.noted(reader.name, call):
-            return await self.read(reader.name, work)
+            only_reads = self.given is None and _only_reads(self.where(), call)
+            return await self.read(reader.name, work, only_reads=only_reads)
 
     async def change(self, name: str, call: StatementCall) -> int:
         """Run a statement that writes, and return how many rows it touched."""
@@ -287,9 +299,20 @@ def _surroundings(source: Source) -> Frame | LaneRefusal | None:
     return frame
 
 
+def _only_reads(source: Source, call: StatementCall) -> bool:
+    """Say whether a replica may answer a statement that does not write by its words."""
+    if source.servers is None:
+        return False
+    dialect = source.backend.dialect
+    statement = call.statement
+    return may_be_answered_by_replicas(statement, dialect) and not locks_rows(statement, dialect)
+
+
 async def _in_block(scope: Scope, work: Callable[[AsyncSession], Awaitable[R]], *, apart: bool = False) -> R:
     """Work in a block of its own."""
     session = scope.enter_apart() if apart else await scope.enter()
+    if scope.owns and scope.options is _READ_ANYWHERE:
+        scope.frame.only_reads = True
     return await _entered(scope, session, work)
 
 
@@ -313,10 +336,12 @@ async def _beside_blocks(unit: Frame, scope: Scope, work: Callable[[AsyncSession
     if not await turns.take_at_rest(unit):
         return await _in_block(scope, work, apart=True)
     try:
-        if scope.options is _READ:
+        if scope.options is not _WRITE:
+            unit.only_reads = scope.options is _READ_ANYWHERE
             return await work(unit.session)
         session = await scope.enter()
     finally:
+        unit.only_reads = False
         turns.give()
     return await _entered(scope, session, work)
 
@@ -345,22 +370,6 @@ class Noted:
         call = self._call
         names = (call.names or tuple(call.parameters or ())) if call is not None else ()
         return f" (parameters: {', '.join(names)})" if names else ""
-
-
-async def flush_new(session: AsyncSession, *entities: object) -> None:
-    """Insert new entities in the session, in one turn."""
-    if isinstance(session, AmbientSession):
-        await session.in_turn(partial(_flush_new, entities))
-    else:
-        session.add_all(entities)
-        await session.flush()
-
-
-async def _flush_new(entities: Sequence[object], session: AmbientSession) -> None:
-    if len(entities) == 1 and await session.source.lanes.fused.insert("add", entities[0], session) is None:
-        return
-    session.sync_session.add_all(entities)
-    await greenlet_spawn(session.sync_session.flush)
 
 
 async def _items(reader: ResultReader, call: StatementCall, session: AsyncSession) -> Sequence[Any]:

@@ -18,8 +18,7 @@ from unitwork._runtime.blocks.starvation import held_by_this_task, refuse_starva
 from unitwork._runtime.deadline import Deadline
 from unitwork._runtime.sessions.session import AmbientSession
 from unitwork._runtime.sessions.turns import Turns
-from unitwork._runtime.transactions.frame import Autocommit
-from unitwork._runtime.transactions.transaction import Savepoint, Transaction
+from unitwork._runtime.transactions.transaction import Autocommit, Savepoint, Transaction
 from unitwork.dialects import READ_WRITE, BeginMode
 from unitwork.errors import TransactionRefusedError
 from unitwork.events import Outcome
@@ -292,7 +291,7 @@ class Scope:
             session.watch_changes()
         if step in _PLAIN:
             # Read-only is for the database to enforce: each statement is a transaction then.
-            mode = BeginMode(read_only=True) if self.options.read_only else AUTOCOMMIT
+            mode = self._mode() if self.options.read_only else AUTOCOMMIT
             return Autocommit(session, self.name, mode, unit)
         return Transaction(session, self.name, self._mode(), unit)
 
@@ -309,7 +308,7 @@ class Scope:
         options = self.options
         if not options.read_only and options.isolation is None:
             return READ_WRITE
-        return BeginMode(read_only=options.read_only, isolation=options.isolation)
+        return BeginMode(options.read_only, options.isolation, fresh=options.fresh)
 
     async def _join(self, outer: Scope) -> None:
         self._share(outer)

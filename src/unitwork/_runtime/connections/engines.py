@@ -187,6 +187,7 @@ class Engines:
 
     def _new(self, engine: AsyncEngine) -> LoopEngine:
         new = LoopEngine(engine, self._backend)
+        new.engines = self
         new.equip()
         self._equipped(engine)
         return new

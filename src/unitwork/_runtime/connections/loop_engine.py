@@ -62,6 +62,8 @@ class LoopEngine:
         self.asked_to_open = False
         self.doubtful: set[DBAPIConnection] = set()
         self.lending: AsyncEngine | None = None
+        self.engines: object = None
+        """Those that it is one of."""
         self._connections: set[DBAPIConnection] = set()
         self._unusable: set[DBAPIConnection] = set()
         self._lender: Lender | None = None
@@ -115,6 +117,14 @@ class LoopEngine:
         overflow: int = getattr(pool, "_max_overflow", -1)
         size: int = pool.size()
         return None if overflow < 0 else size + overflow
+
+    def leave_server(self) -> None:
+        """Close all connections under those who have them: their server has no part in this any more."""
+        for connection in list(self._connections):
+            with suppress(Exception):
+                self._backend.sever(connection.driver_connection)
+            self._unusable.add(connection)
+            self.doubtful.add(connection)
 
     def free(self) -> bool:
         """Say whether no loop uses this engine any more, or none has yet."""

@@ -76,7 +76,7 @@ class CompiledStatements:
 
     def _dialect(self) -> Dialect | LaneRefusal:
         """Return the dialect, if it knows the server; what is compiled before is for another one."""
-        dialect = self._connections.home().engine.dialect
+        dialect = self._connections.dialect()
         known = getattr(dialect, "server_version_info", None) is not None
         return dialect if known else _NO_CONNECTION_YET
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -12,6 +12,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.connections.holders import Visitor
+from unitwork._runtime.connections.loop_engine import LoopEngine
 from unitwork._runtime.lanes.sending import fail_as_sqlalchemy, renew, renew_if_outdated
 from unitwork._runtime.sqlalchemy_private import schema_has_changed
 from unitwork.dialects import BeginMode
@@ -40,6 +41,14 @@ _NOT_CONNECTED = LaneRefusal("no connection could be opened")
 _DEAD = LaneRefusal("the connection is dead")
 _UNREADABLE = LaneRefusal("its rows cannot be read")
 _FAILED = LaneRefusal("it failed")
+
+
+class _Visit(NamedTuple):
+    """A connection that one statement has, and what messages say of where that was."""
+
+    home: LoopEngine
+    held: PoolProxiedConnection
+    place: str
 
 
 class DriverLane:
@@ -136,8 +145,19 @@ class DriverLane:
 
     async def _rows(self, statement: StatementToSend, place: str) -> Rows | LaneRefusal:
         """Check a connection out, send one statement, and check it in; messages say in which place it was."""
+        if statement.needs_primary:
+            return await self._rows_at(self._connections.home(), statement, place)
+        while True:
+            server = self._connections.place_for_read()
+            home = server if isinstance(server, LoopEngine) else await server
+            try:
+                return await self._rows_at(home, statement, place)
+            except DBAPIError as error:
+                if not (error.connection_invalidated and self._connections.lost(home, error)):
+                    raise
+
+    async def _rows_at(self, home: LoopEngine, statement: StatementToSend, place: str) -> Rows | LaneRefusal:
         direct: Any = self._connections.backend.direct
-        home = self._connections.home()
         lender = home.lender(direct)
         held = lender.idle()
         if held is None:
@@ -151,11 +171,14 @@ class DriverLane:
                 await renew_if_outdated(statement, direct, held, home.engine.dialect)
             rows = await statement.rows(direct, held.driver_connection)
         except BaseException as error:  # noqa: BLE001  # told in there
-            return await self._after_failure(held, statement, error, place)
+            if statement.writes:
+                self._connections.used(home, wrote=True)  # for all that is known
+            return await self._after_failure(_Visit(home, held, place), statement, error)
         finally:
             del home.held[held]
         if not lender.take_back(held):
             await greenlet_spawn(held.close)
+        self._connections.used(home, wrote=statement.writes)
         return rows
 
     def _connected(self, pool: Pool) -> PoolProxiedConnection | LaneRefusal:
@@ -173,13 +196,14 @@ class DriverLane:
         return held
 
     async def _after_failure(
-        self, held: PoolProxiedConnection, statement: StatementToSend, error: BaseException, place: str
+        self, visit: _Visit, statement: StatementToSend, error: BaseException
     ) -> Rows | LaneRefusal:
         """Send a statement again that failed for an old schema; else end with its connection, and say how."""
         direct: Any = self._connections.backend.direct
+        held = visit.held
         if direct.is_outdated(error):
             # Nothing was written: the driver has prepared for what is gone.
-            dialect = self._connections.home().engine.dialect
+            dialect = visit.home.engine.dialect
             schema_has_changed(dialect)
             try:
                 await renew(statement, direct, held, dialect)
@@ -189,20 +213,19 @@ class DriverLane:
             else:
                 await greenlet_spawn(held.close)
                 return rows
-        refusal = await greenlet_spawn(self._failed, held, statement, error, place)
+        refusal = await greenlet_spawn(self._failed, visit, statement, error)
         if refusal is None:
             raise error
         return refusal
 
-    def _failed(
-        self, held: PoolProxiedConnection, statement: StatementToSend, error: BaseException, place: str
-    ) -> LaneRefusal | None:
+    def _failed(self, visit: _Visit, statement: StatementToSend, error: BaseException) -> LaneRefusal | None:
         """Return a connection whose statement failed, or discard it; raise what is to be heard instead.
 
         A read fails as if SQLAlchemy had sent it. What writes is left to the session, which tells what is
         wrong, unless it has waited in vain and would do so again.
         """
         direct: Any = self._connections.backend.direct
+        held = visit.held
         if not isinstance(error, Exception):
             _end_cancelled(held, direct, error)
             return None
@@ -212,7 +235,7 @@ class DriverLane:
                 raise _told_stored(error.__cause__) from None
             return _UNREADABLE
         if not statement.writes or direct.gave_up(error):
-            self._tell(held, statement, error, place)
+            self._tell(visit, statement, error)
         # A time limit of the driver's own says nothing of what the server does.
         if isinstance(error, OSError) or direct.is_broken(held.driver_connection):
             held.invalidate(error)
@@ -220,18 +243,16 @@ class DriverLane:
         held.close()
         return _FAILED
 
-    def _tell(
-        self, held: PoolProxiedConnection, statement: StatementToSend, error: Exception, place: str
-    ) -> None:
+    def _tell(self, visit: _Visit, statement: StatementToSend, error: Exception) -> None:
         """Let SQLAlchemy raise it: its class of error, its events, what becomes of the connection."""
-        connection = Connection(self._connections.home().engine.sync_engine, held)
+        connection = Connection(visit.home.engine.sync_engine, visit.held)
         backend = self._connections.backend
         if not backend.begins_silently:
             connection.execution_options(**backend.execution_options(_BY_ITSELF))
         try:
             fail_as_sqlalchemy(connection, statement, error)
         except DBAPIError as failure:
-            failure.add_note(f"In {place} on database {self._connections.name!r}.")
+            failure.add_note(f"In {visit.place} on database {self._connections.name!r}.")
             raise
         finally:
             connection.close()

@@ -231,6 +231,10 @@ class InsertCall(NamedTuple):
         return True
 
     @property
+    def needs_primary(self) -> bool:
+        return True
+
+    @property
     def statement(self) -> object:
         return self.insert.statement
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Awaitable, Iterable, Mapping
 
     from sqlalchemy import Connection
+    from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import Session
 
     from unitwork._runtime.connections.loop_engine import LoopEngine
@@ -40,6 +41,22 @@ class Connections(Protocol):
 
     def home(self) -> LoopEngine:
         """Return the engine of the event loop that is running."""
+        ...
+
+    def dialect(self) -> Dialect:
+        """Return the dialect of a server, of one that was connected to if there is one."""
+        ...
+
+    def place_for_read(self) -> LoopEngine | Awaitable[LoopEngine]:
+        """Return where a single read is to run, or what waits for that."""
+        ...
+
+    def used(self, place: LoopEngine, *, wrote: bool) -> None:
+        """Take note of what was read or written there by a statement that has committed by itself."""
+        ...
+
+    def lost(self, place: LoopEngine, error: BaseException) -> bool:
+        """Take note that the server of this place cannot be reached; say whether another one may answer."""
         ...
 
     def write_gate(self) -> WriteGate | None:

@@ -11,7 +11,7 @@ from sqlalchemy.orm.attributes import QueryableAttribute
 from sqlalchemy.sql import ColumnElement, visitors
 from sqlalchemy.sql.expression import ColumnClause
 
-from unitwork._logic.functions import may_call_what_writes
+from unitwork._logic.functions import may_be_answered_by_replicas, may_call_what_writes
 from unitwork._logic.routing import LaneRefusal
 from unitwork._logic.shape import Item
 from unitwork._logic.writes import locks_rows
@@ -83,7 +83,9 @@ class CompiledRead:
         if isinstance(encode, LaneRefusal):
             return encode
         read = cls(compiled, described, encode, dialect, may_change=isinstance(text, TextClause))
-        read.needs_transaction = locks_rows(text, dialect.name) or may_call_what_writes(text, dialect.name)
+        locks = locks_rows(text, dialect.name)
+        read.needs_transaction = locks or may_call_what_writes(text, dialect.name)
+        read.needs_primary = locks or not may_be_answered_by_replicas(text, dialect.name)
         return read
 
     def __init__(
@@ -98,6 +100,8 @@ class CompiledRead:
         self.sql = str(compiled)
         self.needs_transaction = False
         """Whether it locks, or calls a function that may write."""
+        self.needs_primary = False
+        """Whether it locks, or calls a function that a replica lacks."""
         self.mapper = described.mapper
         self.result = described.result
         self._described = described
@@ -219,6 +223,10 @@ class ReadCall(NamedTuple):
     @property
     def writes(self) -> bool:
         return False
+
+    @property
+    def needs_primary(self) -> bool:
+        return self.read.needs_primary
 
     @property
     def statement(self) -> object:

@@ -33,6 +33,11 @@ class StatementToSend(Protocol):
         ...
 
     @property
+    def needs_primary(self) -> bool:
+        """Whether no replica can answer it: it writes, locks, or calls what may."""
+        ...
+
+    @property
     def statement(self) -> object:
         """As SQLAlchemy knows it."""
         ...

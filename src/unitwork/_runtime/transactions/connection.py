@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.util import await_only
 
 from unitwork._runtime.deadline import remaining_s
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine import NestedTransaction
 
+    from unitwork._runtime.connections.engines import Engines
     from unitwork._runtime.connections.write_gate import WriteGate
     from unitwork._runtime.deadline import Limits
     from unitwork._runtime.transactions.needs import Connections
@@ -106,6 +107,11 @@ class CheckoutFrame(Protocol):
         ...
 
     @property
+    def only_reads(self) -> bool:
+        """Whether it is a read of a repository outside of transactions."""
+        ...
+
+    @property
     def last_statement(self) -> object:
         """What was sent last."""
         ...
@@ -125,9 +131,12 @@ class Checkout:
 
     __slots__ = (
         "_ending",
+        "_engines",
         "_gate",
         "_info",
         "_options",
+        "_seen",
+        "_writes_before",
         "commit_answered",
         "commit_sent",
         "connection",
@@ -149,6 +158,9 @@ class Checkout:
         self.commit_answered = False
         """Whether the database has said that the work is stored."""
         self._gate: WriteGate | None = None
+        self._engines: Engines = frame.source.engines
+        self._seen: Any = None
+        self._writes_before: int = frame.session.writes
         self._options: Mapping[str, Any] = frame.source.backend.execution_options(frame.mode)
 
     @property
@@ -196,12 +208,32 @@ class Checkout:
             if gate is not None:
                 await_only(gate.enter(frame))
                 self._gate = gate
-        self.connection = source.home_engine().sync_engine.connect()
+        self.connection = self._connected()
         self.since = time.monotonic()
-        source.engines.take(self.connection, self)
+        self._engines.take(self.connection, self)
         self._info = self.connection.info
         self._info[_CHECKOUT] = self
         return self.connection
+
+    def _connected(self) -> Connection:
+        """Connect to the server that this is for; to another one than a replica that cannot be reached."""
+        frame = self.frame
+        source = frame.source
+        if source.servers is None:
+            return self._engines.here().engine.sync_engine.connect()
+        while True:
+            self._seen = source.servers.seen()
+            self._engines = source.place_for(frame.mode, reads=frame.only_reads)
+            try:
+                return self._engines.here().engine.sync_engine.connect()
+            except (DBAPIError, OSError) as error:
+                if self._engines is source.engines:
+                    raise
+                source.servers.lost(self._engines, error)
+
+    def is_on(self, engines: Engines) -> bool:
+        """Say whether the connection is of this server."""
+        return self._engines is engines and self.is_out
 
     def begin(self) -> None:
         """Begin in the mode of the frame. In a greenlet."""
@@ -311,7 +343,10 @@ class Checkout:
             self._gate.leave(self.frame)
             self._gate = None
         if self.connection is not None:
-            self.frame.source.engines.give_back(self.connection)
+            self._engines.give_back(self.connection)
+            if self._seen is not None and self.frame.source.servers is not None:
+                wrote = self.frame.session.writes > self._writes_before
+                self.frame.source.servers.used(self._seen, self._engines, wrote=wrote)
 
 
 def _set(connection: Connection, options: Mapping[str, Any]) -> None:

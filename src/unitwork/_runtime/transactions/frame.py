@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy.util import await_only, greenlet_spawn
-from typing_extensions import override
 
 from unitwork._logic.outcome import Marks, Verdict, verdict_for_owner
 from unitwork._logic.states import ENDED, Change, State, after
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.engine import NestedTransaction
 
+    from unitwork._runtime.connections.engines import Engines
     from unitwork._runtime.deadline import Limits
     from unitwork._runtime.finish import Finished
     from unitwork._runtime.transactions.needs import Connections
@@ -61,6 +61,7 @@ class Frame:
         "left_open",
         "limits",
         "mode",
+        "only_reads",
         "owner",
         "parent",
         "rollback_only",
@@ -103,6 +104,8 @@ class Frame:
         self.first_block: object = None
         """The block that has begun the transaction of a unit of work, as long as all in it is its own."""
         self.rollback_only = False
+        self.only_reads = False
+        """What runs now is a read of a repository outside of transactions, which a replica may answer."""
         self.hooks_or_none: Hooks | None = None
         self.joined: list[Any] | None = None
         self.left_open: list[str] = []
@@ -152,6 +155,10 @@ class Frame:
     def connection(self) -> Connection | None:
         """The connection that it has begun on, if it has."""
         return self.checkout.connection if self.checkout is not None else None
+
+    def is_on(self, engines: Engines) -> bool:
+        """Say whether it has a connection of this server."""
+        return self.checkout is not None and self.checkout.is_on(engines)
 
     @property
     def hands_hooks_up(self) -> bool:
@@ -367,33 +374,3 @@ class Frame:
         """Break the connection under what waits for it."""
         if self.checkout is not None:
             self.checkout.sever()
-
-
-class Autocommit(Frame):
-    """No transaction: each statement commits by itself, and holds no connection afterwards."""
-
-    __slots__ = ()
-
-    settles = True
-    kept = undone = Outcome.NO_TRANSACTION
-
-    @property
-    def transactional(self) -> bool:
-        return False
-
-    @override
-    def condemn(self, *arguments: Any, **keywords: Any) -> None:
-        """Nothing to condemn: what was done is committed."""
-
-    @override
-    async def settle(self, *, failed: bool) -> None:
-        """End what the operation has left open, and give the connection back; what was loaded stays."""
-        session = self.session
-        if self.checkout is None and not (failed and session.held is not None):
-            return
-        done = await self.see_through(lambda: session.settle(self, failed=failed))
-        await self.lose_connection()
-        if done.error is not None and not failed:
-            raise done.error
-        if done.cancelled is not None:
-            raise done.cancelled

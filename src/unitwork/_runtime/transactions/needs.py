@@ -5,25 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from unitwork._runtime.connections.holders import Holder
+    from unitwork._runtime.connections.engines import Engines
+    from unitwork._runtime.connections.servers import Servers
     from unitwork._runtime.connections.watch import Watch
     from unitwork._runtime.connections.write_gate import WriteGate
-    from unitwork.dialects import Backend
-
-
-class Held(Protocol):
-    """Who has which connection."""
-
-    def take(self, connection: Connection, holder: Holder) -> None:
-        """Take note of who has a connection."""
-        ...
-
-    def give_back(self, connection: Connection) -> None:
-        """Take note that a connection has gone back."""
-        ...
+    from unitwork.dialects import Backend, BeginMode
 
 
 class Connections(Protocol):
@@ -45,8 +33,13 @@ class Connections(Protocol):
         ...
 
     @property
-    def engines(self) -> Held:
-        """Who has which connection."""
+    def engines(self) -> Engines:
+        """Its engines, and who has their connections."""
+        ...
+
+    @property
+    def servers(self) -> Servers | None:
+        """Its servers, if it has several."""
         ...
 
     @property
@@ -57,6 +50,10 @@ class Connections(Protocol):
     @property
     def pinned(self) -> object | None:
         """The one connection that all work runs on, if it does."""
+        ...
+
+    def place_for(self, mode: BeginMode, *, reads: bool) -> Engines:
+        """Return the engines of the server that a transaction, or a single read, is to run on."""
         ...
 
     def home_engine(self) -> AsyncEngine:

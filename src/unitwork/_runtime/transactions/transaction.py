@@ -10,7 +10,7 @@ from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.util import greenlet_spawn
 from typing_extensions import override
 
-from unitwork._runtime.transactions.frame import Autocommit, Frame
+from unitwork._runtime.transactions.frame import Frame
 from unitwork.dialects import BeginMode
 from unitwork.events import Outcome
 
@@ -126,6 +126,36 @@ class Savepoint(Frame):
         if self.session.sync_session.in_nested_transaction():
             with self.session.ending():
                 self.transaction.rollback()
+
+
+class Autocommit(Frame):
+    """No transaction: each statement commits by itself, and holds no connection afterwards."""
+
+    __slots__ = ()
+
+    settles = True
+    kept = undone = Outcome.NO_TRANSACTION
+
+    @property
+    def transactional(self) -> bool:
+        return False
+
+    @override
+    def condemn(self, *arguments: Any, **keywords: Any) -> None:
+        """Nothing to condemn: what was done is committed."""
+
+    @override
+    async def settle(self, *, failed: bool) -> None:
+        """End what the operation has left open, and give the connection back; what was loaded stays."""
+        session = self.session
+        if self.checkout is None and not (failed and session.held is not None):
+            return
+        done = await self.see_through(lambda: session.settle(self, failed=failed))
+        await self.lose_connection()
+        if done.error is not None and not failed:
+            raise done.error
+        if done.cancelled is not None:
+            raise done.cancelled
 
 
 class AtRest(Autocommit):

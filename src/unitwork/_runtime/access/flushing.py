@@ -1,0 +1,31 @@
+"""This module inserts new entities in a session, whosever it is."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sqlalchemy.util import greenlet_spawn
+
+from unitwork._runtime.sessions.session import AmbientSession
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+
+async def flush_new(session: AsyncSession, *entities: object) -> None:
+    """Insert new entities in the session, in one turn."""
+    if isinstance(session, AmbientSession):
+        await session.in_turn(partial(_flush_new, entities))
+    else:
+        session.add_all(entities)
+        await session.flush()
+
+
+async def _flush_new(entities: Sequence[object], session: AmbientSession) -> None:
+    if len(entities) == 1 and await session.source.lanes.fused.insert("add", entities[0], session) is None:
+        return
+    session.sync_session.add_all(entities)
+    await greenlet_spawn(session.sync_session.flush)

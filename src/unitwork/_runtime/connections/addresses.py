@@ -1,0 +1,76 @@
+"""This module reads where the servers of a Database are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from unitwork.errors import OptionError
+from unitwork.options import ServerLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import URL
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the servers of a Database are.
+
+    Attributes:
+        primaries: Where writes may go, in this order; one of them takes writes at a time.
+        replicas: Where reads may go.
+        engine: An engine of the caller's own, in place of all of them.
+        limits: How long to wait for what.
+    """
+
+    primaries: Sequence[URL] = ()
+    replicas: Sequence[URL] = ()
+    engine: AsyncEngine | None = None
+    limits: ServerLimits = field(default_factory=ServerLimits)
+
+    def check(self) -> None:
+        """Refuse a server that is given twice, and replicas of what has none.
+
+        Raises:
+            OptionError: So it is.
+        """
+        for option, urls in (("urls", self.primaries), ("replicas", self.replicas)):
+            places = [_place(url) for url in urls]
+            twice = next((url for number, url in enumerate(urls) if places.index(_place(url)) < number), None)
+            if twice is not None:
+                raise OptionError(option, _shown(twice), ["each server once"])
+        if len(self.primaries) == 1:
+            primary = _place(self.primaries[0])
+            both = next((url for url in self.replicas if _place(url) == primary), None)
+            if both is not None:
+                raise OptionError("replicas", _shown(both), ["other servers than the primary"])
+        kinds = {url.drivername for url in (*self.primaries, *self.replicas)}
+        if len(kinds) > 1:
+            raise OptionError("replicas", ", ".join(sorted(kinds)), ["the same driver for all servers"])
+
+
+def _place(url: URL) -> tuple[Any, ...]:
+    return url.host, url.port, url.database, tuple(sorted(url.query.items()))
+
+
+def _shown(url: URL) -> str:
+    return url.render_as_string(hide_password=True)
+
+
+def single(url: URL) -> list[URL]:
+    """Return the servers of a URL that names several hosts, each by a URL of its own."""
+    query = dict(url.query)
+    hosts, ports = query.pop("host", ()), query.pop("port", ())
+    hosts = hosts if isinstance(hosts, tuple) else tuple(hosts.split(","))
+    ports = ports if isinstance(ports, tuple) else tuple(ports.split(","))
+    if len(hosts) < 2 or any(host.startswith("/") for host in hosts):  # noqa: PLR2004  # several
+        return [url]
+    found = []
+    for number, each in enumerate(hosts):
+        host, _colon, port = each.partition(":")
+        port = port or (ports[number] if number < len(ports) and ports[number] else "")
+        found.append(url.set(host=host, port=int(port) if port else None, query=query))
+    return found

@@ -1,0 +1,190 @@
+"""This module asks the servers of a Database, again and again, what they are and how far they have come."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from unitwork._logic.freshness import BEGINNING
+from unitwork._runtime import context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from unitwork._logic.positions import Position
+    from unitwork._runtime.connections.server import Server
+    from unitwork.dialects.replication import Replication
+
+_PAUSE_S = 0.002
+"""Between two rounds that somebody waits for."""
+_HURRIED_S = 0.05
+_REST_S = 1.0
+"""Between two rounds that nobody waits for."""
+_ANSWER_S = 1.0
+_CONNECT_S = 3.0
+_REMEMBERED = 256
+
+
+class Sampling:
+    """The one background task of a Database, with a connection of its own to each server.
+
+    Lives: from the first read that may go to a replica until its event loop ends, or the Database is
+    disposed of.
+
+    Args:
+        servers: All of them.
+        replication: How they are asked.
+        engine_for: Makes what opens the one connection to a server.
+        primary: Returns the server that takes writes.
+        judge: Called after each round, to draw conclusions.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[Server],
+        replication: Replication,
+        engine_for: Callable[[Server], AsyncEngine],
+        primary: Callable[[], Server],
+        judge: Callable[[], None],
+    ) -> None:
+        self._servers = servers
+        self._replication = replication
+        self._engine_for = engine_for
+        self._primary = primary
+        self._judge = judge
+        self._connections: dict[Server, AsyncConnection] = {}
+        self._written: deque[tuple[float, Position]] = deque(maxlen=_REMEMBERED)
+        self._task: asyncio.Task[None] | None = None
+        self._wanted = asyncio.Event()
+        self._round = asyncio.Event()
+        self._waiting = 0
+        self._ended_at = BEGINNING
+        self.rounds = 0
+        """How many have ended."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that it runs in."""
+        return self._task.get_loop() if self._task is not None else None
+
+    def start(self, name: str) -> None:
+        """Begin, unless it has."""
+        if self._task is None or self._task.done():
+            self._task = context.start_outside(self._run(), name)
+
+    def hurry(self) -> None:
+        """Let the next round begin, unless one has ended just now. Waits for nothing."""
+        if time.monotonic() - self._ended_at >= _HURRIED_S:
+            self._wanted.set()
+
+    async def next_round(self, within_s: float) -> bool:
+        """Wait for the end of the round after this moment; say whether it came in time."""
+        over = time.monotonic() + within_s
+        # The one that runs may have asked already.
+        wanted = self.rounds + (2 if self._is_asking else 1)
+        self._waiting += 1
+        self._wanted.set()
+        try:
+            while self.rounds < wanted:
+                left = over - time.monotonic()
+                if left <= 0:
+                    return False
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await self._round.wait()
+        finally:
+            self._waiting -= 1
+        return True
+
+    def written_since(self, moment: float) -> Position | None:
+        """Return where the primary was at some moment after this one; None if it was not asked since."""
+        return next((position for asked_at, position in self._written if asked_at >= moment), None)
+
+    async def stop(self) -> None:
+        """End, and close its connections."""
+        task, self._task = self._task, None
+        if task is not None and not task.done():
+            task.cancel()
+            await asyncio.wait((task,))
+
+    # -- the task --------------------------------------------------------------------------------
+
+    _is_asking = False
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                self._wanted.clear()
+                self._is_asking = True
+                await self._ask_all()
+                self._is_asking = False
+                self._judge()
+                self.rounds += 1
+                self._ended_at = time.monotonic()
+                self._round.set()
+                self._round = asyncio.Event()
+                if self._waiting:
+                    await asyncio.sleep(_PAUSE_S)
+                else:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_REST_S):
+                            await self._wanted.wait()
+        finally:
+            for server in list(self._connections):
+                await self._hang_up(server)
+
+    async def _ask_all(self) -> None:
+        """Ask the primary, then the replicas: what they have by then may be all that it has written."""
+        primary = self._primary()
+        others = [server for server in self._servers if server is not primary]
+        if self._waiting and self.rounds:
+            # Nobody waits for a server that does not answer.
+            others = [server for server in others if server.state is not None]
+        if primary.state is not None or not (self._waiting and self.rounds):
+            await self._ask(primary)
+            if primary.state is not None and primary.state.writable:
+                self._written.append((primary.asked_at, primary.state.position))
+        for server in others:
+            await self._ask(server)
+            self._date(server)
+
+    def _date(self, server: Server) -> None:
+        """Say as of which moment a server has all: the latest whose position it has come to."""
+        position = server.position
+        if position is None:
+            return
+        reached = (asked_at for asked_at, written in reversed(self._written) if position.covers(written))
+        server.as_of = max(server.as_of, next(reached, BEGINNING))
+
+    async def _ask(self, server: Server) -> None:
+        asked_at = time.monotonic()
+        try:
+            connection = self._connections.get(server)
+            if connection is None:
+                async with asyncio.timeout(_CONNECT_S):
+                    connection = await self._engine_for(server).connect()
+                self._connections[server] = connection
+                asked_at = time.monotonic()
+            async with asyncio.timeout(_ANSWER_S):
+                result = await connection.exec_driver_sql(self._replication.question)
+                row = result.one()
+            server.answered(self._replication.state_of(row), asked_at, time.monotonic() - asked_at)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001  # of any driver; told as the problem of the server
+            server.silent += 1
+            server.failed(f"{type(error).__name__}: {' '.join(str(error).split())}"[:300])
+            await self._hang_up(server)
+
+    async def _hang_up(self, server: Server) -> None:
+        connection = self._connections.pop(server, None)
+        if connection is not None:
+            with suppress(Exception):
+                await connection.invalidate()
+            with suppress(Exception):
+                await connection.close()

@@ -1,0 +1,269 @@
+"""This module chooses the server of each read: one that has all that its reader has seen already."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from itertools import count
+from typing import TYPE_CHECKING
+
+from unitwork._logic.freshness import BEGINNING, Seen
+from unitwork._runtime import context
+from unitwork._runtime.connections.sampling import Sampling
+from unitwork._runtime.connections.writable import Writable
+from unitwork.errors import ReplicaError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from unitwork._logic.positions import Position
+    from unitwork._runtime.connections.engines import Engines
+    from unitwork._runtime.connections.server import Server
+    from unitwork.dialects import Backend
+    from unitwork.dialects.replication import ServerState
+    from unitwork.options import ServerLimits
+
+_FIRST_ROUND_S = 10.0
+_IN_VAIN_S = 1.0
+"""How long nobody waits for a replica after somebody has waited in vain: it would be in vain again."""
+_POSITION_S = 1.0
+_SILENT = 3
+"""How often in a row a primary may answer too late before it is left."""
+
+
+class Servers:
+    """The servers of a Database that has several. Lives: as long as the Database.
+
+    Args:
+        database: What the Database is called.
+        backend: What its kind of database needs.
+        places: Where writes may go, in this order; and where reads may go, each with a pool.
+        limits: How long to wait for what.
+        engine_for: Makes what opens one connection to a server, to ask it.
+    """
+
+    def __init__(
+        self,
+        database: str,
+        backend: Backend,
+        places: tuple[Sequence[Server], Sequence[Server]],
+        limits: ServerLimits,
+        engine_for: Callable[[Server], AsyncEngine],
+    ) -> None:
+        self.database = database
+        self._backend = backend
+        primaries, self.replicas = places
+        self.all = [*primaries, *(server for server in self.replicas if server not in primaries)]
+        self.limits = limits
+        self._engine_for = engine_for
+        self.writable = Writable(backend, self.all, limits.failover_s)
+        self._usable: list[Server] = []
+        self._turn = count()
+        self._vain_until = BEGINNING
+        self._since = float("inf")
+        """When the primary has answered first."""
+        self._samplings: dict[asyncio.AbstractEventLoop, Sampling] = {}
+        self._refusals: list[str] = []
+        self.primary_engines: Engines
+        """Those of the Database, where writes go; set when they are made."""
+
+    # -- a read ----------------------------------------------------------------------------------
+
+    def seen(self) -> Seen:
+        """Return what the task that runs has written and read."""
+        found: Seen | None = context.seen(self)
+        task = asyncio.current_task()
+        if found is None or not found.belongs_to(task):
+            found = Seen(task, found)
+            context.see(self, found)
+        return found
+
+    def choose(self, seen: Seen) -> Engines | None:
+        """Return where to read now: the least busy of the replicas that are new enough. None if none is."""
+        if not self.replicas or context.reads_latest(self):
+            return self.primary_engines
+        fit = [server for server in self._usable if seen.may_read(server)]
+        if not fit:
+            return None
+        if len(fit) == 1:
+            chosen = fit[0]
+            if len(self._usable) > 1 and chosen.busy:
+                self._sampling().hurry()  # others may be new enough soon, and have more time
+            return chosen.engines
+        first = next(self._turn) % len(fit)
+        return min((*fit[first:], *fit[:first]), key=_busy).engines
+
+    async def wait(self, seen: Seen) -> Engines:
+        """Wait for a replica that is new enough; return where to read, in the end the primary.
+
+        Raises:
+            ReplicaError: What was given as a replica is none of this primary.
+        """
+        sampling = self._sampling()
+        if not sampling.rounds:
+            await sampling.next_round(_FIRST_ROUND_S)
+        over = time.monotonic() + self.limits.replica_wait_s
+        while True:
+            self._check()
+            chosen = self.choose(seen)
+            if chosen is not None:
+                return chosen
+            now = time.monotonic()
+            if not self._usable or now < self._vain_until:
+                return self.primary_engines
+            if now >= over or not await sampling.next_round(over - now):
+                self._vain_until = time.monotonic() + _IN_VAIN_S
+                return self.choose(seen) or self.primary_engines
+
+    def used(self, seen: Seen, engines: Engines, *, wrote: bool) -> None:
+        """Take note of who has read or written where, up to now."""
+        now = time.monotonic()
+        if engines is self.primary_engines:
+            seen.read_latest(now)
+        else:
+            server = self._server_of(engines)
+            if server is not None:
+                seen.read(server, now)
+        if wrote:
+            seen.wrote(now)
+
+    def lost(self, engines: Engines, error: BaseException) -> None:
+        """Take note that a replica cannot be reached: it gets no reads until it has answered again."""
+        server = self._server_of(engines)
+        if server is not None:
+            server.failed(f"{type(error).__name__}: {' '.join(str(error).split())}"[:300])
+            self._usable = [each for each in self._usable if each is not server]
+
+    def replica_engines(self) -> list[Engines]:
+        """Return those of the replicas."""
+        return [server.engines for server in self.replicas if server.engines is not None]
+
+    def dialects_that_know(self) -> Iterator[Dialect]:
+        """Return the dialects of replicas that were connected to."""
+        dialects = (engines.here().engine.dialect for engines in self.replica_engines())
+        return (each for each in dialects if getattr(each, "server_version_info", None) is not None)
+
+    def _server_of(self, engines: Engines) -> Server | None:
+        return next((server for server in self.replicas if server.engines is engines), None)
+
+    async def position_since(self, moment: float) -> Position | None:
+        """Return where the primary was at some time after this moment; None if it does not say in time."""
+        sampling = self._sampling()
+        over = time.monotonic() + _POSITION_S
+        while True:
+            found = sampling.written_since(moment)
+            left = over - time.monotonic()
+            if found is not None or left <= 0:
+                return found
+            await sampling.next_round(left)
+
+    # -- what is known of them ---------------------------------------------------------------------
+
+    async def refreshed(self) -> None:
+        """Ask all servers now.
+
+        Raises:
+            ReplicaError: What was given as a replica is none of this primary.
+        """
+        await self._sampling().next_round(_FIRST_ROUND_S)
+        self._check()
+
+    def _sampling(self) -> Sampling:
+        loop = asyncio.get_running_loop()
+        found = self._samplings.get(loop)
+        if found is None:
+            for gone in [each for each in self._samplings if each.is_closed()]:
+                del self._samplings[gone]
+            assert self._backend.replication is not None  # noqa: S101  # only such have several servers
+            found = Sampling(
+                self.all, self._backend.replication, self._engine_for, self._primary, self._judge
+            )
+            self._samplings[loop] = found
+        found.start(f"unitwork: servers of {self.database}")
+        return found
+
+    def _primary(self) -> Server:
+        return self.writable.current
+
+    def _check(self) -> None:
+        if self._refusals:
+            raise ReplicaError(self.database, self._refusals)
+
+    def _judge(self) -> None:
+        """Say which replicas may be read from, and leave a primary that is none any more."""
+        primary = self._settled_primary()
+        self._refusals = []
+        usable = []
+        for server in self.replicas:
+            server.problem = self._problem_of(server, primary)
+            if server.problem is None:
+                usable.append(server)
+        self._usable = usable
+
+    def _settled_primary(self) -> Server:
+        """Return the server that takes writes; another one if that of before does not."""
+        current = self.writable.current
+        gone = current.state is None and (current.silent >= _SILENT or not _timed_out(current))
+        if gone or (current.state is not None and not current.state.writable):
+            others = [each for each in self.all if each.state is not None and each.state.writable]
+            promoted = [each for each in others if each.has_followed or each not in self.replicas]
+            if promoted:
+                self.writable.current = promoted[0]
+                self.primary_engines.here().leave_server()
+        current = self.writable.current
+        if current.state is not None:
+            current.problem = None
+            self._since = min(self._since, current.asked_at)
+        return current
+
+    def _problem_of(self, server: Server, primary: Server) -> str | None:
+        """Say why a replica gets no reads now, if so."""
+        state, known = server.state, primary.state
+        if state is None or server is primary or not state.ready:
+            return "it is the primary" if server is primary else server.problem or "it is not ready"
+        if known is None:
+            return None if server.has_followed else "the primary does not answer"
+        refusal = _refusal(server, state, primary.name, known)
+        if refusal is not None:
+            self._refusals.append(refusal)
+            return refusal
+        if state.writable and not state.equals:
+            return "it takes writes now"
+        lag_s = self.lag_s(server)
+        return f"it is {lag_s:.1f} s behind" if lag_s > self.limits.max_lag_s else None
+
+    def lag_s(self, server: Server) -> float:
+        """Return how many seconds a replica is behind the primary, as far as both were asked."""
+        first = min(self._since, self.writable.current.asked_at)
+        return max(0.0, self.writable.current.asked_at - max(server.as_of, first))
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    async def dispose(self) -> None:
+        """Close the connections of this loop, and end what asks the servers."""
+        sampling = self._samplings.pop(asyncio.get_running_loop(), None)
+        if sampling is not None:
+            await sampling.stop()
+        for server in self.replicas:
+            if server.engines is not None:
+                await server.engines.dispose()
+
+
+def _busy(server: Server) -> int:
+    return server.busy
+
+
+def _refusal(server: Server, state: ServerState, primary: str, known: ServerState) -> str | None:
+    """Say why a server must not have been given as a replica of this primary, if so."""
+    if not state.follows(known):
+        return f"{server.name} is not a replica of {primary}."
+    if state.writable and not (state.equals or server.has_followed):
+        return f"{server.name} takes writes itself: it is no replica."
+    return None
+
+
+def _timed_out(server: Server) -> bool:
+    return (server.problem or "").startswith("TimeoutError")
