@@ -164,7 +164,7 @@ def drop(scope: OpenScope) -> None:
         _scopes.set(scopes[:-1])
     elif scope in scopes:
         # So do generators that were finalised elsewhere: they go with the block in which they were used.
-        here = _this_task()
+        here = this_task()
         gone = [one for one in scopes if one is scope or (one.left_elsewhere and one.task is here)]
         _scopes.set(tuple(one for one in scopes if one not in gone))
 
@@ -241,14 +241,15 @@ def _is_of_here(scope: OpenScope) -> bool:
     if scope.left_elsewhere:
         # A generator was finalised by the event loop. A task that was started inside of it belongs to it for
         # good; the task that entered it does not, nor do those that began after its end.
-        here = _this_task()
+        here = this_task()
         return here is not scope.task and here in scope.tasks_at_end
-    if scope.generator is not None and scope.task is _this_task():
+    if scope.generator is not None and scope.task is this_task():
         return _runs_in(scope.generator)
     return True
 
 
-def _this_task() -> asyncio.Task[Any] | None:
+def this_task() -> asyncio.Task[Any] | None:
+    """Return the task that runs, if one does."""
     try:
         return asyncio.current_task()
     except RuntimeError:

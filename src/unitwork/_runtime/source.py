@@ -73,12 +73,14 @@ class Source:
         self.lanes = Lanes(self)
 
     def _equip(self, engine: AsyncEngine) -> None:
-        if self.servers is not None:
-            event.listen(engine.sync_engine, "do_connect", self.servers.writable.open)
-        self._equip_replica(engine)
+        servers = self.servers
+        if servers is not None:
+            event.listen(engine.sync_engine, "do_connect", servers.writable.open)
+        tell_ends(engine.sync_engine, _nothing if servers is None else servers.wrote_by_hand)
+        self.watch.equip(engine)
 
     def _equip_replica(self, engine: AsyncEngine) -> None:
-        tell_ends(engine.sync_engine)
+        tell_ends(engine.sync_engine, _nothing)
         self.watch.equip(engine)
 
     def _several(self, addresses: Addresses) -> Servers | None:
@@ -205,3 +207,7 @@ class Source:
         own = {"pool", "poolclass"} & self._engine_options.keys()
         defaults = {} if own else self.backend.engine_options()
         return create_async_engine(url or self.url, **{**defaults, **self._engine_options})
+
+
+def _nothing() -> None:
+    """Where there is one server, nobody asks who has written."""

@@ -11,15 +11,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from typing_extensions import override
+
 from unitwork._runtime import context
 from unitwork.database import Database
 from unitwork.errors import AfterCommitError, OptionError, TransactionRefusedError
+from unitwork.integrations.positions import Carried
 from unitwork.integrations.units import Units, several
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from unitwork._runtime.context import OpenScope
+    from unitwork.integrations.positions import ReadYourWrites
 
 __all__ = ["Lifespan", "UnitOfWorkMiddleware", "below_400", "lifespan"]
 
@@ -67,6 +71,8 @@ class UnitOfWorkMiddleware:
         commit_when: Says by the status whether to commit.
         on_commit_error: Says by the exception of a failed COMMIT which status the client gets,
             such as 409 or 503; None raises the exception, and the server answers 500.
+        read_your_writes: How a client carries what it has written to its next request, where there are
+            replicas; see `unitwork.integrations.positions`.
 
     Raises:
         TransactionRefusedError: The middleware is installed twice for one Database. At the request.
@@ -78,7 +84,7 @@ class UnitOfWorkMiddleware:
         >>> app = UnitOfWorkMiddleware(application, database=db)
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a person says of requests
         self,
         app: Application,
         *,
@@ -86,9 +92,10 @@ class UnitOfWorkMiddleware:
         atomic: bool = True,
         commit_when: CommitRule = below_400,
         on_commit_error: ErrorRule | None = None,
+        read_your_writes: ReadYourWrites | None = None,
     ) -> None:
         self._app = app
-        self._rules = _Rules(several(database), atomic, commit_when, on_commit_error)
+        self._rules = _Rules(several(database), atomic, commit_when, on_commit_error, read_your_writes)
         self._watches_answers = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,7 +110,7 @@ class UnitOfWorkMiddleware:
         self._refuse_twice(inside)
         # The scope itself is changed, not a copy: middleware outside may read what routers put there.
         scope[_INSIDE] = (*inside, *self._rules.databases)
-        request = _Request(self._rules, f"the request {scope['method']} {scope['path']}", send)
+        request = _Request(self._rules, scope, send)
         around: tuple[_Request, ...] = scope.get(_REQUESTS, ())
         scope[_REQUESTS] = (*around, request)
         try:
@@ -140,6 +147,7 @@ class _Rules:
     atomic: bool
     commit_when: CommitRule
     on_commit_error: ErrorRule | None
+    read_your_writes: ReadYourWrites | None
 
 
 def _returns_coroutines(function: _Function) -> _Function:
@@ -153,13 +161,29 @@ def _returns_coroutines(function: _Function) -> _Function:
 class _Request(Units):
     """The units of one request, which end when its status is known. Lives: as long as the request."""
 
-    __slots__ = ("_answered", "_marks", "_refusal", "_rules", "_send", "failure", "settled")
+    __slots__ = (
+        "_answered",
+        "_carried",
+        "_header",
+        "_marks",
+        "_refusal",
+        "_rules",
+        "_send",
+        "failure",
+        "settled",
+    )
 
-    def __init__(self, rules: _Rules, name: str, send: Send) -> None:
+    def __init__(self, rules: _Rules, scope: Scope, send: Send) -> None:
+        name = f"the request {scope['method']} {scope['path']}"
         super().__init__(rules.databases, name, atomic=rules.atomic)
         self._rules = rules
         self._send = send
         self._answered = False
+        self._carried: Carried | None = None
+        if rules.read_your_writes is not None:
+            self._carried = Carried(rules.read_your_writes, rules.databases, scope)
+        self._header: tuple[bytes, bytes] | None = None
+        """What the client is to be told in the response."""
         self._marks: list[OpenScope] = []
         self.settled = False
         """Whether the units have ended, or are about to."""
@@ -171,7 +195,7 @@ class _Request(Units):
     @_returns_coroutines
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on; before the first of the response, commit or roll back."""
-        if self.settled and self._refusal is None:
+        if self.settled and self._refusal is None and self._header is None:
             return self._send(message)  # of many that a body may have
         return self._send_checked(message)
 
@@ -184,6 +208,9 @@ class _Request(Units):
                 raise self._refusal
             # The application answers the failure by itself.
             self._refusal = self.failure = None
+        if self._header is not None and message["type"] == _START:
+            message = {**message, "headers": [*message.get("headers", ()), self._header]}
+            self._header = None
         await self._send(message)
 
     async def answered_inside(self, message: Message) -> None:
@@ -212,6 +239,7 @@ class _Request(Units):
         try:
             await self.end(commit=commit)
         except AfterCommitError as failure:
+            await self._tell_position()
             # The work is stored, and so the answer is true: it goes out, the error is raised after it.
             self.failure = failure
         except CancelledError:
@@ -221,6 +249,18 @@ class _Request(Units):
             self._refusal = self.failure = failure
             await self._answer(failure)
             raise
+        else:
+            await self._tell_position()
+
+    async def _tell_position(self) -> None:
+        if self._carried is not None:
+            self._header = await self._carried.header()
+
+    @override
+    def drop(self) -> None:
+        super().drop()
+        if self._carried is not None:
+            self._carried.drop()
 
     async def fail(self, error: BaseException) -> bool:
         """An exception leaves: roll back what no response has ended; say whether to raise it."""

@@ -75,7 +75,7 @@ class Servers:
     def seen(self) -> Seen:
         """Return what the task that runs has written and read."""
         found: Seen | None = context.seen(self)
-        task = asyncio.current_task()
+        task = context.this_task()
         if found is None or not found.belongs_to(task):
             found = Seen(task, found)
             context.see(self, found)
@@ -127,8 +127,12 @@ class Servers:
             server = self._server_of(engines)
             if server is not None:
                 seen.read(server, now)
-        if wrote:
+        if wrote and engines is self.primary_engines:
             seen.wrote(now)
+
+    def wrote_by_hand(self) -> None:
+        """Take note of a COMMIT that no block has sent, such as that of a session of one's own."""
+        self.used(self.seen(), self.primary_engines, wrote=True)
 
     def lost(self, engines: Engines, error: BaseException) -> None:
         """Take note that a replica cannot be reached: it gets no reads until it has answered again."""

@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 _CHECKOUT = "unitwork_checkout"
 
 
-def tell_ends(engine: Engine) -> None:
+def tell_ends(engine: Engine, by_hand: Callable[[], None]) -> None:
     """Let check-outs know when COMMIT is sent and answered, and refuse ends that no block has asked for.
 
     SQLAlchemy tells that it is about to commit, and not that it has. A dialect is what all its ways to an
     end have in common.
     """
-    vars(engine.dialect).update(_ends_told(engine.dialect))
+    vars(engine.dialect).update(_ends_told(engine.dialect, by_hand))
 
 
-def _ends_told(dialect: Any) -> dict[str, Any]:  # noqa: ANN401, C901  # four methods of any dialect
+def _ends_told(dialect: Any, by_hand: Callable[[], None]) -> dict[str, Any]:  # noqa: ANN401, C901  # four methods of any dialect
     """Return the methods of a dialect that end something, with the check-out told before and after."""
     commit, roll_back = dialect.do_commit, dialect.do_rollback
     release, back_to = dialect.do_release_savepoint, dialect.do_rollback_to_savepoint
@@ -49,6 +49,7 @@ def _ends_told(dialect: Any) -> dict[str, Any]:  # noqa: ANN401, C901  # four me
         checkout = _checkout_of(connection)
         if checkout is None:
             commit(connection)
+            by_hand()
         else:
             checkout.committed_by(partial(commit, connection))
 
@@ -121,6 +122,10 @@ class CheckoutFrame(Protocol):
         """The session that it belongs to."""
         ...
 
+    def has_written(self) -> bool:
+        """Say whether something was sent since this was asked last that may write."""
+        ...
+
     def by_hand_refused(self, verb: str) -> TransactionRefusedError:
         """Build the error for an end by hand."""
         ...
@@ -136,7 +141,6 @@ class Checkout:
         "_info",
         "_options",
         "_seen",
-        "_writes_before",
         "commit_answered",
         "commit_sent",
         "connection",
@@ -160,7 +164,6 @@ class Checkout:
         self._gate: WriteGate | None = None
         self._engines: Engines = frame.source.engines
         self._seen: Any = None
-        self._writes_before: int = frame.session.writes
         self._options: Mapping[str, Any] = frame.source.backend.execution_options(frame.mode)
 
     @property
@@ -345,7 +348,7 @@ class Checkout:
         if self.connection is not None:
             self._engines.give_back(self.connection)
             if self._seen is not None and self.frame.source.servers is not None:
-                wrote = self.frame.session.writes > self._writes_before
+                wrote = self.frame.has_written()
                 self.frame.source.servers.used(self._seen, self._engines, wrote=wrote)
 
 

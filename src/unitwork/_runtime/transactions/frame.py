@@ -68,6 +68,7 @@ class Frame:
         "seat",
         "session",
         "source",
+        "writes_told",
     )
 
     settles = False
@@ -113,6 +114,8 @@ class Frame:
         self.limits: Limits = ()
         self.checkout: Checkout | None = None
         self.last_statement: object = None
+        self.writes_told: int = session.writes
+        """How much its session had written when its connection went back last."""
         self._state = State.IDLE
         self._mark: Condemnation | None = None
 
@@ -155,6 +158,11 @@ class Frame:
     def connection(self) -> Connection | None:
         """The connection that it has begun on, if it has."""
         return self.checkout.connection if self.checkout is not None else None
+
+    def has_written(self) -> bool:
+        """Say whether something was sent since this was asked last that may write."""
+        before, self.writes_told = self.writes_told, self.session.writes
+        return self.writes_told > before
 
     def is_on(self, engines: Engines) -> bool:
         """Say whether it has a connection of this server."""
