@@ -58,7 +58,11 @@ class Database(Lifecycle):
     `await db.dispose()` or `async with Database(...) as db:`.
 
     Args:
-        url: A URL as text or `sqlalchemy.URL`, `DatabaseSettings`, or an `AsyncEngine` of yours.
+        url: A URL as text or `sqlalchemy.URL`, `DatabaseSettings`, or an `AsyncEngine` of yours. One with
+            several hosts means the same as `urls`.
+        urls: Instead of `url`: where the primary may be, in this order. Writes go to the one that takes them.
+        replicas: Servers that replicate it. Read-only blocks and reads of repositories outside of
+            transactions go there, once they have all that the reader has written and read.
         name: What `using="..."` calls it. Two live Databases cannot be given the same name.
         session_options: Passed to each session, as to `sqlalchemy.ext.asyncio.AsyncSession`.
             `expire_on_commit` is False unless you say otherwise.
@@ -67,7 +71,11 @@ class Database(Lifecycle):
             to find out whether one of them makes a difference. See `explain_lane`.
         end_grace_s: How many seconds the end of a block (COMMIT, ROLLBACK) is waited for once its time is
             over or its task is cancelled. After that its connection is discarded, whatever the server does.
-        **engine_options: Passed to `sqlalchemy.ext.asyncio.create_async_engine`.
+        replica_wait_s: How many seconds a read waits for a replica that is new enough, before it goes to the
+            primary.
+        max_lag_s: Replicas that are more seconds behind get no reads.
+        failover_s: How many seconds to look for the server that takes writes, where there are several.
+        **engine_options: Passed to `sqlalchemy.ext.asyncio.create_async_engine`, for each server.
 
     Raises:
         DatabaseChoiceError: Another live Database was given this name.
@@ -137,7 +145,8 @@ class Database(Lifecycle):
         """Open a transaction block: `async with db.transaction() as session:`.
 
         Args:
-            **options: `propagation` (REQUIRED), `read_only` (False), `isolation` (the database's),
+            **options: `propagation` (REQUIRED), `read_only` (False), `fresh` (False: True reads from
+                the primary, where replicas could answer), `isolation` (the database's),
                 `timeout` in seconds for the whole block with its commit (none), `durable` (False:
                 True refuses to run inside another transaction), `rollback_for` and
                 `no_rollback_for` (exception classes; every exception rolls back).

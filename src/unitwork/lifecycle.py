@@ -22,20 +22,14 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import DeclarativeBase
 
     from unitwork._logic.findings import CheckReport
+    from unitwork._runtime.connections.loop_engine import LoopEngine
+    from unitwork._runtime.connections.server import Server
     from unitwork._runtime.source import Source
     from unitwork.events import Observer
 
-__all__ = ["Lifecycle", "Ping", "PoolStatus", "caller"]
+__all__ = ["Lifecycle", "Ping", "PoolStatus", "ServerStatus", "caller"]
 
 _KINDS = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL"}
-
-
-@dataclass(frozen=True, slots=True)
-class Ping:
-    """The answer of a server. `latency_ms` is one round trip in milliseconds."""
-
-    server_version: str
-    latency_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +39,41 @@ class PoolStatus:
     checked_out: int
     idle: int
     capacity: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatus:
+    """What is known of one server.
+
+    Attributes:
+        name: Its host and port.
+        role: "primary" takes the writes now; "replica" takes reads; "spare" may become the primary.
+        problem: Why it gets no work now; None if nothing is wrong.
+        position: How far it has come, by stream of changes; empty if it does not say.
+        lag_s: How many seconds it is behind the primary, at most; None for the primary and spares.
+        latency_ms: How long its last answer took, in milliseconds; None if it has not answered.
+        pool: Its connections here; None for a spare, which has none.
+    """
+
+    name: str
+    role: str
+    problem: str | None
+    position: str
+    lag_s: float | None
+    latency_ms: float | None
+    pool: PoolStatus | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """The answer of a server. `latency_ms` is one round trip in milliseconds.
+
+    `servers` tells of each one, where a Database has several.
+    """
+
+    server_version: str
+    latency_ms: float
+    servers: tuple[ServerStatus, ...] = ()
 
 
 class ReadFromPrimary:
@@ -169,13 +198,13 @@ class Lifecycle:
         return await Check(self._source, explain=explain).run(*repositories)
 
     async def ping(self) -> Ping:
-        """Ask the server for an answer.
+        """Ask the server for an answer; where there are several, each of them.
 
         Raises:
-            sqlalchemy.exc.DBAPIError: The server cannot be reached or refuses.
+            sqlalchemy.exc.DBAPIError: The server, or the primary, cannot be reached or refuses.
 
         Database:
-            One small SELECT on a pooled connection. Commits nothing.
+            One small SELECT on a pooled connection, and one to each of several servers. Commits nothing.
         """
         async with self.engine.connect() as connection:
             dialect = connection.dialect
@@ -184,7 +213,37 @@ class Lifecycle:
             latency_ms = (time.perf_counter() - started) * 1000
             version = ".".join(str(part) for part in dialect.server_version_info or ())
         kind = "MariaDB" if getattr(dialect, "is_mariadb", False) else _KINDS.get(dialect.name, dialect.name)
-        return Ping(server_version=f"{kind} {version}", latency_ms=latency_ms)
+        return Ping(f"{kind} {version}", latency_ms, await self.servers_status())
+
+    async def servers_status(self) -> tuple[ServerStatus, ...]:
+        """Ask each server what it is and how far it has come; empty where there is only one.
+
+        A server that does not answer is told of, not raised.
+
+        Database:
+            One small SELECT to each server, on a connection of its own. Commits nothing.
+        """
+        servers = self._source.servers
+        if servers is None:
+            return ()
+        await servers.refreshed()
+        return tuple(self._status_of(server) for server in servers.all)
+
+    def _status_of(self, server: Server) -> ServerStatus:
+        servers = self._source.servers
+        assert servers is not None  # noqa: S101  # it has this one
+        is_primary = server is servers.writable.current
+        engines = self._source.engines if is_primary else server.engines
+        lag_s = servers.lag_s(server) if not is_primary and server.engines is not None else None
+        return ServerStatus(
+            name=server.name,
+            role="primary" if is_primary else "replica" if server.engines is not None else "spare",
+            problem=None if is_primary and server.state is not None else server.problem,
+            position=str(server.position or ""),
+            lag_s=None if lag_s is None or server.state is None else round(lag_s, 3),
+            latency_ms=server.answers_ms,
+            pool=None if engines is None else _status_of_pool(engines.here()),
+        )
 
     async def create_all(self, *bases: type[DeclarativeBase] | MetaData) -> None:
         """Create the tables of these declarative bases that do not exist yet, in one transaction."""
@@ -235,14 +294,18 @@ class Lifecycle:
 
     def pool_status(self) -> PoolStatus:
         """Return how many connections are in use and idle. Sends nothing."""
-        pool: Any = self.engine.pool
-        checked_out = pool.checkedout() if hasattr(pool, "checkedout") else len(self._source.home().held)
-        idle = pool.checkedin() if hasattr(pool, "checkedin") else 0
-        return PoolStatus(checked_out=checked_out, idle=idle, capacity=self._source.capacity())
+        return _status_of_pool(self._source.home())
 
     async def dispose(self) -> None:
         """Close all connections. May be called again; the next use connects anew."""
         await self._source.dispose()
+
+
+def _status_of_pool(engine: LoopEngine) -> PoolStatus:
+    pool: Any = engine.engine.pool
+    checked_out = pool.checkedout() if hasattr(pool, "checkedout") else len(engine.held)
+    idle = pool.checkedin() if hasattr(pool, "checkedin") else 0
+    return PoolStatus(checked_out=checked_out, idle=idle, capacity=engine.capacity())
 
 
 def _metadata(base: type[DeclarativeBase] | MetaData) -> MetaData:

@@ -34,6 +34,10 @@ class ServerState:
     ready: bool = True
     equals: bool = False
 
+    def may_succeed(self, origins: frozenset[str]) -> bool:
+        """Say whether it has changes of a cluster, so that it may become its primary."""
+        return not origins or not self.origins or bool(origins & self.origins)
+
     def follows(self, primary: ServerState) -> bool:
         """Say whether all that it has comes from there."""
         return self.origins <= primary.origins

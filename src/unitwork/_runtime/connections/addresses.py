@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
+
+
 @dataclass(frozen=True, slots=True)
 class Addresses:
     """Where the servers of a Database are.
@@ -53,7 +56,8 @@ class Addresses:
 
 
 def _place(url: URL) -> tuple[Any, ...]:
-    return url.host, url.port, url.database, tuple(sorted(url.query.items()))
+    port = url.port or _PORTS.get(url.get_backend_name())
+    return url.host, port, url.database, url.query.get("host"), url.query.get("port")
 
 
 def _shown(url: URL) -> str:

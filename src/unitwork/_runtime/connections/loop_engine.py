@@ -77,6 +77,7 @@ class LoopEngine:
         self._forgive_losses()
         event.listen(engine, "handle_error", self._condemn)
         event.listen(engine, "handle_error", self._lost)
+        event.listen(engine, "handle_error", _hand_on_notes)
         event.listen(engine, "do_connect", self._before_opening)
         if backend.connects_whole:
             event.listen(engine, "do_connect", connect_whole(backend))
@@ -219,6 +220,14 @@ class LoopEngine:
         if seconds is not None:
             statement = self._backend.limited(connection, statement, seconds)
         return statement, parameters
+
+
+def _hand_on_notes(context: ExceptionContext) -> None:
+    """Say of an error what was said of the driver's, which SQLAlchemy puts into its own."""
+    told = context.sqlalchemy_exception
+    for note in getattr(context.original_exception, "__notes__", ()):
+        if told is not None and note not in getattr(told, "__notes__", ()):
+            told.add_note(note)
 
 
 def commits_by_itself(isolation_level: object) -> bool:

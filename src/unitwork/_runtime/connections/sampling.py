@@ -82,8 +82,14 @@ class Sampling:
         if time.monotonic() - self._ended_at >= _HURRIED_S:
             self._wanted.set()
 
-    async def next_round(self, within_s: float) -> bool:
-        """Wait for the end of the round after this moment; say whether it came in time."""
+    async def next_round(self, within_s: float, *, whole: bool = False) -> bool:
+        """Wait for the end of the round after this moment; say whether it came in time.
+
+        Args:
+            within_s: How many seconds to wait.
+            whole: Servers that did not answer the last time are asked too.
+        """
+        self._asks_whole = self._asks_whole or whole
         over = time.monotonic() + within_s
         # The one that runs may have asked already.
         wanted = self.rounds + (2 if self._is_asking else 1)
@@ -114,7 +120,7 @@ class Sampling:
 
     # -- the task --------------------------------------------------------------------------------
 
-    _is_asking = False
+    _is_asking = _asks_whole = False
 
     async def _run(self) -> None:
         try:
@@ -142,10 +148,12 @@ class Sampling:
         """Ask the primary, then the replicas: what they have by then may be all that it has written."""
         primary = self._primary()
         others = [server for server in self._servers if server is not primary]
-        if self._waiting and self.rounds:
+        hasty = self._waiting and self.rounds and not self._asks_whole
+        self._asks_whole = False
+        if hasty:
             # Nobody waits for a server that does not answer.
             others = [server for server in others if server.state is not None]
-        if primary.state is not None or not (self._waiting and self.rounds):
+        if primary.state is not None or not hasty:
             await self._ask(primary)
             if primary.state is not None and primary.state.writable:
                 self._written.append((primary.asked_at, primary.state.position))

@@ -167,13 +167,8 @@ class Servers:
     # -- what is known of them ---------------------------------------------------------------------
 
     async def refreshed(self) -> None:
-        """Ask all servers now.
-
-        Raises:
-            ReplicaError: What was given as a replica is none of this primary.
-        """
-        await self._sampling().next_round(_FIRST_ROUND_S)
-        self._check()
+        """Ask all servers now."""
+        await self._sampling().next_round(_FIRST_ROUND_S, whole=True)
 
     def _sampling(self) -> Sampling:
         loop = asyncio.get_running_loop()
@@ -213,6 +208,7 @@ class Servers:
         gone = current.state is None and (current.silent >= _SILENT or not _timed_out(current))
         if gone or (current.state is not None and not current.state.writable):
             others = [each for each in self.all if each.state is not None and each.state.writable]
+            others = [each for each in others if each.state is not None and self.writable.belongs(each.state)]
             promoted = [each for each in others if each.has_followed or each not in self.replicas]
             if promoted:
                 self.writable.current = promoted[0]

@@ -39,6 +39,7 @@ class Writable:
         self._servers = servers
         self._limit_s = limit_s
         self.current = servers[0]
+        self._origins: frozenset[str] = frozenset()
 
     def open(
         self, dialect: Dialect, _entry: object, arguments: list[Any], keywords: dict[str, Any]
@@ -62,10 +63,10 @@ class Writable:
                     last = error
                     answers[server.name] = f"{type(error).__name__}: {error}"
                     continue
-                if found is not None:
+                if not isinstance(found, str):
                     self.current = server
                     return found
-                answers[server.name] = "it takes no writes"
+                answers[server.name] = found
             if time.monotonic() >= over:
                 raise self._none_found(dialect, last, answers)
             await_only(asyncio.sleep(_AGAIN_S))
@@ -80,8 +81,8 @@ class Writable:
 
     def _opened(
         self, dialect: Dialect, server: Server, arguments: list[Any], keywords: dict[str, Any]
-    ) -> DBAPIConnection | None:
-        """Connect, and ask whether it takes writes; return None if not."""
+    ) -> DBAPIConnection | str:
+        """Connect, and ask whether it takes writes; say why it does not, if so."""
         _none, there = dialect.create_connect_args(server.url)
         place = {name: there[name] for name in _PLACE if name in there}
         connection = dialect.connect(*arguments, **{**self._backend.connect_limit, **keywords, **place})
@@ -91,10 +92,15 @@ class Writable:
             with suppress(Exception):
                 connection.close()
             raise
-        if state.writable:
+        if state.writable and self.belongs(state):
+            self._origins |= state.origins
             return connection
         connection.close()
-        return None
+        return "it is of another cluster" if state.writable else "it takes no writes"
+
+    def belongs(self, state: ServerState) -> bool:
+        """Say whether a server is of the cluster that was written to, as far as that is known."""
+        return state.may_succeed(self._origins)
 
     def _is_away(self, dialect: Dialect, error: Exception) -> bool:
         """Say whether a server cannot be reached or takes no statements now, which may change."""
