@@ -17,6 +17,7 @@ __all__ = [
     "NoTransactionError",
     "OptionError",
     "QueryDeclarationError",
+    "ReplicaError",
     "RowCountError",
     "RowError",
     "StaleRowError",
