@@ -42,7 +42,7 @@ def test_what_was_read_from_the_primary_must_have_been_replayed() -> None:
 
 
 def test_replica_that_was_read_from_never_becomes_older() -> None:
-    """It may be late, and yet it has what it had; another one must have caught up with the moment of the read."""
+    """It may be late, and yet has what it had; another one must have caught up with the read."""
     seen, first, second = Seen(Task()), Replica(as_of=3), Replica(as_of=9)
     seen.read(first, 10)
 

@@ -17,7 +17,7 @@ PRIMARY = Position.of({"0": 57, "1": 12})
         ({}, False),
     ],
 )
-def test_position_covers_what_it_has_in_every_stream(numbers: dict[str, int], covers: bool) -> None:
+def test_position_covers_what_it_has_in_every_stream(numbers: dict[str, int], *, covers: bool) -> None:
     """Position covers what it has in every stream."""
     assert Position.of(numbers).covers(PRIMARY) is covers
 
