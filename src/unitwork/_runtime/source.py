@@ -169,7 +169,9 @@ class Source:
         if self.pinned is not None:
             return True
         return any(
-            scope.source is self and not scope.outside and scope.frame.root.is_on(self.engines)
+            scope.source is self
+            and not (scope.outside or scope.frame.ended)
+            and scope.frame.root.is_on(self.engines)
             for scope in context.open_scopes()
         )
 

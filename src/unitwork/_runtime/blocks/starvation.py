@@ -53,6 +53,8 @@ def refuse_starvation(source: Source, name: str, held: set[Frame], *, writes: bo
     if source.pinned is not None:
         return  # a second transaction is a savepoint in the first
     capacity = source.capacity()
+    if writes and source.servers is not None:
+        held = {frame for frame in held if frame.is_on(source.engines)}
     if capacity is not None and len(of_this_pool(held)) >= capacity:
         raise TransactionRefusedError(
             source.name,

@@ -83,16 +83,16 @@ class Sampling:
             self._wanted.set()
 
     async def next_round(self, within_s: float, *, whole: bool = False) -> bool:
-        """Wait for the end of the round after this moment; say whether it came in time.
+        """Wait for the end of a round; say whether it came in time.
 
         Args:
             within_s: How many seconds to wait.
-            whole: Servers that did not answer the last time are asked too.
+            whole: For one that has begun after this moment, and has asked silent servers too.
         """
         self._asks_whole = self._asks_whole or whole
         over = time.monotonic() + within_s
         # The one that runs may have asked already.
-        wanted = self.rounds + (2 if self._is_asking else 1)
+        wanted = self.rounds + (2 if whole and self._is_asking else 1)
         self._waiting += 1
         self._wanted.set()
         try:
@@ -121,6 +121,7 @@ class Sampling:
     # -- the task --------------------------------------------------------------------------------
 
     _is_asking = _asks_whole = False
+    _whole_at = BEGINNING
 
     async def _run(self) -> None:
         try:
@@ -148,8 +149,10 @@ class Sampling:
         """Ask the primary, then the replicas: what they have by then may be all that it has written."""
         primary = self._primary()
         others = [server for server in self._servers if server is not primary]
-        hasty = self._waiting and self.rounds and not self._asks_whole
-        self._asks_whole = False
+        now = time.monotonic()
+        hasty = self._waiting and not self._asks_whole and now - self._whole_at < _REST_S
+        if not hasty:
+            self._asks_whole, self._whole_at = False, now
         if hasty:
             # Nobody waits for a server that does not answer.
             others = [server for server in others if server.state is not None]
