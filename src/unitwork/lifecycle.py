@@ -288,7 +288,7 @@ class Lifecycle:
 
         Example:
             >>> with db.primary():
-            ...     newest = await db.users.count()
+            ...     number = await Repository[User](db).count()
         """
         return ReadFromPrimary(self._source.servers)
 
