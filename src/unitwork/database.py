@@ -15,11 +15,7 @@ from unitwork._runtime.blocks.hooks import NothingToAwait, run_at_once
 from unitwork._runtime.live import DEFAULT_NAME
 from unitwork._runtime.opening import open_source, refuse_second
 from unitwork._runtime.transactions.hooks import Hook
-from unitwork.errors import (
-    NoTransactionError,
-    OptionError,
-    TransactionRefusedError,
-)
+from unitwork.errors import NoTransactionError, OptionError, TransactionRefusedError
 from unitwork.lifecycle import Lifecycle, caller
 from unitwork.options import (
     DatabaseSettings,
@@ -88,12 +84,14 @@ class Database(Lifecycle):
             to find out whether one of them makes a difference. See `explain_lane`.
         end_grace_s: How many seconds the end of a block (COMMIT, ROLLBACK) is waited for once its time is
             over or its task is cancelled. After that its connection is discarded, whatever the server does.
+        transaction_pooling: Rely on nothing that outlives a transaction: a pooler before PostgreSQL, such
+            as PgBouncer, gives each one another connection.
         **engine_options: Passed to `sqlalchemy.ext.asyncio.create_async_engine`.
 
     Raises:
         DatabaseChoiceError: Another live Database was given this name.
         MissingExtraError: The driver in the URL is not installed.
-        OptionError: There is no such lane, or the grace is not above zero.
+        OptionError: No such lane; no grace above zero; `transaction_pooling` of another database.
         sqlalchemy.exc.ArgumentError: The URL cannot be read.
 
     Example:
@@ -111,6 +109,7 @@ class Database(Lifecycle):
         observers: tuple[Observer, ...] | list[Observer] = (),
         fastest_lane: Lane | LaneName = Lane.DRIVER,
         end_grace_s: float = 2.0,
+        transaction_pooling: bool = False,
         **engine_options: Any,
     ) -> None:
         lane = Lane.of(fastest_lane)
@@ -120,6 +119,8 @@ class Database(Lifecycle):
         super().__init__(open_source(url, name, engine_options, session_options or {}))
         self._source.lanes.fastest = lane
         self._source.grace_s = end_grace_s
+        if transaction_pooling:
+            self._source.backend.expect_transaction_pooling()
         live.enlist(self._source)
         for observer in observers:
             self.observe(observer)

@@ -12,8 +12,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.connections.holders import Visitor
-from unitwork._runtime.lanes.sending import fail_as_sqlalchemy, renew, renew_if_outdated
-from unitwork._runtime.sqlalchemy_private import schema_has_changed
+from unitwork._runtime.lanes.sending import fail_as_sqlalchemy, rows_alone
 from unitwork.dialects import BeginMode
 from unitwork.dialects.direct import UnreadableRowsError
 from unitwork.errors import CommitOutcomeUnknownError
@@ -147,11 +146,12 @@ class DriverLane:
             held = opened
         home.held[held] = Visitor(statement.name, statement.sql)
         try:
-            if direct.hears_of_schema:
-                await renew_if_outdated(statement, direct, held, home.engine.dialect)
-            rows = await statement.rows(direct, held.driver_connection)
-        except BaseException as error:  # noqa: BLE001  # told in there
-            return await self._after_failure(held, statement, error, place)
+            rows = await rows_alone(statement, direct, held, home.prepared)
+        except BaseException as error:
+            refusal = await greenlet_spawn(self._failed, held, statement, error, place)
+            if refusal is None:
+                raise
+            return refusal
         finally:
             del home.held[held]
         if not lender.take_back(held):
@@ -171,28 +171,6 @@ class DriverLane:
             held.invalidate()
             return _DEAD
         return held
-
-    async def _after_failure(
-        self, held: PoolProxiedConnection, statement: StatementToSend, error: BaseException, place: str
-    ) -> Rows | LaneRefusal:
-        """Send a statement again that failed for an old schema; else end with its connection, and say how."""
-        direct: Any = self._connections.backend.direct
-        if direct.is_outdated(error):
-            # Nothing was written: the driver has prepared for what is gone.
-            dialect = self._connections.home().engine.dialect
-            schema_has_changed(dialect)
-            try:
-                await renew(statement, direct, held, dialect)
-                rows = await statement.rows(direct, held.driver_connection)
-            except BaseException as again:  # noqa: BLE001  # told below
-                error = again
-            else:
-                await greenlet_spawn(held.close)
-                return rows
-        refusal = await greenlet_spawn(self._failed, held, statement, error, place)
-        if refusal is None:
-            raise error
-        return refusal
 
     def _failed(
         self, held: PoolProxiedConnection, statement: StatementToSend, error: BaseException, place: str
