@@ -8,6 +8,7 @@ pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.private_servers",
     "tests.fixtures.databases",
+    "tests.fixtures.poolers",
     "tests.fixtures.pairs",
     "tests.fixtures.observer",
     "tests.fixtures.people",

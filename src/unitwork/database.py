@@ -15,11 +15,7 @@ from unitwork._runtime.blocks.hooks import NothingToAwait, run_at_once
 from unitwork._runtime.live import DEFAULT_NAME
 from unitwork._runtime.opening import WrittenAddresses, open_source, refuse_second
 from unitwork._runtime.transactions.hooks import Hook
-from unitwork.errors import (
-    NoTransactionError,
-    OptionError,
-    TransactionRefusedError,
-)
+from unitwork.errors import NoTransactionError, OptionError, TransactionRefusedError
 from unitwork.lifecycle import Lifecycle, caller
 from unitwork.options import (
     DatabaseSettings,
@@ -75,12 +71,14 @@ class Database(Lifecycle):
             primary.
         max_lag_s: Replicas that are more seconds behind get no reads.
         failover_s: How many seconds to look for the server that takes writes, where there are several.
+        transaction_pooling: Rely on nothing that outlives a transaction: a pooler before PostgreSQL, such
+            as PgBouncer, gives each one another connection.
         **engine_options: Passed to `sqlalchemy.ext.asyncio.create_async_engine`, for each server.
 
     Raises:
         DatabaseChoiceError: Another live Database was given this name.
         MissingExtraError: The driver in the URL is not installed.
-        OptionError: There is no such lane, or the grace is not above zero.
+        OptionError: No such lane; no grace above zero; `transaction_pooling` of another database.
         sqlalchemy.exc.ArgumentError: The URL cannot be read.
 
     Example:
@@ -103,6 +101,7 @@ class Database(Lifecycle):
         replica_wait_s: float = 0.05,
         max_lag_s: float = 30.0,
         failover_s: float = 10.0,
+        transaction_pooling: bool = False,
         **engine_options: Any,
     ) -> None:
         lane = Lane.of(fastest_lane)
@@ -114,6 +113,8 @@ class Database(Lifecycle):
         super().__init__(open_source(written, name, engine_options, session_options or {}))
         self._source.lanes.fastest = lane
         self._source.grace_s = end_grace_s
+        if transaction_pooling:
+            self._source.backend.expect_transaction_pooling()
         live.enlist(self._source)
         for observer in observers:
             self.observe(observer)

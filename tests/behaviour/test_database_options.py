@@ -189,3 +189,17 @@ async def test_database_is_the_default_again_when_it_is_used_again(database_url:
     await db.ping()
     assert await people.count() == 0
     await db.dispose()
+
+
+@pytest.mark.only("sqlite", "mariadb", reason="those without such a pooler")
+async def test_transaction_pooling_is_refused_where_there_is_no_such_pooler(database_url: URL) -> None:
+    """It could mean nothing there, and says so."""
+    with pytest.raises(OptionError) as refused:
+        Database(database_url, name="refused", transaction_pooling=True)
+
+    first, fix = str(refused.value).splitlines()
+    assert first == "The option transaction_pooling does not take True."
+    assert fix == (
+        "  Fix: use False: it is for PostgreSQL with asyncpg or psycopg, "
+        f"and this is {database_url.drivername}."
+    )

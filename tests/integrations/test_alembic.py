@@ -142,6 +142,8 @@ async def main():
 asyncio.run(main())
 """
 
+POOLED_PROGRAM = PROGRAM.replace("(sys.argv[1])", "(sys.argv[1], transaction_pooling=True)")
+
 
 async def test_processes_may_migrate_at_once(migrations: Migrations, database_url: URL) -> None:
     """Several instances of a program start together; the database's lock orders them."""
@@ -158,6 +160,33 @@ async def test_processes_may_migrate_at_once(migrations: Migrations, database_ur
 
     assert [each.returncode for each in running] == [0, 0, 0]
     assert sorted(shown) == ["", "", "one"]
+
+
+@pytest.mark.only("postgresql", reason="such poolers are PostgreSQL's")
+async def test_programs_behind_a_pooler_migrate_one_after_another(
+    pooled_url: URL, tmp_path: Path, observer: Observer
+) -> None:
+    """The lock is that of a transaction, since the next one may run on another connection of the server."""
+    first = Migrations(Database(pooled_url, name="first", transaction_pooling=True), tmp_path / "migrations")
+    first.init()
+    write(first, "one", None, '    op.create_table("made", sa.Column("id", sa.Integer))')
+    concurrently = (
+        "    with op.get_context().autocommit_block():\n"
+        '        op.create_index("found", "made", ["id"], postgresql_concurrently=True)'
+    )
+    write(first, "two", "one", concurrently)
+    url = pooled_url.render_as_string(hide_password=False)
+    running = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", POOLED_PROGRAM, url, str(first.directory), stdout=subprocess.PIPE
+        )
+        for _ in range(4)
+    ]
+    shown = [(await each.communicate())[0].decode().strip() for each in running]
+
+    assert sorted(shown) == ["", "", "", "one two"]
+    assert await observer.scalar("SELECT count(*) FROM pg_indexes WHERE indexname = 'found'") == 1
+    assert await observer.scalar("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
 
 
 @pytest.mark.only("sqlite", "postgresql", reason="MariaDB cannot undo DDL")

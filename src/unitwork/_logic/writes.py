@@ -9,7 +9,9 @@ from sqlalchemy.sql.selectable import SelectBase
 
 from unitwork._logic.sql.clause import DialectText
 from unitwork._logic.sql.reading import openings, readings
-from unitwork._logic.sql.statement import Step
+from unitwork._logic.sql.statement import CHANGES, QUERIES, Step
+
+_UNDONE_AS_A_WHOLE = QUERIES | CHANGES | {"WITH", "("}
 
 
 def is_write(statement: object, dialect: str | None = None) -> bool:
@@ -63,6 +65,17 @@ def commits_by_itself(sql: str, dialect: str) -> bool:
 def ends_transaction(sql: str, dialect: str) -> bool:
     """Say whether the transaction that this text is sent in does not go on behind it."""
     return any(reading.ends_transaction for reading in openings(sql, dialect))
+
+
+def leaves_nothing_when_it_fails(sql: str, dialect: str) -> bool:
+    """Say whether nothing of this text lasts when the database refuses it, though it commits by itself.
+
+    A procedure, or one of several statements, may have committed before.
+    """
+    return all(
+        [statement.words[0] in _UNDONE_AS_A_WHOLE for statement in reading.statements] == [True]
+        for reading in openings(sql, dialect)
+    )
 
 
 def locks_rows(statement: object, dialect: str | None = None) -> bool:

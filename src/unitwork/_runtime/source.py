@@ -200,9 +200,11 @@ class Source:
     def _asking_engine(self, server: Server) -> AsyncEngine:
         """Make what opens the one connection that a server is asked on."""
         arguments = {**self.backend.connect_limit, **self._engine_options.get("connect_args", {})}
-        return create_async_engine(
+        engine = create_async_engine(
             server.url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments
         )
+        self.backend.install(engine)
+        return engine
 
     def _new_engine(self, url: URL | None = None) -> AsyncEngine:
         # A pool of the user's own has options of its own.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import DBAPIError
 
 from unitwork._logic.writes import ends_transaction
+from unitwork.errors import OptionError
 from unitwork.options import Isolation
 
 if TYPE_CHECKING:
@@ -103,10 +104,21 @@ class Backend:
         """What SQLAlchemy calls this kind of database."""
         self.kept: DBAPIConnection | None = None
         """A connection that a new pool must use again, instead of opening one."""
+        self.transaction_pooling = False
+        """Each transaction may run on another connection of the server, which a pooler chooses."""
 
     def engine_options(self) -> Mapping[str, Any]:
         """Return defaults for `create_async_engine`; what the user passes comes first."""
         return {"pool_use_lifo": True}
+
+    def expect_transaction_pooling(self) -> None:
+        """Rely on nothing of the server's connection that outlives a transaction.
+
+        Raises:
+            OptionError: There are no such poolers for this kind of database, or this driver.
+        """
+        why = f"it is for PostgreSQL with asyncpg or psycopg, and this is {self.url.drivername}"
+        raise OptionError("transaction_pooling", value=True, allowed=[f"False: {why}"])
 
     def install(self, engine: AsyncEngine) -> None:
         """Add the listeners that this database needs to an engine."""

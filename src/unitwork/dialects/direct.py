@@ -10,16 +10,11 @@ from typing import Any, NamedTuple
 
 from typing_extensions import override
 
+from unitwork.dialects.prepared import is_outdated, of_driver
+
 _AGAIN_S = 0.02
-_OUTDATED = frozenset({"0A000", "XX000"})
 
 Rows = Sequence[Any]
-
-
-def _is_outdated(error: BaseException) -> bool:
-    """Say whether PostgreSQL refused a statement that was prepared before its types or columns changed."""
-    # "cached plan must not change result type", "cache lookup failed for type ..."
-    return getattr(error, "sqlstate", "") in _OUTDATED and "cache" in str(error)
 
 
 class Column(NamedTuple):
@@ -43,6 +38,8 @@ class Direct:
 
     rolls_back_silently = False
     """SQLAlchemy sends no ROLLBACK to a connection that it has not begun on."""
+    prepares = False
+    """It keeps statements prepared on the server, by their text."""
     hears_of_schema = False
     """SQLAlchemy notes changes of the schema, of which the driver is to be told before the next statement."""
 
@@ -88,6 +85,7 @@ class AsyncpgDirect(Direct):
     """asyncpg prepares each statement once by itself, and sends no BEGIN."""
 
     rolls_back_silently = True
+    prepares = True
     hears_of_schema = True
 
     @override
@@ -100,21 +98,32 @@ class AsyncpgDirect(Direct):
                 return rows, known
         statement = await driver.prepare(sql)
         columns = [Column(each.name, each.type.oid) for each in statement.get_attributes()]
-        return await self._fetched(statement.fetch, *arguments), columns
+        return await self._fetched(driver, statement.fetch, *arguments), columns
 
     @override
     async def rows(self, driver: Any, sql: str, arguments: Any) -> Rows:
-        return await self._fetched(driver.fetch, sql, *arguments)
+        return await self._fetched(driver, driver.fetch, sql, *arguments)
 
-    async def _fetched(self, fetch: Callable[..., Awaitable[Rows]], *arguments: Any) -> Rows:
+    async def _fetched(self, driver: Any, fetch: Callable[..., Awaitable[Rows]], *arguments: Any) -> Rows:  # noqa: ANN401  # of this driver
         try:
             return await fetch(*arguments)
         except (OSError, TimeoutError):
             raise
         except Exception as error:
+            await self.let_go(driver, error)
             if type(error).__module__.startswith("asyncpg"):
                 raise  # what the server said, or what the driver refused to send
             raise UnreadableRowsError from error
+
+    async def let_go(self, driver: Any, error: BaseException) -> None:  # noqa: ANN401  # of this driver
+        """End what the driver has begun with the server when it refuses the values of a statement by itself.
+
+        The statement has been parsed then, and a pooler keeps the connection of the server for what follows.
+        """
+        by_server = getattr(of_driver(error), "severity", None) is not None
+        if not by_server and not (driver.is_closed() or driver.is_in_transaction()):
+            with suppress(Exception):
+                await driver.execute(";")
 
     @override
     def in_transaction(self, driver: Any) -> bool:
@@ -126,7 +135,7 @@ class AsyncpgDirect(Direct):
 
     @override
     def is_outdated(self, error: BaseException) -> bool:
-        return _is_outdated(error)
+        return is_outdated(error)
 
     @override
     async def forget_statements(self, driver: Any) -> None:
@@ -135,6 +144,8 @@ class AsyncpgDirect(Direct):
 
 class PsycopgDirect(Direct):
     """psycopg begins a transaction with each statement, unless it is told not to; that sends nothing."""
+
+    prepares = True
 
     @override
     async def described(
@@ -179,12 +190,12 @@ class PsycopgDirect(Direct):
 
     @override
     def is_outdated(self, error: BaseException) -> bool:
-        return _is_outdated(error)
+        return is_outdated(error)
 
     @override
     async def forget_statements(self, driver: Any) -> None:
         # The driver looks at what it sends: after this, as after ROLLBACK, it prepares anew.
-        if not self.in_transaction(driver):
+        if driver.prepare_threshold is not None and not self.in_transaction(driver):
             await self.described(driver, "DEALLOCATE ALL", None, None)
 
 

@@ -7,16 +7,20 @@ import select
 import socket
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.util import await_only
 from typing_extensions import override
 
 from unitwork.dialects.backend import Backend, BeginMode, close_socket, shut_down
 from unitwork.dialects.direct import AsyncpgDirect, PsycopgDirect
+from unitwork.dialects.prepared import is_outdated, note_on
 from unitwork.dialects.replication import PostgreSQLReplication
+from unitwork.errors import OptionError
 from unitwork.options import Isolation
 
 if TYPE_CHECKING:
@@ -25,11 +29,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.pool import ConnectionPoolEntry
 
 _QUERY_CANCELED = "57014"
 # Serialization failure, deadlock, lock not available.
 _RETRYABLE = frozenset({"40001", "40P01", "55P03"})
-_NOT_SUPPORTED = "0A000"
 _IN_FAILED_TRANSACTION = "25P02"
 _REFUSALS = frozenset({"InterfaceError", "InternalClientError"})
 _REFUSAL_OF_PSYCOPG = "the connection is closed"
@@ -39,6 +43,8 @@ _LAST_WORDS = 8
 _NO_WRITES = frozenset({"25006", "57P01", "57P02", "57P03"})
 _CONNECT_S = 3
 _UNREACHABLE = frozenset({"OperationalError", "ConnectionTimeout"})
+_ASYNCPG = AsyncpgDirect()
+_MADE_HERE = "unitwork_made_it"
 _LONGEST_MS = 2_147_483_647
 
 
@@ -54,6 +60,19 @@ class PostgreSQLBackend(Backend):
         "ROLLBACK TO SAVEPOINT unitwork_check",
         "RELEASE SAVEPOINT unitwork_check",
     )
+
+    @override
+    def expect_transaction_pooling(self) -> None:
+        self.transaction_pooling = True
+
+    @override
+    def install(self, engine: AsyncEngine) -> None:
+        event.listen(engine.sync_engine, "handle_error", self._say_what_helps)
+
+    def _say_what_helps(self, context: ExceptionContext) -> None:
+        note = note_on(context.original_exception, pooled=self.transaction_pooling)
+        if note is not None:
+            (context.sqlalchemy_exception or context.original_exception).add_note(note)
 
     @override
     def execution_options(self, mode: BeginMode) -> Mapping[str, Any]:
@@ -105,7 +124,7 @@ class PostgreSQLBackend(Backend):
 
     @override
     def is_retryable(self, error: BaseException) -> bool:
-        return isinstance(error, DBAPIError) and sqlstate_of(error) in _RETRYABLE
+        return isinstance(error, DBAPIError) and (sqlstate_of(error) in _RETRYABLE or is_outdated(error))
 
     @override
     def is_timeout(self, error: BaseException) -> bool:
@@ -117,8 +136,41 @@ class AsyncpgBackend(PostgreSQLBackend):
 
     extra = "asyncpg"
     connect_limit = MappingProxyType({"timeout": _CONNECT_S})
-    direct = AsyncpgDirect()
+    direct = _ASYNCPG
     cancels_itself = False
+
+    @override
+    def install(self, engine: AsyncEngine) -> None:
+        super().install(engine)
+        event.listen(engine.sync_engine, "do_connect", self._prepare_nothing)
+        event.listen(engine.sync_engine, "connect", self._refuse_to_guess)
+        event.listen(engine.sync_engine, "handle_error", self._let_go)
+
+    def _prepare_nothing(
+        self,
+        dialect: Any,  # noqa: ANN401  # SQLAlchemy's for this driver
+        _entry: object,
+        _arguments: object,
+        keywords: dict[str, Any],
+    ) -> None:
+        if self.transaction_pooling:
+            keywords.update(statement_cache_size=0, prepared_statement_cache_size=0)
+            own = keywords.get("connection_class", dialect.dbapi.asyncpg.Connection)
+            keywords["connection_class"] = _looking_up_in_a_transaction(own)
+        if keywords.get("statement_cache_size") == 0:
+            # A name of its own for each statement: what comes next may meet a connection without it.
+            keywords.pop("prepared_statement_name_func", None)
+
+    def _refuse_to_guess(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        driver = cast("Any", connection).driver_connection
+        if self.transaction_pooling and not getattr(driver, _MADE_HERE, False):
+            instead = "`connect_args`, in place of an `async_creator` of yours"
+            raise OptionError("transaction_pooling", value=True, allowed=[instead])
+
+    def _let_go(self, context: ExceptionContext) -> None:
+        connection = context.connection
+        if connection is not None and context.sqlalchemy_exception is not None and not context.is_disconnect:
+            await_only(_ASYNCPG.let_go(connection.connection.driver_connection, context.original_exception))
 
     @override
     def is_closed(self, connection: DBAPIConnection) -> bool:
@@ -151,7 +203,12 @@ class PsycopgBackend(PostgreSQLBackend):
 
     @override
     def install(self, engine: AsyncEngine) -> None:
-        event.listen(engine.sync_engine, "handle_error", self._give_up_stale_plans)
+        super().install(engine)
+        event.listen(engine.sync_engine, "connect", self._prepare_nothing)
+
+    def _prepare_nothing(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        if self.transaction_pooling:
+            cast("Any", connection).driver_connection.prepare_threshold = None
 
     @override
     def is_unreachable(self, error: BaseException) -> bool:
@@ -167,15 +224,6 @@ class PsycopgBackend(PostgreSQLBackend):
         driver = cast("Any", connection).driver_connection
         return driver.closed or _hears_the_end(driver.pgconn)
 
-    def _give_up_stale_plans(self, context: ExceptionContext) -> None:
-        # After ALTER TABLE a prepared statement fails for good. psycopg forgets those that it has with
-        # the next ROLLBACK, which a read without a transaction never sends.
-        connection = context.connection
-        if sqlstate_of(context.original_exception) == _NOT_SUPPORTED and connection is not None:
-            lost = not self.in_transaction(connection.connection.driver_connection)
-            context.is_disconnect = context.is_disconnect or lost
-            context.invalidate_pool_on_disconnect = False
-
     @override
     def in_transaction(self, driver_connection: Any) -> bool:  # of any driver
         return driver_connection.info.transaction_status.name in {"ACTIVE", "INTRANS", "INERROR"}
@@ -188,6 +236,26 @@ class PsycopgBackend(PostgreSQLBackend):
     @override
     def release(self, driver_connection: Any) -> None:  # of any driver
         driver_connection.pgconn.finish()
+
+
+@cache
+def _looking_up_in_a_transaction(kind: Any) -> Any:  # noqa: ANN401  # a class of asyncpg's connections
+    """Make a kind of connection that asks for unknown types in a transaction.
+
+    The driver turns `jit` off meanwhile, and on again: behind a pooler, maybe in another session.
+    """
+
+    class Connection(kind):  # type: ignore[misc]  # asyncpg need not be installed
+        __slots__ = ()
+        unitwork_made_it = True
+
+        async def _introspect_types(self, *arguments: Any) -> Any:  # noqa: ANN401  # the driver's own
+            if self.is_in_transaction():
+                return await super()._introspect_types(*arguments)
+            async with self.transaction():
+                return await super()._introspect_types(*arguments)
+
+    return Connection
 
 
 def sqlstate_of(error: BaseException) -> str | None:

@@ -14,6 +14,7 @@ from unitwork._runtime.connections.connecting import connect_whole
 from unitwork._runtime.connections.idle import Lender
 from unitwork._runtime.connections.listeners import EngineListeners
 from unitwork._runtime.connections.pool import PlacedConnection, serve_in_turn
+from unitwork._runtime.connections.prepared import PreparedStatements
 from unitwork._runtime.connections.write_gate import WriteGate
 from unitwork.dialects import Fault, orders
 from unitwork.errors import OptionError
@@ -49,6 +50,7 @@ class LoopEngine:
         held: Who has which connection: by SQLAlchemy's `Connection`, or what the pool gave out.
         asked_to_open: Who opens a connection where nothing can be waited for is told so.
         doubtful: The connections that the pool will replace when they are asked for.
+        prepared: What the driver has prepared on its connections.
         lending: The engine of a stand-in for this one, made once, since it knows compiled statements.
     """
 
@@ -56,6 +58,7 @@ class LoopEngine:
         self.engine = engine
         self._backend = backend
         self.listeners = EngineListeners(engine.sync_engine)
+        self.prepared = PreparedStatements(engine.sync_engine, backend.direct)
         self.write_gate = WriteGate()
         self.loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self.held: dict[object, Holder] = {}
@@ -74,6 +77,7 @@ class LoopEngine:
         serve_in_turn(engine.pool)
         vars(engine)["_connection_cls"] = PlacedConnection
         backend.install(self.engine)
+        self.prepared.equip()
         self._forgive_losses()
         event.listen(engine, "handle_error", self._condemn)
         event.listen(engine, "handle_error", self._lost)

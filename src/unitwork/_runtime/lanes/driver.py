@@ -13,8 +13,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.connections.holders import Visitor
 from unitwork._runtime.connections.loop_engine import LoopEngine
-from unitwork._runtime.lanes.sending import fail_as_sqlalchemy, renew, renew_if_outdated
-from unitwork._runtime.sqlalchemy_private import schema_has_changed
+from unitwork._runtime.lanes.sending import fail_as_sqlalchemy, rows_alone
 from unitwork.dialects import BeginMode
 from unitwork.dialects.direct import UnreadableRowsError
 from unitwork.errors import CommitOutcomeUnknownError
@@ -167,13 +166,15 @@ class DriverLane:
             held = opened
         home.held[held] = Visitor(statement.name, statement.sql)
         try:
-            if direct.hears_of_schema:
-                await renew_if_outdated(statement, direct, held, home.engine.dialect)
-            rows = await statement.rows(direct, held.driver_connection)
-        except BaseException as error:  # noqa: BLE001  # told in there
+            rows = await rows_alone(statement, direct, held, home.prepared)
+        except BaseException as error:
             if statement.writes:
                 self._connections.used(home, wrote=True)  # for all that is known
-            return await self._after_failure(_Visit(home, held, place), statement, error)
+            visit = _Visit(home, held, place)
+            refusal = await greenlet_spawn(self._failed, visit, statement, error)
+            if refusal is None:
+                raise
+            return refusal
         finally:
             del home.held[held]
         if not lender.take_back(held):
@@ -194,29 +195,6 @@ class DriverLane:
             held.invalidate()
             return _DEAD
         return held
-
-    async def _after_failure(
-        self, visit: _Visit, statement: StatementToSend, error: BaseException
-    ) -> Rows | LaneRefusal:
-        """Send a statement again that failed for an old schema; else end with its connection, and say how."""
-        direct: Any = self._connections.backend.direct
-        held = visit.held
-        if direct.is_outdated(error):
-            # Nothing was written: the driver has prepared for what is gone.
-            dialect = visit.home.engine.dialect
-            schema_has_changed(dialect)
-            try:
-                await renew(statement, direct, held, dialect)
-                rows = await statement.rows(direct, held.driver_connection)
-            except BaseException as again:  # noqa: BLE001  # told below
-                error = again
-            else:
-                await greenlet_spawn(held.close)
-                return rows
-        refusal = await greenlet_spawn(self._failed, visit, statement, error)
-        if refusal is None:
-            raise error
-        return refusal
 
     def _failed(self, visit: _Visit, statement: StatementToSend, error: BaseException) -> LaneRefusal | None:
         """Return a connection whose statement failed, or discard it; raise what is to be heard instead.

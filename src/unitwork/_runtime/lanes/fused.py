@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from unitwork._logic.routing import LaneRefusal
-from unitwork._runtime.lanes.sending import fail_as_sqlalchemy, renew_if_outdated, rows_of_cursor
+from unitwork._runtime.lanes.sending import fail_as_sqlalchemy, renew_if_outdated, rows_alone, rows_of_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,9 +145,12 @@ class FusedLane:
             result = connection.exec_driver_sql(statement.sql, statement.parameters)
             return statement.described_by(result.cursor) or (result.all() if result.returns_rows else ())
         try:
-            if direct.in_transaction(_driver(connection)) or session.turns.top.mode.autocommit:
+            if direct.in_transaction(_driver(connection)):
                 return await_only(statement.rows(direct, _driver(connection)))
-            return rows_of_cursor(statement, connection)
+            prepared = self._connections.home().prepared
+            if session.turns.top.mode.autocommit:
+                return await_only(rows_alone(statement, direct, connection.connection, prepared))
+            return rows_of_cursor(statement, connection, prepared)
         except BaseException as failure:
             self._fail(connection, statement, failure)
             raise

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import PoolProxiedConnection
 
     from unitwork._logic.routing import LaneRefusal
+    from unitwork._runtime.connections.prepared import PreparedStatements
     from unitwork.dialects.direct import Direct, Rows
 
 
@@ -85,12 +86,36 @@ async def renew(
     statement.forget_columns()
 
 
-def rows_of_cursor(statement: StatementToSend, connection: Connection) -> Rows | LaneRefusal:
+async def rows_alone(
+    statement: StatementToSend, direct: Direct, held: PoolProxiedConnection, prepared: PreparedStatements
+) -> Rows | LaneRefusal:
+    """Send a statement that commits by itself; again, if it failed for an old schema: nothing was written."""
+    dialect = prepared.dialect
+    if direct.hears_of_schema:
+        await renew_if_outdated(statement, direct, held, dialect)
+    try:
+        return await statement.rows(direct, held.driver_connection)
+    except Exception as error:
+        if not direct.is_outdated(error):
+            raise
+    prepared.schema_changed()
+    await renew(statement, direct, held, dialect)
+    return await statement.rows(direct, held.driver_connection)
+
+
+def rows_of_cursor(
+    statement: StatementToSend, connection: Connection, prepared: PreparedStatements
+) -> Rows | LaneRefusal:
     """Send a statement through the cursor that SQLAlchemy gives the driver, which sends BEGIN before it."""
     cursor: Any = connection.connection.cursor()
+
+    def execute() -> None:
+        cursor.execute(statement.sql, statement.parameters or ())
+
     try:
         tell_schema(cursor, connection.dialect)
-        cursor.execute(statement.sql, statement.parameters or ())
+        if prepared.send(connection.connection, cursor, statement.sql, execute):
+            statement.forget_columns()
         refusal = statement.described_by(cursor)
         if refusal is not None:
             return refusal

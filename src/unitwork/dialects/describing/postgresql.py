@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
+import secrets
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.types import TypeEngine
 
-_NUMBERS = itertools.count()
 _ANALYSED = CHANGES | QUERIES | {"CALL", "EXPLAIN", "SHOW", "DECLARE"}
 _TYPES = (
     "SELECT t.oid::bigint, format_type(t.oid, NULL), t.typtype::text, "
@@ -108,17 +107,21 @@ class PostgreSQLDescriber(Describer):
 
     def _plan(self, connection: Connection, sql: str, names: Sequence[str], *options: str) -> Any:  # noqa: ANN401  # JSON
         """Plan a statement for any values: that finds what parsing leaves, such as the key of ON CONFLICT."""
-        name = f"unitwork_check_{next(_NUMBERS)}"
+        name = f"unitwork_check_{secrets.token_hex(6)}"
         call = f"{name}({', '.join('NULL' for _ in names)})" if names else name
         plain = {"no_parameters": True}
         connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
         connection.exec_driver_sql(f"PREPARE {name} AS {sql}", execution_options=plain)
+        connection.exec_driver_sql("SAVEPOINT unitwork_plan")
         try:
             explained = f"EXPLAIN ({', '.join(('FORMAT JSON', *options))}) EXECUTE {call}"
             plan = connection.exec_driver_sql(explained, execution_options=plain).scalar_one()
-            connection.exec_driver_sql(f"DEALLOCATE {name}")
         except DBAPIError as error:
+            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT unitwork_plan")
             raise RefusedError(first_line(error)) from error
+        finally:
+            # Behind a pooler this connection of the server is another one's after the transaction.
+            connection.exec_driver_sql(f"DEALLOCATE {name}")
         return json.loads(plan) if isinstance(plan, str) else plan
 
     @override

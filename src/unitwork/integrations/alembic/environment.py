@@ -88,7 +88,7 @@ async def _run_alone(environment: _Environment) -> None:
     async with (
         Database(_url(), name="alembic") as database,
         database.engine.connect() as connection,
-        DatabaseLock(connection, database.name),
+        DatabaseLock(connection, database),
     ):
         await connection.run_sync(environment.run)
 

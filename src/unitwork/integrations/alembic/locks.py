@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from unitwork.lifecycle import Lifecycle
+
 __all__: list[str] = []
 
 _WAIT_S = 3600
 _POLL_S = 0.02
+_POLL_DATABASE_S = 0.1
 _NAME = "unitwork migrations"
 _NUMBER = int.from_bytes(hashlib.sha256(_NAME.encode()).digest()[:8], signed=True)
 
@@ -45,16 +48,21 @@ class DatabaseLock:
 
     PostgreSQL and MariaDB have locks for this; on SQLite the run is one transaction that writes, and
     waits for the others. There the checks of foreign keys are off meanwhile: rebuilding a table would
-    delete what refers to it.
+    delete what refers to it. Behind a pooler the lock is that of a transaction of its own, on a second
+    connection, which stays open as long; who waits for it holds nothing meanwhile.
     """
 
-    def __init__(self, connection: AsyncConnection, name: str) -> None:
+    def __init__(self, connection: AsyncConnection, database: Lifecycle) -> None:
         self._connection = connection
-        self._name = name
+        self._name = database.name
         self._dialect = connection.dialect.name
+        self._pooled = database.source.backend.transaction_pooling
+        self._transaction: AsyncConnection | None = None
 
     async def __aenter__(self) -> None:
-        if self._dialect == "postgresql":
+        if self._pooled:
+            self._transaction = await self._locked()
+        elif self._dialect == "postgresql":
             await self._ask("SELECT pg_advisory_lock(:key)", key=_NUMBER)
         elif self._dialect in {"mysql", "mariadb"}:
             if await self._ask("SELECT GET_LOCK(:key, :wait)", key=self._key(), wait=_WAIT_S) != 1:
@@ -75,12 +83,34 @@ class DatabaseLock:
         except BaseException as failure:
             # Closing it frees the lock as well.
             await self._connection.invalidate()
+            if self._transaction is not None:
+                await self._transaction.invalidate()
+                await self._transaction.close()
             if error is None:
                 raise
             error.add_note(f"Releasing the lock of the migrations failed as well: {type(failure).__name__}.")
 
+    async def _locked(self) -> AsyncConnection:
+        """Return a connection whose transaction has the lock."""
+        connection = await self._connection.engine.connect()
+        try:
+            while not await connection.scalar(
+                text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _NUMBER}
+            ):
+                # Waiting in there, it would keep a connection of the server from whoever has the lock.
+                await connection.rollback()
+                await asyncio.sleep(_POLL_DATABASE_S)
+            # It also lets go of what the question saw, for which CREATE INDEX CONCURRENTLY would wait.
+            await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
     async def _release(self) -> None:
-        if self._dialect == "postgresql":
+        if self._transaction is not None:
+            await self._transaction.close()
+        elif self._dialect == "postgresql":
             await self._ask("SELECT pg_advisory_unlock(:key)", key=_NUMBER)
         elif self._dialect in {"mysql", "mariadb"}:
             await self._ask("SELECT RELEASE_LOCK(:key)", key=self._key())

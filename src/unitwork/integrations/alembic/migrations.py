@@ -91,7 +91,8 @@ class Migrations:
 
         Database:
             Holds a lock of the database from before the first look to the end. PostgreSQL and SQLite undo
-            a migration that fails; MariaDB cannot undo DDL.
+            a migration that fails; MariaDB cannot undo DDL. With `transaction_pooling=True` the lock takes
+            a second connection, whose transaction is open as long.
         """
         return await self._move(lambda config: command.upgrade(config, revision))
 
@@ -208,7 +209,7 @@ class Migrations:
         async with (
             ProcessLock(),
             database.engine.connect() as connection,
-            DatabaseLock(connection, database.name),
+            DatabaseLock(connection, database),
         ):
             return await connection.run_sync(run)
 
