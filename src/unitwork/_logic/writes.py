@@ -11,6 +11,10 @@ from unitwork._logic.sql.clause import DialectText
 from unitwork._logic.sql.reading import openings, readings
 from unitwork._logic.sql.statement import Step
 
+_READING = ("SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK", "SET ", "SHOW", "START", "EXPLAIN", "DESC")
+_PLAIN = ("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "SAVEPOINT", "RELEASE", "ROLLBACK")
+_LONGEST_WORD = 9
+
 
 def is_write(statement: object, dialect: str | None = None) -> bool:
     """Say whether a statement changes data or tables; text is judged by its words."""
@@ -63,6 +67,22 @@ def commits_by_itself(sql: str, dialect: str) -> bool:
 def ends_transaction(sql: str, dialect: str) -> bool:
     """Say whether the transaction that this text is sent in does not go on behind it."""
     return any(reading.ends_transaction for reading in openings(sql, dialect))
+
+
+def runs_others(sql: str, dialect: str) -> bool:
+    """Say whether text may run statements that stand elsewhere, and end the transaction: CALL on MariaDB."""
+    if _begins_with(sql, _PLAIN) and ";" not in sql:
+        return False
+    return any(reading.runs_others for reading in openings(sql, dialect))
+
+
+def opens_with_write(sql: str) -> bool:
+    """Say whether text, as it is sent, may change something: by its first word."""
+    return not _begins_with(sql, _READING)
+
+
+def _begins_with(sql: str, words: tuple[str, ...]) -> bool:
+    return sql[:_LONGEST_WORD].upper().startswith(words)
 
 
 def locks_rows(statement: object, dialect: str | None = None) -> bool:

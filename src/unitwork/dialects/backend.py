@@ -86,6 +86,8 @@ class Backend:
     """What begins the transaction of a connection that is held, if BEGIN waits for a statement."""
     limits_statements = False
     """Each statement of a block with a time limit is to be changed by `limited`."""
+    may_end_inside = False
+    """A statement may end the transaction that it is sent in, and the driver does not tell."""
     shared_between_loops = False
     """All event loops must use one engine, because another one would be another database."""
 
@@ -151,6 +153,10 @@ class Backend:
     def in_transaction(self, driver_connection: Any) -> bool:  # noqa: ANN401, ARG002  # of any driver
         """Say whether a transaction is open, as far as the driver knows without asking."""
         return True
+
+    def has_ended_unseen(self, connection: DBAPIConnection) -> bool:  # noqa: ARG002  # for those that know
+        """Say whether a transaction has begun on the connection, and the driver knows that it is over."""
+        return False
 
     def fault_of(self, context: ExceptionContext) -> Fault:
         """Say how far a database error reaches."""

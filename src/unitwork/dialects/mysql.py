@@ -34,6 +34,7 @@ class MySQLBackend(Backend):
     """MariaDB and MySQL through asyncmy or aiomysql."""
 
     limits_statements = True
+    may_end_inside = True
     begin_held = "START TRANSACTION"
     one_result_at_a_time = True
 

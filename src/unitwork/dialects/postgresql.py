@@ -134,6 +134,12 @@ class AsyncpgBackend(PostgreSQLBackend):
         return inside
 
     @override
+    def has_ended_unseen(self, connection: DBAPIConnection) -> bool:
+        # BEGIN goes with the first statement, of which SQLAlchemy's connection alone takes note.
+        begun = getattr(connection, "_transaction", None) is not None and not self.is_closed(connection)
+        return begun and not self.in_transaction(cast("Any", connection).driver_connection)
+
+    @override
     def sever(self, driver_connection: Any) -> None:  # of any driver
         driver_connection.terminate()
 

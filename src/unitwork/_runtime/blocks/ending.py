@@ -304,6 +304,7 @@ class Ending:
     async def _roll_back(self, frame: Frame, cause: BaseException | None) -> None:
         """Send ROLLBACK; a connection on which that fails is discarded, and the cause says so."""
         new = frame.inserted_entities() if isinstance(frame, Transaction) else None
+        checkout = frame.checkout
         done = await frame.see_through(lambda: self._roll_back_now(frame))
         if new is not None:
             new.restore()
@@ -311,6 +312,11 @@ class Ending:
         self._cancelled = done.cancelled or self._cancelled
         if done.error is not None and cause is not None:
             cause.add_note(f"The rollback failed too, and the connection was discarded: {done.error!r}")
+        early = checkout.ended_before if checkout is not None else None
+        if early is not None and cause is None:
+            self._failure = early
+        elif early is not None and cause is not None and early is not cause:
+            cause.add_note(str(early))
 
     def _roll_back_now(self, frame: Frame) -> None:
         """In a greenlet, and not to be interrupted."""

@@ -37,6 +37,12 @@ class Holder(Protocol):
     def database_ended(self, error: BaseException) -> None:
         """Take note that the database has ended the whole transaction."""
 
+    def before_statement(self, sql: str) -> None:
+        """Take note of what is about to be sent, where a statement may end the transaction."""
+
+    def after_statement(self) -> None:
+        """Take note that it was."""
+
     def time_left(self) -> float | None:
         """Return the seconds that what is sent now may take; None is without limit."""
 
@@ -56,6 +62,12 @@ class Visitor:
 
     def database_ended(self, error: BaseException) -> None:
         """Nothing is open that could be condemned."""
+
+    def before_statement(self, sql: str) -> None:
+        """Nothing is open that could end."""
+
+    def after_statement(self) -> None:
+        """Nothing is open that could have ended."""
 
     def time_left(self) -> float | None:
         """No limit."""

@@ -82,6 +82,9 @@ class LoopEngine:
         event.listen(engine, "close", self._closed)
         event.listen(engine, "checkout", self._refuse_unusable)
         event.listen(engine, "set_engine_execution_options", self._refuse_autocommit)
+        if backend.may_end_inside:
+            event.listen(engine, "before_cursor_execute", self._before)
+            event.listen(engine, "after_cursor_execute", self._after)
         if backend.limits_statements:
             event.listen(engine, "before_cursor_execute", self._limit, retval=True)
         orders.listen(engine)
@@ -199,6 +202,18 @@ class LoopEngine:
             holder.database_ended(error)
         else:
             holder.database_failed(error, connection.get_nested_transaction())
+
+    def _before(self, connection: Connection, _cursor: object, statement: str, *_more: object) -> None:
+        """Tell whoever has the connection what is about to be sent."""
+        holder = self.held.get(connection)
+        if holder is not None:
+            holder.before_statement(statement)
+
+    def _after(self, connection: Connection, *_more: object) -> None:
+        """Tell whoever has the connection that it was sent."""
+        holder = self.held.get(connection)
+        if holder is not None:
+            holder.after_statement()
 
     def _limit(
         self, connection: Connection, _cursor: object, statement: str, parameters: object, *_more: object
