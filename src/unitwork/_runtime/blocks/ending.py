@@ -295,11 +295,13 @@ class Ending:
 
     def _came_late(self, error: BaseException) -> None:
         """Something failed after the commit; that the connection was lost then is of no interest any more."""
-        source = self._frame.source
-        driver = source.home_engine().dialect.driver
-        module = type(error).__module__.partition(".")[0]
-        if not (isinstance(error, (DBAPIError, OSError)) or module in {driver, "pymysql", "sqlite3"}):
+        if not self._is_of_connection(error):
             self._late.append(error)
+
+    def _is_of_connection(self, error: BaseException) -> bool:
+        driver = self._frame.source.home_engine().dialect.driver
+        module = type(error).__module__.partition(".")[0]
+        return isinstance(error, (DBAPIError, OSError)) or module in {driver, "pymysql", "sqlite3"}
 
     async def _roll_back(self, frame: Frame, cause: BaseException | None) -> None:
         """Send ROLLBACK; a connection on which that fails is discarded, and the cause says so."""
@@ -312,6 +314,8 @@ class Ending:
         self._cancelled = done.cancelled or self._cancelled
         if done.error is not None and cause is not None:
             cause.add_note(f"The rollback failed too, and the connection was discarded: {done.error!r}")
+        elif done.error is not None and not self._is_of_connection(done.error):
+            self._failure = done.error  # of a listener: nobody else hears of it
         early = checkout.ended_before if checkout is not None else None
         if early is not None and cause is None:
             self._failure = early
