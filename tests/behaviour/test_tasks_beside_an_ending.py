@@ -133,7 +133,7 @@ async def test_statement_that_fails_while_the_block_ends_counts(
 async def test_statement_of_a_task_without_a_block_is_whole_by_itself(
     db: Database, observer: Observer, around: Open
 ) -> None:
-    """The one that runs while the block ends is stored with it, and the task hears that the next one is not."""
+    """The one that runs while the block ends is stored with it; the task hears that the next one is not."""
     begins = asyncio.Event()
 
     async def works() -> None:
