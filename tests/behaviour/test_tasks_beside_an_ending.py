@@ -10,7 +10,14 @@ from sqlalchemy import func, insert, select, text
 from tests.fixtures.errors import ShopError
 from tests.fixtures.models import Audit
 from tests.fixtures.observer import Observer
-from unitwork import Database, Propagation, Repository, TransactionRefusedError, UnexpectedRollbackError
+from unitwork import (
+    Database,
+    Propagation,
+    Repository,
+    TransactionEndedError,
+    TransactionRefusedError,
+    UnexpectedRollbackError,
+)
 
 Open = Callable[[Database], Any]
 PATIENCE_S = 10
@@ -120,6 +127,28 @@ async def test_statement_that_fails_while_the_block_ends_counts(
 
     assert story == []
     await is_sound(db, observer)
+
+
+@pytest.mark.parametrize("around", BLOCKS)
+async def test_statement_of_a_task_without_a_block_is_whole_by_itself(
+    db: Database, observer: Observer, around: Open
+) -> None:
+    """The one that runs while the block ends is stored with it; the task hears that the next one is not."""
+    begins = asyncio.Event()
+
+    async def works() -> None:
+        begins.set()
+        await write(db, "in flight")
+        await write(db, "too late")
+
+    async with asyncio.timeout(PATIENCE_S), around(db):
+        await write(db, "outer")
+        task = asyncio.create_task(works())
+        await begins.wait()
+
+    with pytest.raises(TransactionEndedError):
+        await task
+    assert await observer.notes(Audit) == ["in flight", "outer"]
 
 
 async def test_work_on_the_connection_takes_its_turn(db: Database, observer: Observer) -> None:

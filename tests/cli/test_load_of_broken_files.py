@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -64,7 +65,7 @@ class Program:
         """Run `load`."""
         return self.run("load", file, "--into", "broken_models:Person", *options, typed=typed)
 
-    def stored(self, *names: str) -> list[object]:
+    def stored(self, *names: str) -> list[Any]:
         """The values of an attribute, or tuples of several."""
         done = self.run("dump", "broken_models:Person", "--format", "jsonl")
         rows = [json.loads(line) for line in done.stdout.splitlines()]
@@ -402,3 +403,43 @@ def test_all_digits_of_a_number_are_kept(program: Program, kind: str) -> None:
     assert done.exit_code == 0, done.output
     dumped = program.run("dump", "broken_models:Thing", "--attributes", "id,exact")
     assert dumped.stdout == f"id,exact\n1,{digits}\n2,1.50000000000000000000\n"
+
+
+ODD = [
+    "it's",
+    '"quoted"',
+    "100 %s",
+    "{braces}",
+    "back\\slash",
+    "a;b",
+    "\U0001f600 é",
+    "-- no comment",
+    "%(name)s",
+]
+
+
+@pytest.mark.parametrize("conflict", ["fail", "nothing", "update"])
+def test_many_rejects_leave_every_other_row_as_it_is(program: Program, conflict: str) -> None:
+    """Whatever is written in them, and however many are sent together: each is stored or rejected once."""
+    rows = [
+        {"id": number, "name": ODD[number % len(ODD)] * (1 + number % 7), "age": -1 if number % 3 == 0 else 5}
+        for number in range(1, 1_801)
+    ]
+    for row in rows[1_000:1_010]:
+        row["name"] = "long" * 15_000
+    Path("a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    known = dict.fromkeys((1, 500), "known")
+    Path("known.jsonl").write_text(
+        "\n".join(json.dumps({"id": number, "name": name, "age": 1}) for number, name in known.items())
+    )
+    assert program.load("known.jsonl").exit_code == 0
+
+    done = program.load("a.jsonl", "--rejects", "bad.csv", "--on-conflict", conflict, "--json")
+
+    assert done.exit_code == 0, done.output
+    wanted = {int(str(row["id"])): row["name"] for row in rows if row["age"] != -1}
+    kept = {} if conflict == "update" else known
+    assert dict(program.stored("id", "name")) == {**wanted, **kept}
+    also = [1, 500] if conflict == "fail" else []
+    assert [line for line, _why, _record in rejects()] == sorted([*range(3, 1_801, 3), *also])
+    assert json.loads(done.stdout)["stored"] == len(wanted) - (0 if conflict == "update" else len(known))

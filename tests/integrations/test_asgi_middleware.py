@@ -1,11 +1,13 @@
 """COMMIT comes before the first byte of the response, whatever the application does."""
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio.from_thread
 import pytest
+from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -291,6 +293,34 @@ async def test_failed_work_after_the_commit_does_not_hide_the_answer(
     assert await observer.notes(Audit) == ["x"]
 
 
+@pytest.mark.parametrize("failing", ["on_rollback", "listener"])
+async def test_failed_work_after_a_rollback_does_not_change_the_answer(
+    db: Database, observer: Observer, caplog: pytest.LogCaptureFixture, failing: str
+) -> None:
+    """The status has decided, and goes out as it is; what failed after the rollback is logged once."""
+
+    def fail(*_arguments: object) -> None:
+        raise ShopError("not cleaned")
+
+    async def endpoint(_request: Request) -> Response:
+        db.session.add(Audit(note="x"))
+        await db.session.flush()
+        if failing == "on_rollback":
+            db.on_rollback(fail)
+        else:
+            event.listen(db.session.sync_session, "after_rollback", fail)
+        return Response("no such thing", status_code=404)
+
+    exchange = await Exchange().run(Starlette(routes=[route(endpoint)], middleware=[around(db)]))
+
+    assert (exchange.statuses, exchange.raised) == ([404], None)
+    (record,) = [each for each in caplog.records if each.name == "unitwork"]
+    assert record.exc_info is not None
+    assert "not cleaned" in "".join(traceback.format_exception(record.exc_info[1]))
+    assert db.pool_status().checked_out == 0
+    assert await observer.notes(Audit) == []
+
+
 # -- rules and several databases ----------------------------------------------------------------
 
 
@@ -377,6 +407,37 @@ async def test_two_databases_commit_together(db: Database, second: Database, obs
     assert statuses == [500, 200, 200]
     assert await observer.names(Account) == ["ann", "bob", "cat"]
     assert notes == ["bob", "cat"]
+
+
+async def test_second_rollback_that_fails_is_told_by_the_first_failure(
+    db: Database, second: Database, observer: Observer
+) -> None:
+    """The first cannot commit; what fails in the end of the second is a note on that."""
+
+    def fail() -> None:
+        raise ShopError("not cleaned")
+
+    def refuse() -> None:
+        raise ShopError("not now")
+
+    async with second:
+        await second.create_all(Audit)
+
+        async def endpoint(_request: Request) -> Response:
+            db.session.add(Audit(note="x"))
+            db.before_commit(refuse)
+            second.session.add(Audit(note="y"))
+            await second.session.flush()
+            second.on_rollback(fail)
+            return Response("stored")
+
+        middleware = Middleware(UnitOfWorkMiddleware, database=[db, second])
+        exchange = await Exchange().run(Starlette(routes=[route(endpoint)], middleware=[middleware]))
+
+    assert str(exchange.raised) == "not now"
+    assert exchange.raised is not None
+    assert "not cleaned" in "\n".join(exchange.raised.__notes__)
+    assert await observer.notes(Audit) == []
 
 
 # -- where it is installed ----------------------------------------------------------------------

@@ -8,7 +8,7 @@ from sqlalchemy.sql.base import Executable
 from tests.fixtures.models import Account, Audit
 from unitwork._logic.sql.reading import openings
 from unitwork._logic.sql.statement import Step
-from unitwork._logic.writes import is_write, steps_of, text_writes
+from unitwork._logic.writes import is_write, runs_others, steps_of, text_writes
 
 RENAMED = update(Account).values(balance=0).returning(Account.id).cte("changed")
 
@@ -209,3 +209,29 @@ def test_text_with_many_rows_is_judged_by_its_first_words() -> None:
     assert not opening.steps
     assert not opening.commits_by_itself
     assert len(opening.tokens) < 50
+
+
+@pytest.mark.parametrize(
+    ("sql", "runs"),
+    [
+        ("CALL p()", True),
+        ("/* now */ call p()", True),
+        ("EXECUTE prepared", True),
+        ("EXECUTE IMMEDIATE @text", True),
+        ("EXECUTE IMMEDIATE 'CALL p()'", True),
+        ("EXECUTE IMMEDIATE 'SELECT 1'", False),
+        ("SET STATEMENT max_statement_time = 1 FOR CALL p()", True),
+        ("SET STATEMENT max_statement_time = 1 FOR INSERT INTO t VALUES (1)", False),
+        ("BEGIN NOT ATOMIC COMMIT; END", True),
+        ("INSERT INTO t VALUES (1); CALL p()", True),
+        ("INSERT INTO t VALUES (';')", False),
+        ("WITH x AS (SELECT 1) SELECT * FROM x", False),
+        ("SET @a = 1", False),
+        ("SAVEPOINT one", False),
+        ("LOAD DATA INFILE 'x' INTO TABLE t", False),
+    ],
+)
+def test_text_that_runs_statements_from_elsewhere_is_known(sql: str, runs: bool) -> None:  # noqa: FBT001
+    """What they do is known to the server alone."""
+    assert runs_others(sql, "mysql") is runs
+    assert not runs_others(sql, "postgresql")

@@ -13,6 +13,10 @@ from unitwork._logic.sql.statement import CHANGES, QUERIES, Step
 
 _UNDONE_AS_A_WHOLE = QUERIES | CHANGES | {"WITH", "("}
 
+_READING = ("SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK", "SET ", "SHOW", "START", "EXPLAIN", "DESC")
+_PLAIN = ("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "SAVEPOINT", "RELEASE", "ROLLBACK")
+_LONGEST_WORD = 9
+
 
 def is_write(statement: object, dialect: str | None = None) -> bool:
     """Say whether a statement changes data or tables; text is judged by its words."""
@@ -76,6 +80,22 @@ def leaves_nothing_when_it_fails(sql: str, dialect: str) -> bool:
         [statement.words[0] in _UNDONE_AS_A_WHOLE for statement in reading.statements] == [True]
         for reading in openings(sql, dialect)
     )
+
+
+def runs_others(sql: str, dialect: str) -> bool:
+    """Say whether text may run statements that stand elsewhere, and end the transaction: CALL on MariaDB."""
+    if _begins_with(sql, _PLAIN) and ";" not in sql:
+        return False
+    return any(reading.runs_others for reading in openings(sql, dialect))
+
+
+def opens_with_write(sql: str) -> bool:
+    """Say whether text, as it is sent, may change something: by its first word."""
+    return not _begins_with(sql, _READING)
+
+
+def _begins_with(sql: str, words: tuple[str, ...]) -> bool:
+    return sql[:_LONGEST_WORD].upper().startswith(words)
 
 
 def locks_rows(statement: object, dialect: str | None = None) -> bool:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
+
+if sys.platform != "win32":
+    import fcntl
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -42,6 +47,7 @@ class NewFile:
 
     It is written beside its target and renamed, so that nobody ever sees half of it, and the old one
     stays when something fails. A pipe or a device has no other place, and is written straight away.
+    What a program that was killed has left beside the target goes with the next one that writes there.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -56,8 +62,7 @@ class NewFile:
         elif self._path.exists() and not self._path.is_file():
             file = self._path.open("wb")
         else:
-            self._beside = self._path.with_name(f".unitwork-{secrets.token_hex(6)}")
-            file = self._beside.open("xb")
+            self._beside, file = _beside(self._path)
             if self._path.exists():
                 self._beside.chmod(stat.S_IMODE(self._path.stat().st_mode))
         self._file = file
@@ -80,6 +85,38 @@ class NewFile:
                 self._file.close()
             if self._beside is not None:
                 self._beside.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> tuple[Path, IO[bytes]]:
+    """Open a new file beside a target, and remove what nobody uses any more of those that were there."""
+    begins = f".unitwork-{hashlib.sha256(path.name.encode()).hexdigest()[:12]}-"
+    for left in path.parent.glob(f"{begins}*"):
+        with suppress(OSError), left.open("rb") as unused:
+            if _is_ours(unused):
+                left.unlink()
+    while True:
+        new = path.with_name(f"{begins}{secrets.token_hex(6)}")
+        file = new.open("xb")
+        # Somebody else may have taken it for one that is not used, in the moment between.
+        if _is_ours(file) is not False and new.exists():
+            return new, file
+        file.close()
+
+
+def _is_ours(file: IO[bytes]) -> bool | None:
+    """Mark an open file as used, until this program ends, however it does; False if another uses it.
+
+    None where a system or a file system knows no such marks: then nothing is known of any file.
+    """
+    if sys.platform == "win32":
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def sync_folder(folder: Path) -> None:

@@ -95,6 +95,8 @@ class Backend:
     """How its servers are asked for their part in a cluster, if that is known."""
     connect_limit: Mapping[str, Any] = MappingProxyType({})
     """What makes the driver give up a server that does not answer, where there are others."""
+    may_end_inside = False
+    """A statement may end the transaction that it is sent in, and the driver does not tell."""
     shared_between_loops = False
     """All event loops must use one engine, because another one would be another database."""
 
@@ -172,6 +174,10 @@ class Backend:
         """Say whether a transaction is open, as far as the driver knows without asking."""
         return True
 
+    def has_ended_unseen(self, connection: DBAPIConnection) -> bool:  # noqa: ARG002  # for those that know
+        """Say whether a transaction has begun on the connection, and the driver knows that it is over."""
+        return False
+
     def fault_of(self, context: ExceptionContext) -> Fault:
         """Say how far a database error reaches."""
         lost = context.is_disconnect or not isinstance(context.original_exception, Exception)
@@ -188,10 +194,6 @@ class Backend:
         """Say whether the server refuses writes, or all statements: it is a replica now, or about to stop."""
         return False
 
-    def is_unreachable(self, error: BaseException) -> bool:
-        """Say whether no connection could be opened because the server cannot be reached, or is not ready."""
-        return isinstance(error, OSError | TimeoutError)
-
     def reads_on_replicas(self, mode: BeginMode) -> bool:
         """Say whether a replica can give a transaction of this mode."""
         return mode.read_only and not mode.fresh
@@ -203,6 +205,10 @@ class Backend:
     def is_retryable(self, error: BaseException) -> bool:  # noqa: ARG002  # for those that know
         """Say whether the same work may succeed when it is done again from the beginning."""
         return False
+
+    def is_lost(self, error: BaseException) -> bool:
+        """Say whether a connection was lost, or could not be made, and another one may be had in a while."""
+        return isinstance(error, DBAPIError) and error.connection_invalidated
 
     def is_timeout(self, error: BaseException) -> bool:  # noqa: ARG002  # for those that know
         """Say whether the database itself gave up because its time limit was over."""

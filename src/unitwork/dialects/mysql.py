@@ -27,9 +27,10 @@ _DEADLOCK = 1213
 _LOCK_TIMEOUT = 1205
 _STATEMENT_TIMEOUTS = frozenset({1969, 3024})
 _LOST = frozenset({1180})
+# No server that answers, one that is not ready or shutting down, a connection that was killed or given up.
+_AWAY = frozenset({2002, 2003, 2006, 2013, 2055, 1040, 1047, 1053, 1927, 4031})
 _NO_SAVEPOINT = 1305
 _READ_ONLY_SERVER = 1290
-_UNREACHABLE = frozenset({2002, 2003, 2006, 2013})
 # Read-only; not prepared yet, or no longer, in a Galera cluster; shutting down.
 _NO_WRITES = frozenset({1836, 1047, 1053})
 
@@ -40,6 +41,7 @@ class MySQLBackend(Backend):
     replication = MariaDBReplication()
     connect_limit = MappingProxyType({"connect_timeout": 3})
     limits_statements = True
+    may_end_inside = True
     begin_held = "START TRANSACTION"
     one_result_at_a_time = True
 
@@ -103,16 +105,16 @@ class MySQLBackend(Backend):
         return code in _NO_WRITES or (code == _READ_ONLY_SERVER and "read-only" in str(error))
 
     @override
-    def is_unreachable(self, error: BaseException) -> bool:
-        return super().is_unreachable(error) or code_of(getattr(error, "orig", error)) in _UNREACHABLE
-
-    @override
     def may_be_stored(self, error: BaseException) -> bool:
         return super().may_be_stored(error) and not _never_sent(error)
 
     @override
     def is_retryable(self, error: BaseException) -> bool:
         return isinstance(error, DBAPIError) and code_of(error.orig) in {_DEADLOCK, _LOCK_TIMEOUT}
+
+    @override
+    def is_lost(self, error: BaseException) -> bool:
+        return super().is_lost(error) or code_of(getattr(error, "orig", error)) in _AWAY
 
     @override
     def is_timeout(self, error: BaseException) -> bool:

@@ -34,15 +34,24 @@ if TYPE_CHECKING:
 _QUERY_CANCELED = "57014"
 # Serialization failure, deadlock, lock not available.
 _RETRYABLE = frozenset({"40001", "40P01", "55P03"})
+# Shut down by an administrator, crashed, not ready yet, no connection left.
+_AWAY = frozenset({"57P01", "57P02", "57P03", "53300"})
 _IN_FAILED_TRANSACTION = "25P02"
 _REFUSALS = frozenset({"InterfaceError", "InternalClientError"})
 _REFUSAL_OF_PSYCOPG = "the connection is closed"
+_OF_CONNECTIONS = frozenset({"OperationalError", "ConnectionTimeout"})
+_FATAL = "FATAL: "
+_IN_A_WHILE = (
+    "the database system is ",
+    "too many clients already",
+    "connection slots are reserved",
+    "cannot connect to server",  # as PgBouncer says it
+    "server login has been failing",
+)
 _LAST_WORDS = 8
 """How often an idle line is read: what the server has said before it hung up."""
-# Read-only, starting or stopping, stopped by its administrator.
-_NO_WRITES = frozenset({"25006", "57P01", "57P02", "57P03"})
+_READ_ONLY_SERVER = "25006"
 _CONNECT_S = 3
-_UNREACHABLE = frozenset({"OperationalError", "ConnectionTimeout"})
 _ASYNCPG = AsyncpgDirect()
 _MADE_HERE = "unitwork_made_it"
 _LONGEST_MS = 2_147_483_647
@@ -111,7 +120,8 @@ class PostgreSQLBackend(Backend):
 
     @override
     def takes_no_writes(self, error: BaseException) -> bool:
-        return sqlstate_of(error) in _NO_WRITES
+        state = sqlstate_of(error)
+        return state == _READ_ONLY_SERVER or state in _AWAY
 
     @override
     def reads_on_replicas(self, mode: BeginMode) -> bool:
@@ -125,6 +135,10 @@ class PostgreSQLBackend(Backend):
     @override
     def is_retryable(self, error: BaseException) -> bool:
         return isinstance(error, DBAPIError) and (sqlstate_of(error) in _RETRYABLE or is_outdated(error))
+
+    @override
+    def is_lost(self, error: BaseException) -> bool:
+        return super().is_lost(error) or isinstance(error, OSError) or sqlstate_of(error) in _AWAY
 
     @override
     def is_timeout(self, error: BaseException) -> bool:
@@ -173,6 +187,12 @@ class AsyncpgBackend(PostgreSQLBackend):
             await_only(_ASYNCPG.let_go(connection.connection.driver_connection, context.original_exception))
 
     @override
+    def is_lost(self, error: BaseException) -> bool:
+        # SQLAlchemy leaves its errors as they are while a connection is made: the classes of 08 are those.
+        raw = not isinstance(error, DBAPIError) and (sqlstate_of(error) or "").startswith("08")
+        return raw or super().is_lost(error)
+
+    @override
     def is_closed(self, connection: DBAPIConnection) -> bool:
         closed: bool = cast("Any", connection).driver_connection.is_closed()
         return closed
@@ -181,6 +201,12 @@ class AsyncpgBackend(PostgreSQLBackend):
     def in_transaction(self, driver_connection: Any) -> bool:  # of any driver
         inside: bool = driver_connection.is_in_transaction()
         return inside
+
+    @override
+    def has_ended_unseen(self, connection: DBAPIConnection) -> bool:
+        # BEGIN goes with the first statement, of which SQLAlchemy's connection alone takes note.
+        begun = getattr(connection, "_transaction", None) is not None and not self.is_closed(connection)
+        return begun and not self.in_transaction(cast("Any", connection).driver_connection)
 
     @override
     def sever(self, driver_connection: Any) -> None:  # of any driver
@@ -211,12 +237,13 @@ class PsycopgBackend(PostgreSQLBackend):
             cast("Any", connection).driver_connection.prepare_threshold = None
 
     @override
-    def is_unreachable(self, error: BaseException) -> bool:
-        # While it connects, libpq tells no SQLSTATE: what a server answers begins with FATAL.
-        text = str(error)
-        answered = "FATAL:" in text and "the database system is" not in text
-        refused = type(getattr(error, "orig", error)).__name__ in _UNREACHABLE and not answered
-        return super().is_unreachable(error) or refused
+    def is_lost(self, error: BaseException) -> bool:
+        # libpq has only a text for why a connection could not be made, psycopg this class.
+        cause = getattr(error, "orig", error)
+        said = str(cause)
+        wordless = type(cause).__name__ in _OF_CONNECTIONS and sqlstate_of(error) is None
+        passes = _FATAL not in said or any(words in said for words in _IN_A_WHILE)
+        return (wordless and passes) or super().is_lost(error)
 
     @override
     def is_closed(self, connection: DBAPIConnection) -> bool:

@@ -15,7 +15,7 @@ _STATES = ("22", "23", "44")
 # Raised by a trigger of the program's; more than an index or a row can hold.
 _OTHER_STATES = frozenset({"P0001", "54000"})
 # What MariaDB and MySQL say of a value: most of it as errors of operation.
-_CODES = frozenset(
+REFUSING_CODES = frozenset(
     {1048, 1062, 1216, 1217, 1264, 1265, 1292, 1300, 1364, 1366, 1406, 1451, 1452, 1586, 1644, 1690}
     | {3140, 3819, 4025, 4038}
 )
@@ -50,7 +50,7 @@ def refuses_values(error: BaseException) -> bool:
     if state is not None:
         return state.startswith(_STATES) or state in _OTHER_STATES
     if code is not None:
-        return code in _CODES
+        return code in REFUSING_CODES
     return isinstance(cause, _OF_VALUES) or any(said in str(cause) for said in _UNBINDABLE)
 
 

@@ -125,6 +125,12 @@ class SQLiteBackend(Backend):
         return inside
 
     @override
+    def has_ended_unseen(self, connection: DBAPIConnection) -> bool:
+        return not self.is_closed(connection) and not self.in_transaction(
+            cast("Any", connection).driver_connection
+        )
+
+    @override
     def is_closed(self, connection: DBAPIConnection) -> bool:
         try:
             cast("Any", connection).driver_connection.in_transaction  # noqa: B018  # a closed one cannot say

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from unitwork._runtime import context
 from unitwork._runtime.blocks.unit import Unit
 from unitwork.database import Database
-from unitwork.errors import AfterCommitError, OptionError
+from unitwork.errors import AfterCommitError, OptionError, UnitworkError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Units", "several"]
 
 _log = logging.getLogger("unitwork")
+_UNDONE = "Rolled back; what came after that has failed, such as functions registered with `on_rollback`."
 
 
 def several(database: Database | Sequence[Database]) -> tuple[Database, ...]:
@@ -84,7 +85,11 @@ class Units:
             self._units.append(Unit(database.source, self._name, atomic=self._atomic))
 
     async def end(self, *, commit: bool) -> None:  # noqa: C901  # what each unit may lead to, in order
-        """End all units; when one COMMIT fails, the units after it roll back."""
+        """End all units; when one COMMIT fails, the units after it roll back.
+
+        What fails after a rollback that was decided changes nothing: it is logged, or becomes a note on what
+        caused that.
+        """
         failure: BaseException | None = None
         late: AfterCommitError | None = None
         committed: list[str] = []
@@ -94,7 +99,13 @@ class Units:
             except AfterCommitError as error:
                 late = late or error
             except BaseException as error:  # noqa: BLE001  # raised when all units have ended
-                failure = failure or error
+                if failure is not None:
+                    name = unit.source.name
+                    failure.add_note(f"The end of {unit.name} on database {name!r} failed too: {error!r}")
+                elif commit or not isinstance(error, Exception) or isinstance(error, UnitworkError):
+                    failure = error
+                else:
+                    _log.error(_UNDONE, exc_info=error)
             if commit and failure is None and unit.has_stored:
                 committed.append(repr(unit.source.name))
         if failure is None and late is not None:

@@ -71,6 +71,11 @@ class SQLText:
         return any(statement.commits_by_itself for statement in self.statements)
 
     @property
+    def runs_others(self) -> bool:
+        """Whether one of its statements may run others that stand elsewhere."""
+        return any(statement.runs_others for statement in self.statements)
+
+    @property
     def ends_transaction(self) -> bool:
         """Whether the transaction that it is sent in does not go on behind it."""
         ends = {Step.COMMIT, Step.ROLLBACK}

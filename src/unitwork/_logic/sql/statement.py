@@ -80,6 +80,15 @@ _COMMITS_BEFORE_PAIRS = frozenset(
         *(("SET", "PASSWORD"), ("SET", "DEFAULT")),
     }
 )
+# What MariaDB and MySQL run as it stands; functions and triggers in it can end nothing.
+_ALONE = (
+    CHANGES
+    | QUERIES
+    | _TELLS
+    | _REPORTS
+    | _HARMLESS
+    | {"WITH", "LOAD", "DO", "HANDLER", "USE", "KILL", "SIGNAL", "RESIGNAL", "CREATE", "DROP", ""}
+)
 _STEPS = {
     "COMMIT": Step.COMMIT,
     "END": Step.COMMIT,
@@ -293,6 +302,8 @@ class Statement:
     def step(self) -> Step | None:
         """What it does to the transaction; None if it is no statement about one."""
         one, two, three = self._word(0), self._word(1), self._word(2)
+        if one == "EXECUTE" and self.inner is not None:
+            return self.inner.step
         if one == "BEGIN":
             return None if (two, three) == ("NOT", "ATOMIC") else Step.BEGIN
         if one == "ROLLBACK" or (one == "ABORT" and self.grammar is POSTGRESQL):
@@ -319,6 +330,17 @@ class Statement:
             return self.step is Step.BEGIN
         known = one in _COMMITS_BEFORE or (one, two) in _COMMITS_BEFORE_PAIRS
         return known or (one == "SET" and self._turns_autocommit_on())
+
+    @cached_property
+    def runs_others(self) -> bool:
+        """Whether it may run statements that stand elsewhere, which may commit. What is not known may."""
+        if self.grammar is not MYSQL:
+            return False
+        if self.inner is not None:
+            return self.runs_inner and self.inner.runs_others
+        if self._word(0) == "BEGIN":
+            return self.step is None
+        return self.verb not in _ALONE and self.step is None and not self.commits_by_itself
 
     def _turns_autocommit_on(self) -> bool:
         names = [token.name.lower() for token in self.parts]

@@ -19,6 +19,7 @@ from unitwork._runtime.blocks.hooks import (
     run_before_commit,
 )
 from unitwork._runtime.blocks.waiting import last_operation
+from unitwork._runtime.connections.losses import nothing_stored_with
 from unitwork._runtime.deadline import remaining_s
 from unitwork._runtime.sqlalchemy_private import end_quietly
 from unitwork._runtime.transactions.transaction import AtRest, Autocommit, Savepoint, Transaction
@@ -245,6 +246,7 @@ class Ending:
             self._failure = CommitOutcomeUnknownError(source.name, frame.owner)
             self._failure.__cause__ = error
         else:
+            nothing_stored_with(error)
             self._failure = error
         await self._roll_back(frame, error)
         frame.rolled_back()
@@ -292,15 +294,18 @@ class Ending:
 
     def _came_late(self, error: BaseException) -> None:
         """Something failed after the commit; that the connection was lost then is of no interest any more."""
-        source = self._frame.source
-        driver = source.home_engine().dialect.driver
-        module = type(error).__module__.partition(".")[0]
-        if not (isinstance(error, (DBAPIError, OSError)) or module in {driver, "pymysql", "sqlite3"}):
+        if not self._is_of_connection(error):
             self._late.append(error)
+
+    def _is_of_connection(self, error: BaseException) -> bool:
+        driver = self._frame.source.home_engine().dialect.driver
+        module = type(error).__module__.partition(".")[0]
+        return isinstance(error, (DBAPIError, OSError)) or module in {driver, "pymysql", "sqlite3"}
 
     async def _roll_back(self, frame: Frame, cause: BaseException | None) -> None:
         """Send ROLLBACK; a connection on which that fails is discarded, and the cause says so."""
         new = frame.inserted_entities() if isinstance(frame, Transaction) else None
+        checkout = frame.checkout
         done = await frame.see_through(lambda: self._roll_back_now(frame))
         if new is not None:
             new.restore()
@@ -308,6 +313,13 @@ class Ending:
         self._cancelled = done.cancelled or self._cancelled
         if done.error is not None and cause is not None:
             cause.add_note(f"The rollback failed too, and the connection was discarded: {done.error!r}")
+        elif done.error is not None and not self._is_of_connection(done.error):
+            self._failure = done.error  # of a listener: nobody else hears of it
+        early = checkout.ended_before if checkout is not None else None
+        if early is not None and cause is None:
+            self._failure = early
+        elif early is not None and cause is not None and early is not cause:
+            cause.add_note(str(early))
 
     def _roll_back_now(self, frame: Frame) -> None:
         """In a greenlet, and not to be interrupted."""

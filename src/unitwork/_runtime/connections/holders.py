@@ -31,11 +31,22 @@ class Holder(Protocol):
         """What it has sent last, as text or as a statement; None if nothing yet."""
         ...
 
+    @property
+    def may_write(self) -> bool:
+        """Whether it expects the database to take writes."""
+        ...
+
     def database_failed(self, error: BaseException, within: NestedTransaction | None) -> None:
         """Take note of a statement that has failed on the connection, inside this savepoint."""
 
     def database_ended(self, error: BaseException) -> None:
         """Take note that the database has ended the whole transaction."""
+
+    def before_statement(self, sql: str) -> None:
+        """Take note of what is about to be sent, where a statement may end the transaction."""
+
+    def after_statement(self) -> None:
+        """Take note that it was."""
 
     def time_left(self) -> float | None:
         """Return the seconds that what is sent now may take; None is without limit."""
@@ -45,6 +56,8 @@ class Visitor:
     """Has a connection for one statement that commits by itself, or to look at something."""
 
     __slots__ = ("last_statement", "owner", "since")
+
+    may_write = False
 
     def __init__(self, owner: str, statement: object = None) -> None:
         self.owner = owner
@@ -56,6 +69,12 @@ class Visitor:
 
     def database_ended(self, error: BaseException) -> None:
         """Nothing is open that could be condemned."""
+
+    def before_statement(self, sql: str) -> None:
+        """Nothing is open that could end."""
+
+    def after_statement(self) -> None:
+        """Nothing is open that could have ended."""
 
     def time_left(self) -> float | None:
         """No limit."""

@@ -79,6 +79,7 @@ class LoopEngine:
         backend.install(self.engine)
         self.prepared.equip()
         self._forgive_losses()
+        event.listen(engine, "handle_error", self._leave_what_takes_no_writes)
         event.listen(engine, "handle_error", self._condemn)
         event.listen(engine, "handle_error", self._lost)
         event.listen(engine, "handle_error", _hand_on_notes)
@@ -89,6 +90,9 @@ class LoopEngine:
         event.listen(engine, "close", self._closed)
         event.listen(engine, "checkout", self._refuse_unusable)
         event.listen(engine, "set_engine_execution_options", self._refuse_autocommit)
+        if backend.may_end_inside:
+            event.listen(engine, "before_cursor_execute", self._before)
+            event.listen(engine, "after_cursor_execute", self._after)
         if backend.limits_statements:
             event.listen(engine, "before_cursor_execute", self._limit, retval=True)
         orders.listen(engine)
@@ -200,6 +204,13 @@ class LoopEngine:
         if context.is_disconnect and context.invalidate_pool_on_disconnect:
             self.doubtful.update(self._connections)
 
+    def _leave_what_takes_no_writes(self, context: ExceptionContext) -> None:
+        """Count a server as gone that refuses writes; the next connections look for one that takes them."""
+        error, connection = context.original_exception, context.connection
+        holder = self.held.get(connection) if connection is not None else None
+        if holder is not None and holder.may_write and self._backend.takes_no_writes(error):
+            context.is_disconnect = True
+
     def _condemn(self, context: ExceptionContext) -> None:
         """Tell whoever has the connection of an error on it, however the statement got there."""
         connection = context.connection
@@ -214,6 +225,18 @@ class LoopEngine:
             holder.database_ended(error)
         else:
             holder.database_failed(error, connection.get_nested_transaction())
+
+    def _before(self, connection: Connection, _cursor: object, statement: str, *_more: object) -> None:
+        """Tell whoever has the connection what is about to be sent."""
+        holder = self.held.get(connection)
+        if holder is not None:
+            holder.before_statement(statement)
+
+    def _after(self, connection: Connection, *_more: object) -> None:
+        """Tell whoever has the connection that it was sent."""
+        holder = self.held.get(connection)
+        if holder is not None:
+            holder.after_statement()
 
     def _limit(
         self, connection: Connection, _cursor: object, statement: str, parameters: object, *_more: object

@@ -106,7 +106,7 @@ class Writable:
         """Say whether a server cannot be reached or takes no statements now, which may change."""
         if isinstance(error, OSError | TimeoutError) or self._backend.takes_no_writes(error):
             return True
-        return self._backend.is_unreachable(error) or bool(dialect.is_disconnect(error, None, None))  # type: ignore[arg-type]  # any error of a driver
+        return self._backend.is_lost(error) or bool(dialect.is_disconnect(error, None, None))  # type: ignore[arg-type]  # any error of a driver
 
     def _none_found(self, dialect: Dialect, last: Exception | None, answers: dict[str, str]) -> Exception:
         module: Any = dialect.loaded_dbapi

@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.util import await_only
 
+from unitwork._runtime.connections.losses import nothing_stored_with
 from unitwork._runtime.deadline import remaining_s
 from unitwork._runtime.sqlalchemy_private import savepoint_names
+from unitwork._runtime.transactions.inner_ends import InnerEnds
+from unitwork._runtime.transactions.refused import ended_inside
+from unitwork.dialects.backend import LENT
 from unitwork.dialects.orders import Failed, run_on_driver
 
 if TYPE_CHECKING:
@@ -55,9 +59,10 @@ def _ends_told(dialect: Any, by_hand: Callable[[], None]) -> dict[str, Any]:  # 
 
     def do_rollback(connection: Any) -> None:  # noqa: ANN401  # of the pool
         checkout = _checkout_of(connection)
-        if checkout is not None:
-            checkout.refuse_by_hand("rollback")
-        roll_back(connection)
+        if checkout is None:
+            roll_back(connection)
+        else:
+            checkout.rolled_back_by(partial(roll_back, connection))
 
     def do_release_savepoint(connection: Connection, name: str) -> None:
         checkout = _checkout_of(connection)
@@ -126,6 +131,11 @@ class CheckoutFrame(Protocol):
         """Say whether something was sent since this was asked last that may write."""
         ...
 
+    @property
+    def condemned(self) -> Any:  # noqa: ANN401  # of a higher module
+        """Why it can only roll back, if it can."""
+        ...
+
     def by_hand_refused(self, verb: str) -> TransactionRefusedError:
         """Build the error for an end by hand."""
         ...
@@ -139,11 +149,13 @@ class Checkout:
         "_engines",
         "_gate",
         "_info",
+        "_inner_ends",
         "_options",
         "_seen",
         "commit_answered",
         "commit_sent",
         "connection",
+        "ended_before",
         "frame",
         "released",
         "since",
@@ -161,9 +173,12 @@ class Checkout:
         """Whether COMMIT has gone to the driver."""
         self.commit_answered = False
         """Whether the database has said that the work is stored."""
+        self.ended_before: TransactionRefusedError | None = None
+        """What says that something else has ended the transaction, and has stored a part of it."""
         self._gate: WriteGate | None = None
         self._engines: Engines = frame.source.engines
         self._seen: Any = None
+        self._inner_ends: InnerEnds | None = None
         self._options: Mapping[str, Any] = frame.source.backend.execution_options(frame.mode)
 
     @property
@@ -183,17 +198,69 @@ class Checkout:
         """What was sent last."""
         return self.frame.last_statement
 
+    @property
+    def may_write(self) -> bool:
+        """Whether it expects the database to take writes."""
+        return not self.frame.mode.read_only
+
     def database_failed(self, error: BaseException, within: NestedTransaction | None) -> None:
         """Condemn the innermost open frame, as long as the savepoint around the error is open."""
+        inner = self._inner_ends
+        if inner is not None and inner.after(self._taken):
+            error.add_note(str(self._ended_inside(inner.found)))
+            self.database_ended(error)
+            return
+        self._tell_what_is_stored(error)
         top: Any = self.frame.session.turns.top
         top.condemn(top.owner, error, by_database=True, within=within)
 
     def database_ended(self, error: BaseException) -> None:
         """Condemn all open frames: the database has ended the whole transaction."""
         frame: Any = self.frame.session.turns.top
+        self._tell_what_is_stored(error)
         while frame is not None:
             frame.condemn(frame.owner, error, by_database=True)
             frame = None if frame is self.frame else frame.parent
+
+    def _tell_what_is_stored(self, error: BaseException) -> None:
+        mode, inner = self.frame.mode, self._inner_ends
+        half_stored = inner is not None and inner.found is not None
+        if mode.read_only or not (mode.autocommit or self.commit_sent or half_stored):
+            nothing_stored_with(error)
+
+    def before_statement(self, sql: str) -> None:
+        """Take note of what is about to be sent, if it may end the transaction. In a greenlet."""
+        if self._inner_ends is not None:
+            self._inner_ends.before(self._taken, sql)
+
+    def after_statement(self) -> None:
+        """Notice that what was sent has ended the transaction. In a greenlet.
+
+        Raises:
+            TransactionRefusedError: It has: what was written before it is stored.
+        """
+        inner = self._inner_ends
+        if inner is not None and inner.after(self._taken):
+            error = self._ended_inside(inner.found)
+            self.database_ended(error)
+            raise error
+
+    def _ended_inside(self, statement: str | None = None) -> TransactionRefusedError:
+        return ended_inside(self.frame.source.name, self.owner, statement)
+
+    @property
+    def _is_watched(self) -> bool:
+        """Whether an end of the transaction on the server is one of the block: not of a lent connection."""
+        return not (self.frame.mode.autocommit or LENT in self._taken.get_execution_options())
+
+    def _look_for_end(self) -> None:
+        """Find out whether the driver knows of no transaction any more, though no end of it was heard of."""
+        mark = self.frame.condemned
+        if not self._is_watched or (mark is not None and mark.by_database):
+            return
+        connection = self._taken.connection.dbapi_connection
+        if connection is not None and self.frame.source.backend.has_ended_unseen(connection):
+            self.ended_before = self.ended_before or self._ended_inside()
 
     def time_left(self) -> float | None:
         """Return the seconds that what is sent now may take; None is without limit."""
@@ -216,6 +283,8 @@ class Checkout:
         self._engines.take(self.connection, self)
         self._info = self.connection.info
         self._info[_CHECKOUT] = self
+        if source.backend.may_end_inside and self._is_watched:
+            self._inner_ends = InnerEnds(source.backend)
         return self.connection
 
     def _connected(self) -> Connection:
@@ -265,9 +334,18 @@ class Checkout:
     def committed_by(self, send: Callable[[], object]) -> None:
         """Send COMMIT, if the block is about to end."""
         self.refuse_by_hand("commit")
+        self._look_for_end()
+        if self.ended_before is not None:
+            raise self.ended_before
         self.commit_sent = True
         send()
         self.commit_answered = True
+
+    def rolled_back_by(self, send: Callable[[], object]) -> None:
+        """Send ROLLBACK, if the block is about to end."""
+        self.refuse_by_hand("rollback")
+        self._look_for_end()
+        send()
 
     def released_by(self, send: Callable[[], object], name: str) -> None:
         """Send RELEASE, if the block is about to end, or the savepoint is none of a block."""

@@ -21,6 +21,17 @@ def by_hand_refused(database: str, owner: str, verb: str) -> TransactionRefusedE
     )
 
 
+def ended_inside(database: str, owner: str, statement: str | None = None) -> TransactionRefusedError:
+    """Build the error for a transaction that something else than its block has committed: half is stored."""
+    facts = [f"Statement: {' '.join(statement.split())}"] if statement else []
+    return TransactionRefusedError(
+        database,
+        f"What {owner} had written on database {database!r} was committed in the middle of the block.",
+        "run what commits outside of the block, or as its first statement.",
+        facts,
+    )
+
+
 def condemned(database: str, block: str, error: BaseException | None) -> TransactionRefusedError:
     """Build the error for whatever comes after a statement that has failed; it would be half of the work."""
     return TransactionRefusedError(
