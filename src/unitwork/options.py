@@ -86,7 +86,9 @@ class RetryPolicy:
     """How often a transactional function is tried again when the database asks for it.
 
     Tried again is what failed by a serialization failure, a deadlock, a lock timeout or a busy
-    SQLite file; each attempt is a transaction of its own. A COMMIT whose outcome is unknown never is.
+    SQLite file, and what lost its connection, or got none, before COMMIT was sent; each attempt is a
+    transaction of its own. A COMMIT whose outcome is unknown never is. A server that restarts is away
+    for seconds: that takes more attempts and longer waits than the defaults.
 
     Args:
         attempts: Attempts in all, from 1.

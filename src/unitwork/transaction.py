@@ -8,8 +8,6 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
-from sqlalchemy.exc import DBAPIError
-
 from unitwork._runtime import live
 from unitwork._runtime.blocks.block import Scope
 from unitwork._runtime.blocks.retrying import Attempts
@@ -161,15 +159,15 @@ class Decoration:
             series = Attempts(source, policy)
             while True:
                 scope = Scope(source, name, options, fresh=True)
-                await scope.enter()
                 try:
+                    await scope.enter()
                     try:
                         result = await function(*arguments, **keywords)
                     except BaseException as error:
                         await scope.leave(error)
                         raise
                     await scope.leave(None)
-                except DBAPIError as error:
+                except Exception as error:  # noqa: BLE001  # some drivers' are not SQLAlchemy's: raised, or tried again
                     await series.wait_or_raise(scope, error)
                 else:
                     return result

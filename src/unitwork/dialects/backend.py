@@ -192,6 +192,10 @@ class Backend:
         """Say whether the same work may succeed when it is done again from the beginning."""
         return False
 
+    def is_lost(self, error: BaseException) -> bool:
+        """Say whether a connection was lost, or could not be made, and another one may be had in a while."""
+        return isinstance(error, DBAPIError) and error.connection_invalidated
+
     def is_timeout(self, error: BaseException) -> bool:  # noqa: ARG002  # for those that know
         """Say whether the database itself gave up because its time limit was over."""
         return False

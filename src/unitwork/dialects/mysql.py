@@ -27,6 +27,8 @@ _DEADLOCK = 1213
 _LOCK_TIMEOUT = 1205
 _STATEMENT_TIMEOUTS = frozenset({1969, 3024})
 _LOST = frozenset({1180})
+# No server that answers, one that is not ready or shutting down, a connection that was killed or given up.
+_AWAY = frozenset({2002, 2003, 2006, 2013, 2055, 1040, 1047, 1053, 1927, 4031})
 _NO_SAVEPOINT = 1305
 _READ_ONLY_SERVER = 1290
 _UNREACHABLE = frozenset({2002, 2003, 2006, 2013})
@@ -113,6 +115,10 @@ class MySQLBackend(Backend):
     @override
     def is_retryable(self, error: BaseException) -> bool:
         return isinstance(error, DBAPIError) and code_of(error.orig) in {_DEADLOCK, _LOCK_TIMEOUT}
+
+    @override
+    def is_lost(self, error: BaseException) -> bool:
+        return super().is_lost(error) or code_of(getattr(error, "orig", error)) in _AWAY
 
     @override
     def is_timeout(self, error: BaseException) -> bool:

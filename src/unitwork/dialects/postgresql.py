@@ -29,10 +29,21 @@ if TYPE_CHECKING:
 _QUERY_CANCELED = "57014"
 # Serialization failure, deadlock, lock not available.
 _RETRYABLE = frozenset({"40001", "40P01", "55P03"})
+# Shut down by an administrator, crashed, not ready yet, no connection left.
+_AWAY = frozenset({"57P01", "57P02", "57P03", "53300"})
 _NOT_SUPPORTED = "0A000"
 _IN_FAILED_TRANSACTION = "25P02"
 _REFUSALS = frozenset({"InterfaceError", "InternalClientError"})
 _REFUSAL_OF_PSYCOPG = "the connection is closed"
+_OF_CONNECTIONS = frozenset({"OperationalError", "ConnectionTimeout"})
+_FATAL = "FATAL: "
+_IN_A_WHILE = (
+    "the database system is ",
+    "too many clients already",
+    "connection slots are reserved",
+    "cannot connect to server",  # as PgBouncer says it
+    "server login has been failing",
+)
 _LAST_WORDS = 8
 """How often an idle line is read: what the server has said before it hung up."""
 # Read-only, starting or stopping, stopped by its administrator.
@@ -108,6 +119,10 @@ class PostgreSQLBackend(Backend):
         return isinstance(error, DBAPIError) and sqlstate_of(error) in _RETRYABLE
 
     @override
+    def is_lost(self, error: BaseException) -> bool:
+        return super().is_lost(error) or isinstance(error, OSError) or sqlstate_of(error) in _AWAY
+
+    @override
     def is_timeout(self, error: BaseException) -> bool:
         return isinstance(error, DBAPIError) and sqlstate_of(error) == _QUERY_CANCELED
 
@@ -119,6 +134,12 @@ class AsyncpgBackend(PostgreSQLBackend):
     connect_limit = MappingProxyType({"timeout": _CONNECT_S})
     direct = AsyncpgDirect()
     cancels_itself = False
+
+    @override
+    def is_lost(self, error: BaseException) -> bool:
+        # SQLAlchemy leaves its errors as they are while a connection is made: the classes of 08 are those.
+        raw = not isinstance(error, DBAPIError) and (sqlstate_of(error) or "").startswith("08")
+        return raw or super().is_lost(error)
 
     @override
     def is_closed(self, connection: DBAPIConnection) -> bool:
@@ -160,6 +181,15 @@ class PsycopgBackend(PostgreSQLBackend):
         answered = "FATAL:" in text and "the database system is" not in text
         refused = type(getattr(error, "orig", error)).__name__ in _UNREACHABLE and not answered
         return super().is_unreachable(error) or refused
+
+    @override
+    def is_lost(self, error: BaseException) -> bool:
+        # libpq has only a text for why a connection could not be made, psycopg this class.
+        cause = getattr(error, "orig", error)
+        said = str(cause)
+        wordless = type(cause).__name__ in _OF_CONNECTIONS and sqlstate_of(error) is None
+        passes = _FATAL not in said or any(words in said for words in _IN_A_WHILE)
+        return (wordless and passes) or super().is_lost(error)
 
     @override
     def is_closed(self, connection: DBAPIConnection) -> bool:

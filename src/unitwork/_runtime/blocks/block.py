@@ -503,6 +503,8 @@ class Scope:
             return False
         if self.owns and self.outcome is Outcome.ROLLED_BACK:
             return True
+        if self.owns and self.options.read_only and self.outcome is Outcome.NO_TRANSACTION:
+            return True
         began, self._began = self._began, None
         begun = began.transaction if began is not None else None
         if began is None or begun is None or begun.first_block is not self or begun.joiners:

@@ -19,6 +19,7 @@ from unitwork._runtime.blocks.hooks import (
     run_before_commit,
 )
 from unitwork._runtime.blocks.waiting import last_operation
+from unitwork._runtime.connections.losses import nothing_stored_with
 from unitwork._runtime.deadline import remaining_s
 from unitwork._runtime.sqlalchemy_private import end_quietly
 from unitwork._runtime.transactions.transaction import AtRest, Autocommit, Savepoint, Transaction
@@ -245,6 +246,7 @@ class Ending:
             self._failure = CommitOutcomeUnknownError(source.name, frame.owner)
             self._failure.__cause__ = error
         else:
+            nothing_stored_with(error)
             self._failure = error
         await self._roll_back(frame, error)
         frame.rolled_back()

@@ -7,6 +7,7 @@ import random
 from typing import TYPE_CHECKING
 
 from unitwork._logic.retry import delay_s, may_try_again
+from unitwork._runtime.connections.losses import has_stored_nothing
 
 if TYPE_CHECKING:
     from unitwork._runtime.blocks.block import Scope
@@ -32,9 +33,7 @@ class Attempts:
         """
         self._failed += 1
         elapsed_s = asyncio.get_running_loop().time() - self._started
-        again = may_try_again(self._policy, self._failed, elapsed_s) and self._source.backend.is_retryable(
-            error
-        )
+        again = may_try_again(self._policy, self._failed, elapsed_s) and self._may_pass(error)
         if not (again and await scope.is_undone(error)):
             if self._failed > 1:
                 error.add_note(f"This was attempt {self._failed} of {self._policy.attempts}.")
@@ -43,3 +42,8 @@ class Attempts:
         if self._source.watch.active:
             self._source.watch.retried(scope, self._failed + 1, wait_s, error)
         await asyncio.sleep(wait_s)
+
+    def _may_pass(self, error: Exception) -> bool:
+        """Say whether the same work may succeed another time, without doing anything twice."""
+        backend = self._source.backend
+        return backend.is_retryable(error) or (has_stored_nothing(error) and backend.is_lost(error))

@@ -16,6 +16,8 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.queue import Empty, Full, QueueCommon
 from typing_extensions import override
 
+from unitwork._runtime.connections.losses import nothing_stored_with
+
 if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
@@ -159,8 +161,9 @@ class PlacedConnection(Connection):
     def __init__(self, engine: Engine, connection: PoolProxiedConnection | None = None, **more: Any) -> None:
         try:
             super().__init__(engine, connection, **more)
-        except BaseException:
+        except BaseException as error:
             held = getattr(self, "_dbapi_connection", None)
+            nothing_stored_with(error)
             if connection is None and held is not None:
                 held.close()
             raise

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.util import await_only
 
+from unitwork._runtime.connections.losses import nothing_stored_with
 from unitwork._runtime.deadline import remaining_s
 from unitwork._runtime.sqlalchemy_private import savepoint_names
 from unitwork.dialects.orders import Failed, run_on_driver
@@ -185,15 +186,22 @@ class Checkout:
 
     def database_failed(self, error: BaseException, within: NestedTransaction | None) -> None:
         """Condemn the innermost open frame, as long as the savepoint around the error is open."""
+        self._tell_what_is_stored(error)
         top: Any = self.frame.session.turns.top
         top.condemn(top.owner, error, by_database=True, within=within)
 
     def database_ended(self, error: BaseException) -> None:
         """Condemn all open frames: the database has ended the whole transaction."""
         frame: Any = self.frame.session.turns.top
+        self._tell_what_is_stored(error)
         while frame is not None:
             frame.condemn(frame.owner, error, by_database=True)
             frame = None if frame is self.frame else frame.parent
+
+    def _tell_what_is_stored(self, error: BaseException) -> None:
+        mode = self.frame.mode
+        if mode.read_only or not (mode.autocommit or self.commit_sent):
+            nothing_stored_with(error)
 
     def time_left(self) -> float | None:
         """Return the seconds that what is sent now may take; None is without limit."""
