@@ -7,6 +7,7 @@ pytest_plugins = [
     "pytester",
     "tests.fixtures.servers",
     "tests.fixtures.private_servers",
+    "tests.fixtures.clusters.postgresql",
     "tests.fixtures.databases",
     "tests.fixtures.pairs",
     "tests.fixtures.observer",
