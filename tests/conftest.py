@@ -8,6 +8,8 @@ pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.private_servers",
     "tests.fixtures.clusters.postgresql",
+    "tests.fixtures.clusters.mariadb",
+    "tests.fixtures.clusters.galera",
     "tests.fixtures.databases",
     "tests.fixtures.pairs",
     "tests.fixtures.observer",

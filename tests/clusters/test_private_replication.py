@@ -8,6 +8,8 @@ from sqlalchemy.exc import OperationalError
 from tests.fixtures.clusters.postgresql import Replication
 from tests.fixtures.models import TABLES
 
+pytestmark = pytest.mark.only("postgresql", reason="it is about a cluster of PostgreSQL")
+
 COUNT = "SELECT count(*) FROM audit"
 
 
