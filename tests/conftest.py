@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.clusters.mariadb",
     "tests.fixtures.clusters.galera",
     "tests.fixtures.databases",
+    "tests.fixtures.clusters.replicated",
     "tests.fixtures.pairs",
     "tests.fixtures.observer",
     "tests.fixtures.people",

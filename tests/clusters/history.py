@@ -1,8 +1,8 @@
 """This module judges a history: what clients did, and what they were told, against what a database owes them.
 
 Each write appends a value of its own to a key; each read is told all values of its key. So every read says
-exactly which writes it has seen, and whether it is older than another. The moments are those of one counter: an
-operation is after another when it began after the other had ended; of two that overlap nothing is known.
+exactly which writes it has seen, and whether it is older than another. The moments are those of one counter:
+an operation is after another when it began after the other had ended; of two that overlap nothing is known.
 """
 
 import enum
