@@ -20,7 +20,7 @@ pytestmark = [
 ]
 
 CLIENTS = 200
-POOL = {"pool_size": 15, "max_overflow": 0, "pool_timeout": 60}
+POOL = {"pool_size": 50, "max_overflow": 0, "pool_timeout": 60}
 FAILOVER_S = 30.0
 
 

@@ -10,6 +10,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Required, TypedDict
+
+from typing_extensions import Unpack
 
 
 class Outcome(enum.Enum):
@@ -59,6 +62,16 @@ class Read:
     ended: int
     fresh: bool = False
     """Whether it asked for what is newest."""
+    forgotten: bool = False
+    """Whether the client knows nothing of it later, as it was a task of the client that has read."""
+
+
+class Facts(TypedDict, total=False):
+    """What else is to be said of a read."""
+
+    began: Required[int]
+    fresh: bool
+    forgotten: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +109,10 @@ class History:
             Write(client=client, key=key, value=value, began=began, ended=self.now(), outcome=outcome)
         )
 
-    def read(self, client: str, key: str, values: Iterable[str], *, began: int, fresh: bool = False) -> None:
+    def read(self, client: str, key: str, values: Iterable[str], **facts: Unpack[Facts]) -> None:
         """Note that a read ends now."""
-        ended = self.now()
-        self.reads.append(
-            Read(client=client, key=key, values=tuple(values), began=began, ended=ended, fresh=fresh)
-        )
+        read = Read(client=client, key=key, values=tuple(values), ended=self.now(), **facts)
+        self.reads.append(read)
 
     def findings(self, final: Mapping[str, Sequence[str]]) -> list[Finding]:
         """All that is wrong, given what each key holds in the end."""
@@ -165,7 +176,7 @@ class _Judge:
         for known in self._of_client.values():
             for read in (each.operation for each in known):
                 if isinstance(read, Read):
-                    before = [each for each in known if each.operation.ended < read.began]
+                    before = [each for each in known if each.was_known_at(read.began)]
                     yield from self._of_read(read, before)
 
     def _of_read(self, read: Read, before: Sequence["_Known"]) -> Iterator[Finding]:
@@ -203,6 +214,11 @@ class _Known:
 
     operation: Write | Read
     newest: int
+
+    def was_known_at(self, moment: int) -> bool:
+        """Whether the client knew of it."""
+        forgotten = isinstance(self.operation, Read) and self.operation.forgotten
+        return self.operation.ended < moment and not forgotten
 
 
 def _is_acknowledged(write: Write) -> bool:

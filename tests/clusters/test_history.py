@@ -64,6 +64,11 @@ ACCEPTED: list[tuple[str, Story, End]] = [
     ("fresh beside the write", [w("a", "x1", 0, 3), fresh("b", "x", "", 1, 4)], {"x": ["x1"]}),
 ]
 
+FORGOTTEN = Read(client="b", key="x", values=("x1",), began=2, ended=3, forgotten=True)
+ACCEPTED.append(
+    ("read by a task", [w("a", "x1", 0, 1), FORGOTTEN, r("b", "x", "", 4, 5)], {"x": ["x1"]}),
+)
+
 REJECTED: list[tuple[Wrong, str, Story, End]] = [
     (Wrong.LOST, "x1", [w("a", "x1", 0, 1)], {}),
     (Wrong.LOST, "x1", [w("a", "x1", 0, 1), w("a", "x2", 2, 3)], {"x": ["x2"]}),

@@ -20,6 +20,8 @@ from tests.fixtures.observer import Observer
 from unitwork import CommitOutcomeUnknownError, Database, Repository, RetryPolicy
 
 KEYS = 50
+KEYS_OF_CLIENT = 2
+"""Few, so that each client meets again what it has written and read."""
 LOST = (DBAPIError, OSError, TimeoutError)
 """What a block raises whose server goes away: all of them say that nothing is stored."""
 PAUSE_S = 0.005
@@ -38,7 +40,7 @@ class Workload:
     seed: int
     history: History = field(default_factory=History)
     failures: Counter[str] = field(default_factory=Counter)
-    """What was raised, by class and operation."""
+    """What was raised, by operation."""
     wanted: int = 0
     _values: "count[int]" = field(default_factory=lambda: count(1))
 
@@ -63,7 +65,7 @@ class Workload:
         writes: list[Write] = [self._add_alone, self._add_in_block, self._add_again_and_again]
         reads: list[Read] = [self._read_alone, self._read_in_block, self._read_fresh, self._read_in_child]
         while len(self.history) < self.wanted:
-            key = chosen.randint(1, KEYS)
+            key = 1 + (number + chosen.randrange(KEYS_OF_CLIENT)) % KEYS
             if chosen.random() < 0.4:
                 await self._written(f"client {number}", key, chosen.choice(writes))
             else:
@@ -112,8 +114,14 @@ class Workload:
         except LOST as error:
             self._note(read.__name__, error)
             return
-        fresh = read == self._read_fresh
-        self.history.read(client, f"{key}", (f"{value}" for value in values), began=began, fresh=fresh)
+        self.history.read(
+            client,
+            f"{key}",
+            (f"{value}" for value in values),
+            began=began,
+            fresh=read == self._read_fresh,
+            forgotten=read == self._read_in_child,
+        )
 
     async def _read_alone(self, key: int) -> list[int]:
         orders = await Repository[Order](self.db).where(Order.account_id == key).all()
@@ -131,7 +139,7 @@ class Workload:
         return await asyncio.create_task(self._read_alone(key))
 
     def _note(self, operation: str, error: BaseException) -> None:
-        self.failures[f"{operation}: {type(error).__name__}"] += 1
+        self.failures[f"{operation}: {type(error).__name__}: {error}".partition("\n")[0]] += 1
 
 
 Write = Callable[[int, int], Awaitable[None]]
