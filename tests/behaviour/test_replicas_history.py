@@ -108,12 +108,66 @@ async def under_load(db: Database, cluster: Cluster, fail_over: Callable[[], obj
     await workload.run(CLIENTS, 300)
     acknowledged = [each for each in workload.history.writes[-20:] if each.outcome is Outcome.ACKNOWLEDGED]
     assert acknowledged
+    again = [each for each in workload.failures if each.startswith("_add_again")]
+    assert not again, f"a block that is tried again failed for good: {again}"
     return workload
 
 
 async def test_primary_that_crashes_under_load(failing_over: Database, mortal_cluster: Cluster) -> None:
     """Killed, and a standby promoted: clients go on there; what failed is told as failed."""
     workload = await under_load(failing_over, mortal_cluster, mortal_cluster.servers.fail_over)
+
+    assert workload.check(await final(mortal_cluster.primary)) == []
+    await assert_nothing_is_left(failing_over)
+
+
+async def test_primary_that_hangs_under_load(failing_over: Database, mortal_cluster: Cluster) -> None:
+    """It keeps its connections and answers nobody, and a standby is promoted: others go on there meanwhile."""
+    servers = mortal_cluster.servers
+    former = servers.primary
+    workload: list[Workload] = []
+
+    def hang() -> None:
+        former.freeze()
+        servers.promote(servers.most_advanced())
+
+    try:
+        workload.append(await under_load(failing_over, mortal_cluster, hang))
+    finally:
+        former.thaw()
+        former.crash()
+
+    assert workload[0].check(await final(mortal_cluster.primary)) == []
+    await assert_nothing_is_left(failing_over)
+
+
+async def test_primary_that_is_stopped_under_load(failing_over: Database, mortal_cluster: Cluster) -> None:
+    """It ends in an orderly way, as for maintenance, and comes back as a replica."""
+    servers = mortal_cluster.servers
+
+    def switch() -> None:
+        servers.primary.stop()
+        former = servers.promote(servers.most_advanced())
+        servers.rejoin(former)
+
+    workload = await under_load(failing_over, mortal_cluster, switch)
+
+    assert workload.check(await final(mortal_cluster.primary)) == []
+    await assert_nothing_is_left(failing_over)
+
+
+async def test_primary_that_crashes_twice_under_load(
+    failing_over: Database, mortal_cluster: Cluster
+) -> None:
+    """Each time another standby takes over; the former primary has come back as a standby meanwhile."""
+    servers = mortal_cluster.servers
+
+    def fail_over_twice() -> None:
+        servers.rejoin(servers.fail_over())
+        servers.acknowledge()
+        servers.fail_over()
+
+    workload = await under_load(failing_over, mortal_cluster, fail_over_twice)
 
     assert workload.check(await final(mortal_cluster.primary)) == []
     await assert_nothing_is_left(failing_over)
