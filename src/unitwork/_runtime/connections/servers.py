@@ -232,6 +232,8 @@ class Servers:
             return refusal
         if state.writable and not state.equals:
             return "it takes writes now"
+        if known.position.parts and not state.position.parts:
+            return f"it has nothing of {primary.name}"
         lag_s = self.lag_s(server)
         return f"it is {lag_s:.1f} s behind" if lag_s > self.limits.max_lag_s else None
 
