@@ -18,7 +18,7 @@ from unitwork._runtime.connections.server import Server
 from unitwork._runtime.connections.servers import Servers
 from unitwork._runtime.connections.watch import Watch
 from unitwork._runtime.lanes.choice import Lanes
-from unitwork._runtime.transactions.connection import tell_ends
+from unitwork._runtime.transactions.ends import tell_ends
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping

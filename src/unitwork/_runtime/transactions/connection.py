@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -13,6 +12,7 @@ from sqlalchemy.util import await_only
 from unitwork._runtime.connections.losses import nothing_stored_with
 from unitwork._runtime.deadline import remaining_s
 from unitwork._runtime.sqlalchemy_private import savepoint_names
+from unitwork._runtime.transactions.ends import CHECKOUT
 from unitwork._runtime.transactions.inner_ends import InnerEnds
 from unitwork._runtime.transactions.refused import ended_inside
 from unitwork.dialects.backend import LENT
@@ -21,7 +21,7 @@ from unitwork.dialects.orders import Failed, run_on_driver
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection
     from sqlalchemy.engine import NestedTransaction
 
     from unitwork._runtime.connections.engines import Engines
@@ -30,68 +30,6 @@ if TYPE_CHECKING:
     from unitwork._runtime.transactions.needs import Connections
     from unitwork.dialects import BeginMode
     from unitwork.errors import TransactionRefusedError
-
-
-_CHECKOUT = "unitwork_checkout"
-
-
-def tell_ends(engine: Engine, by_hand: Callable[[], None]) -> None:
-    """Let check-outs know when COMMIT is sent and answered, and refuse ends that no block has asked for.
-
-    SQLAlchemy tells that it is about to commit, and not that it has. A dialect is what all its ways to an
-    end have in common.
-    """
-    vars(engine.dialect).update(_ends_told(engine.dialect, by_hand))
-
-
-def _ends_told(dialect: Any, by_hand: Callable[[], None]) -> dict[str, Any]:  # noqa: ANN401, C901  # four methods of any dialect
-    """Return the methods of a dialect that end something, with the check-out told before and after."""
-    commit, roll_back = dialect.do_commit, dialect.do_rollback
-    release, back_to = dialect.do_release_savepoint, dialect.do_rollback_to_savepoint
-
-    def do_commit(connection: Any) -> None:  # noqa: ANN401  # of the pool
-        checkout = _checkout_of(connection)
-        if checkout is None:
-            commit(connection)
-            by_hand()
-        else:
-            checkout.committed_by(partial(commit, connection))
-
-    def do_rollback(connection: Any) -> None:  # noqa: ANN401  # of the pool
-        checkout = _checkout_of(connection)
-        if checkout is None:
-            roll_back(connection)
-        else:
-            checkout.rolled_back_by(partial(roll_back, connection))
-
-    def do_release_savepoint(connection: Connection, name: str) -> None:
-        checkout = _checkout_of(connection)
-        if checkout is None:
-            release(connection, name)
-        else:
-            checkout.released_by(partial(release, connection, name), name)
-
-    def do_rollback_to_savepoint(connection: Connection, name: str) -> None:
-        checkout = _checkout_of(connection)
-        if checkout is not None:
-            checkout.refuse_savepoint_by_hand("rollback", name)
-        back_to(connection, name)
-
-    return {
-        "do_commit": do_commit,
-        "do_rollback": do_rollback,
-        "do_release_savepoint": do_release_savepoint,
-        "do_rollback_to_savepoint": do_rollback_to_savepoint,
-    }
-
-
-def _checkout_of(connection: Any) -> Checkout | None:  # noqa: ANN401  # of the pool
-    """Return what a connection was taken for; None where SQLAlchemy itself tries one out."""
-    try:
-        found: Checkout | None = connection.info.get(_CHECKOUT)
-    except (AttributeError, NotImplementedError):
-        return None
-    return found
 
 
 class CheckoutFrame(Protocol):
@@ -282,7 +220,7 @@ class Checkout:
         self.since = time.monotonic()
         self._engines.take(self.connection, self)
         self._info = self.connection.info
-        self._info[_CHECKOUT] = self
+        self._info[CHECKOUT] = self
         if source.backend.may_end_inside and self._is_watched:
             self._inner_ends = InnerEnds(source.backend)
         return self.connection
@@ -418,8 +356,8 @@ class Checkout:
 
     def forget(self) -> None:
         """Let the next writer in, and count this connection as held no longer."""
-        if self._info.get(_CHECKOUT) is self:
-            del self._info[_CHECKOUT]
+        if self._info.get(CHECKOUT) is self:
+            del self._info[CHECKOUT]
         if self._gate is not None:
             self._gate.leave(self.frame)
             self._gate = None

@@ -1,0 +1,93 @@
+"""This module lets the owner of a connection know of COMMIT and ROLLBACK, and refuse ends by hand."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection, Engine
+
+
+CHECKOUT = "unitwork_checkout"
+"""Where the information about a connection says what it was taken for."""
+
+
+class ToldOfEnds(Protocol):
+    """What a connection was taken for, which hears of its ends, and may refuse them."""
+
+    def committed_by(self, send: Callable[[], object]) -> None:
+        """Send COMMIT, if the block is about to end."""
+
+    def released_by(self, send: Callable[[], object], name: str) -> None:
+        """Send RELEASE, if the block is about to end, or the savepoint is none of a block."""
+
+    def rolled_back_by(self, send: Callable[[], object]) -> None:
+        """Send ROLLBACK, if the block is about to end."""
+
+    def refuse_by_hand(self, verb: str) -> None:
+        """Refuse an end that no block has asked for."""
+
+    def refuse_savepoint_by_hand(self, verb: str, name: str) -> None:
+        """The same for the savepoint of a block."""
+
+
+def tell_ends(engine: Engine, by_hand: Callable[[], None]) -> None:
+    """Let check-outs know when COMMIT is sent and answered, and refuse ends that no block has asked for.
+
+    SQLAlchemy tells that it is about to commit, and not that it has. A dialect is what all its ways to an
+    end have in common.
+    """
+    vars(engine.dialect).update(_ends_told(engine.dialect, by_hand))
+
+
+def _ends_told(dialect: Any, by_hand: Callable[[], None]) -> dict[str, Any]:  # noqa: ANN401, C901  # four methods of any dialect
+    """Return the methods of a dialect that end something, with the check-out told before and after."""
+    commit, roll_back = dialect.do_commit, dialect.do_rollback
+    release, back_to = dialect.do_release_savepoint, dialect.do_rollback_to_savepoint
+
+    def do_commit(connection: Any) -> None:  # noqa: ANN401  # of the pool
+        checkout = _checkout_of(connection)
+        if checkout is None:
+            commit(connection)
+            by_hand()
+        else:
+            checkout.committed_by(partial(commit, connection))
+
+    def do_rollback(connection: Any) -> None:  # noqa: ANN401  # of the pool
+        checkout = _checkout_of(connection)
+        if checkout is None:
+            roll_back(connection)
+        else:
+            checkout.rolled_back_by(partial(roll_back, connection))
+
+    def do_release_savepoint(connection: Connection, name: str) -> None:
+        checkout = _checkout_of(connection)
+        if checkout is None:
+            release(connection, name)
+        else:
+            checkout.released_by(partial(release, connection, name), name)
+
+    def do_rollback_to_savepoint(connection: Connection, name: str) -> None:
+        checkout = _checkout_of(connection)
+        if checkout is not None:
+            checkout.refuse_savepoint_by_hand("rollback", name)
+        back_to(connection, name)
+
+    return {
+        "do_commit": do_commit,
+        "do_rollback": do_rollback,
+        "do_release_savepoint": do_release_savepoint,
+        "do_rollback_to_savepoint": do_rollback_to_savepoint,
+    }
+
+
+def _checkout_of(connection: Any) -> ToldOfEnds | None:  # noqa: ANN401  # of the pool
+    """Return what a connection was taken for; None where SQLAlchemy itself tries one out."""
+    try:
+        found: ToldOfEnds | None = connection.info.get(CHECKOUT)
+    except (AttributeError, NotImplementedError):
+        return None
+    return found
