@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.util.concurrency import in_greenlet
 from typing_extensions import override
 
 from unitwork.dialects.backend import Backend, BeginMode, close_socket, shut_down
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sqlalchemy import Connection
-    from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+    from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 _QUERY_CANCELED = "57014"
@@ -160,6 +161,19 @@ class PsycopgBackend(PostgreSQLBackend):
     @override
     def install(self, engine: AsyncEngine) -> None:
         event.listen(engine.sync_engine, "handle_error", self._give_up_stale_plans)
+        self._finish_anywhere(engine.sync_engine.dialect)
+
+    def _finish_anywhere(self, dialect: Dialect) -> None:
+        """Let the pool give up a connection that is closed already where nothing can be waited for."""
+        terminate = dialect.do_terminate
+
+        def terminate_anywhere(connection: DBAPIConnection) -> None:
+            if in_greenlet() or not self.is_closed(connection):
+                terminate(connection)
+            else:
+                self.release(cast("Any", connection).driver_connection)
+
+        dialect.do_terminate = terminate_anywhere  # type: ignore[method-assign]  # no event comes before it
 
     @override
     def is_lost(self, error: BaseException) -> bool:
