@@ -200,6 +200,9 @@ class Endings:
             frame.parent.on_rollback += frame.on_rollback
             frame.parent.before_commit += frame.before_commit
             return ("savepoint kept",), error
+        hooks = frame.on_commit or frame.on_rollback
+        if hooks and frame.read_only and frame.unit is not None and frame.unit.atomic:
+            raise Unspecified  # they wait for the end of the unit, which may begin or not
         self.model.stored[frame.on] += frame.writes
         failed, stopped = yield from self.call_all(place, frame, frame.on_commit)
         if stopped is not None:
