@@ -167,11 +167,11 @@ class PsycopgBackend(PostgreSQLBackend):
         """Let the pool give up a connection that is closed already where nothing can be waited for."""
         terminate = dialect.do_terminate
 
-        def terminate_anywhere(connection: DBAPIConnection) -> None:
-            if in_greenlet() or not self.is_closed(connection):
-                terminate(connection)
+        def terminate_anywhere(dbapi_connection: DBAPIConnection) -> None:
+            if in_greenlet() or not self.is_closed(dbapi_connection):
+                terminate(dbapi_connection)
             else:
-                self.release(cast("Any", connection).driver_connection)
+                self.release(cast("Any", dbapi_connection).driver_connection)
 
         dialect.do_terminate = terminate_anywhere  # type: ignore[method-assign]  # no event comes before it
 
