@@ -195,6 +195,22 @@ async def test_listener_that_fails_when_a_savepoint_is_released_undoes_nothing(
     assert await observer.notes(Audit) == ["inner"]
 
 
+async def test_forgiven_exception_survives_a_listener_that_fails_at_the_release(
+    db: Database, observer: Observer
+) -> None:
+    """It leaves the block as it is, and has a note; the savepoint is kept."""
+    inner = db.transaction(propagation=Propagation.NESTED, no_rollback_for=StockError)
+    async with db.transaction():
+        with listening(Session, "after_commit"), pytest.raises(StockError) as caught:
+            async with inner as session:
+                await session.execute(insert(Audit).values(note="inner"))
+                raise StockError
+
+    assert inner.status == "savepoint kept"
+    assert "after the savepoint was kept" in "\n".join(caught.value.__notes__)
+    assert await observer.notes(Audit) == ["inner"]
+
+
 async def test_listener_that_fails_when_a_savepoint_is_undone_condemns(
     db: Database, observer: Observer
 ) -> None:

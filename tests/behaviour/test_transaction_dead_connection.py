@@ -186,6 +186,20 @@ async def test_read_on_a_dead_connection_outside_of_blocks_is_an_error_of_sqlalc
     assert all("count" in notes for notes in errors)
 
 
+async def test_connection_that_died_while_idle_is_replaced_without_a_word(
+    db: Database, saboteur: Saboteur, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The read that finds it closed gets another one; nothing has failed, and nothing is logged."""
+    audits = Repository[Audit](db)
+    await audits.count()
+    async with db.transaction() as session:
+        number = await session.scalar(text(saboteur.dialogue.connection))
+    await saboteur.end(number)
+
+    assert await audits.count() == 0
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_on_rollback_runs_when_the_connection_is_dead(
     db: Database, observer: Observer, saboteur: Saboteur
 ) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, inspect, select, text
+from sqlalchemy import URL, insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -396,6 +396,21 @@ async def test_failed_joined_block_condemns_the_transaction_of_the_unit(
                     raise StockError
 
     assert await observer.notes(Audit) == []
+
+
+async def test_mark_before_the_first_write_ends_with_the_commit_by_hand(
+    db: Database, observer: Observer
+) -> None:
+    """The connection is back, what was marked is undone, and the unit goes on with the next write."""
+    async with db.unit_of_work():
+        db.set_rollback_only()
+        await db.session.execute(insert(Audit).values(note="undone"))
+        await db.commit()
+        assert db.pool_status().checked_out == 0
+        await db.session.execute(insert(Audit).values(note="stored"))
+        await db.commit()
+
+    assert await observer.notes(Audit) == ["stored"]
 
 
 async def test_rollback_only_of_a_unit_is_silent(db: Database, observer: Observer) -> None:

@@ -200,6 +200,9 @@ class Endings:
             frame.parent.on_rollback += frame.on_rollback
             frame.parent.before_commit += frame.before_commit
             return ("savepoint kept",), error
+        hooks = frame.on_commit or frame.on_rollback
+        if hooks and frame.read_only and frame.unit is not None and frame.unit.atomic:
+            raise Unspecified  # they wait for the end of the unit, which may begin or not
         self.model.stored[frame.on] += frame.writes
         failed, stopped = yield from self.call_all(place, frame, frame.on_commit)
         if stopped is not None:
@@ -215,10 +218,12 @@ class Endings:
         frame = scope.frame
         if frame is None:
             raise Unspecified
+        inside = [function for each in frame.savepoints_inside() for function in each.on_rollback]
         self.close(place, scope)
-        if frame.parent is not None and any(function.hook.body for function in frame.on_rollback):
+        here = frame.on_rollback if frame.parent is not None else []
+        if any(function.hook.body for function in (*here, *inside)):
             raise Unspecified
-        failed, stopped = yield from self.call_all(place, frame, frame.on_rollback)
+        failed, stopped = yield from self.call_all(place, frame, frame.on_rollback + inside)
         if stopped is not None:
             error = stopped
         elif failed and error is None:
@@ -249,11 +254,15 @@ class Endings:
         return True
 
     def call(self, place: Place, function: Function) -> Run:
-        """Run a function."""
+        """Run a function. It is part of no attempt of those around."""
         self.model.tell(function.label)
         if function.hook.fails:
             raise ValueError(function.label)
-        yield from self.model.body(place, function.hook.body)
+        around, place.attempts = place.attempts, ()
+        try:
+            yield from self.model.body(place, function.hook.body)
+        finally:
+            place.attempts = around
 
     def call_all(
         self, place: Place, frame: Frame, functions: list[Function]

@@ -111,6 +111,9 @@ PROGRAMS: dict[str, tuple[Step, ...]] = {
     "a read was started before the block": (
         unit(Spawn((PAUSE, Do(Act.REPOSITORY_READ))), inside(WRITE, RESUME)),
     ),
+    "a block is undone with a savepoint of a task that has a hook": (
+        inside(Spawn((inside(UNDONE[1], *HALF, propagation=P.NESTED),))),
+    ),
     "a unit ends while a task is in a block": (unit(Spawn((inside(*HALF),))),),
     "a task outlives the time of its starter": (
         Block(limited=True, body=(WRITE, Spawn((PAUSE, inside(WRITE))))),
@@ -149,6 +152,9 @@ REQUESTS: dict[str, tuple[Step, ...]] = {
     "a request is stored at its end": (request(ADD, inside(WRITE), Do(Act.LOOK), *UNDONE, WRITE),),
     "a commit by hand ends what there is so far": (
         request(ADD, *UNDONE, Do(Act.COMMIT), Do(Act.LOOK), ADD, Raise(ShopError)),
+    ),
+    "a mark before the first write ends with the commit by hand": (
+        request(Do(Act.ROLLBACK_ONLY), WRITE, Do(Act.COMMIT), Do(Act.HELD), WRITE),
     ),
     "a commit of the session does the same": (
         request(WRITE, Do(Act.SESSION_COMMIT), inside(WRITE), Do(Act.ROLLBACK), WRITE),

@@ -114,6 +114,13 @@ class Frame:
         """Blocks that are open in it."""
         return [scope for scope in self.root.scopes if scope.frame is not None and self in scope.frame.line()]
 
+    def savepoints_inside(self) -> list[Frame]:
+        """The savepoints in it that are open, and are undone with it; the innermost first."""
+        frames = [
+            each.frame for each in self.open_inside() if each.frame is not None and each.frame is not self
+        ]
+        return [each for each in reversed(list(dict.fromkeys(frames))) if not each.ended]
+
     def end(self) -> None:
         """End it with all that is inside."""
         for scope in self.open_inside():

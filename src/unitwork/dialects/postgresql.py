@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
 from typing_extensions import override
 
 from unitwork.dialects.backend import Backend, BeginMode, close_socket, shut_down
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sqlalchemy import Connection
-    from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+    from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -231,10 +232,23 @@ class PsycopgBackend(PostgreSQLBackend):
     def install(self, engine: AsyncEngine) -> None:
         super().install(engine)
         event.listen(engine.sync_engine, "connect", self._prepare_nothing)
+        self._finish_anywhere(engine.sync_engine.dialect)
 
     def _prepare_nothing(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
         if self.transaction_pooling:
             cast("Any", connection).driver_connection.prepare_threshold = None
+
+    def _finish_anywhere(self, dialect: Dialect) -> None:
+        """Let the pool give up a connection that is closed already where nothing can be waited for."""
+        terminate = dialect.do_terminate
+
+        def terminate_anywhere(dbapi_connection: DBAPIConnection) -> None:
+            if in_greenlet() or not self.is_closed(dbapi_connection):
+                terminate(dbapi_connection)
+            else:
+                self.release(cast("Any", dbapi_connection).driver_connection)
+
+        dialect.do_terminate = terminate_anywhere  # type: ignore[method-assign]  # no event comes before it
 
     @override
     def is_lost(self, error: BaseException) -> bool:

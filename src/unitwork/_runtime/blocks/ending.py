@@ -353,7 +353,10 @@ class Ending:
     async def _release(self, frame: Savepoint) -> None:
         done = await frame.see_through(frame.release)
         self._cancelled = done.cancelled or self._cancelled
-        self._failure = done.error
+        if frame.is_released and self._error is not None and isinstance(done.error, Exception):
+            self._error.add_note(f"This failed after the savepoint was kept: {done.error!r}")
+        else:
+            self._failure = done.error
         if done.error is not None and not frame.is_released:
             await self._roll_back_to(frame, done.error)
             frame.rolled_back()

@@ -309,7 +309,8 @@ class Unit(LazyScope):
         await turns.take(self.frame)
         try:
             resting.check_open()
-            if self._waits_for_end() or resting.rollback_only:
+            marked = resting.rollback_only and resting.transaction is None
+            if marked or self._waits_for_end():
                 self.begin_transaction()
             return resting.transaction
         finally:
