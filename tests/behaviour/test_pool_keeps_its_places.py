@@ -18,6 +18,7 @@ from unitwork import Database, Propagation, Repository
 
 SERVERS = pytest.mark.only("postgresql", "mariadb", reason="SQLite has no server to lose")
 PATIENCE_S = 10
+TURNS = 50
 LEVEL_IS_SET_BACK = b"ISOLATION LEVEL"
 Work = Callable[[Database], Awaitable[object]]
 
@@ -249,3 +250,36 @@ async def test_commit_that_is_refused_by_the_driver_is_known_to_be_lost(
 
     assert ran == ["undone"]
     assert await observer.notes(Audit) == []
+
+
+@SERVERS
+@pytest.mark.parametrize("work", [read, block, unit, add])
+async def test_cancelled_opening_closes_its_connection_at_once(database_url: URL, work: Work) -> None:
+    """The server need not wait until somebody drops the exception, nor for the garbage collector."""
+    called, closed = asyncio.Event(), asyncio.Event()
+
+    async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        called.set()
+        with suppress(ConnectionError):
+            while await reader.read(1024):
+                pass
+        closed.set()
+        writer.close()
+
+    async with await asyncio.start_server(never_answer, "127.0.0.1", 0) as server:
+        db = Database(database_url.set(host="127.0.0.1", port=server.sockets[0].getsockname()[1]))
+        gc.disable()
+        try:
+            opening = asyncio.ensure_future(work(db))
+            await called.wait()
+            for _ in range(TURNS):  # the driver hears of it too, and waits for what the server says
+                await asyncio.sleep(0)
+            opening.cancel()
+            with pytest.raises(asyncio.CancelledError) as kept:
+                await opening
+            await asyncio.wait_for(closed.wait(), PATIENCE_S)
+        finally:
+            gc.enable()
+
+    assert kept.value.__traceback__ is not None
+    assert db.pool_status().checked_out == 0

@@ -3,9 +3,12 @@
 from collections import Counter
 
 import pytest
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.properties.making import program_of, smaller
 from tests.properties.model import Surroundings, outcomes
+from tests.properties.opened import strays
 from tests.properties.programs import (
     Act,
     Begun,
@@ -63,3 +66,15 @@ def test_smaller_programs_are_smaller() -> None:
             assert less != program
             assert code(less) != code(program)
             assert len(list(steps_in(less))) <= len(list(steps_in(program)))
+
+
+async def test_connection_that_no_pool_has_is_counted(database_url: URL) -> None:
+    """Programs are told of a connection that they lose."""
+    engine = create_async_engine(database_url)
+    before = strays([engine])
+
+    async with engine.connect():
+        lost = strays([engine])
+
+    assert (lost, strays([engine])) == (before + 1, before)
+    await engine.dispose()

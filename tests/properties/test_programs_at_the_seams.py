@@ -28,13 +28,6 @@ from tests.properties.programs import (
 from unitwork import Propagation
 from unitwork.options import Lane
 
-# What a driver leaves to the garbage collector when its waiting is cut short, or when the pool loses a
-# connection because a listener of its own raises, is not ours; what we hold is counted.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
-
 P = Propagation
 WRITE, PAUSE, RESUME, READ = Do(Act.INSERT), Do(Act.PAUSE), Do(Act.RESUME), Do(Act.READ)
 ADD = Do(Act.REPOSITORY_ADD)
@@ -214,24 +207,18 @@ def test_interruption_at_each_await(two_databases: Fresh, blow: Blow) -> None:
         (Block(limited=True, body=(WRITE, inside(WRITE, *UNDONE, propagation=P.NESTED))),),
         (unit(WRITE, Do(Act.COMMIT), ADD, inside(WRITE, *UNDONE), WRITE, Do(Act.CLOSE)),),
     )
-    bench = Bench(two_databases)
-    try:
+    with Bench(two_databases) as bench:
         for body in bodies:
             for at in range(1, 25):
                 verdict = bench.check(Program(0, Config(), Strike(blow, at), body))
                 if verdict.wrong:
                     pytest.fail(f"\n{verdict}", pytrace=False)
-    finally:
-        bench.close()
 
 
 def compare(fresh: Fresh, program: Program) -> None:
     """Run it, and compare."""
-    bench = Bench(fresh)
-    try:
+    with Bench(fresh) as bench:
         verdict = bench.check(program)
         if verdict.wrong:
             pytest.fail(f"\n{verdict}", pytrace=False)
         assert not verdict.skipped, "the model does not say what is promised"
-    finally:
-        bench.close()

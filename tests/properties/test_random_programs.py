@@ -13,13 +13,6 @@ import pytest
 from tests.fixtures.pairs import Fresh
 from tests.properties.bench import Bench
 
-# What a driver leaves to the garbage collector when its waiting is cut short, or when the pool loses a
-# connection because a listener of its own raises, is not ours; what we hold is counted.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
-
 CHUNKS, IN_A_CHUNK = 20, 100
 """2,000 programs for each database."""
 
@@ -32,14 +25,11 @@ STEP = 1_000_000
 
 def agree(fresh: Fresh, seeds: range, wanted: int) -> None:
     """Run programs, and fail with the first one that does not do what the model says."""
-    bench = Bench(fresh)
-    try:
+    with Bench(fresh) as bench:
         wrong = bench.first_wrong(seeds, wanted)
         if wrong is not None:
             pytest.fail(f"\n{wrong}", pytrace=False)
         assert bench.left_out <= max(bench.ran, 5), "the model says too seldom what is promised"
-    finally:
-        bench.close()
 
 
 def _asked() -> range | None:

@@ -6,6 +6,7 @@ It knows more of SQLAlchemy's pool than is public: its queue, and how a place in
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +21,7 @@ from unitwork._runtime.connections.losses import nothing_stored_with
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+    from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
 
@@ -132,6 +134,16 @@ def _give_up(turn: asyncio.Future[ConnectionPoolEntry]) -> None:
         turn.set_exception(Empty())
 
 
+def _let_go_of_half_opened(error: BaseException) -> None:
+    """Forget what the code that was opening a connection has held when it was interrupted.
+
+    A driver may leave its socket to whoever is last to refer to it. That would be the traceback, for as
+    long as somebody keeps the exception, or until the garbage collector finds it.
+    """
+    if not isinstance(error, Exception):
+        traceback.clear_frames(error.__traceback__)
+
+
 class Place(_ConnectionRecord):
     """The place of one connection in a pool. It is never lost, whatever fails on the way back.
 
@@ -139,6 +151,14 @@ class Place(_ConnectionRecord):
     """
 
     __slots__ = ()
+
+    @override
+    def get_connection(self) -> DBAPIConnection:
+        try:
+            return super().get_connection()
+        except BaseException as error:
+            _let_go_of_half_opened(error)
+            raise
 
     def checkin(self, _fairy_was_created: bool = True) -> None:  # noqa: FBT001, FBT002  # as SQLAlchemy's
         self.is_back = False
@@ -186,7 +206,11 @@ class TurnPool(AsyncAdaptedQueuePool):
 
     @override
     def _create_connection(self) -> ConnectionPoolEntry:
-        return Place(self)
+        try:
+            return Place(self)
+        except BaseException as error:
+            _let_go_of_half_opened(error)
+            raise
 
     @override
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
