@@ -58,7 +58,7 @@ async def test_node_that_is_killed_under_load(galera: Galera, *, read_everywhere
         workload = Workload(db, seed=3)
         await workload.prepare()
         running = asyncio.create_task(workload.run(CLIENTS, 1_200))
-        while len(workload.history) < 400:  # noqa: ASYNC110 - somewhere in the middle
+        while len(workload.history) < 400 and not running.done():  # noqa: ASYNC110 - somewhere in the middle
             await asyncio.sleep(0.01)
         await asyncio.to_thread(galera.kill, galera.nodes[0])
         await running

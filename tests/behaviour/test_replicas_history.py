@@ -103,7 +103,7 @@ async def under_load(db: Database, cluster: Cluster, fail_over: Callable[[], obj
     cluster.servers.acknowledge()
     cluster.settle()
     running = asyncio.create_task(workload.run(CLIENTS, 1_000))
-    while len(workload.history) < 300:  # noqa: ASYNC110 - somewhere in the middle
+    while len(workload.history) < 300 and not running.done():  # noqa: ASYNC110 - somewhere in the middle
         await asyncio.sleep(0.01)
     await asyncio.to_thread(fail_over)
     await running

@@ -30,6 +30,7 @@ class Server:
         asked_at: When it has answered last.
         answers_ms: How long its last answer took.
         has_followed: It was seen as a replica, so that it may have become the primary since.
+        follows: What it has said last agrees with what the primary has said.
         silent: How often in a row it has not answered in time.
     """
 
@@ -42,6 +43,7 @@ class Server:
         self.asked_at = BEGINNING
         self.answers_ms: float | None = None
         self.has_followed = False
+        self.follows = False
         self.silent = 0
 
     @property

@@ -227,8 +227,12 @@ class Servers:
         if known is None:
             return None if server.has_followed else "the primary does not answer"
         refusal = _refusal(server, state, primary.name, known)
+        followed, server.follows = server.follows, refusal is None
         if refusal is not None:
-            self._refusals.append(refusal)
+            # The primary was asked first: what it has written since, as the first since it was promoted, may
+            # have been replayed already. Then the next answers agree.
+            if not followed:
+                self._refusals.append(refusal)
             return refusal
         if state.writable and not state.equals:
             return "it takes writes now"
