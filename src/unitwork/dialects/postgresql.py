@@ -40,6 +40,7 @@ _AWAY = frozenset({"57P01", "57P02", "57P03", "53300"})
 _IN_FAILED_TRANSACTION = "25P02"
 _REFUSALS = frozenset({"InterfaceError", "InternalClientError"})
 _REFUSAL_OF_PSYCOPG = "the connection is closed"
+_REFUSAL_OF_ASYNCPG = "connection is closed"
 _OF_CONNECTIONS = frozenset({"OperationalError", "ConnectionTimeout"})
 _FATAL = "FATAL: "
 _IN_A_WHILE = (
@@ -48,7 +49,10 @@ _IN_A_WHILE = (
     "connection slots are reserved",
     "cannot connect to server",  # as PgBouncer says it
     "server login has been failing",
+    "terminating connection",  # it ends while it lets somebody in
 )
+_HANGING_UP = "another operation (2) is in progress"
+"""What asyncpg says where the server has told why it ends, and has not hung up yet."""
 _LAST_WORDS = 8
 """How often an idle line is read: what the server has said before it hung up."""
 _READ_ONLY_SERVER = "25006"
@@ -189,9 +193,11 @@ class AsyncpgBackend(PostgreSQLBackend):
 
     @override
     def is_lost(self, error: BaseException) -> bool:
-        # SQLAlchemy leaves its errors as they are while a connection is made: the classes of 08 are those.
-        raw = not isinstance(error, DBAPIError) and (sqlstate_of(error) or "").startswith("08")
-        return raw or super().is_lost(error)
+        # SQLAlchemy leaves its errors as they are while a connection is made: the classes of 08 are those,
+        # and that of one that is closed before it was prepared.
+        said = sqlstate_of(error) or str(error)
+        raw = not isinstance(error, DBAPIError) and said.startswith(("08", _REFUSAL_OF_ASYNCPG))
+        return raw or _HANGING_UP in str(getattr(error, "orig", error)) or super().is_lost(error)
 
     @override
     def is_closed(self, connection: DBAPIConnection) -> bool:

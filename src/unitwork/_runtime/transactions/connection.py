@@ -236,8 +236,9 @@ class Checkout:
             self._engines = source.place_for(frame.mode, reads=frame.only_reads)
             try:
                 return self._engines.here().engine.sync_engine.connect()
-            except (DBAPIError, OSError) as error:
-                if self._engines is source.engines:
+            except Exception as error:
+                away = isinstance(error, DBAPIError | OSError) or source.backend.is_lost(error)
+                if self._engines is source.engines or not away:
                     raise
                 source.servers.lost(self._engines, error)
 
