@@ -208,14 +208,15 @@ async def test_row_locks_go_to_the_primary(far: Database, cluster: Cluster) -> N
 
 
 async def test_reads_go_on_when_a_replica_ends(far: Database, cluster: Cluster) -> None:
-    """The other one answers; when both are gone, the primary."""
+    """The other one answers; when both are gone, the primary. What was on its way fails once, at most."""
     places = Places(far)
-    second = cluster.replicas[1]
     await asyncio.gather(*(get(places) for _ in range(TASKS)))
 
     cluster.servers.replicas[0].crash()
-    assert set(await asyncio.gather(*(get(places) for _ in range(TASKS)))) == {second.port}
+    await asyncio.gather(*(get(places) for _ in range(TASKS)), return_exceptions=True)
+    assert set(await asyncio.gather(*(get(places) for _ in range(TASKS)))) == {cluster.replicas[1].port}
     cluster.servers.replicas[1].crash()
+    await asyncio.gather(*(get(places) for _ in range(TASKS)), return_exceptions=True)
     assert set(await asyncio.gather(*(get(places) for _ in range(TASKS)))) == {cluster.primary.port}
 
 

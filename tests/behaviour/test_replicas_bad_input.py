@@ -117,7 +117,7 @@ async def test_server_that_takes_writes_is_no_replica(mortal_cluster: Cluster) -
     """One that was promoted beside the primary would be written to by somebody, and missed by all."""
     cluster = mortal_cluster
     former = cluster.primary
-    cluster.servers.promote(cluster.servers.replicas[0])
+    cluster.promote(0)
     async with Database(former, replicas=[cluster.primary]) as db:
         with pytest.raises(ReplicaError, match="takes writes"):
             await Repository[Audit](db).all()

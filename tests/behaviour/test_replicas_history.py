@@ -135,7 +135,7 @@ async def test_primary_that_hangs_under_load(failing_over: Database, mortal_clus
 
     def hang() -> None:
         former.freeze()
-        servers.promote(servers.most_advanced())
+        servers.take_over()
 
     try:
         workload.append(await under_load(failing_over, mortal_cluster, hang))
@@ -154,8 +154,8 @@ async def test_primary_that_is_stopped_under_load(failing_over: Database, mortal
 
     def switch() -> None:
         servers.primary.stop()
-        former = servers.promote(servers.most_advanced())
-        servers.rejoin(former)
+        servers.take_over()
+        servers.rejoin()
 
     workload = await under_load(failing_over, mortal_cluster, switch)
 
@@ -169,7 +169,8 @@ async def test_primary_that_crashes_twice_under_load(failing_over: Database, mor
     servers = mortal_cluster.servers
 
     def fail_over_twice() -> None:
-        servers.rejoin(servers.fail_over())
+        servers.fail_over()
+        servers.rejoin()
         servers.acknowledge()
         servers.fail_over()
 

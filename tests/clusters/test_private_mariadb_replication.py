@@ -48,12 +48,12 @@ def test_replica_follows_the_promoted_one(
     cluster.acknowledge()
     cluster.replicas[0].pause()
     write(cluster, "before")
-    former = cluster.fail_over()
+    cluster.fail_over()
     write(cluster, "after")
     cluster.catch_up()
 
     assert [server.ask(COUNT) for server in (cluster.primary, *cluster.replicas)] == [2, 2]
-    cluster.rejoin(former)
+    cluster.rejoin()
     write(cluster, "again")
     cluster.catch_up()
     assert [replica.ask(COUNT) for replica in cluster.replicas] == [3, 3]

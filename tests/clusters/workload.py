@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from itertools import count
 
+from asyncpg import InterfaceError
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
@@ -22,7 +23,7 @@ from unitwork import CommitOutcomeUnknownError, Database, Repository, RetryPolic
 KEYS = 50
 KEYS_OF_CLIENT = 2
 """Few, so that each client meets again what it has written and read."""
-LOST = (DBAPIError, OSError, TimeoutError)
+LOST = (DBAPIError, OSError, TimeoutError, InterfaceError)
 """What a block raises whose server goes away: all of them say that nothing is stored."""
 PAUSE_S = 0.005
 
