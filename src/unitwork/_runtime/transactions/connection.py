@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.util import await_only
 
 from unitwork._runtime.connections.losses import nothing_stored_with
@@ -237,10 +237,18 @@ class Checkout:
             try:
                 return self._engines.here().engine.sync_engine.connect()
             except Exception as error:
-                away = isinstance(error, DBAPIError | OSError) or source.backend.is_lost(error)
-                if self._engines is source.engines or not away:
+                if not self.leaves_replica(error):
                     raise
-                source.servers.lost(self._engines, error)
+
+    def leaves_replica(self, error: BaseException) -> bool:
+        """Say whether another server may be asked: nothing was sent yet to a replica that is gone."""
+        source = self.frame.source
+        if source.servers is None or self._engines is source.engines:
+            return False
+        away = isinstance(error, OSError) or source.backend.is_lost(error)
+        if away:
+            source.servers.lost(self._engines, error)
+        return away
 
     def is_on(self, engines: Engines) -> bool:
         """Say whether the connection is of this server."""

@@ -354,6 +354,8 @@ class Frame:
         done = await_only(self.see_through(checkout.begin))
         if done.error is not None:
             await_only(self.lose_connection())
+            if done.cancelled is None and checkout.leaves_replica(done.error):
+                return self.check_out()
         failure = done.cancelled or done.error
         if failure is not None:
             if done.cancelled is not None:
