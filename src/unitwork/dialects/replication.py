@@ -88,7 +88,8 @@ class MariaDBReplication(Replication):
         read_only, current, replayed, written_by, galera, status = row
         writable = str(read_only).upper() in _OFF
         if str(galera).upper() not in _OFF:
-            return _galera(writable, dict(part.partition("=")[::2] for part in str(status or "").split(",")))
+            pairs = (part.partition("=") for part in str(status or "").split(","))
+            return _galera(writable, {name: value for name, _equals, value in pairs})
         origins = {origin for origin, _number in _gtids(replayed)}
         if writable:
             origins |= {origin for origin, _number in _gtids(written_by)}
