@@ -49,6 +49,7 @@ class UnitOfWork:
                 "call `db.unit_of_work()` for each `async with`.",
             )
         caller = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as `inspect.currentframe`
+        self._source.remember_here()
         self._unit = Unit(self._source, self._name, atomic=self._atomic, caller=caller)
         session: AsyncSession = self._unit.frame.session
         return session
@@ -65,6 +66,7 @@ async def run_parallel(source: Source, name: str, work: Sequence[Coroutine[Any, 
 
     The first one that fails cancels the others, and its exception is raised when all have ended.
     """
+    source.remember_here()
     try:
         at_once = _places(source, name)
     except BaseException:

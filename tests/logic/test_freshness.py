@@ -73,6 +73,26 @@ def test_parent_sees_what_its_children_write_and_siblings_do_not() -> None:
     assert (parent.may_read(old), child.may_read(old), sibling.may_read(old)) == (False, False, True)
 
 
+def test_parent_never_reads_less_than_its_children_have_read() -> None:
+    """What a child has read, who has started it reads too."""
+    parent = Seen(Task())
+    Seen(Task(), parent).read(Replica(as_of=9), 10)
+
+    assert not parent.may_read(Replica(as_of=9))
+
+
+def test_no_other_replica_is_read_while_one_is_open() -> None:
+    """A block, or a stream, goes on to show what it shows."""
+    seen, first, second = Seen(Task()), Replica(as_of=3), Replica(as_of=50)
+    seen.opened(first)
+
+    assert seen.may_read(first)
+    assert not seen.may_read(second)
+
+    seen.closed(first, 10)
+    assert seen.may_read(second)
+
+
 def test_grandparent_sees_it_when_the_task_between_is_gone() -> None:
     """Grandparent sees it when the task between is gone."""
     parent = Seen(Task())

@@ -1,14 +1,18 @@
 """What a server answers is read as its part in a cluster, and how far it has come."""
 
+import pytest
+
 from unitwork._logic.positions import Position
 from unitwork.dialects.replication import MariaDBReplication, PostgreSQLReplication
 
+PAGES = (8_192, 16 * 2**20, None)
+"""Bytes of a page, and of a file, of the log of PostgreSQL; and no time."""
 GALERA = "WSREP_CLUSTER_STATE_UUID=abc,WSREP_LAST_COMMITTED=812,WSREP_LOCAL_STATE={state},WSREP_READY={ready}"
 
 
 def test_standby_of_postgresql_has_replayed_a_part_of_the_log() -> None:
     """Standby of postgresql has replayed a part of the log."""
-    state = PostgreSQLReplication().state_of((True, "67140352", "7714"))
+    state = PostgreSQLReplication().state_of((True, "67140352", "7714", *PAGES))
 
     assert not state.writable
     assert state.position == Position.of({"7714": 67140352})
@@ -16,7 +20,23 @@ def test_standby_of_postgresql_has_replayed_a_part_of_the_log() -> None:
 
 def test_standby_that_has_replayed_nothing_is_at_the_beginning() -> None:
     """Standby that has replayed nothing is at the beginning."""
-    assert PostgreSQLReplication().state_of((True, None, "7714")).position == Position.of({"7714": 0})
+    assert PostgreSQLReplication().state_of((True, None, "7714", *PAGES)).position == Position.of({"7714": 0})
+
+
+@pytest.mark.parametrize(
+    ("written", "ends"),
+    [
+        (0x6000028, 0x6000000),  # the header of a file
+        (0x6002018, 0x6002000),  # the header of a page
+        (0x6002028, 0x6002028),  # a record that goes on behind the header of a page
+        (0x6000030, 0x6000030),
+    ],
+)
+def test_nothing_is_written_behind_the_header_of_a_page(written: int, ends: int) -> None:
+    """An idle primary that has begun a new file says so; no replica ever replays its header."""
+    state = PostgreSQLReplication().state_of((False, str(written), "7714", *PAGES))
+
+    assert state.position == Position.of({"7714": ends})
 
 
 def test_primary_of_mariadb_knows_who_has_written() -> None:
@@ -52,7 +72,7 @@ def test_node_of_galera_takes_writes_as_long_as_it_is_synced() -> None:
 def test_server_of_another_cluster_never_becomes_its_primary() -> None:
     """Server of another cluster never becomes its primary."""
     postgresql = PostgreSQLReplication()
-    ours = postgresql.state_of((False, "5", "7714"))
+    ours = postgresql.state_of((False, "5", "7714", *PAGES))
 
-    assert postgresql.state_of((False, "9", "7714")).may_succeed(ours.origins)
-    assert not postgresql.state_of((False, "9", "8800")).may_succeed(ours.origins)
+    assert postgresql.state_of((False, "9", "7714", *PAGES)).may_succeed(ours.origins)
+    assert not postgresql.state_of((False, "9", "8800", *PAGES)).may_succeed(ours.origins)

@@ -32,7 +32,7 @@ class Observed(Protocol):
 class Seen:
     """What one task has written and read. It only grows.
 
-    What a task writes is seen by those that have started it too, and by the tasks that it starts later;
+    What a task has seen is seen by those that have started it too, and by the tasks that it starts later;
     not by those beside it. Lives: as long as the context of its task.
 
     Args:
@@ -43,6 +43,7 @@ class Seen:
 
     __slots__ = (
         "__weakref__",
+        "_open",
         "_others",
         "_position",
         "_reading_from",
@@ -65,6 +66,7 @@ class Seen:
         self._unread = position
         self._reading_from: Observed | None = None
         self._until = BEGINNING
+        self._open: list[Observed] = []
         self.floor = BEGINNING
         """A server must have all that was committed before this moment."""
         self.wrote_at = BEGINNING
@@ -73,7 +75,7 @@ class Seen:
             start.hand_on(self, whole=position is None)
 
     def hand_on(self, other: Seen, *, whole: bool) -> None:
-        """Let a task that was started here tell what it writes; if `whole`, it has seen what this one has."""
+        """Let a task that was started here hand up what it sees; `whole`: it has seen what this one has."""
         other._others = (weakref.ref(self), *(each for each in self._others if each() is not None))
         if whole:
             other._position, other.floor = self.position, self.floor
@@ -92,11 +94,22 @@ class Seen:
         return self._position
 
     def may_read(self, server: Observed) -> bool:
-        """Say whether a server has all that was seen."""
+        """Say whether a server has all that was seen, and goes on being seen where something is open."""
+        if self._open and server not in self._open:
+            return False
         if server.as_of < (self.floor if server is self._reading_from else max(self.floor, self._until)):
             return False
         needed = self.position
         return needed is None or (server.position is not None and server.position.covers(needed))
+
+    def opened(self, server: Observed) -> None:
+        """Take note that a replica is read from until `closed`: meanwhile no other one is."""
+        self._open.append(server)
+
+    def closed(self, server: Observed, now: float) -> None:
+        """Take note that a replica is read from no longer."""
+        self._open.remove(server)
+        self.read(server, now)
 
     def read(self, server: Observed, now: float) -> None:
         """Take note of what a replica has answered up to now."""
@@ -104,15 +117,23 @@ class Seen:
             self.floor = max(self.floor, self._until)
             self._reading_from = server
         self._until = now
+        self._hand_up(now)
 
     def read_latest(self, now: float) -> None:
         """Take note of what the primary has answered up to now."""
         self.floor = now
+        self._hand_up(now)
 
     def wrote(self, now: float) -> None:
         """Take note that what was written is stored, or may be."""
         self.floor = self.wrote_at = now
+        self._hand_up(now, wrote=True)
+
+    def _hand_up(self, now: float, *, wrote: bool = False) -> None:
+        """Let the tasks that have started this one see it too."""
         for other in self._others:
             above = other()
             if above is not None:
-                above.floor = above.wrote_at = now
+                above.floor = now
+                if wrote:
+                    above.wrote_at = now

@@ -129,6 +129,11 @@ class Source:
         """Return who listens to the engine of the event loop that is running."""
         return self.engines.here().listeners
 
+    def remember_here(self) -> None:
+        """Let the task that runs know what the tasks that it starts will write."""
+        if self.servers is not None:
+            self.servers.seen()
+
     def place_for(self, mode: BeginMode, *, reads: bool) -> Engines:
         """Return the engines of the server that a transaction, or a single read, runs on. In a greenlet."""
         servers = self.servers
@@ -160,6 +165,13 @@ class Source:
             return False
         servers.lost(cast("Engines", place.engines), error)
         return True
+
+    def may_answer_instead(self, error: BaseException) -> bool:
+        """Say whether the primary may answer a read that a replica has refused: it would write."""
+        servers = self.servers
+        if servers is None or not servers.replicas or context.reads_latest(servers):
+            return False
+        return self.backend.takes_no_writes(error)
 
     async def _waited_for(self, servers: Servers, seen: Seen) -> LoopEngine:
         return (await servers.wait(seen)).here()

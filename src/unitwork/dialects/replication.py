@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 _OFF = frozenset({"0", "OFF"})
 _SYNCED = "4"
+# Bytes that the log of PostgreSQL begins each page with, and each of its files.
+_HEADER = 24
+_LONG_HEADER = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +28,15 @@ class ServerState:
         origins: Whose changes it has: clusters, or the servers that have made them.
         position: How far it has come: what it has written, or what it has replayed.
         ready: It takes statements.
+        replayed_s: How many seconds ago, on the primary, what it has replayed last was committed; None if it
+            does not say.
         equals: All servers of its cluster may take writes, as with Galera.
     """
 
     writable: bool
     origins: frozenset[str]
     position: Position
+    replayed_s: float | None = None
     ready: bool = True
     equals: bool = False
 
@@ -60,17 +66,26 @@ class PostgreSQLReplication(Replication):
         "SELECT pg_is_in_recovery(),"
         " (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
         " ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn)::text,"
-        " (SELECT system_identifier::text FROM pg_control_system())"
+        " (SELECT system_identifier::text FROM pg_control_system()),"
+        " current_setting('wal_block_size')::int, pg_size_bytes(current_setting('wal_segment_size')),"
+        " extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float"
     )
 
     @override
     def state_of(self, row: Sequence[Any]) -> ServerState:
-        in_recovery, written, cluster = row
+        in_recovery, written, cluster, page, segment, replayed_s = row
         return ServerState(
             writable=not in_recovery,
             origins=frozenset({cluster}),
-            position=Position.of({cluster: int(written or 0)}),
+            position=Position.of({cluster: _without_header(int(written or 0), page, segment)}),
+            replayed_s=replayed_s,
         )
+
+
+def _without_header(written: int, page: int, segment: int) -> int:
+    """Return the end of what was written: behind the header of a page nothing is, which nobody replays."""
+    header = _LONG_HEADER if written % segment == _LONG_HEADER else _HEADER
+    return written - header if written % page == header else written
 
 
 class MariaDBReplication(Replication):

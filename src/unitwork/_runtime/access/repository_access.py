@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from unitwork._logic.functions import may_be_answered_by_replicas
@@ -15,6 +15,7 @@ from unitwork._logic.routing import LaneChoice, LaneRefusal
 from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._logic.writes import locks_rows
 from unitwork._runtime import context, live
+from unitwork._runtime.access.noted import Noted
 from unitwork._runtime.access.streams import RowStream, StreamApart, takes_the_last_connection
 from unitwork._runtime.blocks.block import Scope
 from unitwork._runtime.blocks.starvation import held_by_this_task
@@ -175,6 +176,26 @@ class RepositoryAccess:
         if self.given is not None:
             return await slowest(self.given)
         source = self.where()
+        try:
+            return await self._read_here(source, reader, call, slowest, identity)
+        except DBAPIError as error:
+            if not source.may_answer_instead(error):
+                raise
+        # It calls what writes, by way of a view, an operator or a name in quotes: only the primary has that.
+        context.read_latest(source.servers, on=True)
+        try:
+            return await self._read_here(source, reader, call, slowest, identity)
+        finally:
+            context.read_latest(source.servers, on=False)
+
+    async def _read_here(  # as above, on one Database
+        self,
+        source: Source,
+        reader: ResultReader,
+        call: StatementCall,
+        slowest: Callable[[AsyncSession], Awaitable[Sequence[R]]],
+        identity: tuple[Any, ...] | None,
+    ) -> Sequence[R]:
         lanes, here = source.lanes, _surroundings(source)
         choice = lanes.choose(reader, call, here, identity)
         read = choice.read
@@ -281,7 +302,10 @@ class RepositoryAccess:
 
     def noted(self, name: str, call: StatementCall | None = None) -> Noted:
         """Add to a database error inside which query it came from, and which parameters it has."""
-        return Noted(self, name, call)
+        return Noted(self._place, name, call)
+
+    def _place(self) -> str:
+        return "" if self.given is not None else f" on database {self.where().name!r}"
 
 
 def _surroundings(source: Source) -> Frame | LaneRefusal | None:
@@ -344,32 +368,6 @@ async def _beside_blocks(unit: Frame, scope: Scope, work: Callable[[AsyncSession
         unit.only_reads = False
         turns.give()
     return await _entered(scope, session, work)
-
-
-class Noted:
-    """Adds to a database error which query it came from. Lives: one call."""
-
-    __slots__ = ("_access", "_call", "_name")
-
-    def __init__(self, access: RepositoryAccess, name: str, call: StatementCall | None) -> None:
-        self._access = access
-        self._name = name
-        self._call = call
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, SQLAlchemyError):
-            error.add_note(f"While running query {self._name}{self._place()}{self._parameters()}.")
-
-    def _place(self) -> str:
-        return "" if self._access.given is not None else f" on database {self._access.where().name!r}"
-
-    def _parameters(self) -> str:
-        call = self._call
-        names = (call.names or tuple(call.parameters or ())) if call is not None else ()
-        return f" (parameters: {', '.join(names)})" if names else ""
 
 
 async def _items(reader: ResultReader, call: StatementCall, session: AsyncSession) -> Sequence[Any]:

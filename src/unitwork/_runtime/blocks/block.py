@@ -202,6 +202,7 @@ class Scope:
 
     def _entered(self, step: Step, outer: Scope | None) -> None:
         self.task = asyncio.current_task()
+        self.source.remember_here()
         if self.owns:
             self._frame.limits = self.limits
             self._frame.entered_by = self.task

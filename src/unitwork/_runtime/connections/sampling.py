@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _PAUSE_S = 0.002
 """Between two rounds that somebody waits for."""
 _HURRIED_S = 0.05
+_HASTY_ROUNDS = 20
+"""How many rounds come one soon after the other at first: replicas must be seen to catch up."""
 _REST_S = 1.0
 """Between two rounds that nobody waits for."""
 _ANSWER_S = 1.0
@@ -139,7 +141,7 @@ class Sampling:
                     await asyncio.sleep(_PAUSE_S)
                 else:
                     with suppress(TimeoutError):
-                        async with asyncio.timeout(_REST_S):
+                        async with asyncio.timeout(_REST_S if self.rounds > _HASTY_ROUNDS else _HURRIED_S):
                             await self._wanted.wait()
         finally:
             for server in list(self._connections):

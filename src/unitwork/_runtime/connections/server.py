@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from unitwork.dialects.replication import ServerState
 
 NOT_ASKED = "it was not asked yet"
+NOT_CAUGHT_UP = "it has not been seen to catch up with the primary yet"
 
 
 class Server:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from unitwork._logic.freshness import BEGINNING, Seen
 from unitwork._runtime import context
 from unitwork._runtime.connections.sampling import Sampling
+from unitwork._runtime.connections.server import NOT_CAUGHT_UP
 from unitwork._runtime.connections.writable import Writable
 from unitwork.errors import ReplicaError
 
@@ -85,6 +86,8 @@ class Servers:
         """Return where to read now: the least busy of the replicas that are new enough. None if none is."""
         if not self.replicas or context.reads_latest(self):
             return self.primary_engines
+        if asyncio.get_running_loop() not in self._samplings:
+            return None  # nobody asks the servers here yet, and what is known of them may be old
         fit = [server for server in self._usable if seen.may_read(server)]
         if not fit:
             return None
@@ -112,23 +115,39 @@ class Servers:
             if chosen is not None:
                 return chosen
             now = time.monotonic()
-            if not self._usable or now < self._vain_until:
+            none = not (self._usable or any(server.problem == NOT_CAUGHT_UP for server in self.replicas))
+            if none or now < self._vain_until:
                 return self.primary_engines
             if now >= over or not await sampling.next_round(over - now):
                 self._vain_until = time.monotonic() + _IN_VAIN_S
                 return self.choose(seen) or self.primary_engines
 
-    def used(self, seen: Seen, engines: Engines, *, wrote: bool) -> None:
-        """Take note of who has read or written where, up to now."""
+    def used(self, seen: Seen, engines: Engines, *, wrote: bool, opened: bool = False) -> None:
+        """Take note of who has read or written where, up to now.
+
+        Args:
+            seen: Whose it is.
+            engines: Where.
+            wrote: Something may have been written.
+            opened: That was told before, by `opened`.
+        """
         now = time.monotonic()
         if engines is self.primary_engines:
             seen.read_latest(now)
         else:
             server = self._server_of(engines)
-            if server is not None:
+            if server is not None and opened:
+                seen.closed(server, now)
+            elif server is not None:
                 seen.read(server, now)
         if wrote and engines is self.primary_engines:
             seen.wrote(now)
+
+    def opened(self, seen: Seen, engines: Engines) -> None:
+        """Take note that somebody has a connection, until `used`."""
+        server = self._server_of(engines)
+        if server is not None:
+            seen.opened(server)
 
     def wrote_by_hand(self) -> None:
         """Take note of a COMMIT that no block has sent, such as that of a session of one's own."""
@@ -238,6 +257,14 @@ class Servers:
             return "it takes writes now"
         if known.position.parts and not state.position.parts:
             return f"it has nothing of {primary.name}"
+        return self._delay_of(server)
+
+    def _delay_of(self, server: Server) -> str | None:
+        """Say that a replica is too far behind, if so."""
+        state = server.state
+        replayed_s = state.replayed_s if state is not None else None
+        if server.as_of == BEGINNING and (replayed_s or 0) > self.limits.max_lag_s:
+            return NOT_CAUGHT_UP  # it may be idle as well as late
         lag_s = self.lag_s(server)
         return f"it is {lag_s:.1f} s behind" if lag_s > self.limits.max_lag_s else None
 
@@ -250,6 +277,7 @@ class Servers:
 
     async def dispose(self) -> None:
         """Close the connections of this loop, and end what asks the servers."""
+        self._usable = []
         sampling = self._samplings.pop(asyncio.get_running_loop(), None)
         if sampling is not None:
             await sampling.stop()

@@ -235,10 +235,13 @@ class Checkout:
             self._seen = source.servers.seen()
             self._engines = source.place_for(frame.mode, reads=frame.only_reads)
             try:
-                return self._engines.here().engine.sync_engine.connect()
+                connection = self._engines.here().engine.sync_engine.connect()
             except Exception as error:
                 if not self.leaves_replica(error):
                     raise
+            else:
+                source.servers.opened(self._seen, self._engines)
+                return connection
 
     def leaves_replica(self, error: BaseException) -> bool:
         """Say whether another server may be asked: nothing was sent yet to a replica that is gone."""
@@ -374,7 +377,7 @@ class Checkout:
             self._engines.give_back(self.connection)
             if self._seen is not None and self.frame.source.servers is not None:
                 wrote = self.frame.has_written()
-                self.frame.source.servers.used(self._seen, self._engines, wrote=wrote)
+                self.frame.source.servers.used(self._seen, self._engines, wrote=wrote, opened=True)
 
 
 def _set(connection: Connection, options: Mapping[str, Any]) -> None:
