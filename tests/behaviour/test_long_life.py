@@ -3,13 +3,15 @@
 import asyncio
 import gc
 import weakref
+from collections import Counter
+from contextlib import suppress
 
 import pytest
 from sqlalchemy import or_
 
 from benchmarks.long_life import allocated, growth, prepare
 from tests.fixtures.people import Person
-from unitwork import Database, Repository, query
+from unitwork import Database, Propagation, Repository, query
 
 ROUNDS = 400
 """Each does a dozen things; `benchmarks/long_life.py` runs many more."""
@@ -33,7 +35,7 @@ async def test_what_is_known_of_statements_is_bounded(people: Database) -> None:
     """Also when a program builds each statement anew, and all different."""
 
     def known() -> int:
-        return sum(type(thing).__name__ == "ExpressRead" for thing in gc.get_objects())
+        return sum(type(thing).__name__ == "CompiledRead" for thing in gc.get_objects())
 
     repository = Repository[Person](people)
     before = known()
@@ -67,3 +69,43 @@ async def test_repositories_made_at_run_time_are_freed(people: Database) -> None
     gc.collect()
 
     assert [each() for each in freed] == [None] * 5
+
+
+async def test_what_has_ended_is_freed_without_the_collector(people: Database) -> None:
+    """Blocks, savepoints and units of work, kept and undone: the collector would stop a busy process."""
+    repository = Repository[Person](people)
+
+    def alive() -> Counter[str]:
+        kinds = (type(thing) for thing in gc.get_objects())
+        return Counter(
+            kind.__name__ for kind in kinds if str(kind.__module__).startswith("unitwork._runtime")
+        )
+
+    async def once() -> None:
+        for propagation in (Propagation.REQUIRED, Propagation.SUPPORTS):
+            async with people.transaction(propagation=propagation):
+                await repository.get(1)
+        async with people.transaction():
+            async with people.transaction(propagation="NESTED"):
+                await repository.add(Person(name="kept"))
+            with suppress(LookupError):
+                async with people.transaction(propagation="NESTED"):
+                    await repository.add(Person(name="undone"))
+                    raise LookupError
+            people.set_rollback_only()
+        async with people.unit_of_work():
+            await repository.get(1)
+            async with people.transaction():
+                await repository.add(Person(name="of a unit"))
+
+    await once()
+    gc.collect()
+    gc.disable()
+    try:
+        before = alive()
+        await once()
+        left = alive() - before
+    finally:
+        gc.enable()
+
+    assert not left

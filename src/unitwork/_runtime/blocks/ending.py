@@ -412,6 +412,7 @@ class Ending:
         frame, session = self._frame, self._session
         self._scope.forget(frame)
         session.turns.leave(frame)
+        frame.first_block = None  # the block knows the frame, and only the collector could free them
         hooks, around = frame.hooks_or_none, frame.parent
         if hooks is not None and around is not None and self._hands_hooks_up:
             around.hooks.take_over(hooks)

@@ -65,7 +65,6 @@ class Frame:
         "owner",
         "parent",
         "rollback_only",
-        "seat",
         "session",
         "source",
         "writes_told",
@@ -98,8 +97,6 @@ class Frame:
         self.parent = parent
         self.base: Frame | None = None
         """The unit of work whose transaction this is: its tasks go on in here."""
-        self.seat: Frame = self
-        """The frame whose turn is waited for."""
         self.entered_by: object = None
         """The task that has entered its block."""
         self.first_block: object = None
@@ -152,6 +149,11 @@ class Frame:
     @property
     def root(self) -> Frame:
         """The physical transaction that this frame is, or is a savepoint of."""
+        return self
+
+    @property
+    def seat(self) -> Frame:
+        """The frame whose turn is waited for."""
         return self
 
     @property
@@ -346,8 +348,7 @@ class Frame:
             checkout.forget()
             raise
         self.checkout = checkout
-        if self._state is State.IDLE:
-            self._change(Change.BEGIN)
+        self.begun()
         if not checkout.begins_loudly:
             connection.begin()
             return connection
@@ -356,11 +357,10 @@ class Frame:
             await_only(self.lose_connection())
             if done.cancelled is None and checkout.leaves_replica(done.error):
                 return self.check_out()
-        failure = done.cancelled or done.error
-        if failure is not None:
-            if done.cancelled is not None:
-                raise done.cancelled from done.error
-            raise failure
+        if done.cancelled is not None:
+            raise done.cancelled from done.error
+        if done.error is not None:
+            raise done.error
         return connection
 
     def give_back(self) -> None:

@@ -185,8 +185,10 @@ class AtRest(Autocommit):
         """The one that the unit has begun and not ended."""
         self.scope: Any = None
         """The unit of work, while it is open: of a higher floor."""
-        if parent is not None:
-            self.seat = parent.seat
+
+    @property
+    def seat(self) -> Frame:
+        return self if self.parent is None else self.parent.seat
 
     @property
     def begins_with_writes(self) -> bool:  # type: ignore[override]  # constant in the other kinds
