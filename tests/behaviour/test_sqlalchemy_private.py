@@ -95,3 +95,19 @@ async def test_other_databases_have_nothing_to_hear(people: Database) -> None:
         held = (await connection.get_raw_connection()).dbapi_connection
 
         assert private.heard_of_schema(held, people.engine.dialect)
+
+
+async def test_entities_that_wait_in_a_session_are_seen(people: Database) -> None:
+    """Those to be inserted and those to be deleted; what has only changed is asked for in another way."""
+    async with people.transaction() as session:
+        person = await session.get_one(Person, 1)
+        person.name = "Ann"
+        assert not private.has_unsent(session.sync_session)
+
+        session.add(Person(name="new"))
+        assert private.has_unsent(session.sync_session)
+        await session.flush()
+        assert not private.has_unsent(session.sync_session)
+
+        await session.delete(person)
+        assert private.has_unsent(session.sync_session)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from sqlalchemy import TextClause
-from sqlalchemy.sql import visitors
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.sql.selectable import SelectBase
 
 from unitwork._logic.sql.reading import readings
-from unitwork._logic.writes import texts_of
 
 _AGGREGATES = """
 any_value array_agg avg bit_and bit_or bit_xor bool_and bool_or count cume_dist dense_rank every first_value
@@ -88,35 +85,28 @@ _BEFORE_PARENTHESES = frozenset(_WORDS.split())
 """What may stand before a parenthesis and is no function."""
 
 
-def may_call_what_writes(statement: object, dialect: str) -> bool:
-    """Say whether a statement that reads calls a function that may write or lock: one that is not known.
+def calls_what_may_write(part: object, dialect: str) -> bool:
+    """Say whether a part of a statement, or SQL text, calls what may write or lock: what is not known.
 
     SQLite's functions are given to it by the program, and cannot write in the transaction that calls them.
     """
-    if dialect == "sqlite":
-        return False
-    return not _calls_only(statement, dialect, _COMPUTES)
+    return dialect != "sqlite" and _calls_beyond(part, dialect, _COMPUTES)
 
 
-def may_be_answered_by_replicas(statement: object, dialect: str) -> bool:
-    """Say whether a statement that neither writes nor locks by its words calls what a replica has."""
-    return _calls_only(statement, dialect, _ANYWHERE)
+def calls_what_replicas_lack(part: object, dialect: str) -> bool:
+    """Say whether a part of a statement, or SQL text, calls what no replica has, or may not have."""
+    return _calls_beyond(part, dialect, _ANYWHERE)
 
 
-def _calls_only(statement: object, dialect: str, known: frozenset[str]) -> bool:
-    if isinstance(statement, SelectBase):
-        return not any(_is_unknown(part, dialect, known) for part in visitors.iterate(statement))
-    return not any(_calls_unknown(text, dialect, known) for text in texts_of(statement))
-
-
-def _is_unknown(part: object, dialect: str, known: frozenset[str]) -> bool:
+def _calls_beyond(part: object, dialect: str, known: frozenset[str]) -> bool:
     if isinstance(part, FunctionElement):
         name = str(getattr(part, "name", "")).lower()
         return name not in known or bool(getattr(part, "packagenames", ()))
-    return isinstance(part, TextClause) and _calls_unknown(part.text, dialect, known)
+    text = part.text if isinstance(part, TextClause) else part
+    return isinstance(text, str) and _text_calls_beyond(text, dialect, known)
 
 
-def _calls_unknown(text: str, dialect: str, known: frozenset[str]) -> bool:
+def _text_calls_beyond(text: str, dialect: str, known: frozenset[str]) -> bool:
     if "(" not in text:
         return False
     return any(

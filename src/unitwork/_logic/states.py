@@ -8,6 +8,9 @@ import enum
 class State(enum.Enum):
     """What a transaction, or a savepoint, is at this moment."""
 
+    __hash__ = object.__hash__
+    """Each is one object, and is looked up with every step: without a call of `enum`'s own."""
+
     IDLE = "idle"
     """Nothing was sent yet: BEGIN goes with the first statement."""
     OPEN = "open"
@@ -24,6 +27,9 @@ class State(enum.Enum):
 
 class Change(enum.Enum):
     """What happens to it."""
+
+    __hash__ = object.__hash__
+    """As above."""
 
     BEGIN = enum.auto()
     CONDEMN = enum.auto()

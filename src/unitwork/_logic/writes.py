@@ -96,10 +96,3 @@ def opens_with_write(sql: str) -> bool:
 
 def _begins_with(sql: str, words: tuple[str, ...]) -> bool:
     return sql[:_LONGEST_WORD].upper().startswith(words)
-
-
-def locks_rows(statement: object, dialect: str | None = None) -> bool:
-    """Say whether a statement locks what it reads, as long as its transaction lasts."""
-    if isinstance(statement, SelectBase):
-        return any(getattr(part, "_for_update_arg", None) is not None for part in visitors.iterate(statement))
-    return any(text_locks(text, dialect) for text in texts_of(statement))

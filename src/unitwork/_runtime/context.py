@@ -27,10 +27,8 @@ class OpenScope(Protocol):
     left: bool
     is_entered: bool
     """Whether it is a block that was entered and not left; a unit of work ends before it is left."""
-    left_elsewhere: bool
-    """Whether it was left in another task than it was entered in."""
-    tasks_at_end: Collection[asyncio.Task[Any]]
-    """Those that there were when it was left elsewhere."""
+    left_among: Collection[asyncio.Task[Any]] | None
+    """The tasks that there were when it was left in another one than it was entered in, if it was."""
     outside: bool
     """It is none: it hides those around it from code that must find nothing open."""
     task: asyncio.Task[Any] | None
@@ -81,8 +79,8 @@ class Outside:
         self.read_only_by: str | None = None
         self.limits: Any = ()
         self.counts_writes = False
-        self.left = self.left_elsewhere = self.is_entered = False
-        self.tasks_at_end: Collection[asyncio.Task[Any]] = ()
+        self.left = self.is_entered = False
+        self.left_among: Collection[asyncio.Task[Any]] | None = None
         self.task: asyncio.Task[Any] | None = None
         self.generator: CodeType | None = None
         self.writes_of_others = 0
@@ -165,7 +163,7 @@ def drop(scope: OpenScope) -> None:
     elif scope in scopes:
         # So do generators that were finalised elsewhere: they go with the block in which they were used.
         here = this_task()
-        gone = [one for one in scopes if one is scope or (one.left_elsewhere and one.task is here)]
+        gone = [one for one in scopes if one is scope or (one.left_among is not None and one.task is here)]
         _scopes.set(tuple(one for one in scopes if one not in gone))
 
 
@@ -203,11 +201,12 @@ def innermost(source: object) -> Any:  # noqa: ANN401  # as above
         return None
     # What has ended does not uncover the scopes around it: code that outlives its block is outside,
     # and so is code that inherited the context in another event loop.
-    if scope.frame.ended:
+    frame = scope.frame
+    if frame.ended:
         if scope.is_entered and scope.task is asyncio.current_task():
-            raise scope.frame.ended_error()  # it is inside a block still, whose transaction has gone
+            raise frame.ended_error()  # it is inside a block still, whose transaction has gone
         return None
-    return scope if scope.frame.session.loop is asyncio.get_running_loop() else None
+    return scope if frame.session.loop is asyncio.get_running_loop() else None
 
 
 def scope_of(session: Any) -> Any:  # noqa: ANN401  # of a higher floor
@@ -220,7 +219,10 @@ def scope_of(session: Any) -> Any:  # noqa: ANN401  # of a higher floor
 
 def has_generators() -> bool:
     """Say whether a block of this context is held by a generator."""
-    return any(scope.generator is not None for scope in _scopes.get())
+    for scope in _scopes.get():  # noqa: SIM110  # asked with every write and block: a generator costs more
+        if scope.generator is not None:
+            return True
+    return False
 
 
 def count_write(here: OpenScope | None) -> None:
@@ -238,11 +240,11 @@ def count_write(here: OpenScope | None) -> None:
 
 def _is_of_here(scope: OpenScope) -> bool:
     """Say whether the code that runs belongs to a scope of its context."""
-    if scope.left_elsewhere:
+    if scope.left_among is not None:
         # A generator was finalised by the event loop. A task that was started inside of it belongs to it for
         # good; the task that entered it does not, nor do those that began after its end.
         here = this_task()
-        return here is not scope.task and here in scope.tasks_at_end
+        return here is not scope.task and here in scope.left_among
     if scope.generator is not None and scope.task is this_task():
         return _runs_in(scope.generator)
     return True

@@ -86,6 +86,11 @@ def savepoint_names(transaction: SessionTransaction) -> set[str]:
     return {getattr(each[1], "_savepoint", "") for each in begun.values()}
 
 
+def has_unsent(session: Session) -> bool:
+    """Say whether entities wait in a session to be inserted or deleted: `new` and `deleted` copy them all."""
+    return bool(session._new or session._deleted)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
 class _Watched(set["InstanceState[Any]"]):
     """The states of a session that have changes; tells of each when its first change is made."""
 

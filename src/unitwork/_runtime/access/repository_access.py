@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from unitwork._logic.functions import may_be_answered_by_replicas
+from unitwork._logic.effects import effects_of
 from unitwork._logic.in_lists import with_short_lists
 from unitwork._logic.paging import signing_key
 from unitwork._logic.routing import LaneChoice, LaneRefusal
 from unitwork._logic.shape import Item, Rows, Shape
-from unitwork._logic.writes import locks_rows
 from unitwork._runtime import context, live
 from unitwork._runtime.access.noted import Noted
 from unitwork._runtime.access.streams import RowStream, StreamApart, takes_the_last_connection
@@ -324,12 +323,8 @@ def _surroundings(source: Source) -> Frame | LaneRefusal | None:
 
 
 def _only_reads(source: Source, call: StatementCall) -> bool:
-    """Say whether a replica may answer a statement that does not write by its words."""
-    if source.servers is None:
-        return False
-    dialect = source.backend.dialect
-    statement = call.statement
-    return may_be_answered_by_replicas(statement, dialect) and not locks_rows(statement, dialect)
+    """Say whether a replica may answer a statement."""
+    return source.servers is not None and not effects_of(call.statement, source.backend.dialect).need_primary
 
 
 async def _in_block(scope: Scope, work: Callable[[AsyncSession], Awaitable[R]], *, apart: bool = False) -> R:

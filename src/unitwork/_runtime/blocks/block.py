@@ -55,7 +55,7 @@ class Scope:
         "generator",
         "is_entered",
         "left",
-        "left_elsewhere",
+        "left_among",
         "limits",
         "name",
         "options",
@@ -64,7 +64,6 @@ class Scope:
         "read_only_by",
         "source",
         "task",
-        "tasks_at_end",
         "watched",
         "writes_of_others",
     )
@@ -96,8 +95,8 @@ class Scope:
         self.fresh = fresh or options.isolation is not None
         self.owns = True
         self.left = left
-        self.left_elsewhere = self.is_entered = False
-        self.tasks_at_end: Collection[asyncio.Task[Any]] = ()
+        self.is_entered = False
+        self.left_among: Collection[asyncio.Task[Any]] | None = None
         self.read_only_by: str | None = None
         self.outcome = Outcome.NO_TRANSACTION
         self.watched: tuple[int, float] | None = None
@@ -192,13 +191,11 @@ class Scope:
     def _take_limits(self) -> None:
         """Take over the time limits of what is around, on whatever Database, and begin one's own."""
         scopes = context.open_scopes()
-        around: Limits = scopes[-1].limits if scopes else ()
-        if around:
-            around = tuple(limit for limit in around if not limit.ended)
+        if scopes and scopes[-1].limits:
+            self.limits = tuple(limit for limit in scopes[-1].limits if not limit.ended)
         if self.options.timeout_s is not None:
             self._deadline = Deadline(self.source.name, self.name, self.options.timeout_s)
-            around = (self._deadline, *around)
-        self.limits = around
+            self.limits = (self._deadline, *self.limits)
 
     def _entered(self, step: Step, outer: Scope | None) -> None:
         self.task = asyncio.current_task()
@@ -415,7 +412,7 @@ class Scope:
             self.left = True
             self.is_entered = False
             if asyncio.current_task() is not self.task:
-                self.left_elsewhere, self.tasks_at_end = True, WeakSet(asyncio.all_tasks())
+                self.left_among = WeakSet(asyncio.all_tasks())
             if self.watched is not None:
                 self.source.watch.ended(self, error)
 

@@ -73,7 +73,7 @@ class HandSavepoint(AsyncSessionTransaction):
         await scope.enter()
         self._scope = scope
         self.task = asyncio.current_task()
-        self._ambient.savepoints.append(self)
+        self._ambient.savepoints = [*self._ambient.savepoints, self]
         self.sync_transaction = cast("Savepoint", scope.frame).transaction
         return self
 
@@ -94,7 +94,7 @@ class HandSavepoint(AsyncSessionTransaction):
         """Release the savepoint, or roll back to it if an exception leaves; once."""
         scope, self._scope = self._scope, None
         if scope is not None:
-            self._ambient.savepoints.remove(self)
+            self._ambient.savepoints = [each for each in self._ambient.savepoints if each is not self]
             await scope.leave(error)
 
     def _refused(self, why: str) -> TransactionRefusedError:

@@ -74,16 +74,52 @@ async def end(
         AfterCommitError: It is committed, and something failed after that.
         asyncio.CancelledError: The task was cancelled meanwhile.
     """
-    ending = Ending(scope, frame, error, under=under)
-    if ending.has_nothing_to_do():
-        ending.pass_by()
+    if _is_untouched(frame):
+        _pass_by(scope, frame, error)
         return
+    ending = Ending(scope, frame, error, under=under)
     await ending.do_last_work()
     await ending.close()
     await ending.send()
     ending.let_go()
     await ending.run_hooks()
     ending.tell()
+
+
+def _is_untouched(frame: Frame) -> bool:
+    """Say whether nothing was done in a frame, or nothing but reads that have ended by themselves."""
+    session: AmbientSession = frame.session
+    if frame.idles:
+        untouched = frame.checkout is None
+    else:
+        untouched = not session.started and frame.state is State.IDLE
+    if not untouched or session.turns.busy or session.turns.top is not frame or frame.waits_for_end:
+        return False
+    return frame.base is None or not frame.base.waits_for_end
+
+
+def _pass_by(scope: EndingScope, frame: Frame, error: BaseException | None) -> None:
+    """End what is untouched."""
+    session: AmbientSession = frame.session
+    session.turns.close(frame)
+    if session.started and frame.parent is None:
+        with session.ending():
+            session.sync_session.close()
+    if frame.verdict(error, scope.options) is Verdict.COMMIT:
+        frame.committed()
+    else:
+        frame.rolled_back()
+    scope.outcome = frame.outcome
+    _leave(scope, frame)
+
+
+def _leave(scope: EndingScope, frame: Frame) -> None:
+    """Take a block out of the context, let the frames around go on, and let go of the session."""
+    scope.forget(frame)
+    frame.session.turns.leave(frame)
+    frame.first_block = None  # the block knows the frame, and only the collector could free them
+    if frame.parent is None:
+        frame.forget_session()
 
 
 class Ending:
@@ -116,30 +152,6 @@ class Ending:
         self._late: list[BaseException] = []
         """What failed after the commit."""
 
-    def has_nothing_to_do(self) -> bool:
-        """Say whether nothing was done in the frame, or nothing but reads that have ended by themselves."""
-        frame, turns = self._frame, self._session.turns
-        if frame.idles:
-            untouched = frame.checkout is None
-        else:
-            untouched = frame.state is State.IDLE and not self._session.started
-        waits = any(
-            each.hooks_or_none or each.joined or each.rollback_only for each in (frame, frame.base or frame)
-        )
-        return untouched and not waits and not turns.busy and turns.top is frame
-
-    def pass_by(self) -> None:
-        """End what is empty."""
-        frame = self._frame
-        self._session.turns.close(frame)
-        self._close_session()
-        if frame.verdict(self._error, self._scope.options) is Verdict.COMMIT:
-            frame.committed()
-        else:
-            frame.rolled_back()
-        self._scope.outcome = frame.outcome
-        self.let_go()
-
     # -- 1. last work ------------------------------------------------------------------------------
 
     async def do_last_work(self) -> None:
@@ -149,9 +161,8 @@ class Ending:
         if isinstance(frame.base, AtRest) and isinstance(frame, Transaction) and not self._again:
             frame.base.hand_over(frame)
         try:
-            await session.end_savepoints(frame, error)
-            if frame.root is frame:
-                await session.close_streams()
+            if session.savepoints or session.streams:
+                await session.end_what_is_open(frame, error)
             wanted = frame.verdict(error, self._scope.options) is Verdict.COMMIT
             if not wanted:
                 return
@@ -204,8 +215,11 @@ class Ending:
     async def _keep(self) -> None:
         frame = self._frame
         if isinstance(frame, Savepoint):
-            with self._session.turns.kept():
+            self._session.turns.keep()
+            try:
                 await self._release(frame)
+            finally:
+                self._session.turns.give()
         elif frame.checkout is not None and frame.transactional:
             await self._commit(frame.checkout)
         else:
@@ -215,8 +229,11 @@ class Ending:
     async def _undo(self, cause: BaseException | None) -> None:
         frame = self._frame
         if isinstance(frame, Savepoint):
-            with self._session.turns.kept():
+            self._session.turns.keep()
+            try:
                 await self._roll_back_to(frame, cause)
+            finally:
+                self._session.turns.give()
         else:
             await self._roll_back_inside(cause)
             if frame.checkout is not None:
@@ -254,7 +271,7 @@ class Ending:
     def _commit_now(self, checkout: Checkout) -> None:
         """In a greenlet, and not to be interrupted: COMMIT, then what SQLAlchemy does after it."""
         frame, session = self._frame, self._session
-        left = remaining_s(frame.limits)
+        left = remaining_s(frame.limits) if frame.limits else None
         if left is not None and frame.source.pinned is None and checkout.connection is not None:
             frame.source.backend.limit_commit(checkout.connection, left)
         started = time.perf_counter()
@@ -401,25 +418,21 @@ class Ending:
         return self._frame.parent is None
 
     def _close_session(self) -> None:
+        """Close it, while ends are allowed."""
         if self._closes and self._session.started:
-            with self._session.ending():
-                self._session.sync_session.close()
+            self._session.sync_session.close()
 
     # -- 4. after ----------------------------------------------------------------------------------
 
     def let_go(self) -> None:
         """Take the block out of the context, let the frames around go on, and let go of the session."""
-        frame, session = self._frame, self._session
-        self._scope.forget(frame)
-        session.turns.leave(frame)
-        frame.first_block = None  # the block knows the frame, and only the collector could free them
+        frame = self._frame
         hooks, around = frame.hooks_or_none, frame.parent
         if hooks is not None and around is not None and self._hands_hooks_up:
             around.hooks.take_over(hooks)
         elif hooks is not None:
             hooks.tell_end()
-        if frame.parent is None:
-            frame.forget_session()
+        _leave(self._scope, frame)
 
     @property
     def _hands_hooks_up(self) -> bool:

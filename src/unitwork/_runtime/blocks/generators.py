@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dis
 from functools import lru_cache
 from inspect import CO_ASYNC_GENERATOR
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
+_LOOP = asyncio.Handle._run.__code__  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no other way to know it
+"""What takes the steps of tasks in asyncio's own event loop: all that has called the code is below it."""
 _NEXT = "GET_ANEXT"
 _STEPS_OF_WAITING = 6
 """Instructions from the one that asks for the next item to the last that waits for it, in all Pythons."""
@@ -23,6 +26,8 @@ def iterated_generator(caller: FrameType | None) -> CodeType | None:
     """
     while caller is not None:
         code, consumer = caller.f_code, caller.f_back
+        if code is _LOOP:
+            return None
         if (
             code.co_flags & CO_ASYNC_GENERATOR
             and consumer is not None

@@ -172,8 +172,8 @@ class Unit(LazyScope):
         # The rest is set when the unit wakes (see __getattr__): many requests never look for it.
         self.source = source
         self.name = name
-        self.left = self.left_elsewhere = self.is_entered = False
-        self.tasks_at_end: Collection[asyncio.Task[Any]] = ()
+        self.left = self.is_entered = False
+        self.left_among: Collection[asyncio.Task[Any]] | None = None
         self.limits = ()
         self.generator = iterated_generator(caller)
         self.task = asyncio.current_task()

@@ -59,6 +59,7 @@ class Audience:
         self._ours = ours
         self._heard = heard
         self._known: list[tuple[Any, attrgetter[Any], tuple[Any, ...]]] = []
+        self._unheard: list[Sized] = []
         self._listeners: list[Sized] = []
         self._count = -1
         self._found: str | None = None
@@ -68,7 +69,9 @@ class Audience:
         for dispatch, collections, known in self._known:
             if collections(dispatch) != known:
                 return self._look()
-        return self._found if sum(map(len, self._listeners)) == self._count else self._look()
+        if any(self._unheard) or sum(map(len, self._listeners)) != self._count:
+            return self._look()
+        return self._found
 
     def _look(self) -> str | None:
         self._known = [
@@ -76,8 +79,11 @@ class Audience:
             for target, events in self._heard
         ]
         each = [collection for _dispatch, _collections, known in self._known for collection in known]
-        # Those of the class, and those of this target.
-        self._listeners = [part for one in each for part in (one.parent_listeners, one.listeners)]
+        # Those of the class, and those of this target; what is immutable never has more.
+        parts = [part for one in each for part in (one.parent_listeners, one.listeners)]
+        growing = {id(part): part for part in parts if not isinstance(part, tuple)}.values()
+        self._unheard = [part for part in growing if not part]
+        self._listeners = [part for part in growing if part]
         self._count = sum(map(len, self._listeners))
         found = (events.heard(target, self._ours) for target, events in self._heard)
         self._found = next((name for name in found if name is not None), None)

@@ -22,9 +22,9 @@ from unitwork.errors import OptionError
 if TYPE_CHECKING:
     import asyncio
     import weakref
-    from collections.abc import Mapping
+    from collections.abc import Callable
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection
     from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry
@@ -89,7 +89,8 @@ class LoopEngine:
         event.listen(engine, "connect", self._opened)
         event.listen(engine, "close", self._closed)
         event.listen(engine, "checkout", self._refuse_unusable)
-        event.listen(engine, "set_engine_execution_options", self._refuse_autocommit)
+        # Not heard as an event: one of the engine itself makes each connection look for listeners of its own.
+        vars(engine)["update_execution_options"] = self._without_autocommit(engine.update_execution_options)
         if backend.may_end_inside:
             event.listen(engine, "before_cursor_execute", self._before)
             event.listen(engine, "after_cursor_execute", self._after)
@@ -179,10 +180,15 @@ class LoopEngine:
         if connection in self._unusable or self._backend.is_closed(connection):
             raise DisconnectionError("the connection was closed while nobody used it")
 
-    def _refuse_autocommit(self, engine: Engine, options: Mapping[str, Any]) -> None:
+    def _without_autocommit(self, update: Callable[..., None]) -> Callable[..., None]:
         """Refuse what would make each statement of a block commit; an engine made of this one may do so."""
-        if engine is self.engine.sync_engine and commits_by_itself(options.get("isolation_level")):
-            raise OptionError("isolation_level", options["isolation_level"], [INSTEAD_OF_AUTOCOMMIT])
+
+        def update_execution_options(**options: Any) -> None:
+            if commits_by_itself(options.get("isolation_level")):
+                raise OptionError("isolation_level", options["isolation_level"], [INSTEAD_OF_AUTOCOMMIT])
+            update(**options)
+
+        return update_execution_options
 
     def _before_opening(self, *_arguments: object) -> None:
         """Refuse to open a connection for whoever cannot wait for it, before a driver begins to."""

@@ -119,15 +119,18 @@ class CompiledStatements:
 
     # -- one new entity --------------------------------------------------------------------------
 
-    def insert(self, name: str, entity: object, *, pending: bool = False) -> InsertCall | LaneRefusal:
+    def insert(
+        self, name: str, entity: object, held: Session | None = None, *, pending: bool = False
+    ) -> InsertCall | LaneRefusal:
         """Prepare the INSERT of a new entity.
 
         Args:
             name: What sends it, for people.
             entity: Any object.
-            pending: It waits in a session.
+            held: The session that is to hold it.
+            pending: It waits in there.
         """
-        obstacle = self._obstacle() or self.session_listeners.of_flushes()
+        obstacle = self._obstacle() or self.session_listeners.of_flushes(held)
         if obstacle is not None:
             return obstacle
         if self._connections.session_options.get("expire_on_commit"):

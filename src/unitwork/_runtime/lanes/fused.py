@@ -97,10 +97,7 @@ class FusedLane:
         if frame is not frame.root or frame.idles or not frame.transactional:
             return _NO_BLOCK
         held = session.held
-        refusal = self._statements.session_listeners.of_flushes(held)
-        if refusal is not None:
-            return refusal
-        insert = self._statements.insert(name, entity, pending=pending)
+        insert = self._statements.insert(name, entity, held, pending=pending)
         known: Any = held.identity_map if held is not None else ()
         if not isinstance(insert, LaneRefusal) and insert.identity in known:
             return _KNOWN_KEY

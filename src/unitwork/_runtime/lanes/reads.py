@@ -11,10 +11,9 @@ from sqlalchemy.orm.attributes import QueryableAttribute
 from sqlalchemy.sql import ColumnElement, visitors
 from sqlalchemy.sql.expression import ColumnClause
 
-from unitwork._logic.functions import may_be_answered_by_replicas, may_call_what_writes
+from unitwork._logic.effects import effects_of
 from unitwork._logic.routing import LaneRefusal
 from unitwork._logic.shape import Item
-from unitwork._logic.writes import locks_rows
 from unitwork._runtime.connections.listeners import HIDING
 from unitwork._runtime.lanes.loading import EntityLoader, is_observed, why_not_simple
 from unitwork._runtime.lanes.sending import parameters_of
@@ -83,9 +82,9 @@ class CompiledRead:
         if isinstance(encode, LaneRefusal):
             return encode
         read = cls(compiled, described, encode, dialect, may_change=isinstance(text, TextClause))
-        locks = locks_rows(text, dialect.name)
-        read.needs_transaction = locks or may_call_what_writes(text, dialect.name)
-        read.needs_primary = locks or not may_be_answered_by_replicas(text, dialect.name)
+        effects = effects_of(text, dialect.name)
+        read.needs_transaction = effects.locks or effects.may_call
+        read.needs_primary = effects.need_primary
         return read
 
     def __init__(

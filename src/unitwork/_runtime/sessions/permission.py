@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy import Select
+from sqlalchemy import Select, UpdateBase
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.exc import NO_STATE, UnmappedInstanceError
 from sqlalchemy.schema import ExecutableDDLElement
 
-from unitwork._logic.functions import may_call_what_writes
+from unitwork._logic.effects import effects_of
 from unitwork._logic.sql.statement import Step
-from unitwork._logic.writes import commits_by_itself, is_write, locks_rows, steps_of, texts_of
+from unitwork._logic.writes import commits_by_itself, steps_of, texts_of
 from unitwork._runtime import context
 from unitwork._runtime.sqlalchemy_private import forget_changes
 from unitwork.errors import TransactionRefusedError
@@ -89,26 +89,23 @@ def to_send(session: AskedSession, statement: object) -> None:
     frame.root.last_statement = statement
     if scope is None or session.flushing:
         return  # a flush was asked about as a whole
-    if isinstance(statement, Select) and not (frame.idles or scope.read_only_by or scope.counts_writes):
+    is_select = isinstance(statement, Select)
+    if is_select and not (frame.idles or scope.read_only_by or scope.counts_writes):
         return
     dialect = session.source.backend.dialect
-    if not isinstance(statement, Select):
+    if not isinstance(statement, (Select, UpdateBase)):
         _refuse_to_end_by_text(session, statement, frame, dialect)
-    writes = is_write(statement, dialect)
+    effects = effects_of(statement, dialect)
+    writes = effects.writes
     if writes and scope.read_only_by is not None:
         # A SELECT that hides a write in a CTE is left to the database where that enforces read-only.
-        if not (frame.root.mode.read_only and isinstance(statement, Select)):
+        if not (frame.root.mode.read_only and is_select):
             raise write_refused(session, scope)
-    elif frame.idles and (writes or locks_rows(statement, dialect) or _may_call(frame, statement, dialect)):
+    elif frame.idles and (writes or effects.locks or (effects.may_call and frame.begins_with_writes)):
         session.begin_to_write(scope)
         writes = True
     if writes:
         session.wrote()
-
-
-def _may_call(frame: Frame, statement: object, dialect: str) -> bool:
-    """Say whether a read begins the transaction of a unit of work: for a function that it calls."""
-    return frame.begins_with_writes and may_call_what_writes(statement, dialect)
 
 
 def _refuse_to_end_by_text(session: AskedSession, statement: object, frame: Frame, dialect: str) -> None:

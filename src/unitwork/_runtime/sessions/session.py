@@ -28,7 +28,7 @@ from unitwork._runtime.sessions.sync_session import (
     guarded_class,
     is_handed_out,
 )
-from unitwork._runtime.sqlalchemy_private import end_quietly, watch_changes
+from unitwork._runtime.sqlalchemy_private import end_quietly, has_unsent, watch_changes
 from unitwork.dialects import BeginMode
 from unitwork.errors import TransactionRefusedError
 from unitwork.options import Isolation
@@ -76,6 +76,25 @@ class AmbientSession(AsyncSession):
     work. Lives: as long as that.
     """
 
+    # What stays as it is in most blocks is not set in each.
+    started = False
+    flushing = False
+    adding = False
+    """What was allowed where it was asked for is being added."""
+    ends_allowed = 0
+    writes = 0
+    """How many times something was sent that may write."""
+    connections_asked = 0
+    """How many of these are no more than that somebody has asked for the connection."""
+    running_in: tuple[OpenScope | None, Frame] | None = None
+    """Where the operation is that has the turn: what it sends need not look for that again."""
+    savepoints: Sequence[Any] = ()
+    """Those that are begun by hand and open."""
+    streams: Sequence[weakref.ref[TurnedResult]] = ()
+    apart: OpenScope | None = None
+    """The block that it belongs to, where code finds another one: what it holds must not be changed."""
+    _watches_changes = False
+
     def __init__(self, source: Source, loop: asyncio.AbstractEventLoop, blocks: Blocks) -> None:
         # AsyncSession.__init__ runs with the first use (see __getattr__): an empty block costs nothing.
         self.source = source
@@ -83,23 +102,7 @@ class AmbientSession(AsyncSession):
         self.key = object()
         """What scopes and frames know this session by, also when it is gone."""
         self.turns: Turns
-        self.started = False
-        self.flushing = False
-        self.adding = False
-        """What was allowed where it was asked for is being added."""
-        self.ends_allowed = 0
-        self.writes = 0
-        """How many times something was sent that may write."""
-        self.connections_asked = 0
-        """How many of these are no more than that somebody has asked for the connection."""
-        self.running_in: tuple[OpenScope | None, Frame] | None = None
-        """Where the operation is that has the turn: what it sends need not look for that again."""
-        self.savepoints: list[Any] = []
-        self.apart: OpenScope | None = None
-        """The block that it belongs to, where code finds another one: what it holds must not be changed."""
         self._blocks = blocks
-        self._streams: list[weakref.ref[TurnedResult]] = []
-        self._watches_changes = False
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever AsyncSession has
         # Only what is not set yet comes here, so all of AsyncSession's own attributes do, once.
@@ -189,8 +192,7 @@ class AmbientSession(AsyncSession):
         """Say whether something waits to be sent."""
         if not self.started:
             return False
-        session = self.sync_session
-        return bool(session.new or session.deleted) or self.has_modified()
+        return has_unsent(self.sync_session) or self.has_modified()
 
     def has_modified(self) -> bool:
         """Say whether a persistent entity was changed."""
@@ -415,11 +417,13 @@ class AmbientSession(AsyncSession):
         """Begin a savepoint by hand; the same as a block with propagation NESTED."""
         return self._blocks.savepoint(self)
 
-    async def end_savepoints(self, frame: Frame, error: BaseException | None) -> None:
-        """End the savepoints that this task has begun by hand inside a frame, and that are open still."""
+    async def end_what_is_open(self, frame: Frame, error: BaseException | None) -> None:
+        """End what was begun by hand inside a frame: savepoints of this task, streams of the transaction."""
         task = asyncio.current_task()
         while own := [each for each in self.savepoints if each.parent is frame and each.task is task]:
             await own[-1].end(error)
+        if frame.root is frame:
+            await self._close_streams()
 
     @in_its_turn
     async def in_turn(self, work: Callable[[AmbientSession], Awaitable[_Result]]) -> _Result:
@@ -436,7 +440,7 @@ class AmbientSession(AsyncSession):
         options = {**keywords.pop("execution_options", {}), "stream_results": True}
         result = await self._stream(*arguments, execution_options=options, **keywords)
         turned = TurnedResult(result, self)
-        self._streams.append(weakref.ref(turned))
+        self.streams = [*self.streams, weakref.ref(turned)]
         return turned
 
     @in_its_turn
@@ -444,9 +448,9 @@ class AmbientSession(AsyncSession):
     async def _stream(self, *arguments: Any, **keywords: Any) -> Result[Any]:
         return await greenlet_spawn(self.sync_session.execute, *arguments, **keywords)
 
-    async def close_streams(self) -> None:
+    async def _close_streams(self) -> None:
         """Close the streamed results that are open still, before their transaction ends."""
-        streams, self._streams = self._streams, []
+        streams, self.streams = self.streams, ()
         for known in streams:
             turned = known()
             if turned is not None and not turned.closed:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from unitwork.errors import TransactionRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from unitwork._runtime.transactions.frame import Frame
 
@@ -115,7 +114,10 @@ class Turns:
                 self._wake()
 
     def _admits(self, frame: Frame) -> bool:
-        top, seat = self.top, frame.seat
+        top = self.top
+        if frame is top:
+            return True
+        seat = frame.seat
         return seat is top or (top.base is not None and top.base.seat is seat)
 
     def when_free(self, frame: Frame, change: Callable[[], None]) -> None:
@@ -148,6 +150,8 @@ class Turns:
     def enter(self, frame: Frame) -> None:
         """Make a frame that was just begun the only one that may go on."""
         self.top = frame
+        if not self._waiting:
+            return
         for waiter in [waiter for waiter in self._waiting if waiter.only_at_rest]:
             if not self._admits(waiter.frame):
                 self._waiting.remove(waiter)
@@ -172,6 +176,8 @@ class Turns:
             inside.append(open_frame)
             open_frame = open_frame.parent
         self.top = frame
+        if not self._waiting:
+            return inside
         for waiter in [waiter for waiter in self._waiting if waiter.frame.ended]:
             base = waiter.frame.base
             if base is not None and not base.ended:
@@ -182,17 +188,13 @@ class Turns:
                 waiter.future.set_exception(waiter.frame.ended_error())
         return inside
 
-    @contextmanager
-    def kept(self) -> Generator[None]:
-        """Keep the turn for what ends a frame: nobody is at work, after `close` and `quiet`."""
-        if self._holder is asyncio.current_task():
+    def keep(self) -> None:
+        """Take the turn for what ends a frame: nobody is at work, after `close` and `quiet`."""
+        task = asyncio.current_task()
+        if self._holder is task:
             self._depth += 1
         else:
-            self._holder, self._depth = asyncio.current_task(), 1
-        try:
-            yield
-        finally:
-            self.give()
+            self._holder, self._depth = task, 1
 
     async def quiet(self) -> None:
         """Wait until the operation that is running has ended. Only after `close`."""

@@ -176,6 +176,11 @@ class Frame:
         return False
 
     @property
+    def waits_for_end(self) -> bool:
+        """Whether somebody wants to hear of its end, takes part in it still, or has asked to undo it."""
+        return bool(self.hooks_or_none or self.joined or self.rollback_only)
+
+    @property
     def hooks(self) -> Hooks:
         """The functions that wait for its end."""
         if self.hooks_or_none is None:
@@ -199,11 +204,7 @@ class Frame:
         return TransactionEndedError(self.source.name, self.owner)
 
     def check_open(self) -> None:
-        """Refuse to go on when this frame has ended.
-
-        Raises:
-            TransactionEndedError: It has.
-        """
+        """Refuse to go on when this frame has ended."""
         if self._state in ENDED:
             raise self.ended_error()
 
@@ -325,9 +326,8 @@ class Frame:
 
     def see_through(self, work: Callable[[], object]) -> Awaitable[Finished]:
         """Do in a greenlet what must not be interrupted, as long as there is patience."""
-        root = self.root
         source = self.source
-        patience = Patience(source.grace_s, self.limits, root.sever)
+        patience = Patience(source.grace_s, self.limits, self.root.sever)
         spawned = greenlet_spawn(work)
         # Under `rolled_back()` an end may wait for a turn, and gives up by itself.
         if self.limits or source.backend.cancels_itself or source.pinned is not None:

@@ -46,7 +46,7 @@ class Transaction(Frame):
     def has_only_read(self) -> bool:
         """Whether nothing was sent that may write or lock, and nothing waits for its end."""
         wrote = self.session.writes > self.writes_before
-        return not (wrote or self.by_hand or self.hooks_or_none or self.joined or self.rollback_only)
+        return not (wrote or self.by_hand or self.waits_for_end)
 
     def inserted(self, entity: object) -> None:
         """Take note of what was inserted past the ORM, which would not make it new again after a rollback."""
