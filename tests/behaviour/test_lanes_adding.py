@@ -427,6 +427,24 @@ async def savepoint_undone(db: Database) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def savepoint_in_undone_block(db: Database) -> AsyncIterator[None]:
+    """A savepoint that is kept, in a block that is rolled back."""
+    async with db.transaction():
+        async with db.transaction(propagation=Propagation.NESTED):
+            yield
+        db.set_rollback_only()
+
+
+@asynccontextmanager
+async def savepoint_in_undone_savepoint(db: Database) -> AsyncIterator[None]:
+    """A savepoint that is kept, in one that is rolled back."""
+    async with db.transaction(), db.transaction(propagation=Propagation.NESTED):
+        async with db.transaction(propagation=Propagation.NESTED):
+            yield
+        db.set_rollback_only()
+
+
+@asynccontextmanager
 async def around_undone_savepoint(db: Database) -> AsyncIterator[None]:
     """A block in which a savepoint is rolled back later."""
     async with db.transaction() as session:
@@ -460,6 +478,8 @@ PLACES: dict[str, Callable[[Database], AbstractAsyncContextManager[Any]]] = {
     "rolled back by an error": rolled_back_by_error,
     "savepoint": savepoint,
     "savepoint undone": savepoint_undone,
+    "savepoint in an undone block": savepoint_in_undone_block,
+    "savepoint in an undone savepoint": savepoint_in_undone_savepoint,
     "around an undone savepoint": around_undone_savepoint,
     "block in a unit": block_in_unit,
     "undone in a unit": undone_in_unit,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import inspect, select
 from sqlalchemy.engine import ChunkedIteratorResult
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import selectinload
 
 from tests.fixtures.people import Herd, Person
@@ -111,3 +111,8 @@ async def test_entities_that_wait_in_a_session_are_seen(people: Database) -> Non
 
         await session.delete(person)
         assert private.has_unsent(session.sync_session)
+
+
+def test_attributes_of_an_async_session_are_known() -> None:
+    """Those that its `__init__` sets: an ambient session sets them when one is asked for."""
+    assert set(vars(AsyncSession())) == set(private.SET_BY_ASYNC_SESSION)

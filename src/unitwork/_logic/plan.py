@@ -13,6 +13,8 @@ P = Propagation
 class Step(enum.Enum):
     """What a block does on entry."""
 
+    __hash__ = object.__hash__
+
     BEGIN = "new transaction"
     BEGIN_APART = "new transaction, outer one suspended"
     SAVEPOINT = "savepoint"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import InstanceState, Session, SessionTransaction
     from sqlalchemy.sql.cache_key import CacheKey
 
+SET_BY_ASYNC_SESSION = ("sync_session", "_proxied", "_async_bind", "_async_binds")
+"""The attributes that `AsyncSession.__init__` sets."""
 _SCHEMA_CHANGED = "_invalidate_schema_cache_asof"
 
 
@@ -78,6 +80,17 @@ def end_quietly(session: Session) -> None:
     while transaction is not None:
         transaction.close()
         transaction = session._transaction  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the one around a savepoint
+
+
+def note_new(session: Session, state: InstanceState[Any]) -> None:
+    """Let the innermost transaction of a session know that it has inserted an entity, as a flush does."""
+    transaction: Any = session.get_nested_transaction() or session.get_transaction()
+    transaction._new[state] = True  # noqa: SLF001  # what a rollback makes new again
+
+
+async def begin_on_driver(adapted: Any) -> None:  # noqa: ANN401  # SQLAlchemy's for this driver
+    """Send the BEGIN that SQLAlchemy would send with the next statement (asyncpg)."""
+    await adapted._start_transaction()  # noqa: SLF001  # or the driver's own would be none of SQLAlchemy's
 
 
 def savepoint_names(transaction: SessionTransaction) -> set[str]:

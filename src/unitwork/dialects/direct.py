@@ -40,6 +40,8 @@ class Direct:
     """SQLAlchemy sends no ROLLBACK to a connection that it has not begun on."""
     prepares = False
     """It keeps statements prepared on the server, by their text."""
+    can_be_begun = True
+    """BEGIN can be sent before the first statement, if that has not begun by then."""
     hears_of_schema = False
     """SQLAlchemy notes changes of the schema, of which the driver is to be told before the next statement."""
 
@@ -146,6 +148,7 @@ class PsycopgDirect(Direct):
     """psycopg begins a transaction with each statement, unless it is told not to; that sends nothing."""
 
     prepares = True
+    can_be_begun = False
 
     @override
     async def described(

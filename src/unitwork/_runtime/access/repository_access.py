@@ -109,7 +109,10 @@ class RepositoryAccess:
             work: What it does with a session.
             only_reads: It sends nothing that may write or lock, so that a replica may answer.
         """
-        return await self._with_session(name, work, _READ_ANYWHERE if only_reads else _READ)
+        if self.given is not None:
+            return await work(self.given)
+        options = _READ_ANYWHERE if only_reads else _READ
+        return await self._with_session(name, work, options, context.innermost(self.where()))
 
     async def write(self, name: str, work: Callable[[AsyncSession], Awaitable[R]]) -> R:
         """Do something that writes: in the open transaction, or in one of its own.
@@ -117,18 +120,20 @@ class RepositoryAccess:
         Raises:
             TransactionRefusedError: The block around is read-only.
         """
-        return await self._with_session(name, work, _WRITE)
-
-    async def _with_session(
-        self, name: str, work: Callable[[AsyncSession], Awaitable[R]], options: TransactionOptions
-    ) -> R:
         if self.given is not None:
             return await work(self.given)
-        source = self.where()
-        around = context.innermost(source)
+        return await self._with_session(name, work, _WRITE, context.innermost(self.where()))
+
+    async def _with_session(
+        self,
+        name: str,
+        work: Callable[[AsyncSession], Awaitable[R]],
+        options: TransactionOptions,
+        around: Scope | None,
+    ) -> R:
         if around is None:
-            return await _in_block(Scope(source, name, options), work)
-        frame: Frame = around.frame
+            return await _in_block(Scope(self.where(), name, options), work)
+        source, frame = around.source, around.frame
         if frame.transactional:
             return await work(frame.session)
         if options is _WRITE and around.read_only_by is not None:
@@ -195,26 +200,30 @@ class RepositoryAccess:
         slowest: Callable[[AsyncSession], Awaitable[Sequence[R]]],
         identity: tuple[Any, ...] | None,
     ) -> Sequence[R]:
-        lanes, here = source.lanes, _surroundings(source)
+        lanes, around = source.lanes, context.innermost(source)
+        here = _surroundings(source, around)
         choice = lanes.choose(reader, call, here, identity)
         read = choice.read
         if read is None:
-            return await self.read(reader.name, slowest, only_reads=_only_reads(source, call))
+            options = _READ_ANYWHERE if _only_reads(source, call) else _READ
+            return await self._with_session(reader.name, slowest, options, around)
         if choice.lane is Lane.DRIVER:
             found = await lanes.driver.read(read, cast("Frame | None", here))
             if not isinstance(found, LaneRefusal):
                 return found
+            around = context.innermost(source)  # much may have happened meanwhile
 
         async def fused_or_slowest(session: AsyncSession) -> Sequence[R]:
             items = await cast("AmbientSession", session).in_turn(partial(lanes.fused.read, read))
             return await slowest(session) if isinstance(items, LaneRefusal) else items
 
-        return await self.read(reader.name, fused_or_slowest, only_reads=not read.needs_primary)
+        options = _READ if read.needs_primary else _READ_ANYWHERE
+        return await self._with_session(reader.name, fused_or_slowest, options, around)
 
     def explain(self, reader: ResultReader, call: StatementCall) -> LaneChoice:
         """Say which lane a read takes here and now, and why no faster one."""
         source = self.where()
-        choice = source.lanes.choose(reader, call, _surroundings(source))
+        choice = source.lanes.choose(reader, call, _surroundings(source, context.innermost(source)))
         return LaneChoice(choice.lane, None if choice.reason is None else str(choice.reason))
 
     async def added_alone(self, name: str, entity: object) -> bool:
@@ -222,7 +231,7 @@ class RepositoryAccess:
         if self.given is not None:
             return False
         source = self.where()
-        here = _surroundings(source)
+        here = _surroundings(source, context.innermost(source))
         if not source.lanes.adds_alone(here):
             return False
         with self.noted(name):
@@ -307,14 +316,11 @@ class RepositoryAccess:
         return "" if self.given is not None else f" on database {self.where().name!r}"
 
 
-def _surroundings(source: Source) -> Frame | LaneRefusal | None:
+def _surroundings(source: Source, around: Scope | None) -> Frame | LaneRefusal | None:
     """Return what is open here: the unit of work at rest, nothing, or why no statement commits by itself."""
-    if not context.open_scopes():
-        return None
-    scope = context.innermost(source)
-    if scope is None:
-        return A_BLOCK if held_by_this_task(source) else None
-    frame: Frame = scope.frame
+    if around is None:
+        return A_BLOCK if context.open_scopes() and held_by_this_task(source) else None
+    frame = around.frame
     if frame.transactional:
         return A_TRANSACTION
     if not frame.idles or held_by_this_task(source):

@@ -82,18 +82,17 @@ async def end(
     await ending.close()
     await ending.send()
     ending.let_go()
-    await ending.run_hooks()
+    if frame.hooks_or_none is not None:
+        await ending.run_hooks()
     ending.tell()
 
 
 def _is_untouched(frame: Frame) -> bool:
     """Say whether nothing was done in a frame, or nothing but reads that have ended by themselves."""
     session: AmbientSession = frame.session
-    if frame.idles:
-        untouched = frame.checkout is None
-    else:
-        untouched = not session.started and frame.state is State.IDLE
-    if not untouched or session.turns.busy or session.turns.top is not frame or frame.waits_for_end:
+    if frame.checkout is not None or session.turns.busy or session.turns.top is not frame:
+        return False
+    if frame.waits_for_end or not (frame.idles or (not session.started and frame.state is State.IDLE)):
         return False
     return frame.base is None or not frame.base.waits_for_end
 
@@ -180,7 +179,8 @@ class Ending:
         """Let nobody in any more, and wait for the operation of another task that still runs."""
         frame, turns = self._frame, self._session.turns
         # Who leaves while the last operation is waited for was in there all the same.
-        frame.left_open = [scope.name for scope in frame.joiners]
+        if frame.joined or frame.base is not None:
+            frame.left_open = [scope.name for scope in frame.joiners]
         if self._under is not None:
             self._under.close()
         self._inside = turns.close(frame)
@@ -251,7 +251,10 @@ class Ending:
             frame.committed()
             if done.error is not None:
                 self._came_late(done.error)
-            await frame.lose_connection()
+            if checkout.is_out:
+                await frame.lose_connection()
+            else:
+                frame.give_up_connection()
             return
         error = done.error or RuntimeError("COMMIT was not sent")
         self._note(error)
@@ -456,7 +459,7 @@ class Ending:
 
     def tell(self) -> None:
         """Raise what must be heard of, in place of the exception that leaves the block."""
-        late = after_commit_failed(self._frame.source.name, self._late)
+        late = after_commit_failed(self._frame.source.name, self._late) if self._late else None
         if late is not None and self._error is not None and isinstance(late, Exception):
             self._error.add_note(str(late))
         elif late is not None:

@@ -73,9 +73,9 @@ class HandOverQueue(QueueCommon["ConnectionPoolEntry"]):
 
     @override
     def put_nowait(self, item: ConnectionPoolEntry) -> None:
-        if self.awaited:
+        if self._waiting and self.awaited:
             self._serve_or_soon(item)
-        elif self.full():
+        elif 0 < self.maxsize <= len(self._idle):
             raise Full
         else:
             self._idle.append(item)
@@ -109,8 +109,10 @@ class HandOverQueue(QueueCommon["ConnectionPoolEntry"]):
 
     @override
     def get(self, block: bool = True, timeout: float | None = None) -> ConnectionPoolEntry:
-        if self._idle or not block:
-            return self.get_nowait()
+        if self._idle:
+            return self._idle.pop() if self.use_lifo else self._idle.popleft()
+        if not block:
+            raise Empty
         return await_only(self._turn(timeout))
 
     async def _turn(self, timeout_s: float | None) -> ConnectionPoolEntry:

@@ -8,7 +8,13 @@ from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from unitwork._logic.routing import LaneRefusal
-from unitwork._runtime.lanes.sending import fail_as_sqlalchemy, renew_if_outdated, rows_alone, rows_of_cursor
+from unitwork._runtime.lanes.sending import (
+    fail_as_sqlalchemy,
+    first_rows,
+    renew_if_outdated,
+    rows_alone,
+    rows_of_cursor,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,11 +26,11 @@ if TYPE_CHECKING:
     from unitwork._runtime.lanes.needs import Connections, FrameAccess, SessionAccess, TransactionAccess
     from unitwork._runtime.lanes.reads import ReadCall
     from unitwork._runtime.lanes.sending import StatementToSend
-    from unitwork.dialects.direct import Rows
+    from unitwork.dialects.direct import Direct, Rows
 
 _SESSION_IS_ASKED = LaneRefusal("the session has changes, or the entity")
 _SAVEPOINT_BY_HAND = LaneRefusal("a savepoint was begun by hand")
-_NO_BLOCK = LaneRefusal("no transaction block is open, or a savepoint")
+_NO_BLOCK = LaneRefusal("no transaction block is open")
 _KNOWN_KEY = LaneRefusal("the session holds an entity with this key")
 _MORE_TO_FLUSH = LaneRefusal("more than one new entity waits")
 _CONNECTION_IS_HEARD = LaneRefusal("somebody listens to the connection")
@@ -92,9 +98,8 @@ class FusedLane:
         self, name: str, entity: object, session: SessionAccess, *, pending: bool
     ) -> InsertCall | LaneRefusal:
         """Prepare an INSERT for the transaction that is open."""
-        # Only a flush of the ORM knows which of its entities a savepoint takes back.
         frame: FrameAccess = session.turns.top
-        if frame is not frame.root or frame.idles or not frame.transactional:
+        if frame.idles or not frame.transactional:
             return _NO_BLOCK
         held = session.held
         insert = self._statements.insert(name, entity, held, pending=pending)
@@ -120,24 +125,32 @@ class FusedLane:
         session.check_statement(statement.statement)
         direct = self._connections.backend.direct
         connection: Connection | None = session.turns.top.connection
-        if connection is None or direct is None or not direct.in_transaction(_driver(connection)):
-            return await greenlet_spawn(self._first_rows, statement, session)
+        begun = connection is not None and direct is not None and direct.in_transaction(_driver(connection))
+        if direct is None or not (begun or direct.can_be_begun):
+            return await greenlet_spawn(self._rows_of_cursor, statement, session, direct)
+        if connection is None or not begun:
+            connection = await greenlet_spawn(_connection, session)
         if self._is_heard(connection, session):
             return _CONNECTION_IS_HEARD
+        driver = _driver(connection)
         try:
-            if direct.hears_of_schema:
-                await renew_if_outdated(statement, direct, connection.connection, connection.dialect)
-            return await statement.rows(direct, _driver(connection))
+            if begun or direct.in_transaction(driver):
+                if direct.hears_of_schema:
+                    await renew_if_outdated(statement, direct, connection.connection, connection.dialect)
+                return await statement.rows(direct, driver)
+            send = rows_alone if session.turns.top.mode.autocommit else first_rows
+            return await send(statement, direct, connection.connection, self._connections.home().prepared)
         except BaseException as failure:
             await greenlet_spawn(self._fail, connection, statement, failure)
             raise
 
-    def _first_rows(self, statement: StatementToSend, session: SessionAccess) -> Rows | LaneRefusal:
-        """Send a statement before which SQLAlchemy may have to begin. In a greenlet."""
+    def _rows_of_cursor(
+        self, statement: StatementToSend, session: SessionAccess, direct: Direct | None
+    ) -> Rows | LaneRefusal:
+        """Send a statement with which SQLAlchemy or the driver begins. In a greenlet."""
         connection = _connection(session)
         if self._is_heard(connection, session):
             return _CONNECTION_IS_HEARD
-        direct = self._connections.backend.direct
         if direct is None:
             result = connection.exec_driver_sql(statement.sql, statement.parameters)
             return statement.described_by(result.cursor) or (result.all() if result.returns_rows else ())

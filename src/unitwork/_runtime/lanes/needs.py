@@ -122,7 +122,7 @@ class FrameAccess(Protocol):
 
 
 class TransactionAccess(FrameAccess, Protocol):
-    """A physical transaction."""
+    """A physical transaction, or a savepoint."""
 
     def inserted(self, entity: object) -> None:
         """Take note of what was inserted past the ORM, which would not make it new again after a rollback."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from unitwork._runtime.sqlalchemy_private import heard_of_schema, tell_schema
+from sqlalchemy.util import greenlet_spawn
+
+from unitwork._logic.writes import leaves_nothing_when_it_fails
+from unitwork._runtime.sqlalchemy_private import begin_on_driver, heard_of_schema, tell_schema
 from unitwork.dialects.direct import UnreadableRowsError
 from unitwork.dialects.orders import Failed, run_on_driver
 
@@ -100,6 +103,27 @@ async def rows_alone(
             raise
     prepared.schema_changed()
     await renew(statement, direct, held, dialect)
+    return await statement.rows(direct, held.driver_connection)
+
+
+async def first_rows(
+    statement: StatementToSend, direct: Direct, held: PoolProxiedConnection, prepared: PreparedStatements
+) -> Rows | LaneRefusal:
+    """Begin, and send the first statement of the transaction; both again, if it failed for an old schema."""
+    adapted: Any = held.dbapi_connection
+    dialect = prepared.dialect
+    await begin_on_driver(adapted)
+    if direct.hears_of_schema:
+        await renew_if_outdated(statement, direct, held, dialect)
+    try:
+        return await statement.rows(direct, held.driver_connection)
+    except Exception as error:
+        if not (direct.is_outdated(error) and leaves_nothing_when_it_fails(statement.sql, dialect.name)):
+            raise
+    await greenlet_spawn(adapted.rollback)
+    prepared.schema_changed()
+    await renew(statement, direct, held, dialect)
+    await begin_on_driver(adapted)
     return await statement.rows(direct, held.driver_connection)
 
 

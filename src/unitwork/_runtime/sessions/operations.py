@@ -44,14 +44,16 @@ def in_its_turn(operation: _Operation) -> _Operation:
     async def run(self: OperatedSession, *arguments: Any, **keywords: Any) -> object:
         scope, frame = self.place()
         frame.admit()
-        if not self.turns.take_at_once(frame):
+        waited = not self.turns.take_at_once(frame)
+        if waited:
             await self.turns.take(frame)
             # Somebody may have begun or ended the transaction of the unit while this one waited.
             scope, frame = self.place()
         outer, self.running_in = self.running_in, (scope, frame)
         failed = True
         try:
-            frame.admit()
+            if waited:
+                frame.admit()
             if scope is not None and scope.limits:
                 check(scope.limits)
             result = await operation(self, *arguments, **keywords)

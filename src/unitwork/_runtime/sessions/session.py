@@ -28,7 +28,7 @@ from unitwork._runtime.sessions.sync_session import (
     guarded_class,
     is_handed_out,
 )
-from unitwork._runtime.sqlalchemy_private import end_quietly, has_unsent, watch_changes
+from unitwork._runtime.sqlalchemy_private import SET_BY_ASYNC_SESSION, end_quietly, has_unsent, watch_changes
 from unitwork.dialects import BeginMode
 from unitwork.errors import TransactionRefusedError
 from unitwork.options import Isolation
@@ -95,8 +95,13 @@ class AmbientSession(AsyncSession):
     """The block that it belongs to, where code finds another one: what it holds must not be changed."""
     _watches_changes = False
 
+    _execute: Callable[..., Awaitable[Any]]
+    _scalar: Callable[..., Awaitable[Any]]
+    _get: Callable[..., Awaitable[Any]]
+    _flush: Callable[..., Awaitable[Any]]
+
     def __init__(self, source: Source, loop: asyncio.AbstractEventLoop, blocks: Blocks) -> None:
-        # AsyncSession.__init__ runs with the first use (see __getattr__): an empty block costs nothing.
+        # AsyncSession.__init__ runs with the first use (see _SetAtFirstUse): an empty block costs nothing.
         self.source = source
         self.loop = loop
         self.key = object()
@@ -104,16 +109,13 @@ class AmbientSession(AsyncSession):
         self.turns: Turns
         self._blocks = blocks
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever AsyncSession has
-        # Only what is not set yet comes here, so all of AsyncSession's own attributes do, once.
-        if name.startswith("__") or self.started:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        self._start()
-        self.begin_as_block()
-        return getattr(self, name)
-
     def __repr__(self) -> str:
         return f"<session of {self.turns.top.owner} on database {self.source.name!r}>"
+
+    def set_up(self) -> None:
+        """Set up the session inside, which somebody uses: it must know that a transaction is open."""
+        self._start()
+        self.begin_as_block()
 
     def _start(self) -> None:
         _scope, frame = self.place()
@@ -522,6 +524,24 @@ class AmbientSession(AsyncSession):
         return None if isinstance(items, LaneRefusal) else items
 
 
+class _SetAtFirstUse:
+    """An attribute that `AsyncSession.__init__` sets, which runs when one of them is asked for.
+
+    Not `__getattr__`: a class that has one is slow in all its attributes.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, session: AmbientSession | None, owner: type[AmbientSession]) -> Any:  # noqa: ANN401  # of SQLAlchemy
+        if session is None:
+            return self
+        if session.started:
+            raise AttributeError(f"{owner.__name__!r} object has no attribute {self._name!r}")
+        session.set_up()
+        return vars(session)[self._name]
+
+
 class _Ending:
     """While it is entered, the session may commit, roll back and close."""
 
@@ -539,6 +559,8 @@ class _Ending:
         self._session.ends_allowed -= 1
 
 
+for _name in SET_BY_ASYNC_SESSION:
+    setattr(AmbientSession, _name, _SetAtFirstUse(_name))
 for _name in _OPERATIONS:
     setattr(AmbientSession, _name, in_its_turn(with_session_begun(getattr(AsyncSession, _name))))
 for _name in ("execute", "scalar", "get", "flush"):

@@ -33,11 +33,12 @@ class Turns:
     has ended.
     """
 
-    __slots__ = ("_depth", "_holder", "_interruption", "_later", "_waiting", "top")
+    __slots__ = ("_depth", "_interruption", "_later", "_waiting", "holder", "top")
 
     def __init__(self, top: Frame) -> None:
         self.top = top
-        self._holder: asyncio.Task[Any] | None = None
+        self.holder: asyncio.Task[Any] | None = None
+        """The task whose operation is running."""
         self._depth = 0
         self._waiting: list[_Waiter] = []
         self._later: list[tuple[Frame, Callable[[], None]]] = []
@@ -46,12 +47,7 @@ class Turns:
     @property
     def busy(self) -> bool:
         """Whether an operation is running."""
-        return self._holder is not None
-
-    @property
-    def holder(self) -> asyncio.Task[Any] | None:
-        """The task whose operation is running."""
-        return self._holder
+        return self.holder is not None
 
     @property
     def contested(self) -> bool:
@@ -70,11 +66,11 @@ class Turns:
     def take_at_once(self, frame: Frame) -> bool:
         """Take this frame's turn, if that needs no waiting; say whether it did."""
         task = asyncio.current_task()
-        if self._holder is None:
+        if self.holder is None:
             if self._admits(frame):
-                self._holder, self._depth = task, 1
+                self.holder, self._depth = task, 1
                 return True
-        elif self._holder is task:
+        elif self.holder is task:
             self._depth += 1
             return True
         return False
@@ -105,7 +101,7 @@ class Turns:
             self._let_go()
 
     def _let_go(self) -> None:
-        self._holder = None
+        self.holder = None
         try:
             if self._later:
                 self._change()
@@ -126,7 +122,7 @@ class Turns:
         SQLAlchemy may be in the middle of a flush, which must not see the session change; and what
         is added while another task's savepoint is open must not be undone with it.
         """
-        free = self._holder is None or self._holder is asyncio.current_task()
+        free = self.holder is None or self.holder is asyncio.current_task()
         if free and self._admits(frame):
             change()
         else:
@@ -162,7 +158,7 @@ class Turns:
         """Let the frame around this one go on."""
         if self.top is frame and frame.parent is not None:
             self.top = frame.parent.seat
-            if self._holder is None:
+            if self.holder is None:
                 self._let_go()
 
     def close(self, frame: Frame) -> list[Frame]:
@@ -191,14 +187,14 @@ class Turns:
     def keep(self) -> None:
         """Take the turn for what ends a frame: nobody is at work, after `close` and `quiet`."""
         task = asyncio.current_task()
-        if self._holder is task:
+        if self.holder is task:
             self._depth += 1
         else:
-            self._holder, self._depth = task, 1
+            self.holder, self._depth = task, 1
 
     async def quiet(self) -> None:
         """Wait until the operation that is running has ended. Only after `close`."""
-        if self._holder is None:
+        if self.holder is None:
             return
         waiter = _Waiter(self.top, asyncio.current_task())
         self._waiting.insert(0, waiter)
@@ -208,28 +204,28 @@ class Turns:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
             else:
-                self._holder, self._depth = None, 0
+                self.holder, self._depth = None, 0
                 self._change()
 
     # -- interruption --------------------------------------------------------------------------
 
     def interrupt(self, error: BaseException) -> None:
         """Stop the operation that is running: its task gets this error there, and is not cancelled."""
-        if self._holder is not None and self._holder is not asyncio.current_task():
+        if self.holder is not None and self.holder is not asyncio.current_task():
             self._interruption = error
-            self._holder.cancel()
+            self.holder.cancel()
 
     def interruption(self) -> BaseException | None:
         """Return the error that the operation of this task was stopped with, once, if it was."""
         error, self._interruption = self._interruption, None
-        if error is not None and self._holder is not None:
-            self._holder.uncancel()
+        if error is not None and self.holder is not None:
+            self.holder.uncancel()
         return error
 
     def describe(self) -> str:
         """Say who uses the session and who waits, for a person who looks for a deadlock."""
         waiting = ", ".join(f"{_name(w.task)} for {w.frame.owner}" for w in self._waiting) or "nobody"
-        return f"running: {_name(self._holder)} in {self.top.owner}; waiting: {waiting}"
+        return f"running: {_name(self.holder)} in {self.top.owner}; waiting: {waiting}"
 
     async def _wait(self, waiter: _Waiter) -> bool:
         self._waiting.append(waiter)
@@ -239,7 +235,7 @@ class Turns:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
             elif (
-                self._holder is waiter.task
+                self.holder is waiter.task
                 and waiter.future.done()
                 and not waiter.future.cancelled()
                 and waiter.future.exception() is None
@@ -248,12 +244,12 @@ class Turns:
             raise
 
     def _wake(self) -> None:
-        if self._holder is not None:
+        if self.holder is not None:
             return
         for waiter in self._waiting:
             if self._admits(waiter.frame) and not waiter.future.done():
                 self._waiting.remove(waiter)
-                self._holder, self._depth = waiter.task, 1
+                self.holder, self._depth = waiter.task, 1
                 waiter.future.set_result(True)
                 return
 

@@ -278,8 +278,9 @@ class Checkout:
         """Do what sends COMMIT in its own way, if it does; then see to it that it is sent. In a greenlet."""
         self._ending = True
         first()
-        if not self.commit_answered and self._taken.in_transaction():
-            self._taken.commit()
+        connection = self._taken
+        if not self.commit_answered and connection.in_transaction():
+            connection.commit()
 
     def committed_by(self, send: Callable[[], object]) -> None:
         """Send COMMIT, if the block is about to end."""

@@ -125,11 +125,8 @@ class Frame:
             mark = self._mark
             if mark is not None and mark.within is not None and not mark.within.is_active:
                 self._mark = None
-                self._change(Change.CLEAR)
+                self._state = after(self._state, Change.CLEAR)
         return self._state
-
-    def _change(self, change: Change) -> None:
-        self._state = after(self._state, change)
 
     @property
     def ended(self) -> bool:
@@ -192,7 +189,7 @@ class Frame:
     def begun(self) -> None:
         """Take note that something was sent."""
         if self._state is State.IDLE:
-            self._change(Change.BEGIN)
+            self._state = after(self._state, Change.BEGIN)
 
     def forget_session(self) -> None:
         """Let go of the session after the end, so that both are freed without the collector."""
@@ -251,19 +248,19 @@ class Frame:
         if mark is None or (by_database and (not mark.by_database or mark.within is not None)):
             self._mark = Condemnation(block, error, by_database, within)
         if self._state not in (State.CONDEMNED, State.ENDING):
-            self._change(Change.CONDEMN)
+            self._state = after(self._state, Change.CONDEMN)
 
     def take_mark(self) -> Condemnation | None:
         """Return why this frame can only roll back, and let it go on."""
         mark = self.condemned
         if mark is not None:
             self._mark = None
-            self._change(Change.CLEAR)
+            self._state = after(self._state, Change.CLEAR)
         return mark
 
     def verdict(self, error: BaseException | None, options: TransactionOptions) -> Verdict:
         """Say what the end of this frame's owner means."""
-        left_open = self.left_open or self.joiners
+        left_open = self.left_open or ((self.joined or self.base) and self.joiners)
         if error is None and self._mark is None and not self.rollback_only and not left_open:
             return Verdict.COMMIT
         marks = Marks(
@@ -304,22 +301,22 @@ class Frame:
     def close(self) -> None:
         """Let nobody in any more."""
         if self._state not in ENDED:
-            self._change(Change.END)
+            self._state = after(self._state, Change.END)
 
     def committed(self) -> None:
         """The database has said that the work of this frame lasts."""
         if self._state is State.ENDING:
-            self._change(Change.COMMIT)
+            self._state = after(self._state, Change.COMMIT)
 
     def rolled_back(self) -> None:
         """The work of this frame is undone."""
         if self._state is State.ENDING:
-            self._change(Change.ROLL_BACK)
+            self._state = after(self._state, Change.ROLL_BACK)
 
     def lost(self) -> None:
         """COMMIT was sent, and its answer never came."""
         if self._state is State.ENDING:
-            self._change(Change.LOSE)
+            self._state = after(self._state, Change.LOSE)
 
     async def settle(self, *, failed: bool) -> None:
         """Do what follows each operation: nothing inside a transaction."""

@@ -10,6 +10,7 @@ from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.util import greenlet_spawn
 from typing_extensions import override
 
+from unitwork._runtime.sqlalchemy_private import note_new
 from unitwork._runtime.transactions.frame import Frame
 from unitwork.dialects import BeginMode
 from unitwork.events import Outcome
@@ -106,6 +107,10 @@ class Savepoint(Frame):
         self.is_released = False
         self.transaction = await greenlet_spawn(session.begin_nested)
         self.begun()
+
+    def inserted(self, entity: object) -> None:
+        """Let SQLAlchemy's part of the savepoint take back what was inserted past the ORM."""
+        note_new(self.session.sync_session, instance_state(entity))
 
     def release(self) -> None:
         """Send RELEASE. In a greenlet."""
