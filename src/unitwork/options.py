@@ -183,6 +183,9 @@ class TransactionOptions:
         """
         if not keywords:
             return DEFAULT_OPTIONS
+        asked = keywords.get("propagation")
+        if len(keywords) == 1 and isinstance(asked, (str, Propagation)) and asked in _OF_PROPAGATION:
+            return _OF_PROPAGATION[asked]
         _refuse_unknown(keywords)
         return cls(
             propagation=_member(
@@ -199,6 +202,10 @@ class TransactionOptions:
 
 
 DEFAULT_OPTIONS = TransactionOptions()
+_OF_PROPAGATION: dict[object, TransactionOptions] = {
+    name: TransactionOptions(propagation=each) for each in Propagation for name in (each, each.value)
+}
+"""What a block that says no more than this has; it may be entered often."""
 
 _CENTURY_S = 100 * 365.25 * 86_400
 _KEYWORDS = frozenset(TransactionKeywords.__annotations__)

@@ -27,7 +27,11 @@ class Noted:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, SQLAlchemyError):
-            error.add_note(f"While running query {self._name}{self._place()}{self._parameters()}.")
+            self.note(error)
+
+    def note(self, error: SQLAlchemyError) -> None:
+        """Add to an error which query it came from."""
+        error.add_note(f"While running query {self._name}{self._place()}{self._parameters()}.")
 
     def _parameters(self) -> str:
         call = self._call

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from unitwork._logic.effects import effects_of
@@ -146,11 +146,14 @@ class RepositoryAccess:
 
     async def fetch(self, reader: ResultReader, call: StatementCall) -> Any:  # noqa: ANN401  # what the reader promises
         """Run a statement on the fastest lane that can, and return what the reader promises."""
-        with self.noted(reader.name, call):
+        try:
             if call.writes:
                 return await self.write(reader.name, partial(_collected, reader, call))
             items = await self._read_items(reader, call, partial(_items, reader, call))
             return reader.settled(items, call.statement)
+        except SQLAlchemyError as error:
+            self.noted(reader.name, call).note(error)
+            raise
 
     async def by_key(self, name: str, entity: type[R], key: object) -> R | None:
         """Return the entity with this primary key, or None: the session's own, if it has it."""
@@ -159,7 +162,7 @@ class RepositoryAccess:
             found = await session.get(entity, key)
             return () if found is None else (found,)
 
-        with self.noted(name):
+        try:
             lookup = KeyLookup.of(entity)
             values = lookup.values(key)
             if values is None:
@@ -167,7 +170,10 @@ class RepositoryAccess:
             else:
                 identity = lookup.identity(values)
                 found = await self._read_items(lookup.reader(name), lookup.call(values), get, identity)
-            return found[0] if found else None
+        except SQLAlchemyError as error:
+            self.noted(name).note(error)
+            raise
+        return found[0] if found else None
 
     async def _read_items(
         self,

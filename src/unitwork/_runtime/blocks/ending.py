@@ -103,13 +103,18 @@ def _pass_by(scope: EndingScope, frame: Frame, error: BaseException | None) -> N
     session.turns.close(frame)
     if session.started and frame.parent is None:
         with session.ending():
-            session.sync_session.close()
+            _close(session)
     if frame.verdict(error, scope.options) is Verdict.COMMIT:
         frame.committed()
     else:
         frame.rolled_back()
     scope.outcome = frame.outcome
     _leave(scope, frame)
+
+
+def _close(session: AmbientSession) -> None:
+    """Close the session inside for good. While ends are allowed."""
+    session.source.lanes.statements.session_listeners.close(session.sync_session)
 
 
 def _leave(scope: EndingScope, frame: Frame) -> None:
@@ -408,7 +413,7 @@ class Ending:
         held = self._session.sync_session
         with self._session.ending():
             if self._closes:
-                held.close()
+                _close(self._session)
             elif not keep:
                 held.rollback()
             elif self._session.begun:
@@ -423,7 +428,7 @@ class Ending:
     def _close_session(self) -> None:
         """Close it, while ends are allowed."""
         if self._closes and self._session.started:
-            self._session.sync_session.close()
+            _close(self._session)
 
     # -- 4. after ----------------------------------------------------------------------------------
 
