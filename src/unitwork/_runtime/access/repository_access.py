@@ -270,8 +270,7 @@ class RepositoryAccess:
             # psycopg counts an INSERT that returns keys only when it is asked to.
             options = {"preserve_rowcount": True}
             result = await session.execute(statement, parameters, execution_options=options)
-            count: int = getattr(result, "rowcount", -1)
-            return count
+            return cast("int", getattr(result, "rowcount", -1))
 
         with self.noted(name, call):
             return await self.write(name, work)
