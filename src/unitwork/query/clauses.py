@@ -19,6 +19,12 @@ E = TypeVar("E", bound="Executable")
 _NO_LIMITS = frozenset(
     {"_where_criteria", "_order_by_clauses", "_with_options", "_label_style", "_annotations"}
 )
+_CLAUSES = {
+    name: place
+    for place, (name, _kind) in enumerate(Select._traverse_internals)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    if name not in _NO_LIMITS
+}
+"""All that SQLAlchemy knows, of whatever version it is."""
 _ABOUT_ROWS = frozenset({"yield_per", "stream_results", "max_row_buffer"})
 _WORDS = {
     "_limit_clause": "a limit",
@@ -83,8 +89,10 @@ def changing(verb: str, statement: Select[Any], entity: type, change: E) -> E:
 
 def _beyond_conditions(statement: Select[Any], plain: Select[Any]) -> list[str]:
     """Name the clauses that a statement has and a plain one has not, whatever SQLAlchemy knows by then."""
-    names = [name for name, _kind in Select._traverse_internals if name not in _NO_LIMITS]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    found = [name for name in names if not _is_same(getattr(statement, name), getattr(plain, name))]
+    # What neither has been given is that of the class.
+    given = _CLAUSES.keys() & (vars(statement).keys() | vars(plain).keys())
+    found = [name for name in given if not _is_same(getattr(statement, name), getattr(plain, name))]
+    found.sort(key=_CLAUSES.__getitem__)
     return list(dict.fromkeys(_WORDS.get(name, f"more ({name.strip('_')})") for name in found))
 
 
