@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
 from unitwork._runtime import live
 from unitwork._runtime.blocks.block import Scope
+from unitwork._runtime.blocks.generators import caller_in_generator
 from unitwork._runtime.blocks.retrying import Attempts
 from unitwork._runtime.blocks.unit import LazyScope
 from unitwork.errors import DeclarationError, TransactionRefusedError
@@ -77,7 +77,7 @@ class TransactionBlock:
                 "call `db.transaction()` for each `async with`.",
             )
         scope = Scope(self._source, self._name, self._options)
-        session = await scope.enter(sys._getframe(1))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as `inspect.currentframe`
+        session = await scope.enter(caller_in_generator())
         self._scope = scope
         return session
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
+from unitwork._runtime.blocks.generators import caller_in_generator
 from unitwork._runtime.blocks.starvation import held_by_this_task, of_this_pool, refuse_starvation
 from unitwork._runtime.blocks.unit import Unit
 from unitwork.errors import TransactionRefusedError
@@ -48,7 +48,7 @@ class UnitOfWork:
                 f"{self._name} is open already: one unit of work cannot be entered twice at a time.",
                 "call `db.unit_of_work()` for each `async with`.",
             )
-        caller = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as `inspect.currentframe`
+        caller = caller_in_generator()
         self._source.remember_here()
         self._unit = Unit(self._source, self._name, atomic=self._atomic, caller=caller)
         session: AsyncSession = self._unit.frame.session

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dis
+import sys
 from functools import lru_cache
 from inspect import CO_ASYNC_GENERATOR
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
@@ -18,6 +19,17 @@ _STEPS_OF_WAITING = 6
 """Instructions from the one that asks for the next item to the last that waits for it, in all Pythons."""
 
 
+def caller_in_generator(depth: int = 1) -> FrameType | None:
+    """Return the frame of Python so far above, if an async generator may be below it; None if there is none.
+
+    asyncio's own event loop knows all that were iterated in it; of others nothing is known.
+    """
+    known: Any = getattr(asyncio.get_running_loop(), "_asyncgens", None)
+    if known is not None and not len(known):
+        return None
+    return sys._getframe(depth + 1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as `inspect.currentframe`
+
+
 def iterated_generator(caller: FrameType | None) -> CodeType | None:
     """Return the async generator that this frame is in, if `async for` asks for its items.
 
@@ -25,16 +37,14 @@ def iterated_generator(caller: FrameType | None) -> CodeType | None:
     driven in another way (`@asynccontextmanager`, a dependency, a fixture) opens it for whoever drives it.
     """
     while caller is not None:
-        code, consumer = caller.f_code, caller.f_back
-        if code is _LOOP:
+        code = caller.f_code
+        if code.co_flags & CO_ASYNC_GENERATOR:
+            consumer = caller.f_back
+            if consumer is not None and consumer.f_lasti in _waits(consumer.f_code):
+                return code
+        elif code is _LOOP:
             return None
-        if (
-            code.co_flags & CO_ASYNC_GENERATOR
-            and consumer is not None
-            and consumer.f_lasti in _waits(consumer.f_code)
-        ):
-            return code
-        caller = consumer
+        caller = caller.f_back
     return None
 
 
