@@ -28,6 +28,8 @@ __all__ = [
 class Propagation(enum.Enum):
     """What a block does when a transaction is already open, as in Spring."""
 
+    __hash__ = object.__hash__
+
     REQUIRED = "REQUIRED"
     """Join the open transaction, or begin one."""
     REQUIRES_NEW = "REQUIRES_NEW"

@@ -19,12 +19,12 @@ from unitwork._runtime.access.streams import RowStream, StreamApart, takes_the_l
 from unitwork._runtime.blocks.block import Scope
 from unitwork._runtime.blocks.starvation import held_by_this_task
 from unitwork._runtime.lanes.calls import KeyLookup, StatementCall
-from unitwork._runtime.lanes.choice import A_BLOCK, A_TRANSACTION
+from unitwork._runtime.lanes.choice import A_BLOCK, A_TRANSACTION, DRIVER
 from unitwork._runtime.lanes.results import ResultReader, rows_of
 from unitwork._runtime.sessions.permission import write_refused
 from unitwork._runtime.sessions.session import AmbientSession
 from unitwork.errors import NoTransactionError
-from unitwork.options import Lane, Propagation, TransactionOptions
+from unitwork.options import Propagation, TransactionOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -213,7 +213,7 @@ class RepositoryAccess:
         if read is None:
             options = _READ_ANYWHERE if _only_reads(source, call) else _READ
             return await self._with_session(reader.name, slowest, options, around)
-        if choice.lane is Lane.DRIVER:
+        if choice.lane is DRIVER:
             found = await lanes.driver.read(read, cast("Frame | None", here))
             if not isinstance(found, LaneRefusal):
                 return found

@@ -44,6 +44,8 @@ _NO_CONNECTION_YET = LaneRefusal("no connection has been opened yet")
 _VALUES = LaneRefusal("its values cannot be sent")
 _COMMIT_EXPIRES = LaneRefusal("the commit expires it")
 _INSERTING_IS_HEARD = LaneRefusal("somebody listens to entities being inserted")
+# Looked up once: the class of an enum takes long for that in Python 3.11.
+_SLOWEST = Lane.SESSION
 
 
 class CompiledStatements:
@@ -66,7 +68,7 @@ class CompiledStatements:
 
     def _obstacle(self) -> LaneRefusal | None:
         """Say what on this Database would be passed by now, if anything."""
-        if self.fastest is Lane.SESSION:
+        if self.fastest is _SLOWEST:
             return NO_FASTER
         if self._connections.pinned is not None:
             return _PINNED

@@ -47,6 +47,8 @@ _OTHER_COLUMNS = LaneRefusal("its columns are not those that it names")
 _LOADING_IS_HEARD = LaneRefusal("somebody listens to entities being loaded")
 _ROWS_OF_SQLALCHEMY = LaneRefusal("it promises rows of SQLAlchemy")
 _RECORDS_OF_ENTITIES = LaneRefusal("it makes records of entities")
+# Looked up once: the class of an enum takes long for that in Python 3.11.
+_ENTITY, _ONE_COLUMN, _ROW = Item.ENTITY, Item.SCALAR, Item.ROW
 
 
 class _Described(NamedTuple):
@@ -124,13 +126,13 @@ class CompiledRead:
         if mapper is not None:
             if is_observed(mapper):
                 return _LOADING_IS_HEARD
-            if item is Item.ENTITY:
+            if item is _ENTITY:
                 return None
-            return _ROWS_OF_SQLALCHEMY if item is Item.ROW else _RECORDS_OF_ENTITIES
-        single = item in (Item.ENTITY, Item.SCALAR)
-        if item is Item.ROW or (single and reader.shape.kind is None and len(self._names) > 1):
+            return _ROWS_OF_SQLALCHEMY if item is _ROW else _RECORDS_OF_ENTITIES
+        single = item in (_ENTITY, _ONE_COLUMN)
+        if item is _ROW or (single and reader.shape.kind is None and len(self._names) > 1):
             return _ROWS_OF_SQLALCHEMY
-        return _RECORDS_OF_ENTITIES if item is Item.ENTITY else None
+        return _RECORDS_OF_ENTITIES if item is _ENTITY else None
 
     def arguments(self, call: StatementCall) -> Any:  # noqa: ANN401  # as the driver takes them
         """Return what the driver is given for the values of one call."""

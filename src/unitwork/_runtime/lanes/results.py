@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _SINGLE = frozenset({Item.ENTITY, Item.SCALAR})
 _CONVERTED = frozenset({Item.RECORD, Item.SCALAR})
+# Looked up once: the class of an enum takes long for that in Python 3.11.
+_NONE, _MANY, _MAYBE = Rows.NONE, Rows.MANY, Rows.MAYBE
 
 
 class _Making(NamedTuple):
@@ -71,7 +73,7 @@ class ResultReader:
             TooManyRowsError: At most one row is promised, but there are more.
             QueryDeclarationError: The columns or their types are not what the annotation says.
         """
-        if self.shape.rows is Rows.NONE:
+        if self.shape.rows is _NONE:
             result.close()
             return None
         return self.settled(self.items(result), statement)
@@ -84,15 +86,15 @@ class ResultReader:
             TooManyRowsError: At most one row is promised, but there are more.
         """
         rows = self.shape.rows
-        if rows is Rows.MANY:
+        if rows is _MANY:
             return items
-        if rows is Rows.NONE:
+        if rows is _NONE:
             return None
         if len(items) > 1:
             raise TooManyRowsError(self.name, str(statement))
         if items:
             return _typed(items[0], statement) if self.shape.kind is None else items[0]
-        if rows is Rows.MAYBE:
+        if rows is _MAYBE:
             return None
         raise NoRowError(self.name, str(statement))
 
