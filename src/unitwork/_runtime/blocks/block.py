@@ -11,7 +11,7 @@ from unitwork._logic.outcome import Verdict, verdict_for_joined
 from unitwork._logic.plan import Step, Surroundings, next_step, next_step_at_rest, refusal
 from unitwork._runtime import context
 from unitwork._runtime.blocks.by_hand import BY_HAND
-from unitwork._runtime.blocks.ending import end
+from unitwork._runtime.blocks.ending import end, pass_by
 from unitwork._runtime.blocks.generators import iterated_generator
 from unitwork._runtime.blocks.reloading import reload
 from unitwork._runtime.blocks.starvation import held_by_this_task, refuse_starvation, writer_among
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 AUTOCOMMIT = BeginMode(autocommit=True)
 _APART = frozenset({Step.BEGIN_APART, Step.PLAIN_APART})
 _PLAIN = frozenset({Step.PLAIN, Step.PLAIN_APART})
+# Looked up once: the class of an enum takes long for that in Python 3.11.
+_JOIN, _SAVEPOINT, _ONLY_PLAIN, _REFUSE = Step.JOIN, Step.SAVEPOINT, Step.PLAIN, Step.REFUSE
+_NO_TRANSACTION, _JOINED = Outcome.NO_TRANSACTION, Outcome.JOINED
+_CONDEMN = Verdict.CONDEMN
 
 
 class Scope:
@@ -98,7 +102,7 @@ class Scope:
         self.is_entered = False
         self.left_among: Collection[asyncio.Task[Any]] | None = None
         self.read_only_by: str | None = None
-        self.outcome = Outcome.NO_TRANSACTION
+        self.outcome = _NO_TRANSACTION
         self.watched: tuple[int, float] | None = None
         self.limits: Limits = ()
         self.counts_writes = False
@@ -128,7 +132,7 @@ class Scope:
 
     # -- entry ---------------------------------------------------------------------------------
 
-    async def enter(self, caller: FrameType | None = None) -> AmbientSession:
+    async def enter(self, caller: FrameType | None = None) -> AmbientSession:  # noqa: C901  # one story, told with every block
         """Do what the propagation says, and make this the innermost scope of the context.
 
         Args:
@@ -137,22 +141,29 @@ class Scope:
         Raises:
             TransactionRefusedError: The options do not fit what is open. Condemns nothing.
         """
-        outer: Scope | None = context.innermost(self.source)
+        scopes = context.open_scopes()
+        outer: Scope | None = context.innermost(self.source) if scopes else None
         if outer is not None:
             await outer.make_way()
         step, begins = self._step(outer)
-        self._take_limits()
+        if scopes or self.options.timeout_s is not None:
+            self._take_limits()
         try:
-            self._check(step, outer)
+            if outer is not None or step is _REFUSE:
+                self._check(step, outer)
             if self._deadline is not None:
                 await self._deadline.start()
-            await self._open(step, outer, begins=begins)
+            if outer is None:
+                self._frame = self._apart(step)
+            else:
+                await self._open(step, outer, begins=begins)
         except BaseException as error:
             self._refused(outer, error)
             if self._deadline is not None and self._deadline.started and await self._deadline.stop(error):
                 raise self._deadline.error() from error
             raise
-        self.generator = iterated_generator(caller)
+        if caller is not None:
+            self.generator = iterated_generator(caller)
         self._entered(step, outer)
         if self.fresh and self._is_first_in_unit():
             await self._read_afresh()
@@ -217,8 +228,7 @@ class Scope:
             self.source.watch.refused(self, outer, error)
 
     def _check(self, step: Step, outer: Scope | None) -> None:
-        plain = step is Step.JOIN and self.options is DEFAULT_OPTIONS
-        if plain or (outer is None and step is not Step.REFUSE):
+        if step is _JOIN and self.options is DEFAULT_OPTIONS:
             return
         around = None
         if outer is not None and outer.frame.transactional:
@@ -232,21 +242,21 @@ class Scope:
         if refused is not None:
             raise TransactionRefusedError(self.source.name, refused.sentence, refused.fix)
 
-    async def _open(self, step: Step, outer: Scope | None, *, begins: bool) -> None:
-        if outer is not None and begins and not await self._begin_unit(outer):
+    async def _open(self, step: Step, outer: Scope, *, begins: bool) -> None:
+        if begins and not await self._begin_unit(outer):
             await self._open_again(outer)
             return
-        if outer is None or step in _APART:
+        if step in _APART:
             self._frame = self._apart(step)
-        elif step is Step.JOIN:
+        elif step is _JOIN:
             await self._join(outer)
-        elif step is Step.SAVEPOINT:
+        elif step is _SAVEPOINT:
             await self._open_savepoint(outer)
         elif outer.frame.idles and outer.frame.session.turns.is_lost_to(outer.frame):
             self._frame = self._apart(step)
         elif outer.frame.idles:
             await self._open_in_unit(step, outer)
-        elif step is Step.PLAIN:
+        elif step is _ONLY_PLAIN:
             self._share(outer)
         else:
             self._frame = self._apart(step)
@@ -401,10 +411,10 @@ class Scope:
     async def leave(self, error: BaseException | None) -> None:
         """End the block as its options and marks say; raise what the caller must hear of."""
         try:
-            if self._deadline is None:
-                await self._leave(error)
-            else:
+            if self._deadline is not None:
                 await self._leave_in_time(self._deadline, error)
+            elif not self._leave_at_once(error):
+                await self._leave(error)
         except BaseException as failure:
             error = failure
             raise
@@ -439,6 +449,13 @@ class Scope:
         if failure is not None and failure is not error:
             raise failure
 
+    def _leave_at_once(self, error: BaseException | None) -> bool:
+        """Leave a block if that sends nothing; say whether it was so."""
+        if self.owns:
+            return self._frame.checkout is None and pass_by(self, self._frame, error)
+        self._leave_joined(error)
+        return True
+
     async def _leave(self, error: BaseException | None) -> None:
         if not self.owns:
             self._leave_joined(error)
@@ -451,13 +468,13 @@ class Scope:
         """Leave what another block has begun; an exception condemns it, if this one has done something."""
         frame = self.frame
         joined = frame.transactional or frame.begins_with_writes
-        self.outcome = Outcome.JOINED if joined else Outcome.NO_TRANSACTION
+        self.outcome = _JOINED if joined else _NO_TRANSACTION
         self.forget(frame)
         if frame.ended:
             if error is None:
                 raise frame.ended_error()
             return
-        if verdict_for_joined(error, self.options) is Verdict.CONDEMN and not self._has_done_nothing(error):
+        if verdict_for_joined(error, self.options) is _CONDEMN and not self._has_done_nothing(error):
             frame.condemn(self.name, error)
             self.outcome = Outcome.CONDEMNED if joined else self.outcome
 
@@ -501,7 +518,7 @@ class Scope:
             return False
         if self.owns and self.outcome is Outcome.ROLLED_BACK:
             return True
-        if self.owns and self.options.read_only and self.outcome is Outcome.NO_TRANSACTION:
+        if self.owns and self.options.read_only and self.outcome is _NO_TRANSACTION:
             return True
         began, self._began = self._began, None
         begun = began.transaction if began is not None else None

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from unitwork.options import TransactionOptions
 
 _UNDONE = frozenset({Outcome.ROLLED_BACK, Outcome.SAVEPOINT_UNDONE})
+# Looked up once: the class of an enum takes long for that in Python 3.11.
+_IS_COMMITTED = State.COMMITTED
+_COMMIT, _ROLL_BACK_AND_RAISE = Verdict.COMMIT, Verdict.ROLL_BACK_AND_RAISE
+_COMMITTED = Outcome.COMMITTED
 
 
 class EndingScope(Protocol):
@@ -74,8 +78,7 @@ async def end(
         AfterCommitError: It is committed, and something failed after that.
         asyncio.CancelledError: The task was cancelled meanwhile.
     """
-    if _is_untouched(frame):
-        _pass_by(scope, frame, error)
+    if frame.checkout is None and pass_by(scope, frame, error):
         return
     ending = Ending(scope, frame, error, under=under)
     await ending.do_last_work()
@@ -87,29 +90,30 @@ async def end(
     ending.tell()
 
 
-def _is_untouched(frame: Frame) -> bool:
-    """Say whether nothing was done in a frame, or nothing but reads that have ended by themselves."""
-    session: AmbientSession = frame.session
-    if frame.checkout is not None or session.turns.busy or session.turns.top is not frame:
-        return False
-    if frame.waits_for_end or not (frame.idles or (not session.started and frame.state is State.IDLE)):
-        return False
-    return frame.base is None or not frame.base.waits_for_end
+def pass_by(scope: EndingScope, frame: Frame, error: BaseException | None) -> bool:
+    """End a frame in which nothing was done, or nothing but reads that have ended by themselves.
 
-
-def _pass_by(scope: EndingScope, frame: Frame, error: BaseException | None) -> None:
-    """End what is untouched."""
+    Say whether that was so.
+    """
+    if not frame.is_untouched:
+        return False
     session: AmbientSession = frame.session
-    session.turns.close(frame)
+    turns = session.turns
+    if turns.holder is not None or turns.top is not frame or (session.started and not frame.idles):
+        return False
+    if frame.base is not None and frame.base.waits_for_end:
+        return False
+    turns.close(frame)
     if session.started and frame.parent is None:
         with session.ending():
             _close(session)
-    if frame.verdict(error, scope.options) is Verdict.COMMIT:
+    if frame.verdict(error, scope.options) is _COMMIT:
         frame.committed()
     else:
         frame.rolled_back()
     scope.outcome = frame.outcome
     _leave(scope, frame)
+    return True
 
 
 def _close(session: AmbientSession) -> None:
@@ -167,7 +171,7 @@ class Ending:
         try:
             if session.savepoints or session.streams:
                 await session.end_what_is_open(frame, error)
-            wanted = frame.verdict(error, self._scope.options) is Verdict.COMMIT
+            wanted = frame.verdict(error, self._scope.options) is _COMMIT
             if not wanted:
                 return
             if frame.hooks_or_none is not None and not frame.hands_hooks_up:
@@ -209,9 +213,9 @@ class Ending:
             self._scope.outcome = frame.outcome
             return
         verdict = frame.verdict(error, self._scope.options) if self._failure is None else Verdict.ROLL_BACK
-        if verdict is Verdict.ROLL_BACK_AND_RAISE:
+        if verdict is _ROLL_BACK_AND_RAISE:
             self._failure = frame.unexpected(error)
-        if verdict is Verdict.COMMIT:
+        if verdict is _COMMIT:
             await self._keep()
         else:
             await self._undo(self._failure or error)
@@ -444,14 +448,14 @@ class Ending:
 
     @property
     def _hands_hooks_up(self) -> bool:
-        return self._frame.hands_hooks_up and self._frame.state is State.COMMITTED
+        return self._frame.hands_hooks_up and self._frame.state is _IS_COMMITTED
 
     async def run_hooks(self) -> None:
         """Run what waited for this end."""
         frame, outcome, hooks = self._frame, self._scope.outcome, self._frame.hooks_or_none
         if hooks is None or self._hands_hooks_up:
             return
-        if outcome is Outcome.COMMITTED and hooks.after_commit:
+        if outcome is _COMMITTED and hooks.after_commit:
             failures, cancelled = await run_apart(hooks.after_commit, frame.source)
             self._late += failures
             self._cancelled = cancelled or self._cancelled

@@ -75,6 +75,10 @@ class LazyScope(Scope):
         return resting
 
     @override
+    def _leave_at_once(self, error: BaseException | None) -> bool:
+        return False  # something may wait for its end without a transaction
+
+    @override
     async def _leave(self, error: BaseException | None) -> None:
         if self.owns:
             await self._end(error)

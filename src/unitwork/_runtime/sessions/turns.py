@@ -164,6 +164,9 @@ class Turns:
     def close(self, frame: Frame) -> list[Frame]:
         """End a frame and all frames inside it: what waits for them is told so. Return those inside."""
         inside: list[Frame] = []
+        if self.top is frame and not self._waiting:
+            frame.close()
+            return inside
         open_frame: Frame | None = self.top
         while open_frame is not None:
             open_frame.close()

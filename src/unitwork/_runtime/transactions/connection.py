@@ -216,14 +216,14 @@ class Checkout:
             if gate is not None:
                 await_only(gate.enter(frame))
                 self._gate = gate
-        self.connection = self._connected()
+        connection = self.connection = self._connected()
         self.since = time.monotonic()
-        self._engines.take(self.connection, self)
-        self._info = self.connection.info
+        self._engines.take(connection, self)
+        self._info = connection.info
         self._info[CHECKOUT] = self
         if source.backend.may_end_inside and self._is_watched:
             self._inner_ends = InnerEnds(source.backend)
-        return self.connection
+        return connection
 
     def _connected(self) -> Connection:
         """Connect to the server that this is for; to another one than a replica that cannot be reached."""

@@ -17,7 +17,7 @@ from unitwork.errors import TransactionEndedError, UnexpectedRollbackError
 from unitwork.events import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from sqlalchemy import Connection
     from sqlalchemy.engine import NestedTransaction
@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from unitwork.dialects import BeginMode
     from unitwork.errors import TransactionRefusedError
     from unitwork.options import TransactionOptions
+
+
+# Looked up once: the class of an enum takes long for that in Python 3.11.
+_IDLE, _OPEN, _CONDEMNED = State.IDLE, State.OPEN, State.CONDEMNED
+_ENDING, _COMMITTED, _UNKNOWN = State.ENDING, State.COMMITTED, State.UNKNOWN
+_BEGIN, _END, _COMMIT = Change.BEGIN, Change.END, Change.COMMIT
+_TO_COMMIT = Verdict.COMMIT
 
 
 class Condemnation(NamedTuple):
@@ -47,29 +54,6 @@ class Frame:
     It owns its state: whoever wants to know whether a transaction is open, condemned or committed asks here.
     """
 
-    __slots__ = (
-        "_mark",
-        "_state",
-        "base",
-        "checkout",
-        "entered_by",
-        "first_block",
-        "hooks_or_none",
-        "joined",
-        "key",
-        "last_statement",
-        "left_open",
-        "limits",
-        "mode",
-        "only_reads",
-        "owner",
-        "parent",
-        "rollback_only",
-        "session",
-        "source",
-        "writes_told",
-    )
-
     settles = False
     """Each operation ends by itself, and holds no connection afterwards."""
     idles = False
@@ -80,6 +64,17 @@ class Frame:
     undone = Outcome.ROLLED_BACK
     savepoint: object = None
     """SQLAlchemy's own part of it, if it is a savepoint."""
+
+    # What most frames never need is not set in each.
+    first_block: object = None
+    """The block that has begun the transaction of a unit of work, as long as all in it is its own."""
+    only_reads = False
+    """What runs now is a read of a repository outside of transactions, which a replica may answer."""
+    left_open: Sequence[str] = ()
+    """The blocks that were open still when it let nobody in any more."""
+    last_statement: object = None
+    entered_by: object = None
+    """The task that has entered its block."""
 
     def __init__(
         self,
@@ -97,23 +92,16 @@ class Frame:
         self.parent = parent
         self.base: Frame | None = None
         """The unit of work whose transaction this is: its tasks go on in here."""
-        self.entered_by: object = None
-        """The task that has entered its block."""
-        self.first_block: object = None
-        """The block that has begun the transaction of a unit of work, as long as all in it is its own."""
         self.rollback_only = False
-        self.only_reads = False
-        """What runs now is a read of a repository outside of transactions, which a replica may answer."""
         self.hooks_or_none: Hooks | None = None
         self.joined: list[Any] | None = None
-        self.left_open: list[str] = []
-        """The blocks that were open still when it let nobody in any more."""
         self.limits: Limits = ()
         self.checkout: Checkout | None = None
-        self.last_statement: object = None
-        self.writes_told: int = session.writes
-        """How much its session had written when its connection went back last."""
-        self._state = State.IDLE
+        self.writes_before: int = session.writes
+        """How much its session had written when it began."""
+        self.writes_told: int = self.writes_before
+        """The same, when its connection went back last."""
+        self._state = _IDLE
         self._mark: Condemnation | None = None
 
     # -- what it is ----------------------------------------------------------------------------
@@ -121,7 +109,7 @@ class Frame:
     @property
     def state(self) -> State:
         """What it is at this moment."""
-        if self._state is State.CONDEMNED:
+        if self._state is _CONDEMNED:
             mark = self._mark
             if mark is not None and mark.within is not None and not mark.within.is_active:
                 self._mark = None
@@ -178,6 +166,13 @@ class Frame:
         return bool(self.hooks_or_none or self.joined or self.rollback_only)
 
     @property
+    def is_untouched(self) -> bool:
+        """Whether nothing was sent in it that has not ended by itself, and nothing waits for its end."""
+        if self.checkout is not None or self.hooks_or_none or self.joined or self.rollback_only:
+            return False
+        return self._state is _IDLE or (self.idles and self._state not in ENDED)
+
+    @property
     def hooks(self) -> Hooks:
         """The functions that wait for its end."""
         if self.hooks_or_none is None:
@@ -188,8 +183,8 @@ class Frame:
 
     def begun(self) -> None:
         """Take note that something was sent."""
-        if self._state is State.IDLE:
-            self._state = after(self._state, Change.BEGIN)
+        if self._state is _IDLE:
+            self._state = after(self._state, _BEGIN)
 
     def forget_session(self) -> None:
         """Let go of the session after the end, so that both are freed without the collector."""
@@ -231,7 +226,7 @@ class Frame:
     @property
     def condemned(self) -> Condemnation | None:
         """Why this frame can only roll back, if it can."""
-        return self._mark if self._mark is not None and self.state is not State.OPEN else None
+        return self._mark if self._mark is not None and self.state is not _OPEN else None
 
     def condemn(
         self,
@@ -242,12 +237,12 @@ class Frame:
         within: NestedTransaction | None = None,
     ) -> None:
         """Mark this frame: it can only roll back. The first reason stays; the database's goes before."""
-        if self.ended and self._state is not State.ENDING:
+        if self.ended and self._state is not _ENDING:
             return
         mark = self.condemned
         if mark is None or (by_database and (not mark.by_database or mark.within is not None)):
             self._mark = Condemnation(block, error, by_database, within)
-        if self._state not in (State.CONDEMNED, State.ENDING):
+        if self._state not in (_CONDEMNED, _ENDING):
             self._state = after(self._state, Change.CONDEMN)
 
     def take_mark(self) -> Condemnation | None:
@@ -262,7 +257,7 @@ class Frame:
         """Say what the end of this frame's owner means."""
         left_open = self.left_open or ((self.joined or self.base) and self.joiners)
         if error is None and self._mark is None and not self.rollback_only and not left_open:
-            return Verdict.COMMIT
+            return _TO_COMMIT
         marks = Marks(
             condemned=self.condemned is not None,
             rollback_only=self.rollback_only,
@@ -280,7 +275,7 @@ class Frame:
         """Build the error for an owner that wanted to commit, or whose exception would have committed."""
         mark = self.condemned
         if mark is None:
-            names = self.left_open or [scope.name for scope in self.joiners]
+            names = list(self.left_open) or [scope.name for scope in self.joiners]
             unexpected = UnexpectedRollbackError(self.source.name, names[0], names)
         else:
             raised = f" (raised {type(mark.error).__name__})" if mark.error is not None else ""
@@ -294,28 +289,28 @@ class Frame:
     @property
     def outcome(self) -> Outcome:
         """How it has ended, as events and blocks call it."""
-        if self._state is State.UNKNOWN:
+        if self._state is _UNKNOWN:
             return Outcome.UNKNOWN
-        return self.kept if self._state is State.COMMITTED else self.undone
+        return self.kept if self._state is _COMMITTED else self.undone
 
     def close(self) -> None:
         """Let nobody in any more."""
         if self._state not in ENDED:
-            self._state = after(self._state, Change.END)
+            self._state = after(self._state, _END)
 
     def committed(self) -> None:
         """The database has said that the work of this frame lasts."""
-        if self._state is State.ENDING:
-            self._state = after(self._state, Change.COMMIT)
+        if self._state is _ENDING:
+            self._state = after(self._state, _COMMIT)
 
     def rolled_back(self) -> None:
         """The work of this frame is undone."""
-        if self._state is State.ENDING:
+        if self._state is _ENDING:
             self._state = after(self._state, Change.ROLL_BACK)
 
     def lost(self) -> None:
         """COMMIT was sent, and its answer never came."""
-        if self._state is State.ENDING:
+        if self._state is _ENDING:
             self._state = after(self._state, Change.LOSE)
 
     async def settle(self, *, failed: bool) -> None:

@@ -22,21 +22,9 @@ if TYPE_CHECKING:
 class Transaction(Frame):
     """A transaction from BEGIN to COMMIT or ROLLBACK. BEGIN is sent with the first statement."""
 
-    __slots__ = ("_new", "by_hand", "writes_before")
-
-    def __init__(
-        self,
-        session: Any,  # noqa: ANN401  # of a higher floor
-        owner: str,
-        mode: BeginMode,
-        parent: Frame | None = None,
-    ) -> None:
-        super().__init__(session, owner, mode, parent)
-        self.by_hand = False
-        """Whether `session.begin()` has begun it: then it is meant, whatever it has sent."""
-        self.writes_before: int = session.writes
-        """How much the session had written when it began."""
-        self._new: WeakSet[InstanceState[Any]] | None = None
+    by_hand = False
+    """Whether `session.begin()` has begun it: then it is meant, whatever it has sent."""
+    _new: WeakSet[InstanceState[Any]] | None = None
 
     @property
     def hands_hooks_up(self) -> bool:
@@ -79,8 +67,6 @@ class NewEntities:
 
 class Savepoint(Frame):
     """A savepoint: it can be undone alone. SAVEPOINT is sent with its first statement."""
-
-    __slots__ = ("is_released", "transaction")
 
     is_released: bool
     """Whether what has failed did so after the database has answered RELEASE."""
@@ -136,8 +122,6 @@ class Savepoint(Frame):
 class Autocommit(Frame):
     """No transaction: each statement commits by itself, and holds no connection afterwards."""
 
-    __slots__ = ()
-
     settles = True
     kept = undone = Outcome.NO_TRANSACTION
 
@@ -169,8 +153,6 @@ class AtRest(Autocommit):
     Args:
         whole: The unit is one transaction, which begins with its first write and takes all blocks in.
     """
-
-    __slots__ = ("scope", "transaction", "whole")
 
     idles = True
     kept = Outcome.COMMITTED
