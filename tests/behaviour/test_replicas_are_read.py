@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from sqlalchemy import insert, select, text
+from sqlalchemy.exc import DBAPIError
 
 from tests.fixtures.clusters.replicated import Cluster, Here
 from tests.fixtures.models import Account, Audit
@@ -254,3 +255,44 @@ async def test_frozen_replica_is_left_alone(far: Database, cluster: Cluster) -> 
         cluster.servers.replicas[0].thaw()
 
     assert cluster.replicas[0].port not in ports
+
+
+@pytest.mark.timeout(60)
+async def test_what_reads_on_a_replica_that_freezes_ends(far: Database, cluster: Cluster) -> None:
+    """It has no time limit, and hears of the lost connection once others know that the replica is silent."""
+
+    async def read_on() -> None:
+        async with far.transaction(read_only=True) as session:
+            port = (await session.scalars(select(Here.port))).one()
+            frozen = cluster.servers.replicas[[url.port for url in cluster.replicas].index(port)]
+            frozen.freeze()
+            try:
+                await session.scalars(select(Here.port))
+            finally:
+                frozen.thaw()
+
+    with pytest.raises(DBAPIError):
+        await read_on()
+    assert await get(Places(far)) in cluster.replica_ports
+
+
+async def test_no_read_fails_while_connections_end(far: Database, cluster: Cluster) -> None:
+    """In mid-read or before it, alone or in a unit: another server answers, or the same one again."""
+    places = Places(far)
+    ended = asyncio.Event()
+
+    async def read() -> None:
+        while not ended.is_set():
+            await get(places)
+            await text_query(places)
+            await fluent(places)
+            async with far.unit_of_work():
+                await derived_query(places)
+
+    readers = [asyncio.create_task(read()) for _ in range(4)]
+    for _ in range(10):
+        for replica in cluster.servers.replicas:
+            await asyncio.to_thread(replica.end_connections)
+        await far.ping()
+    ended.set()
+    await asyncio.gather(*readers)

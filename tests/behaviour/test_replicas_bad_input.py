@@ -124,6 +124,21 @@ async def test_server_that_takes_writes_is_no_replica(mortal_cluster: Cluster) -
 
 
 @ON_SERVERS
+async def test_former_primary_that_takes_writes_still_is_left_out(mortal_cluster: Cluster) -> None:
+    """It is named in both lists; whoever writes reads from the others."""
+    cluster = mortal_cluster
+    former = cluster.primary
+    cluster.servers.promote(cluster.servers.replicas[0])  # type: ignore[arg-type]  # each has servers of its own kind
+    everywhere = [cluster.primary, former, *cluster.replicas]
+    async with Database(urls=everywhere, replicas=everywhere, replica_wait_s=20) as db:
+        await Repository[Audit](db).add(Audit(note="new"))
+        ports = {await port_of_read(db) for _ in range(5)}
+
+        assert former.port not in ports
+        assert [audit.note for audit in await Repository[Audit](db).all()] == ["new"]
+
+
+@ON_SERVERS
 async def test_replica_that_is_not_there_is_told_and_left_out(cluster: Cluster) -> None:
     """Nobody listens there, or it has no such database: the primary answers, and `ping` says why."""
     nowhere = cluster.primary.set(port=1)
@@ -174,3 +189,22 @@ async def test_url_of_several_hosts_finds_the_primary(cluster: Cluster) -> None:
             async with db.transaction() as session:
                 assert await session.scalar(text("SELECT port FROM here")) == cluster.primary.port
             assert await port_of_read(db) == cluster.primary.port
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("host=[::1]:1&host=[::1]:2", ["::1:1", "::1:2"]),
+        ("host=::1,localhost&port=1,2", ["::1:1", "localhost:2"]),
+        ("host=localhost,127.0.0.1&port=1", ["localhost:1", "127.0.0.1:1"]),
+    ],
+)
+@ON_SERVERS
+async def test_hosts_are_read_as_the_tools_of_postgresql_read_them(query: str, names: list[str]) -> None:
+    """With addresses of IPv6, and one port for all."""
+    async with Database(f"postgresql+asyncpg://app@/shop?{query}", failover_s=0.1) as db:
+        with pytest.raises(OSError) as raised:  # noqa: PT011  # which one depends on the machine
+            await Repository[Audit](db).all()
+
+    for name in names:
+        assert f"{name}: " in str(raised.value.__notes__)

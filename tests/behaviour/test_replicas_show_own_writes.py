@@ -3,15 +3,15 @@
 # mypy: disable-error-code="empty-body"
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import Context
 from functools import partial
 from typing import TypeVar
 
 import pytest
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, select, text, update
 
-from tests.fixtures.clusters.replicated import Cluster, Here, connections_in_use
+from tests.fixtures.clusters.replicated import GENEROUS_S, Cluster, Here, connections_in_use
 from tests.fixtures.errors import StockError
 from tests.fixtures.models import Account, Audit
 from unitwork import Database, Propagation, Repository, query, transactional
@@ -27,6 +27,9 @@ SOON_S = 0.2
 class Audits(Repository[Audit]):
     @query
     async def noted(self, *, note: str) -> list[Audit]: ...
+
+    @query
+    def each(self, *, note: str) -> AsyncIterator[Audit]: ...
 
     @query.sql("UPDATE audit SET note = :new WHERE note = :old")
     async def rename(self, old: str, new: str) -> int: ...
@@ -367,6 +370,161 @@ async def test_parent_sees_what_its_children_have_committed(cluster: Cluster) ->
 
         for ended in asyncio.as_completed([child(number) for number in range(10)]):
             assert await Audits(db).noted(note=f"{await ended}")
+
+
+async def block_of_children(db: Database) -> None:
+    """A block in which others write."""
+    async with db.transaction():
+        await asyncio.gather(Audits(db).add(Audit(note="mine")), Audits(db).add(Audit(note="other")))
+
+
+async def unit_of_children(db: Database) -> None:
+    """A unit of work in which others write."""
+    async with db.unit_of_work():
+        await asyncio.gather(Audits(db).add(Audit(note="mine")), Audits(db).add(Audit(note="other")))
+
+
+@pytest.mark.parametrize(
+    "write", [block_of_children, unit_of_children, in_parallel], ids=lambda write: write.__name__
+)
+async def test_first_thing_that_a_task_does_is_done_by_its_children(
+    cluster: Cluster, write: Callable[[Database], Awaitable[None]]
+) -> None:
+    """Whoever opens a block, a unit or `db.parallel` sees what was written inside."""
+    async with cluster.database(replica_wait_s=SOON_S) as db:
+        await apart(lambda: read_alone(db))
+        cluster.hold()
+
+        async def write_and_read() -> list[bool]:
+            await write(db)
+            return [await read(db) for read in READS]
+
+        assert await apart(write_and_read) == [True] * len(READS)
+
+
+async def test_hook_sees_what_children_have_written(cluster: Cluster) -> None:
+    """The hook of a block in which only others write."""
+    seen: list[bool] = []
+    async with cluster.database(replica_wait_s=SOON_S) as db:
+        await apart(lambda: read_alone(db))
+        cluster.hold()
+
+        async def look() -> None:
+            seen.append(await read_alone(db))
+
+        async def write() -> None:
+            async with db.transaction():
+                db.on_commit(look)
+                await asyncio.gather(Audits(db).add(Audit(note="mine")))
+
+        await apart(write)
+
+    assert seen == [True]
+
+
+async def look_in_new_block(db: Database) -> bool:
+    """A transaction of its own."""
+    async with db.transaction(read_only=True, propagation=Propagation.REQUIRES_NEW):
+        return await read_alone(db)
+
+
+async def look_outside(db: Database) -> bool:
+    """No transaction."""
+    async with db.transaction(read_only=True, propagation=Propagation.NOT_SUPPORTED):
+        return await read_alone(db)
+
+
+async def look_in_child(db: Database) -> bool:
+    """A task that does so."""
+    return await asyncio.create_task(look_in_new_block(db))
+
+
+@pytest.mark.parametrize("held", [0, 1])
+@pytest.mark.parametrize(
+    "look", [look_in_new_block, look_outside, look_in_child], ids=lambda look: look.__name__
+)
+async def test_block_inside_of_a_block_never_reads_less(
+    cluster: Cluster, held: int, look: Callable[[Database], Awaitable[bool]]
+) -> None:
+    """The replica that the outer one is on is busier than the other, which shows less."""
+    async with cluster.database(replica_wait_s=SOON_S) as db:
+        await read_alone(db)
+        cluster.hold(held)
+        await write_elsewhere(db, "mine")
+        cluster.settle(1 - held)
+
+        async def look_twice() -> tuple[bool, bool]:
+            async with db.transaction(read_only=True):
+                return await read_alone(db), await look(db)
+
+        seen = [await apart(look_twice) for _ in range(4)]
+
+    assert all(inner >= outer for outer, inner in seen)
+    assert (True, True) in seen
+
+
+async def test_read_beside_a_stream_never_shows_less(cluster: Cluster) -> None:
+    """What the stream has shown, other reads in its loop show."""
+    async with cluster.database(replica_wait_s=SOON_S) as db:
+        await read_alone(db)
+        cluster.hold(1)
+        await write_elsewhere(db, "mine")
+        cluster.settle(0)
+
+        async def look() -> list[bool]:
+            return [await read_alone(db) async for _row in Audits(db).each(note="mine")]
+
+        seen = [await apart(look) for _ in range(4)]
+
+    assert [True] in seen
+    assert [False] not in seen
+
+
+@pytest.mark.only("postgresql", reason="MariaDB's replicas say how far they had come when they come back")
+async def test_replica_that_crashes_is_not_taken_for_as_new_as_it_was(mortal_cluster: Cluster) -> None:
+    """It comes back as it was at its last checkpoint, and has still to replay the rest."""
+    cluster = mortal_cluster
+    replica = cluster.servers.replicas[0]
+    async with cluster.database(replicas=cluster.replicas[:1], replica_wait_s=SOON_S) as db:
+        await add_in_block(db)
+        cluster.settle()
+        assert await read_alone(db)
+
+        replica.tell("ALTER SYSTEM SET recovery_min_apply_delay = '1h'")
+        replica.crash()
+        replica.start()
+        await db.ping()
+        await db.ping()
+
+        assert [await read(db) for read in READS] == [True] * len(READS)
+
+
+async def test_replicas_are_asked_again_after_a_dispose(cluster: Cluster) -> None:
+    """One that is late is noticed, though nobody who reads has written."""
+    async with cluster.database(replica_wait_s=SOON_S, max_lag_s=0.5) as db:
+        assert not await read_alone(db)
+        await db.dispose()
+        cluster.hold()
+        await write_elsewhere(db, "mine")
+
+        async with asyncio.timeout(20):
+            while not await apart(lambda: read_alone(db)):  # noqa: ASYNC110  # nothing tells of it
+                await asyncio.sleep(0.1)
+
+
+@pytest.mark.only("postgresql", reason="MariaDB counts transactions")
+async def test_replicas_are_read_after_the_log_was_switched(cluster: Cluster) -> None:
+    """The primary stands behind the header of a new segment, of which replicas have seen nothing."""
+    async with cluster.database() as db:
+        await add_in_block(db)
+        cluster.servers.primary.tell("SELECT pg_switch_wal()")
+
+        async with db.transaction(propagation=Propagation.REQUIRES_NEW) as session:
+            await session.execute(text("SELECT 1 FOR UPDATE"))
+        async with asyncio.timeout(GENEROUS_S / 2):
+            port = (await Repository[Here](db).get_one(1)).port
+
+        assert port in cluster.replica_ports
 
 
 async def test_hook_after_commit_reads_what_was_committed(cluster: Cluster) -> None:

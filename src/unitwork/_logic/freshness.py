@@ -39,6 +39,7 @@ class Seen:
         task: Whose it is.
         start: That of the task which has started this one: what that one has seen, this one has.
         position: Returns how far a server must have come besides, once somebody asks; such as from a cookie.
+        now: When that is.
     """
 
     __slots__ = (
@@ -59,6 +60,7 @@ class Seen:
         task: object,
         start: Seen | None = None,
         position: Callable[[], Position | None] | None = None,
+        now: float = BEGINNING,
     ) -> None:
         self._task = weakref.ref(task) if task is not None else None
         self._others: tuple[weakref.ref[Seen], ...] = ()
@@ -72,14 +74,16 @@ class Seen:
         self.wrote_at = BEGINNING
         """When it, or a task that it has started, was last told that something is stored."""
         if start is not None:
-            start.hand_on(self, whole=position is None)
+            start.hand_on(self, now, whole=position is None)
 
-    def hand_on(self, other: Seen, *, whole: bool) -> None:
+    def hand_on(self, other: Seen, now: float, *, whole: bool) -> None:
         """Let a task that was started here hand up what it sees; `whole`: it has seen what this one has."""
         other._others = (weakref.ref(self), *(each for each in self._others if each() is not None))
         if whole:
             other._position, other.floor = self.position, self.floor
             other._reading_from, other._until = self._reading_from, self._until
+            for server in self._open:
+                other.read(server, now)
 
     def belongs_to(self, task: object) -> bool:
         """Say whether it is that of this task, and not inherited by it."""

@@ -167,11 +167,11 @@ class Source:
         return True
 
     def may_answer_instead(self, error: BaseException) -> bool:
-        """Say whether the primary may answer a read that a replica has refused: it would write."""
+        """Say whether the primary may answer a read that a replica has refused or left unanswered."""
         servers = self.servers
         if servers is None or not servers.replicas or context.reads_latest(servers):
             return False
-        return self.backend.takes_no_writes(error)
+        return self.backend.takes_no_writes(error) or self.backend.is_lost(error)
 
     async def _waited_for(self, servers: Servers, seen: Seen) -> LoopEngine:
         return (await servers.wait(seen)).here()

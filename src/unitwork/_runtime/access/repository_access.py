@@ -189,9 +189,11 @@ class RepositoryAccess:
         try:
             return await self._read_here(source, reader, call, slowest, identity)
         except DBAPIError as error:
-            if not source.may_answer_instead(error):
+            here = _surroundings(source, context.innermost(source))
+            if isinstance(here, LaneRefusal) or not source.may_answer_instead(error):
                 raise
-        # It calls what writes, by way of a view, an operator or a name in quotes: only the primary has that.
+        # A replica was lost meanwhile. Or it calls what writes, by way of a view, an operator or a name in
+        # quotes: only the primary has that.
         context.read_latest(source.servers, on=True)
         try:
             return await self._read_here(source, reader, call, slowest, identity)

@@ -74,7 +74,19 @@ def single(url: URL) -> list[URL]:
         return [url]
     found = []
     for number, each in enumerate(hosts):
-        host, _colon, port = each.partition(":")
-        port = port or (ports[number] if number < len(ports) and ports[number] else "")
+        host, port = _host_and_port(each)
+        # One port is that of all, as for PostgreSQL's own programs.
+        port = port or (ports[number] if 1 < len(ports) > number else ports[0] if len(ports) == 1 else "")
         found.append(url.set(host=host, port=int(port) if port else None, query=query))
     return found
+
+
+def _host_and_port(text: str) -> tuple[str, str]:
+    """Return the parts of `db1:5432`, `db1`, `::1` or `[::1]:5432`."""
+    if text.startswith("["):
+        host, _bracket, rest = text[1:].partition("]")
+        return host, rest.removeprefix(":")
+    if text.count(":") > 1:
+        return text, ""
+    host, _colon, port = text.partition(":")
+    return host, port

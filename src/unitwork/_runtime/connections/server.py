@@ -43,6 +43,7 @@ class Server:
         self.as_of = BEGINNING
         self.asked_at = BEGINNING
         self.answers_ms: float | None = None
+        self._came_to: Position | None = None
         self.has_followed = False
         self.follows = False
         self.silent = 0
@@ -67,6 +68,9 @@ class Server:
 
     def answered(self, state: ServerState, asked_at: float, took_s: float) -> None:
         """Take note of what it has said."""
+        if self._came_to is not None and not state.position.covers(self._came_to):
+            self.as_of = BEGINNING  # it has crashed, and is older than it was; or is another one
+        self._came_to = state.position
         self.state = state
         self.asked_at = asked_at
         self.answers_ms = took_s * 1_000

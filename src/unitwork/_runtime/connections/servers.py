@@ -32,7 +32,7 @@ _IN_VAIN_S = 1.0
 """How long nobody waits for a replica after somebody has waited in vain: it would be in vain again."""
 _POSITION_S = 1.0
 _SILENT = 3
-"""How often in a row a primary may answer too late before it is left."""
+"""How often in a row a server may answer too late before its connections are closed."""
 
 
 class Servers:
@@ -56,8 +56,8 @@ class Servers:
     ) -> None:
         self.database = database
         self._backend = backend
-        primaries, self.replicas = places
-        self.all = [*primaries, *(server for server in self.replicas if server not in primaries)]
+        self._primaries, self.replicas = places
+        self.all = [*self._primaries, *(each for each in self.replicas if each not in self._primaries)]
         self.limits = limits
         self._engine_for = engine_for
         self.writable = Writable(backend, self.all, limits.failover_s)
@@ -78,7 +78,7 @@ class Servers:
         found: Seen | None = context.seen(self)
         task = context.this_task()
         if found is None or not found.belongs_to(task):
-            found = Seen(task, found)
+            found = Seen(task, found, now=time.monotonic())
             context.see(self, found)
         return found
 
@@ -217,6 +217,8 @@ class Servers:
         usable = []
         for server in self.replicas:
             server.problem = self._problem_of(server, primary)
+            if server.silent == _SILENT and server is not primary and server.engines is not None:
+                server.engines.here().leave_server()  # whoever waits for its answer is told
             if server.problem is None:
                 usable.append(server)
         self._usable = usable
@@ -245,7 +247,7 @@ class Servers:
             return "it is the primary" if server is primary else server.problem or "it is not ready"
         if known is None:
             return None if server.has_followed else "the primary does not answer"
-        refusal = _refusal(server, state, primary.name, known)
+        refusal = self._refusal(server, state, primary.name, known)
         followed, server.follows = server.follows, refusal is None
         if refusal is not None:
             # The primary was asked first: what it has written since, as the first since it was promoted, may
@@ -258,6 +260,15 @@ class Servers:
         if known.position.parts and not state.position.parts:
             return f"it has nothing of {primary.name}"
         return self._delay_of(server)
+
+    def _refusal(self, server: Server, state: ServerState, primary: str, known: ServerState) -> str | None:
+        """Say why a server must not have been given as a replica of this primary, if so."""
+        if not state.follows(known):
+            return f"{server.name} is not a replica of {primary}."
+        # One that is named among the primaries may be one that was left.
+        if state.writable and not (state.equals or server.has_followed or server in self._primaries):
+            return f"{server.name} takes writes itself: it is no replica."
+        return None
 
     def _delay_of(self, server: Server) -> str | None:
         """Say that a replica is too far behind, if so."""
@@ -288,15 +299,6 @@ class Servers:
 
 def _busy(server: Server) -> int:
     return server.busy
-
-
-def _refusal(server: Server, state: ServerState, primary: str, known: ServerState) -> str | None:
-    """Say why a server must not have been given as a replica of this primary, if so."""
-    if not state.follows(known):
-        return f"{server.name} is not a replica of {primary}."
-    if state.writable and not (state.equals or server.has_followed):
-        return f"{server.name} takes writes itself: it is no replica."
-    return None
 
 
 def _timed_out(server: Server) -> bool:
