@@ -175,32 +175,21 @@ class RepositoryAccess:
             raise
         return found[0] if found else None
 
-    async def _read_items(
+    def _read_items(
         self,
         reader: ResultReader,
         call: StatementCall,
         slowest: Callable[[AsyncSession], Awaitable[Sequence[R]]],
         identity: tuple[Any, ...] | None = None,
-    ) -> Sequence[R]:
+    ) -> Awaitable[Sequence[R]]:
         """Return the items of a read by the fastest lane: driver, fused, or `slowest`, the session."""
         if self.given is not None:
-            return await slowest(self.given)
+            return slowest(self.given)
         source = self.where()
-        try:
-            return await self._read_here(source, reader, call, slowest, identity)
-        except DBAPIError as error:
-            here = _surroundings(source, context.innermost(source))
-            if isinstance(here, LaneRefusal) or not source.may_answer_instead(error):
-                raise
-        # A replica was lost meanwhile. Or it calls what writes, by way of a view, an operator or a name in
-        # quotes: only the primary has that.
-        context.read_latest(source.servers, on=True)
-        try:
-            return await self._read_here(source, reader, call, slowest, identity)
-        finally:
-            context.read_latest(source.servers, on=False)
+        read = partial(self._read_here, source, reader, call, slowest, identity)
+        return read() if source.servers is None else _read_on_any_server(source, read)
 
-    async def _read_here(  # as above, on one Database
+    async def _read_here(  # as above, on the servers of one Database
         self,
         source: Source,
         reader: ResultReader,
@@ -225,6 +214,8 @@ class RepositoryAccess:
             items = await cast("AmbientSession", session).in_turn(partial(lanes.fused.read, read))
             return await slowest(session) if isinstance(items, LaneRefusal) else items
 
+        if here is A_TRANSACTION and around is not None:
+            return await fused_or_slowest(around.frame.session)
         options = _READ if read.needs_primary else _READ_ANYWHERE
         return await self._with_session(reader.name, fused_or_slowest, options, around)
 
@@ -340,6 +331,23 @@ def _only_reads(source: Source, call: StatementCall) -> bool:
     return source.servers is not None and not effects_of(call.statement, source.backend.dialect).need_primary
 
 
+async def _read_on_any_server(source: Source, read: Callable[[], Awaitable[Sequence[R]]]) -> Sequence[R]:
+    """Read where that may be done; on the primary, if what it does was not to be seen by its words."""
+    try:
+        return await read()
+    except DBAPIError as error:
+        here = _surroundings(source, context.innermost(source))
+        if isinstance(here, LaneRefusal) or not source.may_answer_instead(error):
+            raise
+    # A replica was lost meanwhile. Or it calls what writes, by way of a view, an operator or a name in quotes:
+    # only the primary has that.
+    context.read_latest(source.servers, on=True)
+    try:
+        return await read()
+    finally:
+        context.read_latest(source.servers, on=False)
+
+
 async def _in_block(scope: Scope, work: Callable[[AsyncSession], Awaitable[R]], *, apart: bool = False) -> R:
     """Work in a block of its own."""
     session = scope.enter_apart() if apart else await scope.enter()
@@ -390,7 +398,5 @@ async def _collected(reader: ResultReader, call: StatementCall, session: AsyncSe
 
 def _fitting(call: StatementCall, session: AsyncSession) -> tuple[Any, Mapping[str, Any] | None]:
     """Return the statement and its parameters as this session's database can take them."""
-    bind: Any = session.bind
-    if not isinstance(bind, AsyncEngine):
-        bind = session.get_bind()
+    bind: Any = session.bind if isinstance(session.bind, AsyncEngine) else session.get_bind()
     return with_short_lists(call.statement, call.parameters, bind.dialect)
