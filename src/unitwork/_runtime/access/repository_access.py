@@ -332,15 +332,13 @@ def _only_reads(source: Source, call: StatementCall) -> bool:
 
 
 async def _read_on_any_server(source: Source, read: Callable[[], Awaitable[Sequence[R]]]) -> Sequence[R]:
-    """Read where that may be done; on the primary, if what it does was not to be seen by its words."""
+    """Read where that may be done; on the primary, if a replica was lost, or refuses what would write."""
     try:
         return await read()
     except DBAPIError as error:
-        here = _surroundings(source, context.innermost(source))
-        if isinstance(here, LaneRefusal) or not source.may_answer_instead(error):
+        in_block = isinstance(_surroundings(source, context.innermost(source)), LaneRefusal)
+        if in_block or not source.may_answer_instead(error):
             raise
-    # A replica was lost meanwhile. Or it calls what writes, by way of a view, an operator or a name in quotes:
-    # only the primary has that.
     context.read_latest(source.servers, on=True)
     try:
         return await read()
