@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import logging
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from unitwork.database import Database
 
 __all__ = ["ReadYourWrites"]
+
+_log = logging.getLogger("unitwork")
 
 _SHORTEST_SECRET = 16
 _LONGEST_TOKEN = 4_000
@@ -147,6 +150,12 @@ class Carried:
                 position = await servers.position_since(seen.wrote_at)
                 if position is not None:
                     found.append((name, position))
+                else:
+                    _log.warning(
+                        "The primary of database %r does not say where it is: "
+                        "the client of a request that has written may read older data.",
+                        name,
+                    )
         return self._rule.given(self._rule.sign(found), self._scope) if found else None
 
     def drop(self) -> None:

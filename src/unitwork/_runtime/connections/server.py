@@ -86,5 +86,6 @@ class Server:
 
 def name_of(url: URL) -> str:
     """Return what messages call a server: never with its user or password."""
-    host = url.host or "localhost"
+    in_query = url.query.get("host", "localhost")
+    host = url.host or (in_query if isinstance(in_query, str) else ",".join(in_query))
     return f"{host}:{url.port}" if url.port else host
