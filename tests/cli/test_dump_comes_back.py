@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Integer, MetaData, delete, null, select, type_coerce
+from sqlalchemy import Integer, MetaData, Numeric, String, delete, null, select, type_coerce
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from tests.fixtures.columns import SAMPLES, Sample
 from tests.fixtures.databases import Backend
@@ -78,3 +79,39 @@ async def test_values_of_every_type_come_back(
         if found is not None:
             changed[sample.name] = found
     assert changed == {}
+
+
+class Defaults(DeclarativeBase):
+    """Tables whose columns are filled in when they are left out."""
+
+
+class Dose(Defaults):
+    """What is NULL here was meant to be."""
+
+    __tablename__ = "doses"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    value: Mapped[int | None] = mapped_column(default=3)
+    named: Mapped[str | None] = mapped_column(String(20), server_default="usual")
+    amount: Mapped[float | None] = mapped_column(Numeric(10, 2, asdecimal=False), default=1.5)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+async def test_null_stays_null_where_a_default_would_fill_it_in(
+    db: Database, tmp_path: Path, kind: str
+) -> None:
+    """And whole numbers come back where a column has others."""
+    await db.create_all(Defaults)
+    async with db.transaction() as session:
+        session.add_all(
+            [
+                Dose(id=1, value=null(), named=null(), amount=null()),
+                Dose(id=2, value=7, named="few", amount=4),
+            ]
+        )
+
+    assert await there_and_back(db, Dose, tmp_path / f"doses.{kind}", "") is None
+    async with db.transaction() as session:
+        rows = await session.execute(select(Dose.value, Dose.named, Dose.amount).order_by(Dose.id))
+        assert [tuple(row) for row in rows] == [(None, None, None), (7, "few", 4)]
+    await db.drop_all(Defaults)

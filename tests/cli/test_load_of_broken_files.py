@@ -223,6 +223,23 @@ def test_encoding_can_be_told(program: Program, encoding: str) -> None:
     assert program.stored("name") == [name, "b", name]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [("--rejects", "a.csv"), ("--rejects", "link.csv"), ("--rejects", "b.csv", "--resume", "b.csv")],
+)
+def test_file_that_is_read_is_never_written_over(program: Program, options: tuple[str, ...]) -> None:
+    """By its own name or another one; nor do two things go into one file."""
+    Path("a.csv").write_text("id,name\n1,a\n", encoding="utf-8")
+    Path("link.csv").symlink_to("a.csv")
+
+    refused = program.load("a.csv", *options)
+
+    assert refused.exit_code == 2
+    assert "are the same file" in refused.stderr
+    assert Path("a.csv").read_text(encoding="utf-8") == "id,name\n1,a\n"
+    assert program.stored("id") == []
+
+
 def test_wrong_encoding_is_refused(program: Program) -> None:
     """What is no encoding is a wrong command line; a file in another one is a broken file."""
     Path("a.csv").write_bytes("id,name\n1,é\n".encode("utf-16")[:-1])

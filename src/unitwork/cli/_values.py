@@ -119,11 +119,11 @@ class Rows:
         values, field = attribute.values, attribute.field
         if values.keeps_none and self._kind == "jsonl":
             row[attribute.name] = None  # JSON's own null
-        elif values.nullable and values.is_json:
-            row[attribute.name] = null()
+        elif values.nullable and (values.is_json or field.default is not None or field.filled_by_database):
+            row[attribute.name] = null()  # None would be the default
         elif values.nullable:
             # A decorator may make something of None; only what is left out is NULL.
-            if not values.changed or field.default is not None or field.filled_by_database:
+            if not values.changed:
                 row[attribute.name] = None
         elif attribute.is_text and self._empty_is_null:
             row[attribute.name] = ""

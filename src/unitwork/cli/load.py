@@ -65,6 +65,8 @@ async def command(database: Database, *, file: str, into: str, as_json: bool, **
     from unitwork.cli._loading import Loading
     from unitwork.cli._reading import Records
 
+    source = None if file == "-" else Path(file)
+    _refuse_rejects_over({"FILE": source, "--resume": asked["resume"]}, asked["rejects"])
     kind = format_of(file, asked["kind"])
     records = Records(file, kind, encoding=asked["encoding"], null=asked["null"])
     loading = Loading(database, _model(into), records, _options(asked), say)
@@ -72,6 +74,13 @@ async def command(database: Database, *, file: str, into: str, as_json: bool, **
         summary = await loading.run(bar.move)
     show(dataclasses.asdict(summary), as_json=as_json, text="")
     say(_told(summary))
+
+
+def _refuse_rejects_over(files: dict[str, Path | None], rejects: Path | None) -> None:
+    """Refuse to write the rejects over what is read, or over the position."""
+    for option, file in files.items():
+        if file is not None and rejects is not None and file.resolve() == rejects.resolve():
+            raise click.UsageError(f"--rejects and {option} are the same file: {file}.")
 
 
 def _options(asked: dict[str, Any]) -> Any:  # noqa: ANN401  # LoadOptions

@@ -30,7 +30,10 @@ async def command(database: Database, *, as_json: bool, watch: bool) -> None:
     """
     while True:
         pong = await database.ping()
-        show(dataclasses.asdict(pong), as_json=as_json, text=_told(pong))
+        data = dataclasses.asdict(pong)
+        if not pong.servers:
+            del data["servers"]
+        show(data, as_json=as_json, text=_told(pong))
         if not watch:
             return
         await asyncio.sleep(_EVERY_S)
