@@ -172,6 +172,17 @@ async def test_table_of_a_model_that_is_not_compared_stays(
     assert await adopted.check() == []
 
 
+async def test_table_of_a_load_that_was_stopped_stays(adopted: Migrations, db: Database) -> None:
+    """It says how far the load has come, and goes when it is finished."""
+    async with db.transaction() as session:
+        await session.execute(text("CREATE TABLE unitwork_load_5ad1 (id integer PRIMARY KEY)"))
+
+    assert await adopted.check() == []
+
+    async with db.transaction() as session:
+        await session.execute(text("DROP TABLE unitwork_load_5ad1"))
+
+
 @pytest.mark.only("sqlite", reason="it is the same for all")
 async def test_two_tables_of_one_name_are_refused(db: Database, folder: Path) -> None:
     """Which one is meant cannot be known; upgrades do not ask."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, Column, MetaData, String, Table, insert, inspect, select, update
 from sqlalchemy.exc import DBAPIError
 
+from unitwork._logic.own_tables import LOAD_PREFIX
 from unitwork.cli._files import replace_text
 from unitwork.errors import UnitworkError
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
     from unitwork.database import Database
 
-PREFIX = "unitwork_load_"
-"""What the names of the tables begin with."""
 _NO_DIGEST = ""
 
 
@@ -154,7 +153,7 @@ class Progress:
         Database: creates a table for the time of the load, in a transaction of its own.
         """
         # The file comes first: a table that no file names would stay for ever.
-        self._keep(replace(self._note, table=self._note.table or f"{PREFIX}{secrets.token_hex(6)}"))
+        self._keep(replace(self._note, table=self._note.table or f"{LOAD_PREFIX}{secrets.token_hex(6)}"))
         try:
             async with database.engine.begin() as connection:
                 await connection.run_sync(_create, self._table, self.position)

@@ -17,6 +17,7 @@ from alembic.command import check
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, make_url, text
 
+from unitwork._logic.own_tables import LOAD_PREFIX
 from unitwork.database import Database
 from unitwork.errors import OptionError
 from unitwork.integrations.alembic.differences import keep_names, refuse_drops
@@ -151,6 +152,8 @@ class _Environment:
                 return False
         if kind == "table" and (parents.get("schema_name"), name) in self._of_others:
             return False
+        if kind == "table" and name is not None and name.startswith(LOAD_PREFIX):
+            return False  # a load that was stopped goes on with it
         asked = self._options.get("include_name")
         return asked is None or bool(asked(name, kind, parents))
 
