@@ -1,16 +1,21 @@
 """What is private in SQLAlchemy does still what we use it for; a version that changes it fails here."""
 
+import sqlite3
+from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import inspect, select
+from sqlalchemy import event, inspect, make_url, select
 from sqlalchemy.engine import ChunkedIteratorResult
+from sqlalchemy.exc import DisconnectionError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import selectinload
+from sqlalchemy.pool import QueuePool
 
 from tests.fixtures.people import Herd, Person
 from unitwork import Database
 from unitwork._runtime import sqlalchemy_private as private
+from unitwork.dialects.backend import CLOSED_TWICE, Backend
 
 
 def test_cache_key_is_that_of_the_statement_without_its_values() -> None:
@@ -116,3 +121,20 @@ async def test_entities_that_wait_in_a_session_are_seen(people: Database) -> Non
 def test_attributes_of_an_async_session_are_known() -> None:
     """Those that its `__init__` sets: an ambient session sets them when one is asked for."""
     assert set(vars(AsyncSession())) == set(private.SET_BY_ASYNC_SESSION)
+
+
+def test_pool_says_that_two_connections_in_a_row_had_ended() -> None:
+    """It has no class of its own for that."""
+    connect: Any = partial(sqlite3.connect, ":memory:")
+    pool = QueuePool(connect)
+
+    @event.listens_for(pool, "checkout")
+    def refuse(*_connection: object) -> None:
+        raise DisconnectionError("it has ended")
+
+    with pytest.raises(InvalidRequestError) as raised:
+        pool.connect()
+    pool.dispose()
+
+    assert str(raised.value) == CLOSED_TWICE
+    assert Backend(make_url("other://")).is_lost(raised.value)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
 from unitwork._logic.writes import ends_transaction
 from unitwork.errors import OptionError
@@ -38,6 +38,9 @@ class BeginMode:
 
 
 READ_WRITE = BeginMode()
+
+CLOSED_TWICE = "This connection is closed"
+"""What SQLAlchemy's pool says when a connection and the one in its place had ended before they were used."""
 
 LENT = "unitwork_lent"
 """The execution option of a connection that is lent: its transactions are savepoints of another one."""
@@ -208,6 +211,8 @@ class Backend:
 
     def is_lost(self, error: BaseException) -> bool:
         """Say whether a connection was lost, or could not be made, and another one may be had in a while."""
+        if isinstance(error, InvalidRequestError):
+            return str(error) == CLOSED_TWICE
         return isinstance(error, DBAPIError) and error.connection_invalidated
 
     def is_timeout(self, error: BaseException) -> bool:  # noqa: ARG002  # for those that know
