@@ -66,7 +66,8 @@ class Seen:
         self._others: tuple[weakref.ref[Seen], ...] = ()
         self._position: Position | None = None
         self._unread = position
-        self._reading_from: Observed | None = None
+        # Weak: the context of a task may outlive the Database.
+        self._reading_from: weakref.ref[Observed] | None = None
         self._until = BEGINNING
         self._open: list[Observed] = []
         self.floor = BEGINNING
@@ -101,10 +102,13 @@ class Seen:
         """Say whether a server has all that was seen, and goes on being seen where something is open."""
         if self._open and server not in self._open:
             return False
-        if server.as_of < (self.floor if server is self._reading_from else max(self.floor, self._until)):
+        if server.as_of < (self.floor if self._reads_from(server) else max(self.floor, self._until)):
             return False
         needed = self.position
         return needed is None or (server.position is not None and server.position.covers(needed))
+
+    def _reads_from(self, server: Observed) -> bool:
+        return self._reading_from is not None and self._reading_from() is server
 
     def opened(self, server: Observed) -> None:
         """Take note that a replica is read from until `closed`: meanwhile no other one is."""
@@ -117,9 +121,9 @@ class Seen:
 
     def read(self, server: Observed, now: float) -> None:
         """Take note of what a replica has answered up to now."""
-        if server is not self._reading_from:
+        if not self._reads_from(server):
             self.floor = max(self.floor, self._until)
-            self._reading_from = server
+            self._reading_from = weakref.ref(server)
         self._until = now
         self._hand_up(now)
 

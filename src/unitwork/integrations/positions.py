@@ -132,10 +132,10 @@ class Carried:
         for database in databases:
             servers = database.source.servers
             if servers is not None and servers.replicas:
-                before: Seen | None = context.seen(servers)
+                before: Seen | None = context.seen(servers.key)
                 seen = Seen(task, before, partial(self._position_of, database.name))
                 self._places.append((database.name, servers, seen, before))
-                context.see(servers, seen)
+                context.see(servers.key, seen)
 
     def _position_of(self, name: str) -> Position | None:
         if self._read is None:
@@ -161,7 +161,7 @@ class Carried:
     def drop(self) -> None:
         """Let the code around the request see again what it has seen."""
         for _name, servers, _seen, before in self._places:
-            context.see(servers, before)
+            context.see(servers.key, before)
 
 
 def _text_of(data: bytes) -> str:

@@ -440,11 +440,11 @@ class Ending:
         """Take the block out of the context, let the frames around go on, and let go of the session."""
         frame = self._frame
         hooks, around = frame.hooks_or_none, frame.parent
+        _leave(self._scope, frame)
         if hooks is not None and around is not None and self._hands_hooks_up:
             around.hooks.take_over(hooks)
         elif hooks is not None:
             hooks.tell_end()
-        _leave(self._scope, frame)
 
     @property
     def _hands_hooks_up(self) -> bool:

@@ -55,6 +55,8 @@ class Servers:
         engine_for: Callable[[Server], AsyncEngine],
     ) -> None:
         self.database = database
+        self.key = object()
+        """What contexts know them by, which may outlive the Database."""
         self._backend = backend
         self._primaries, self.replicas = places
         self.all = [*self._primaries, *(each for each in self.replicas if each not in self._primaries)]
@@ -75,11 +77,11 @@ class Servers:
 
     def seen(self) -> Seen:
         """Return what the task that runs has written and read."""
-        found: Seen | None = context.seen(self)
+        found: Seen | None = context.seen(self.key)
         task = context.this_task()
         if found is None or not found.belongs_to(task):
             found = Seen(task, found, now=time.monotonic())
-            context.see(self, found)
+            context.see(self.key, found)
         return found
 
     def choose(self, seen: Seen) -> Engines | None:
