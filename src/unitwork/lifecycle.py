@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import MetaData
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from unitwork._runtime import context
 from unitwork._runtime.access.check import Check
+from unitwork._runtime.connections.latest import ReadFromPrimary
 from unitwork._runtime.edges import edge
 from unitwork._runtime.rolled_back.block import RolledBack
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from sqlalchemy.orm import DeclarativeBase
 
     from unitwork._logic.findings import CheckReport
@@ -74,31 +72,6 @@ class Ping:
     server_version: str
     latency_ms: float
     servers: tuple[ServerStatus, ...] = ()
-
-
-class ReadFromPrimary:
-    """What `db.primary()` returns. Lives: one `with` or `async with`."""
-
-    __slots__ = ("_servers",)
-
-    def __init__(self, servers: object) -> None:
-        self._servers = servers
-
-    def __enter__(self) -> None:
-        context.read_latest(self._servers, on=True)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        context.read_latest(self._servers, on=False)
-
-    async def __aenter__(self) -> None:
-        self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, trace)
 
 
 class Lifecycle:
@@ -213,16 +186,10 @@ class Lifecycle:
             latency_ms = (time.perf_counter() - started) * 1000
             version = ".".join(str(part) for part in dialect.server_version_info or ())
         kind = "MariaDB" if getattr(dialect, "is_mariadb", False) else _KINDS.get(dialect.name, dialect.name)
-        return Ping(f"{kind} {version}", latency_ms, await self.servers_status())
+        return Ping(f"{kind} {version}", latency_ms, await self._statuses())
 
-    async def servers_status(self) -> tuple[ServerStatus, ...]:
-        """Ask each server what it is and how far it has come; empty where there is only one.
-
-        A server that does not answer is told of, not raised.
-
-        Database:
-            One small SELECT to each server, on a connection of its own. Commits nothing.
-        """
+    async def _statuses(self) -> tuple[ServerStatus, ...]:
+        """Ask each server what it is and how far it has come; one that does not answer is told of."""
         servers = self._source.servers
         if servers is None:
             return ()
@@ -303,9 +270,8 @@ class Lifecycle:
 
 def _status_of_pool(engine: LoopEngine) -> PoolStatus:
     pool: Any = engine.engine.pool
-    checked_out = pool.checkedout() if hasattr(pool, "checkedout") else len(engine.held)
     idle = pool.checkedin() if hasattr(pool, "checkedin") else 0
-    return PoolStatus(checked_out=checked_out, idle=idle, capacity=engine.capacity())
+    return PoolStatus(checked_out=engine.in_use(), idle=idle, capacity=engine.capacity())
 
 
 def _metadata(base: type[DeclarativeBase] | MetaData) -> MetaData:

@@ -37,11 +37,3 @@ def test_position_comes_back_from_its_text() -> None:
 def test_text_of_no_position_is_none(text: str) -> None:
     """Text of no position is none."""
     assert Position.read(text) is None
-
-
-def test_joined_position_covers_both() -> None:
-    """Joined position covers both."""
-    joined = PRIMARY.joined(Position.of({"1": 40, "2": 3}))
-
-    assert joined == Position.of({"0": 57, "1": 40, "2": 3})
-    assert joined.behind(Position.of({"0": 60, "2": 3})) == 3

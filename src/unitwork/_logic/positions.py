@@ -54,15 +54,3 @@ class Position:
             return True
         mine = dict(self.parts)
         return all(mine.get(stream, -1) >= number for stream, number in other.parts)
-
-    def behind(self, other: Position) -> int:
-        """Return how much is missing to the other one, in the unit of its streams."""
-        mine = dict(self.parts)
-        return sum(max(number - mine.get(stream, 0), 0) for stream, number in other.parts)
-
-    def joined(self, other: Position) -> Position:
-        """Return the position that covers both."""
-        mine = dict(self.parts)
-        for stream, number in other.parts:
-            mine[stream] = max(number, mine.get(stream, 0))
-        return Position.of(mine)

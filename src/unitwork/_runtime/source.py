@@ -134,13 +134,12 @@ class Source:
         if self.servers is not None:
             self.servers.seen()
 
-    def place_for(self, mode: BeginMode, *, reads: bool) -> Engines:
+    def place_for(self, mode: BeginMode, seen: Seen, *, reads: bool) -> Engines:
         """Return the engines of the server that a transaction, or a single read, runs on. In a greenlet."""
         servers = self.servers
         may = reads or self.backend.reads_on_replicas(mode)
         if servers is None or not may or self._is_on_primary():
             return self.engines
-        seen = servers.seen()
         return servers.choose(seen) or await_only(servers.wait(seen))
 
     def place_for_read(self) -> LoopEngine | Awaitable[LoopEngine]:

@@ -18,6 +18,7 @@ from unitwork._runtime.access.noted import Noted
 from unitwork._runtime.access.streams import RowStream, StreamApart, takes_the_last_connection
 from unitwork._runtime.blocks.block import Scope
 from unitwork._runtime.blocks.starvation import held_by_this_task
+from unitwork._runtime.connections.latest import ReadFromPrimary
 from unitwork._runtime.lanes.calls import KeyLookup, StatementCall
 from unitwork._runtime.lanes.choice import A_BLOCK, A_TRANSACTION, DRIVER
 from unitwork._runtime.lanes.results import ResultReader, rows_of
@@ -339,11 +340,8 @@ async def _read_on_any_server(source: Source, read: Callable[[], Awaitable[Seque
         in_block = isinstance(_surroundings(source, context.innermost(source)), LaneRefusal)
         if in_block or not source.may_answer_instead(error):
             raise
-    context.read_latest(source.servers, on=True)
-    try:
+    with ReadFromPrimary(source.servers):
         return await read()
-    finally:
-        context.read_latest(source.servers, on=False)
 
 
 async def _in_block(scope: Scope, work: Callable[[AsyncSession], Awaitable[R]], *, apart: bool = False) -> R:

@@ -128,6 +128,11 @@ class LoopEngine:
         size: int = pool.size()
         return None if overflow < 0 else size + overflow
 
+    def in_use(self) -> int:
+        """Return how many connections are checked out."""
+        pool: Any = self.engine.pool
+        return int(pool.checkedout()) if hasattr(pool, "checkedout") else len(self.held)
+
     def leave_server(self) -> None:
         """Close all connections under those who have them: their server has no part in this any more."""
         for connection in list(self._connections):

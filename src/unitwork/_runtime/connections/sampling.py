@@ -59,6 +59,7 @@ class Sampling:
         self._engine_for = engine_for
         self._primary = primary
         self._judge = judge
+        self._engines: dict[Server, AsyncEngine] = {}
         self._connections: dict[Server, AsyncConnection] = {}
         self._written: deque[tuple[float, Position]] = deque(maxlen=_REMEMBERED)
         self._task: asyncio.Task[None] | None = None
@@ -68,11 +69,6 @@ class Sampling:
         self._ended_at = BEGINNING
         self.rounds = 0
         """How many have ended."""
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop that it runs in."""
-        return self._task.get_loop() if self._task is not None else None
 
     def start(self, name: str) -> None:
         """Begin, unless it has."""
@@ -179,8 +175,10 @@ class Sampling:
         try:
             connection = self._connections.get(server)
             if connection is None:
+                if server not in self._engines:
+                    self._engines[server] = self._engine_for(server)
                 async with asyncio.timeout(_CONNECT_S):
-                    connection = await self._engine_for(server).connect()
+                    connection = await self._engines[server].connect()
                 self._connections[server] = connection
                 asked_at = time.monotonic()
             async with asyncio.timeout(_ANSWER_S):
@@ -191,7 +189,7 @@ class Sampling:
             raise
         except Exception as error:  # noqa: BLE001  # of any driver; told as the problem of the server
             server.silent += 1
-            server.failed(f"{type(error).__name__}: {' '.join(str(error).split())}"[:300])
+            server.failed(error)
             await self._hang_up(server)
 
     async def _hang_up(self, server: Server) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unitwork._logic.freshness import BEGINNING
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from unitwork.dialects.replication import ServerState
 
 NOT_ASKED = "it was not asked yet"
+_LONGEST_PROBLEM = 300
 NOT_CAUGHT_UP = "it has not been seen to catch up with the primary yet"
 
 
@@ -33,6 +34,7 @@ class Server:
         has_followed: It was seen as a replica, so that it may have become the primary since.
         follows: What it has said last agrees with what the primary has said.
         silent: How often in a row it has not answered in time.
+        timed_out: That is all that is known of its last failure: it may be alive.
     """
 
     def __init__(self, url: URL, engines: Engines | None = None) -> None:
@@ -47,6 +49,7 @@ class Server:
         self.has_followed = False
         self.follows = False
         self.silent = 0
+        self.timed_out = False
 
     @property
     def name(self) -> str:
@@ -61,10 +64,7 @@ class Server:
     @property
     def busy(self) -> int:
         """How many of its connections are in use here."""
-        if self.engines is None:
-            return 0
-        pool: Any = self.engines.here().engine.sync_engine.pool
-        return int(pool.checkedout()) if hasattr(pool, "checkedout") else 0
+        return self.engines.here().in_use() if self.engines is not None else 0
 
     def answered(self, state: ServerState, asked_at: float, took_s: float) -> None:
         """Take note of what it has said."""
@@ -78,10 +78,11 @@ class Server:
         self.problem = None if state.ready else "it is not ready"
         self.has_followed = self.has_followed or not state.writable or state.equals
 
-    def failed(self, problem: str) -> None:
+    def failed(self, error: BaseException) -> None:
         """Take note that it does not answer, or not as it should."""
         self.state = None
-        self.problem = problem
+        self.timed_out = isinstance(error, TimeoutError)
+        self.problem = f"{type(error).__name__}: {' '.join(str(error).split())}"[:_LONGEST_PROBLEM]
 
 
 def name_of(url: URL) -> str:

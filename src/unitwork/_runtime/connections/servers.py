@@ -159,7 +159,7 @@ class Servers:
         """Take note that a replica cannot be reached: it gets no reads until it has answered again."""
         server = self._server_of(engines)
         if server is not None:
-            server.failed(f"{type(error).__name__}: {' '.join(str(error).split())}"[:300])
+            server.failed(error)
             self._usable = [each for each in self._usable if each is not server]
 
     def replica_engines(self) -> list[Engines]:
@@ -228,11 +228,9 @@ class Servers:
     def _settled_primary(self) -> Server:
         """Return the server that takes writes; another one if that of before does not."""
         current = self.writable.current
-        gone = current.state is None and (current.silent >= _SILENT or not _timed_out(current))
+        gone = current.state is None and (current.silent >= _SILENT or not current.timed_out)
         if gone or (current.state is not None and not current.state.writable):
-            others = [each for each in self.all if each.state is not None and each.state.writable]
-            others = [each for each in others if each.state is not None and self.writable.belongs(each.state)]
-            promoted = [each for each in others if each.has_followed or each not in self.replicas]
+            promoted = [each for each in self.all if self._may_succeed(each)]
             if promoted:
                 self.writable.current = promoted[0]
                 self.primary_engines.here().leave_server()
@@ -242,14 +240,29 @@ class Servers:
             self._since = min(self._since, current.asked_at)
         return current
 
+    def _may_succeed(self, server: Server) -> bool:
+        """Say whether a server takes the writes of this cluster now, and may rightly do so."""
+        state = server.state
+        if state is None or not (state.writable and self.writable.belongs(state)):
+            return False
+        return server.has_followed or server not in self.replicas
+
     def _problem_of(self, server: Server, primary: Server) -> str | None:
         """Say why a replica gets no reads now, if so."""
+        if server is primary:
+            return "it is the primary"
         state, known = server.state, primary.state
-        if state is None or server is primary or not state.ready:
-            return "it is the primary" if server is primary else server.problem or "it is not ready"
+        if state is None or not state.ready:
+            return server.problem
         if known is None:
             return None if server.has_followed else "the primary does not answer"
-        refusal = self._refusal(server, state, primary.name, known)
+        return self._problem_beside(server, state, primary.name, known)
+
+    def _problem_beside(
+        self, server: Server, state: ServerState, primary: str, known: ServerState
+    ) -> str | None:
+        """Say what keeps a replica from being read from, if something does: both servers have answered."""
+        refusal = self._refusal(server, state, primary, known)
         followed, server.follows = server.follows, refusal is None
         if refusal is not None:
             # The primary was asked first: what it has written since, as the first since it was promoted, may
@@ -260,7 +273,7 @@ class Servers:
         if state.writable and not state.equals:
             return "it takes writes now"
         if known.position.parts and not state.position.parts:
-            return f"it has nothing of {primary.name}"
+            return f"it has nothing of {primary}"
         return self._delay_of(server)
 
     def _refusal(self, server: Server, state: ServerState, primary: str, known: ServerState) -> str | None:
@@ -301,7 +314,3 @@ class Servers:
 
 def _busy(server: Server) -> int:
     return server.busy
-
-
-def _timed_out(server: Server) -> bool:
-    return (server.problem or "").startswith("TimeoutError")

@@ -233,7 +233,7 @@ class Checkout:
             return self._engines.here().engine.sync_engine.connect()
         while True:
             self._seen = source.servers.seen()
-            self._engines = source.place_for(frame.mode, reads=frame.only_reads)
+            self._engines = source.place_for(frame.mode, self._seen, reads=frame.only_reads)
             try:
                 connection = self._engines.here().engine.sync_engine.connect()
             except Exception as error:

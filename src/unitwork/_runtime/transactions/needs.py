@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from unitwork._logic.freshness import Seen
     from unitwork._runtime.connections.engines import Engines
     from unitwork._runtime.connections.servers import Servers
     from unitwork._runtime.connections.watch import Watch
@@ -52,7 +53,7 @@ class Connections(Protocol):
         """The one connection that all work runs on, if it does."""
         ...
 
-    def place_for(self, mode: BeginMode, *, reads: bool) -> Engines:
+    def place_for(self, mode: BeginMode, seen: Seen, *, reads: bool) -> Engines:
         """Return the engines of the server that a transaction, or a single read, is to run on."""
         ...
 
