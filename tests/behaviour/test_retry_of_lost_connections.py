@@ -5,7 +5,7 @@ import signal
 from collections.abc import Awaitable, Callable
 
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import URL, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
 from tests.fixtures.errors import StockError
@@ -540,3 +540,27 @@ async def test_lost_connection_of_something_else_is_not_tried_again(db: Database
         await work(send_mail)
 
     assert len(attempts) == 1
+
+
+@servers
+async def test_connection_that_cannot_be_made_is_told_as_a_lost_one(database_url: URL) -> None:
+    """With every driver: whoever looks at the error finds the same."""
+
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with Database(database_url.set(host="127.0.0.1", port=port), name="away") as away:
+        try:
+            with pytest.raises((DBAPIError, OSError)) as raised:
+                await away.engine.connect()
+        finally:
+            server.close()
+            await server.wait_closed()
+
+    failure = raised.value
+    assert isinstance(failure, OSError) or (
+        isinstance(failure, DBAPIError) and failure.connection_invalidated
+    )

@@ -82,6 +82,7 @@ class LoopEngine:
         event.listen(engine, "handle_error", self._leave_what_takes_no_writes)
         event.listen(engine, "handle_error", self._condemn)
         event.listen(engine, "handle_error", self._lost)
+        event.listen(engine, "handle_error", self._never_had)
         event.listen(engine, "handle_error", _hand_on_notes)
         event.listen(engine, "do_connect", self._before_opening)
         if backend.connects_whole:
@@ -220,6 +221,14 @@ class LoopEngine:
         error, connection = context.original_exception, context.connection
         holder = self.held.get(connection) if connection is not None else None
         if holder is not None and holder.may_write and self._backend.takes_no_writes(error):
+            context.is_disconnect = True
+
+    def _never_had(self, context: ExceptionContext) -> None:
+        """Let the error of a connection that could not be made say what that of a lost one says.
+
+        Drivers differ in that; of the connections that there are it says nothing, so it comes after `_lost`.
+        """
+        if context.connection is None and self._backend.is_lost(context.original_exception):
             context.is_disconnect = True
 
     def _condemn(self, context: ExceptionContext) -> None:
