@@ -235,7 +235,7 @@ class SQLiteDirect(Direct):
 
     @override
     def gave_up(self, error: Exception) -> bool:
-        return getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")
+        return is_busy(error)
 
     @override
     async def stopped(self, driver: Any) -> bool:
@@ -254,3 +254,8 @@ async def stop(driver: Any) -> None:  # noqa: ANN401  # an aiosqlite connection
             await asyncio.wait((free,), timeout=_AGAIN_S)
     if not free.cancelled():
         free.exception()
+
+
+def is_busy(error: BaseException | None) -> bool:
+    """Say whether SQLite gave up waiting for a lock."""
+    return getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")

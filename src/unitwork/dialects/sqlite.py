@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from threading import Thread
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,7 +14,7 @@ from sqlalchemy.util import await_only
 from typing_extensions import override
 
 from unitwork.dialects.backend import LENT, Backend, BeginMode, Fault
-from unitwork.dialects.direct import SQLiteDirect, stop
+from unitwork.dialects.direct import SQLiteDirect, is_busy, stop
 from unitwork.dialects.orders import Failed, order_of, run_on_driver
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
 
 _BEGIN = "unitwork_begin"
 _READ_ONLY = "BEGIN DEFERRED"
-_PRAGMAS = ("busy_timeout=5000", "foreign_keys=ON", "synchronous=NORMAL", "journal_mode=WAL")
+_BUSY_S = 5.0
+_BUSY_AGAIN_S = 0.01
+_PRAGMAS = (f"busy_timeout={_BUSY_S * 1000:.0f}", "foreign_keys=ON", "synchronous=NORMAL")
+_JOURNAL = "PRAGMA journal_mode=WAL"
 
 
 def in_memory(url: URL) -> bool:
@@ -89,6 +93,7 @@ class SQLiteBackend(Backend):
         connection.isolation_level = None
         for pragma in _PRAGMAS:
             _run(connection, f"PRAGMA {pragma}")
+        _write_ahead(connection, time.monotonic() + _BUSY_S)
 
     def _keep(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
         # The one connection of a database in memory outlives the pool, which is replaced for a new loop.
@@ -140,9 +145,7 @@ class SQLiteBackend(Backend):
 
     @override
     def is_retryable(self, error: BaseException) -> bool:
-        if not isinstance(error, DBAPIError):
-            return False
-        return getattr(error.orig, "sqlite_errorname", "").startswith("SQLITE_BUSY")
+        return isinstance(error, DBAPIError) and is_busy(error.orig)
 
     @override
     def release(self, driver_connection: Any) -> None:
@@ -180,6 +183,17 @@ def _run(connection: DBAPIConnection, statement: str) -> None:
     cursor = connection.cursor()
     cursor.execute(statement)
     cursor.close()
+
+
+def _write_ahead(connection: DBAPIConnection, deadline: float) -> None:
+    """Switch to the write-ahead log, which `busy_timeout` does not wait for when two switch at once."""
+    while True:
+        try:
+            return _run(connection, _JOURNAL)
+        except Exception as error:
+            if not is_busy(error) or time.monotonic() > deadline:
+                raise
+        await_only(asyncio.sleep(_BUSY_AGAIN_S))
 
 
 def _begin(connection: Connection) -> None:
