@@ -60,6 +60,14 @@ def _place(url: URL) -> tuple[Any, ...]:
     return url.host, port, url.database, url.query.get("host"), url.query.get("port")
 
 
+def shown_address(url: URL) -> str | None:
+    """Return `host:port` of a server; None for a database that has none."""
+    if url.get_backend_name() == "sqlite":
+        return None
+    port = url.port or _PORTS.get(url.get_backend_name())
+    return f"{url.host or 'localhost'}:{port}"
+
+
 def _shown(url: URL) -> str:
     return url.render_as_string(hide_password=True)
 

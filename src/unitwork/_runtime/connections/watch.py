@@ -6,25 +6,25 @@ import asyncio
 import itertools
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Protocol
-
-from sqlalchemy import event
+from typing import TYPE_CHECKING, Protocol, TypeGuard, TypeVar
 
 from unitwork._logic.plan import Step
-from unitwork.events import BlockEnded, BlockEntered, BlockRetried, StatementExecuted
+from unitwork._logic.routing import LaneRefusal
+from unitwork._runtime.connections.statements import StatementWatch
+from unitwork.events import BlockEnded, BlockEntered, BlockRetried
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Connection
-    from sqlalchemy.engine.interfaces import ExceptionContext
-    from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from unitwork._runtime.connections.listeners import EngineListeners
     from unitwork.events import Event, Observer, Outcome
     from unitwork.options import TransactionOptions
 
+R = TypeVar("R")
+
 _block_ids = itertools.count(1)
-_STARTED = "unitwork_statement_started"
 
 
 class WatchedBlock(Protocol):
@@ -58,36 +58,52 @@ class Watch:
     def __init__(self, database: str, innermost: Callable[[], WatchedBlock | None]) -> None:
         self._database = database
         self._innermost = innermost
-        self._observers: list[Observer] = []
-        self._engines: list[AsyncEngine] = []
-        self._failed: list[Observer] = []
-
-    @property
-    def active(self) -> bool:
+        self.statements = StatementWatch(database, self._tell, self.place)
+        self.active = False
         """Whether anybody observes."""
-        return bool(self._observers)
+        self._observers: list[Observer] = []
+        self._engines: list[EngineListeners] = []
+        self._failed: list[Observer] = []
 
     def add(self, observer: Observer) -> None:
         """Tell this observer of all that happens from now on."""
         if not self._observers:
             for engine in self._engines:
-                self._listen(engine)
+                self.statements.listen(engine)
         self._observers.append(observer)
+        self.active = True
 
     def remove(self, observer: Observer) -> None:
         """Tell this observer no more."""
         self._observers.remove(observer)
         self._failed = [known for known in self._failed if known is not observer]
-        if not self._observers:
+        self.active = bool(self._observers)
+        if not self.active:
             for engine in self._engines:
-                for name, listener in self._listeners():
-                    event.remove(engine.sync_engine, name, listener)
+                self.statements.ignore(engine)
 
-    def equip(self, engine: AsyncEngine) -> None:
+    def equip(self, engine: EngineListeners) -> None:
         """Watch the statements of one more engine."""
         self._engines.append(engine)
-        if self._observers:
-            self._listen(engine)
+        if self.active:
+            self.statements.listen(engine)
+
+    def no_faster(self, refusal: LaneRefusal | None) -> None:
+        """Take note of why the next read of this task takes no faster lane; None: it takes the fastest."""
+        if self.active:
+            self.statements.no_faster(refusal)
+
+    def is_taken(self, answer: R | LaneRefusal) -> TypeGuard[R]:
+        """Say whether a lane has answered, or take note of why not."""
+        if not isinstance(answer, LaneRefusal):
+            return True
+        self.no_faster(answer)
+        return False
+
+    def place(self) -> tuple[int | None, int | None]:
+        """Return the block and the unit of work of the calling code, by their numbers."""
+        scope = self._innermost()
+        return (scope.watched[0] if scope is not None and scope.watched is not None else None), None
 
     def entered(self, scope: WatchedBlock, step: Step, outer: WatchedBlock | None) -> tuple[int, float]:
         """Tell that a block was entered; return its number and the time."""
@@ -118,8 +134,9 @@ class Watch:
 
     def ending(self, transaction: Connected, verb: str, started: float) -> None:
         """Tell that a transaction was committed or rolled back; drivers report it to nobody."""
-        if self._observers and transaction.connection is not None:
-            self._tell_statement(verb, None, time.perf_counter() - started)
+        connection = transaction.connection
+        if self.active and connection is not None:
+            self.statements.ended(verb, started, connection.engine)
 
     def ended(self, scope: WatchedBlock, error: BaseException | None) -> None:
         """Tell that a block was left."""
@@ -156,43 +173,3 @@ class Watch:
             sys.excepthook(type(error), error, error.__traceback__)
             return
         loop.call_exception_handler({"message": message, "exception": error, "observer": observer})
-
-    def _listen(self, engine: AsyncEngine) -> None:
-        for name, listener in self._listeners():
-            event.listen(engine.sync_engine, name, listener)
-
-    def _listeners(self) -> list[tuple[str, Any]]:
-        return [
-            ("before_cursor_execute", self._statement_begins),
-            ("after_cursor_execute", self._statement_ends),
-            ("handle_error", self._statement_fails),
-        ]
-
-    def _statement_begins(self, connection: Connection, *_more: object) -> None:
-        connection.info[_STARTED] = time.perf_counter()
-
-    def _statement_ends(self, connection: Connection, _cursor: object, sql: str, *_more: object) -> None:
-        self._tell_statement(sql, None, self._duration_s(connection))
-
-    def _statement_fails(self, context: ExceptionContext) -> None:
-        if context.connection is not None and not context.connection.invalidated and context.statement:
-            error = type(context.original_exception).__name__
-            duration_s = self._duration_s(context.connection)
-            self._tell_statement(context.statement, error, duration_s)
-
-    def _duration_s(self, connection: Connection) -> float:
-        now = time.perf_counter()
-        started: float = connection.info.pop(_STARTED, now)
-        return now - started
-
-    def _tell_statement(self, sql: str, error: str | None, duration_s: float) -> None:
-        scope = self._innermost()
-        self._tell(
-            StatementExecuted(
-                block_id=scope.watched[0] if scope is not None and scope.watched is not None else None,
-                database=self._database,
-                sql=sql,
-                duration_s=duration_s,
-                error=error,
-            )
-        )
