@@ -74,6 +74,9 @@ class Scope:
 
     _frame: Frame
     outside = False
+    asleep = False
+    work: Any = None
+    """What observers were told of it, if it is a unit of work."""
 
     def __init__(
         self,

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sqlalchemy import event
 
 from unitwork._logic.plan import Step
-from unitwork.events import BlockEnded, BlockEntered, BlockRetried, StatementExecuted
+from unitwork._runtime import context
+from unitwork.events import BlockEnded, BlockEntered, BlockRetried, StatementExecuted, WorkEnded, WorkStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy import Connection
     from sqlalchemy.engine.interfaces import ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from unitwork.options import TransactionOptions
 
 _block_ids = itertools.count(1)
+_work_ids = itertools.count(1)
 _STARTED = "unitwork_statement_started"
 
 
@@ -41,6 +41,18 @@ class WatchedBlock(Protocol):
     watched: tuple[int, float] | None
 
 
+class Work:
+    """A unit of work that observers were told of. Lives: until they are told of its end."""
+
+    __slots__ = ("error", "number", "started")
+
+    def __init__(self) -> None:
+        self.number = next(_work_ids)
+        self.started = time.perf_counter()
+        self.error: BaseException | None = None
+        """What its end has raised, if that was before it is left."""
+
+
 class Connected(Protocol):
     """What may have a connection."""
 
@@ -52,20 +64,19 @@ class Watch:
 
     Args:
         database: What the Database is called.
-        innermost: Returns the innermost block of the calling code, if there is one.
+        source: What blocks and units of work on it know it by.
+
+    Attributes:
+        active: Whether anybody observes.
     """
 
-    def __init__(self, database: str, innermost: Callable[[], WatchedBlock | None]) -> None:
+    def __init__(self, database: str, source: object) -> None:
+        self.active = False
         self._database = database
-        self._innermost = innermost
+        self._source = source
         self._observers: list[Observer] = []
         self._engines: list[AsyncEngine] = []
         self._failed: list[Observer] = []
-
-    @property
-    def active(self) -> bool:
-        """Whether anybody observes."""
-        return bool(self._observers)
 
     def add(self, observer: Observer) -> None:
         """Tell this observer of all that happens from now on."""
@@ -73,12 +84,14 @@ class Watch:
             for engine in self._engines:
                 self._listen(engine)
         self._observers.append(observer)
+        self.active = True
 
     def remove(self, observer: Observer) -> None:
         """Tell this observer no more."""
         self._observers.remove(observer)
         self._failed = [known for known in self._failed if known is not observer]
         if not self._observers:
+            self.active = False
             for engine in self._engines:
                 for name, listener in self._listeners():
                     event.remove(engine.sync_engine, name, listener)
@@ -88,6 +101,28 @@ class Watch:
         self._engines.append(engine)
         if self._observers:
             self._listen(engine)
+
+    def place(self) -> tuple[int | None, int | None]:
+        """Return the numbers of the block and the unit of work that the calling code is in.
+
+        Wakes no unit of work that sleeps.
+        """
+        scope = context.last(self._source)
+        watched = scope.watched if scope is not None and not scope.asleep else None
+        work = context.innermost_work(self._source)
+        return watched[0] if watched is not None else None, work.number if work is not None else None
+
+    def work_started(self, name: str) -> Work:
+        """Tell that a unit of work began; return what is to be told of at its end."""
+        work = Work()
+        self._tell(WorkStarted(work.number, self._database, name))
+        return work
+
+    def work_ended(self, work: Work, error: BaseException | None) -> None:
+        """Tell that a unit of work has ended."""
+        failure = error if error is not None else work.error
+        duration_s = time.perf_counter() - work.started
+        self._tell(WorkEnded(work.number, self._database, duration_s, _class_of(failure)))
 
     def entered(self, scope: WatchedBlock, step: Step, outer: WatchedBlock | None) -> tuple[int, float]:
         """Tell that a block was entered; return its number and the time."""
@@ -102,6 +137,7 @@ class Watch:
                 propagation=scope.options.propagation.value,
                 step=step.value,
                 read_only=scope.read_only_by is not None,
+                work_id=self.place()[1],
             )
         )
         return number, time.perf_counter()
@@ -132,7 +168,7 @@ class Watch:
                 database=self._database,
                 outcome=scope.outcome,
                 duration_s=time.perf_counter() - started,
-                error=None if error is None else type(error).__name__,
+                error=_class_of(error),
             )
         )
 
@@ -186,13 +222,18 @@ class Watch:
         return now - started
 
     def _tell_statement(self, sql: str, error: str | None, duration_s: float) -> None:
-        scope = self._innermost()
+        block, work = self.place()
         self._tell(
             StatementExecuted(
-                block_id=scope.watched[0] if scope is not None and scope.watched is not None else None,
+                block_id=block,
                 database=self._database,
                 sql=sql,
                 duration_s=duration_s,
                 error=error,
+                work_id=work,
             )
         )
+
+
+def _class_of(error: BaseException | None) -> str | None:
+    return None if error is None else type(error).__name__
