@@ -124,6 +124,8 @@ class LazyScope(Scope):
         watch = self.source.watch
         if watch.active and self.watched is None:
             self.watched = watch.entered(cast("Scope", self), Step.BEGIN, None)
+        if self.watched is not None:
+            begun.block_id = self.watched[0]
         return begun
 
     def _waits_for_end(self) -> bool:

@@ -12,17 +12,30 @@ from sqlalchemy import event
 
 from unitwork._logic.plan import Step
 from unitwork._runtime import context
-from unitwork.events import BlockEnded, BlockEntered, BlockRetried, StatementExecuted, WorkEnded, WorkStarted
+from unitwork._runtime.connections.places import opener_of
+from unitwork.events import (
+    BlockCondemned,
+    BlockEnded,
+    BlockEntered,
+    BlockRetried,
+    HookRan,
+    Outcome,
+    StatementExecuted,
+    WorkEnded,
+    WorkStarted,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.engine.interfaces import ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from unitwork.events import Event, Observer, Outcome
+    from unitwork.events import Event, Observer
     from unitwork.options import TransactionOptions
 
 _block_ids = itertools.count(1)
+_KEPT = frozenset({Outcome.COMMITTED, Outcome.SAVEPOINT_KEPT})
+"""Then what had condemned a block was undone before its end, such as by a savepoint."""
 _work_ids = itertools.count(1)
 _STARTED = "unitwork_statement_started"
 
@@ -77,6 +90,8 @@ class Watch:
         self._observers: list[Observer] = []
         self._engines: list[AsyncEngine] = []
         self._failed: list[Observer] = []
+        self._condemned: dict[int, str] = {}
+        """What has condemned the blocks that are open, by their number."""
 
     def add(self, observer: Observer) -> None:
         """Tell this observer of all that happens from now on."""
@@ -137,6 +152,7 @@ class Watch:
                 propagation=scope.options.propagation.value,
                 step=step.value,
                 read_only=scope.read_only_by is not None,
+                opener=opener_of(scope.name),
                 work_id=self.place()[1],
             )
         )
@@ -162,6 +178,7 @@ class Watch:
         if scope.watched is None:
             return
         number, started = scope.watched
+        condemned_by = self._condemned.pop(number, None)
         self._tell(
             BlockEnded(
                 block_id=number,
@@ -169,8 +186,23 @@ class Watch:
                 outcome=scope.outcome,
                 duration_s=time.perf_counter() - started,
                 error=_class_of(error),
+                condemned_by=None if scope.outcome in _KEPT else condemned_by,
             )
         )
+
+    def hook_ran(
+        self, block_id: int | None, hook: tuple[str, str], duration_s: float, error: BaseException | None
+    ) -> None:
+        """Tell that a function ran that waited for the end of a transaction: when it did, and its name."""
+        phase, name = hook
+        self._tell(HookRan(block_id, self._database, phase, name, duration_s, _class_of(error)))
+
+    def condemned(self, block_id: int | None, by: str, error: BaseException | None, *, first: bool) -> None:
+        """Tell that a block can only roll back from now on, or keep what messages call the reason."""
+        if block_id is not None:
+            self._condemned[block_id] = by
+        if first:
+            self._tell(BlockCondemned(block_id, self._database, by, _class_of(error)))
 
     def _tell(self, what: Event) -> None:
         """Tell all observers. One that fails changes nothing of what is observed."""
