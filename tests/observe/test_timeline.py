@@ -102,7 +102,7 @@ async def test_timeline_shows_blocks_inside_blocks(shop: Database, timeline: Tim
         "│ │ COMMIT <time>\n"
         "│ ╰ ✔ committed <time>\n"
         "│ BEGIN IMMEDIATE <time>\n"
-        "│ INSERT INTO account (name, balance) VALUES (?, ?) RETURNING id <time>\n"
+        "│ INSERT INTO account (name, balance) VALUES (?, ?) <time>\n"
         "│ ╭ reserve  NESTED → savepoint\n"
         "│ │ SAVEPOINT sa_savepoint_1 <time>\n"
         "│ │ INSERT INTO account (name, balance) VALUES (?, ?) RETURNING id <time>\n"

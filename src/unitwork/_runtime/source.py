@@ -62,7 +62,7 @@ class Source:
         """How long the end of a block is waited for once its time is over, or its task is cancelled."""
         self._engine_options = engine_options
         self._addresses = addresses
-        self.watch = Watch(name, partial(context.last, self))
+        self.watch = Watch(name, self)
         self.servers = self._several(addresses)
         """Its servers, if it has several, or may find its only one elsewhere."""
         self.engines = Engines(name, backend, addresses.engine, self._new_engine, self._equip)

@@ -10,21 +10,33 @@ from typing import TYPE_CHECKING, Protocol, TypeGuard, TypeVar
 
 from unitwork._logic.plan import Step
 from unitwork._logic.routing import LaneRefusal
+from unitwork._runtime import context
+from unitwork._runtime.connections.places import opener_of
 from unitwork._runtime.connections.statements import StatementWatch
-from unitwork.events import BlockEnded, BlockEntered, BlockRetried
+from unitwork.events import (
+    BlockCondemned,
+    BlockEnded,
+    BlockEntered,
+    BlockRetried,
+    HookRan,
+    Outcome,
+    WorkEnded,
+    WorkStarted,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy import Connection
 
     from unitwork._runtime.connections.listeners import EngineListeners
-    from unitwork.events import Event, Observer, Outcome
+    from unitwork.events import Event, Observer
     from unitwork.options import TransactionOptions
 
 R = TypeVar("R")
 
 _block_ids = itertools.count(1)
+_KEPT = frozenset({Outcome.COMMITTED, Outcome.SAVEPOINT_KEPT})
+"""Then what had condemned a block was undone before its end, such as by a savepoint."""
+_work_ids = itertools.count(1)
 
 
 class WatchedBlock(Protocol):
@@ -41,6 +53,18 @@ class WatchedBlock(Protocol):
     watched: tuple[int, float] | None
 
 
+class Work:
+    """A unit of work that observers were told of. Lives: until they are told of its end."""
+
+    __slots__ = ("error", "number", "started")
+
+    def __init__(self) -> None:
+        self.number = next(_work_ids)
+        self.started = time.perf_counter()
+        self.error: BaseException | None = None
+        """What its end has raised, if that was before it is left."""
+
+
 class Connected(Protocol):
     """What may have a connection."""
 
@@ -52,18 +76,22 @@ class Watch:
 
     Args:
         database: What the Database is called.
-        innermost: Returns the innermost block of the calling code, if there is one.
+        source: What blocks and units of work on it know it by.
+
+    Attributes:
+        active: Whether anybody observes.
     """
 
-    def __init__(self, database: str, innermost: Callable[[], WatchedBlock | None]) -> None:
-        self._database = database
-        self._innermost = innermost
-        self.statements = StatementWatch(database, self._tell, self.place)
+    def __init__(self, database: str, source: object) -> None:
         self.active = False
-        """Whether anybody observes."""
+        self._database = database
+        self._source = source
+        self.statements = StatementWatch(database, self._tell, self.place)
         self._observers: list[Observer] = []
         self._engines: list[EngineListeners] = []
         self._failed: list[Observer] = []
+        self._condemned: dict[int, str] = {}
+        """What has condemned the blocks that are open, by their number."""
 
     def add(self, observer: Observer) -> None:
         """Tell this observer of all that happens from now on."""
@@ -101,9 +129,26 @@ class Watch:
         return False
 
     def place(self) -> tuple[int | None, int | None]:
-        """Return the block and the unit of work of the calling code, by their numbers."""
-        scope = self._innermost()
-        return (scope.watched[0] if scope is not None and scope.watched is not None else None), None
+        """Return the numbers of the block and the unit of work that the calling code is in.
+
+        Wakes no unit of work that sleeps.
+        """
+        scope = context.last(self._source)
+        watched = scope.watched if scope is not None and not scope.asleep else None
+        work = context.innermost_work(self._source)
+        return watched[0] if watched is not None else None, work.number if work is not None else None
+
+    def work_started(self, name: str) -> Work:
+        """Tell that a unit of work began; return what is to be told of at its end."""
+        work = Work()
+        self._tell(WorkStarted(work.number, self._database, name))
+        return work
+
+    def work_ended(self, work: Work, error: BaseException | None) -> None:
+        """Tell that a unit of work has ended."""
+        failure = error if error is not None else work.error
+        duration_s = time.perf_counter() - work.started
+        self._tell(WorkEnded(work.number, self._database, duration_s, _class_of(failure)))
 
     def entered(self, scope: WatchedBlock, step: Step, outer: WatchedBlock | None) -> tuple[int, float]:
         """Tell that a block was entered; return its number and the time."""
@@ -118,6 +163,8 @@ class Watch:
                 propagation=scope.options.propagation.value,
                 step=step.value,
                 read_only=scope.read_only_by is not None,
+                opener=opener_of(scope.name),
+                work_id=self.place()[1],
             )
         )
         return number, time.perf_counter()
@@ -143,15 +190,31 @@ class Watch:
         if scope.watched is None:
             return
         number, started = scope.watched
+        condemned_by = self._condemned.pop(number, None)
         self._tell(
             BlockEnded(
                 block_id=number,
                 database=self._database,
                 outcome=scope.outcome,
                 duration_s=time.perf_counter() - started,
-                error=None if error is None else type(error).__name__,
+                error=_class_of(error),
+                condemned_by=None if scope.outcome in _KEPT else condemned_by,
             )
         )
+
+    def hook_ran(
+        self, block_id: int | None, hook: tuple[str, str], duration_s: float, error: BaseException | None
+    ) -> None:
+        """Tell that a function ran that waited for the end of a transaction: when it did, and its name."""
+        phase, name = hook
+        self._tell(HookRan(block_id, self._database, phase, name, duration_s, _class_of(error)))
+
+    def condemned(self, block_id: int | None, by: str, error: BaseException | None, *, first: bool) -> None:
+        """Tell that a block can only roll back from now on, or keep what messages call the reason."""
+        if block_id is not None:
+            self._condemned[block_id] = by
+        if first:
+            self._tell(BlockCondemned(block_id, self._database, by, _class_of(error)))
 
     def _tell(self, what: Event) -> None:
         """Tell all observers. One that fails changes nothing of what is observed."""
@@ -173,3 +236,7 @@ class Watch:
             sys.excepthook(type(error), error, error.__traceback__)
             return
         loop.call_exception_handler({"message": message, "exception": error, "observer": observer})
+
+
+def _class_of(error: BaseException | None) -> str | None:
+    return None if error is None else type(error).__name__

@@ -1,0 +1,75 @@
+"""This module says which line of a program something came from: a block, or a statement."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import greenlet
+import sqlalchemy
+
+_UNITWORK = Path(__file__).parents[2]
+_ASYNCIO = Path(asyncio.__file__).parent
+_FOLDERS = (_UNITWORK, _ASYNCIO, *(Path(str(module.__file__)).parent for module in (greenlet, sqlalchemy)))
+_LIBRARIES = ("<", *(f"{folder}{os.sep}" for folder in _FOLDERS))
+_LOOPS = tuple(str(_ASYNCIO / f"{module}.py") for module in ("base_events", "events", "runners"))
+_ANONYMOUS = re.compile(r" at (.+:\d+)$")
+
+
+class FunctionName(str):
+    """The name of a function as messages have it, which knows where the function is written."""
+
+    __slots__ = ("place",)
+
+    place: str
+    """As `file:line`."""
+
+
+def name_of(function: Callable[..., object]) -> FunctionName:
+    """Return what messages call a function."""
+    module = getattr(function, "__module__", None) or "?"
+    name = FunctionName(f"{module}.{getattr(function, '__qualname__', repr(function))}")
+    code = getattr(function, "__code__", None)
+    name.place = f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""
+    return name
+
+
+def written_at(name: str) -> str | None:
+    """Return where the block of this name is written, as far as the name knows: as `file:line`."""
+    if isinstance(name, FunctionName):
+        # Those of the library itself are called everywhere.
+        return None if name.place.startswith(_LIBRARIES) else name.place or None
+    found = _ANONYMOUS.search(name)
+    return found[1] if found is not None else None
+
+
+def opener_of(name: str) -> str | None:
+    """Return what opens a block of this name: where it is written, else the line of the program that runs."""
+    return written_at(name) or call_site(within_task=True)
+
+
+def call_site(*, within_task: bool = False) -> str | None:
+    """Return `file:line` of the innermost code that belongs neither to unitwork nor to SQLAlchemy.
+
+    Args:
+        within_task: Not that of whoever runs the event loop.
+    """
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    thread: greenlet.greenlet | None = greenlet.getcurrent()
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if within_task and file.startswith(_LOOPS):
+            return None
+        if not file.startswith(_LIBRARIES):
+            return f"{file}:{frame.f_lineno}"
+        frame = frame.f_back
+        while frame is None and thread is not None and thread.parent is not None:
+            # SQLAlchemy runs in greenlets; what awaits it is suspended in the one around.
+            thread = thread.parent
+            frame = thread.gr_frame
+    return None
