@@ -77,11 +77,11 @@ class Source:
         if servers is not None:
             event.listen(engine, "do_connect", servers.writable.open)
         tell_ends(engine, _nothing if servers is None else servers.wrote_by_hand)
-        self.watch.equip(place.listeners)
+        self.watch.equip(place)
 
     def _equip_replica(self, place: LoopEngine) -> None:
         tell_ends(place.engine.sync_engine, _nothing)
-        self.watch.equip(place.listeners)
+        self.watch.equip(place)
 
     def _several(self, addresses: Addresses) -> Servers | None:
         """Make its servers, if it has several."""
