@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakSet
 
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -63,6 +64,8 @@ class Source:
         self._engine_options = engine_options
         self._addresses = addresses
         self.watch = Watch(name, self)
+        self.awaited: WeakSet[Any] = WeakSet()
+        """The turns of sessions that somebody waits for, or has waited for."""
         self.servers = self._several(addresses)
         """Its servers, if it has several, or may find its only one elsewhere."""
         self.engines = Engines(name, backend, addresses.engine, self._new_engine, self._equip)

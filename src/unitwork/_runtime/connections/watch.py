@@ -27,9 +27,9 @@ from unitwork.events import (
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
     from unitwork._runtime.connections.listeners import EngineListeners
-    from unitwork._runtime.connections.loop_engine import LoopEngine
     from unitwork.events import Event, Observer
     from unitwork.options import TransactionOptions
 
@@ -53,6 +53,14 @@ class WatchedBlock(Protocol):
     read_only_by: str | None
     outcome: Outcome
     watched: tuple[int, float] | None
+
+
+class WatchedPlace(Protocol):
+    """An engine of one event loop, as far as it is watched."""
+
+    engine: AsyncEngine
+    listeners: EngineListeners
+    pool_watch: PoolWatch | None
 
 
 class Work:
@@ -118,7 +126,7 @@ class Watch:
             for pool in self._pools:
                 pool.end()
 
-    def equip(self, place: LoopEngine) -> None:
+    def equip(self, place: WatchedPlace) -> None:
         """Watch the statements and the connections of one more engine."""
         pool = PoolWatch(place.engine.sync_engine, self.database, self.tell, self.place)
         place.pool_watch = pool
