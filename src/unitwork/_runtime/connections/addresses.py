@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 
+SERVER = "unitwork_server"
+"""Where `info` of a connection says which server it is of, if that may be another one than in the URL."""
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
 
 

@@ -1,4 +1,4 @@
-"""This module says which line of a program something came from: a block, or a statement."""
+"""This module says which line of a program has opened a block."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-import greenlet
 import sqlalchemy
 
 _UNITWORK = Path(__file__).parents[2]
 _ASYNCIO = Path(asyncio.__file__).parent
-_FOLDERS = (_UNITWORK, _ASYNCIO, *(Path(str(module.__file__)).parent for module in (greenlet, sqlalchemy)))
+_FOLDERS = (_UNITWORK, _ASYNCIO, Path(sqlalchemy.__file__).parent)
 _LIBRARIES = ("<", *(f"{folder}{os.sep}" for folder in _FOLDERS))
 _LOOPS = tuple(str(_ASYNCIO / f"{module}.py") for module in ("base_events", "events", "runners"))
 _ANONYMOUS = re.compile(r" at (.+:\d+)$")
@@ -49,27 +48,17 @@ def written_at(name: str) -> str | None:
 
 
 def opener_of(name: str) -> str | None:
-    """Return what opens a block of this name: where it is written, else the line of the program that runs."""
-    return written_at(name) or call_site(within_task=True)
+    """Return what opens a block of this name: where it is written, else the line of the program that runs.
 
-
-def call_site(*, within_task: bool = False) -> str | None:
-    """Return `file:line` of the innermost code that belongs neither to unitwork nor to SQLAlchemy.
-
-    Args:
-        within_task: Not that of whoever runs the event loop.
+    None where the task that runs is one of the library alone.
     """
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    thread: greenlet.greenlet | None = greenlet.getcurrent()
+    found = written_at(name)
+    frame: FrameType | None = sys._getframe(1) if found is None else None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     while frame is not None:
         file = frame.f_code.co_filename
-        if within_task and file.startswith(_LOOPS):
+        if file.startswith(_LOOPS):
             return None
         if not file.startswith(_LIBRARIES):
             return f"{file}:{frame.f_lineno}"
         frame = frame.f_back
-        while frame is None and thread is not None and thread.parent is not None:
-            # SQLAlchemy runs in greenlets; what awaits it is suspended in the one around.
-            thread = thread.parent
-            frame = thread.gr_frame
-    return None
+    return found

@@ -12,12 +12,14 @@ from unitwork._logic.plan import Step
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime import context
 from unitwork._runtime.connections.places import opener_of
+from unitwork._runtime.connections.pool_watch import PoolWatch
 from unitwork._runtime.connections.statements import StatementWatch
 from unitwork.events import (
     BlockCondemned,
     BlockEnded,
     BlockEntered,
     BlockRetried,
+    ErrorSwallowed,
     HookRan,
     Outcome,
     WorkEnded,
@@ -26,6 +28,7 @@ from unitwork.events import (
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
     from unitwork._runtime.connections.listeners import EngineListeners
     from unitwork.events import Event, Observer
@@ -51,6 +54,14 @@ class WatchedBlock(Protocol):
     read_only_by: str | None
     outcome: Outcome
     watched: tuple[int, float] | None
+
+
+class WatchedPlace(Protocol):
+    """An engine of one event loop, as far as it is watched."""
+
+    engine: AsyncEngine
+    listeners: EngineListeners
+    pool_watch: PoolWatch | None
 
 
 class Work:
@@ -80,15 +91,17 @@ class Watch:
 
     Attributes:
         active: Whether anybody observes.
+        database: What the Database is called.
     """
 
     def __init__(self, database: str, source: object) -> None:
         self.active = False
-        self._database = database
+        self.database = database
         self._source = source
-        self.statements = StatementWatch(database, self._tell, self.place)
+        self.statements = StatementWatch(database, self.tell, self.place)
         self._observers: list[Observer] = []
         self._engines: list[EngineListeners] = []
+        self._pools: list[PoolWatch] = []
         self._failed: list[Observer] = []
         self._condemned: dict[int, str] = {}
         """What has condemned the blocks that are open, by their number."""
@@ -98,6 +111,8 @@ class Watch:
         if not self._observers:
             for engine in self._engines:
                 self.statements.listen(engine)
+            for pool in self._pools:
+                pool.begin()
         self._observers.append(observer)
         self.active = True
 
@@ -109,12 +124,18 @@ class Watch:
         if not self.active:
             for engine in self._engines:
                 self.statements.ignore(engine)
+            for pool in self._pools:
+                pool.end()
 
-    def equip(self, engine: EngineListeners) -> None:
-        """Watch the statements of one more engine."""
-        self._engines.append(engine)
+    def equip(self, place: WatchedPlace) -> None:
+        """Watch the statements and the connections of one more engine."""
+        pool = PoolWatch(place.engine.sync_engine, self.database, self.tell, self.place)
+        place.pool_watch = pool
+        self._engines.append(place.listeners)
+        self._pools.append(pool)
         if self.active:
-            self.statements.listen(engine)
+            self.statements.listen(place.listeners)
+            pool.begin()
 
     def no_faster(self, refusal: LaneRefusal | None) -> None:
         """Take note of why the next read of this task takes no faster lane; None: it takes the fastest."""
@@ -141,24 +162,24 @@ class Watch:
     def work_started(self, name: str) -> Work:
         """Tell that a unit of work began; return what is to be told of at its end."""
         work = Work()
-        self._tell(WorkStarted(work.number, self._database, name))
+        self.tell(WorkStarted(work.number, self.database, name))
         return work
 
     def work_ended(self, work: Work, error: BaseException | None) -> None:
         """Tell that a unit of work has ended."""
         failure = error if error is not None else work.error
         duration_s = time.perf_counter() - work.started
-        self._tell(WorkEnded(work.number, self._database, duration_s, _class_of(failure)))
+        self.tell(WorkEnded(work.number, self.database, duration_s, _class_of(failure)))
 
     def entered(self, scope: WatchedBlock, step: Step, outer: WatchedBlock | None) -> tuple[int, float]:
         """Tell that a block was entered; return its number and the time."""
         number = next(_block_ids)
         parent = outer.watched[0] if outer is not None and outer.watched is not None else None
-        self._tell(
+        self.tell(
             BlockEntered(
                 block_id=number,
                 parent_id=parent,
-                database=self._database,
+                database=self.database,
                 name=scope.name,
                 propagation=scope.options.propagation.value,
                 step=step.value,
@@ -177,7 +198,7 @@ class Watch:
     def retried(self, scope: WatchedBlock, attempt: int, delay_s: float, error: BaseException) -> None:
         """Tell that a block is tried again."""
         number = scope.watched[0] if scope.watched is not None else None
-        self._tell(BlockRetried(number, self._database, attempt, delay_s, type(error).__name__))
+        self.tell(BlockRetried(number, self.database, attempt, delay_s, type(error).__name__))
 
     def ending(self, transaction: Connected, verb: str, started: float) -> None:
         """Tell that a transaction was committed or rolled back; drivers report it to nobody."""
@@ -191,10 +212,10 @@ class Watch:
             return
         number, started = scope.watched
         condemned_by = self._condemned.pop(number, None)
-        self._tell(
+        self.tell(
             BlockEnded(
                 block_id=number,
-                database=self._database,
+                database=self.database,
                 outcome=scope.outcome,
                 duration_s=time.perf_counter() - started,
                 error=_class_of(error),
@@ -207,16 +228,21 @@ class Watch:
     ) -> None:
         """Tell that a function ran that waited for the end of a transaction: when it did, and its name."""
         phase, name = hook
-        self._tell(HookRan(block_id, self._database, phase, name, duration_s, _class_of(error)))
+        self.tell(HookRan(block_id, self.database, phase, name, duration_s, _class_of(error)))
 
     def condemned(self, block_id: int | None, by: str, error: BaseException | None, *, first: bool) -> None:
         """Tell that a block can only roll back from now on, or keep what messages call the reason."""
         if block_id is not None:
             self._condemned[block_id] = by
         if first:
-            self._tell(BlockCondemned(block_id, self._database, by, _class_of(error)))
+            self.tell(BlockCondemned(block_id, self.database, by, _class_of(error)))
 
-    def _tell(self, what: Event) -> None:
+    def swallowed(self, place: str, error: BaseException) -> None:
+        """Tell of an error that is not raised, and where it came from."""
+        if self.active:
+            self.tell(ErrorSwallowed(self.database, place, type(error).__name__))
+
+    def tell(self, what: Event) -> None:
         """Tell all observers. One that fails changes nothing of what is observed."""
         for observer in tuple(self._observers):
             try:
@@ -229,7 +255,7 @@ class Watch:
         if any(observer is known for known in self._failed):
             return
         self._failed.append(observer)
-        message = f"An observer of database {self._database!r} failed; it is told of more, but this is not."
+        message = f"An observer of database {self.database!r} failed; it is told of more, but this is not."
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:

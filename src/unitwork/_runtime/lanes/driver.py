@@ -126,7 +126,7 @@ class DriverLane:
         if gate is None:
             rows = await self._rows(insert, place)
         else:
-            await gate.enter(insert)
+            await gate.enter(insert, insert.name, self._connections.watch)
             try:
                 rows = await self._rows(insert, place)
             finally:

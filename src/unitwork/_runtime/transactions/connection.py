@@ -137,6 +137,12 @@ class Checkout:
         return self.frame.last_statement
 
     @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open, as far as the database was told."""
+        connection = self.connection
+        return not self.frame.mode.autocommit and connection is not None and connection.in_transaction()
+
+    @property
     def may_write(self) -> bool:
         """Whether it expects the database to take writes."""
         return not self.frame.mode.read_only
@@ -214,7 +220,7 @@ class Checkout:
         if source.backend.one_writer and not (mode.read_only or mode.autocommit):
             gate = source.write_gate()
             if gate is not None:
-                await_only(gate.enter(frame))
+                await_only(gate.enter(frame, frame.owner, source.watch))
                 self._gate = gate
         connection = self.connection = self._connected()
         self.since = time.monotonic()
