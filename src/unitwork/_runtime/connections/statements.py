@@ -99,9 +99,9 @@ class StatementWatch:
         self._tell_of(call, self._taken_refusal(), rows=_count(rows))
         return rows
 
-    def ended(self, verb: str, started: float, engine: Engine) -> None:
-        """Tell that a transaction was committed or rolled back; drivers report it to nobody."""
-        self._tell_of(_Sent(verb, None, engine, started), None)
+    def begun_or_ended(self, sql: str, started: float, engine: Engine) -> None:
+        """Tell of a statement that begins or ends a transaction; the driver reports it to nobody."""
+        self._tell_of(_Sent(sql, None, engine, started), None)
 
     def _taken_refusal(self) -> LaneRefusal | None:
         task = asyncio.current_task()
@@ -172,8 +172,9 @@ class StatementWatch:
 
     def _refusal_of(self, sql: str, sent: Any) -> LaneRefusal | None:  # noqa: ANN401  # of any dialect
         """Return why a read took no faster lane; what a session sends before it is no read."""
-        is_read = not (sent is None or sent.isinsert or sent.isupdate or sent.isdelete or is_control(sql))
-        return self._taken_refusal() if is_read and self._refusals else None
+        if not self._refusals or sent is None or sent.isinsert or sent.isupdate or sent.isdelete:
+            return None
+        return None if is_control(sql) else self._taken_refusal()
 
 
 def _started(connection: Connection) -> float:
