@@ -110,7 +110,7 @@ class Lifecycle:
         return self._session_factory
 
     def observe(self, observer: Observer) -> None:
-        """Tell an observer of each block and statement from now on."""
+        """Tell an observer of what happens from now on: see `unitwork.events`."""
         self._source.watch.add(observer)
 
     def unobserve(self, observer: Observer) -> None:
