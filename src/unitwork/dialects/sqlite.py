@@ -114,8 +114,8 @@ class SQLiteBackend(Backend):
     def _send(self, connection: Connection, statement: str) -> None:
         """Send a statement in one visit to the driver's thread; through SQLAlchemy it takes four."""
         tell, events = self.tell, cast("Any", connection.dispatch)
-        ours = 0 if tell is None else 1
-        if len(events.before_cursor_execute) > ours or connection.engine.echo:
+        heard = events.before_cursor_execute
+        if (heard and (tell is None or len(heard) > 1)) or connection.engine.echo:
             connection.exec_driver_sql(statement)
             return
         driver: Any = connection.connection.driver_connection

@@ -128,7 +128,7 @@ class FusedLane:
         return refusal
 
     async def _rows(self, statement: StatementToSend, session: SessionAccess) -> Rows | LaneRefusal:
-        session.check_statement(statement.statement)
+        session.check_statement(statement.statement, statement.effects)
         direct = self._connections.backend.direct
         connection: Connection | None = session.turns.top.connection
         begun = connection is not None and direct is not None and direct.in_transaction(_driver(connection))
