@@ -120,6 +120,8 @@ async def test_what_a_savepoint_undoes_condemns_nothing(db: Database, heard: Hea
     entered, inner = heard.of(BlockEntered)
     ends = {each.block_id: (each.outcome, each.condemned_by) for each in heard.of(BlockEnded)}
     assert [each.block_id for each in heard.of(BlockCondemned)] == [inner.block_id]
+    failed = next(each for each in heard.of(StatementExecuted) if each.error)
+    assert heard.events.index(failed) + 1 == heard.events.index(heard.of(BlockCondemned)[0])
     assert ends[inner.block_id] == (Outcome.SAVEPOINT_UNDONE, inner.name)
     assert ends[entered.block_id] == (Outcome.COMMITTED, None)
     hooks = [(each.block_id, each.phase, each.error) for each in heard.of(HookRan)]

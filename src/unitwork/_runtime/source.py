@@ -177,7 +177,9 @@ class Source:
         servers = self.servers
         if servers is None or place.engines is self.engines:
             return False
-        servers.lost(cast("Engines", place.engines), error)
+        engines = cast("Engines", place.engines)
+        servers.lost(engines, error)
+        self.watch.swallowed(f"a read at {servers.address_of(engines)}", error)
         return True
 
     def may_answer_instead(self, error: BaseException) -> bool:

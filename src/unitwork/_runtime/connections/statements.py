@@ -138,17 +138,18 @@ class StatementWatch:
         """Hear of what the cursors of an engine send; the lanes need not care for that."""
         for name, listener in self._listeners():
             listeners.add(name, listener)
+        listeners.of_failures = self._fails
 
     def ignore(self, listeners: EngineListeners) -> None:
         """Hear of it no more."""
         for name, listener in self._listeners():
             listeners.remove(name, listener)
+        listeners.of_failures = None
 
     def _listeners(self) -> list[tuple[str, Any]]:
         return [
             ("before_cursor_execute", self._begins),
             ("after_cursor_execute", self._ends),
-            ("handle_error", self._fails),
         ]
 
     def _begins(self, connection: Connection, *_more: object) -> None:
