@@ -9,7 +9,9 @@ except ModuleNotFoundError as missing:
 
 from unitwork.integrations.alembic.environment import run_environment
 from unitwork.integrations.alembic.migrations import Migrations, Revision
+from unitwork.integrations.alembic.sqlite_batches import KeepingSQLite
 
-del _alembic
+# Alembic has seen the class when it was made.
+del _alembic, KeepingSQLite
 
 __all__ = ["Migrations", "Revision", "run_environment"]
