@@ -8,10 +8,9 @@ except ModuleNotFoundError as missing:
     raise MissingExtraError("Migrations", "alembic", "alembic") from missing
 
 from unitwork.integrations.alembic.environment import run_environment
+from unitwork.integrations.alembic.keeping import KEPT
 from unitwork.integrations.alembic.migrations import Migrations, Revision
-from unitwork.integrations.alembic.sqlite_batches import KeepingSQLite
 
-# Alembic has seen the class when it was made.
-del _alembic, KeepingSQLite
+del _alembic, KEPT
 
 __all__ = ["Migrations", "Revision", "run_environment"]

@@ -18,7 +18,7 @@ _TOKEN = re.compile(
     |(?P<sign>\d[\w.]*|.)""",
     re.VERBOSE | re.DOTALL,
 )
-_TABLE_CLAUSES = {"CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN"}
+_TABLE_CLAUSES = frozenset({"CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN"})
 _COLUMN_CLAUSES = _TABLE_CLAUSES - {"FOREIGN"} | {
     *("NOT", "NULL", "DEFAULT", "COLLATE", "REFERENCES", "GENERATED", "AS")
 }
@@ -162,15 +162,15 @@ def read_table(sql: str) -> StoredTable:
         if here[0].keyword in _TABLE_CLAUSES:
             table.constraints += _clauses(text, here, _TABLE_CLAUSES, ())
         else:
-            column = _column(text, here)
+            column = _column(text, here, _COLUMN_CLAUSES)
             column.text = text.strip()
             table.columns[column.name] = column
     return table
 
 
-def read_column(text: str) -> StoredColumn:
-    """Take a column apart, as it stands in a CREATE TABLE."""
-    return _column(text, list(tokens_of(text)))
+def read_column(text: str, words: frozenset[str] = _COLUMN_CLAUSES) -> StoredColumn:
+    """Take a column apart, as it stands in a CREATE TABLE; clauses begin with these words."""
+    return _column(text, list(tokens_of(text)), words)
 
 
 def tokens_of(sql: str) -> Iterator[Token]:
@@ -229,15 +229,15 @@ def _items(tokens: _Tokens, opened: int) -> tuple[list[tuple[list[Token], int, i
     raise UnreadableError(tokens[0].text)
 
 
-def _column(sql: str, tokens: _Tokens) -> StoredColumn:
+def _column(sql: str, tokens: _Tokens, words: frozenset[str]) -> StoredColumn:
     name = tokens[0].name
-    clauses = _clauses(sql, tokens[1:], _COLUMN_CLAUSES, (name,))
-    starts = _starts(tokens[1:], _COLUMN_CLAUSES)
+    clauses = _clauses(sql, tokens[1:], words, (name,))
+    starts = _starts(tokens[1:], words)
     end = tokens[1:][starts[0]].start if starts else tokens[-1].end
     return StoredColumn(name, sql[: tokens[0].end].strip(), sql[tokens[0].end : end].strip(), clauses)
 
 
-def _clauses(sql: str, tokens: _Tokens, words: set[str], columns: tuple[str, ...]) -> list[Clause]:
+def _clauses(sql: str, tokens: _Tokens, words: frozenset[str], columns: tuple[str, ...]) -> list[Clause]:
     starts = _starts(tokens, words)
     found = []
     for start, end in pairwise([*starts, len(tokens)]):
@@ -248,7 +248,7 @@ def _clauses(sql: str, tokens: _Tokens, words: set[str], columns: tuple[str, ...
     return found
 
 
-def _starts(tokens: _Tokens, words: set[str]) -> list[int]:
+def _starts(tokens: _Tokens, words: frozenset[str]) -> list[int]:
     """Return at which tokens clauses begin."""
     starts: list[int] = []
     depth = skip = 0

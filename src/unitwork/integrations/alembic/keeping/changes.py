@@ -16,7 +16,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateColumn
 from sqlalchemy.types import NullType, Numeric
 
-from unitwork.integrations.alembic.sqlite_tables import (
+from unitwork.integrations.alembic.keeping.stored import (
     Clause,
     StoredColumn,
     StoredTable,
@@ -167,12 +167,25 @@ class Changes:
             sql = self._compiler().process(constraint)
             if sql and not (_name(constraint) is None and meaning_of(tokens_of(sql)) in known):
                 self._stored.added.append(sql)
+                self._take_unnamed(constraint)
         for clause in self._stored.constraints:
             about = self._words(clause)
             if about and about <= self._gone:
                 self._stored.remove(clause)
             elif about & self._gone:
                 self._lost.append(repr(clause.text))
+
+    def _take_unnamed(self, constraint: Constraint) -> None:
+        """Let an added constraint be the one that is there without a name: SQLAlchemy would find that one."""
+        for clause in self._stored.clauses():
+            same = clause.kind == "UNIQUE" and isinstance(constraint, UniqueConstraint)
+            if (
+                same
+                and clause.name is None
+                and "conflict" not in clause.words
+                and self._means(clause, constraint)
+            ):
+                self._stored.remove(clause)
 
     def _stays(self, constraint: Constraint) -> bool:
         """Say whether the batch keeps a constraint."""

@@ -12,9 +12,9 @@ from sqlalchemy import Column, LargeBinary
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateTable
 
-from unitwork.integrations.alembic.sqlite_changes import Changes, is_old
-from unitwork.integrations.alembic.sqlite_tables import StoredTable, UnreadableError, in_schema, read_table
-from unitwork.integrations.alembic.sqlite_views import failures
+from unitwork.integrations.alembic.keeping.changes import Changes, is_old
+from unitwork.integrations.alembic.keeping.stored import StoredTable, UnreadableError, in_schema, read_table
+from unitwork.integrations.alembic.keeping.views import failures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

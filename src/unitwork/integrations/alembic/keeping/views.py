@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
-from unitwork.integrations.alembic.sqlite_tables import in_brackets, in_schema
+from unitwork.integrations.alembic.keeping.stored import in_brackets, in_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
