@@ -25,21 +25,24 @@ CREATE TABLE "Old Item" ( -- what is sold
     maker_id INTEGER CONSTRAINT made_by REFERENCES maker ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
     parent_id REFERENCES "Old Item" (id),
     note TEXT,
+    code INTEGER UNIQUE,
     CHECK (length(note) < 99 OR name = 'a (long) one'),
     CONSTRAINT both UNIQUE (name, note)
 );
 CREATE INDEX cheap ON "Old Item" (price DESC, note COLLATE NOCASE) WHERE price < 10;
 CREATE UNIQUE INDEX lowered ON "Old Item" (lower(name), maker_id);
-CREATE TABLE log (said TEXT, item_id REFERENCES "Old Item" (id) ON DELETE CASCADE);
+CREATE TABLE log (
+    said TEXT, item_id REFERENCES "Old Item" (id) ON DELETE CASCADE, code REFERENCES "Old Item" (code)
+);
 CREATE TRIGGER told AFTER UPDATE OF price ON "Old Item" WHEN new.price > old.price
-    BEGIN INSERT INTO log VALUES ('up:' || new.name, new.id); END;
+    BEGIN INSERT INTO log VALUES ('up:' || new.name, new.id, NULL); END;
 CREATE TRIGGER back AFTER DELETE ON log BEGIN UPDATE "Old Item" SET note = NULL WHERE id = old.item_id; END;
 CREATE VIEW dear AS SELECT name, "note", price FROM "Old Item" WHERE price > 10;
 CREATE VIEW dearest AS SELECT max(price) AS price FROM dear;
 INSERT INTO maker VALUES (1, 'm');
 INSERT INTO "Old Item" (name, price, maker_id) VALUES ('a', 5, 1), ('b', 20, 1), ('gone', 30, NULL);
 DELETE FROM "Old Item" WHERE name = 'gone';
-INSERT INTO log VALUES ('first', 1);
+INSERT INTO log VALUES ('first', 1, NULL);
 CREATE TABLE pair (a INTEGER, b TEXT, c TEXT, PRIMARY KEY (a, b)) WITHOUT ROWID, STRICT;
 CREATE INDEX c_of_pair ON pair (c);
 INSERT INTO pair VALUES (1, 'x', 'y')
@@ -120,7 +123,7 @@ async def test_all_that_a_batch_does_not_name_is_as_before(file: Path, upgrade: 
     # They work, and a key that was given is not given again.
     asked(file, "INSERT INTO \"Old Item\" (name, price) VALUES ('c', 1)")
     asked(file, "UPDATE \"Old Item\" SET price = 50 WHERE name = 'C'")
-    assert asked(file, "SELECT * FROM log WHERE said LIKE 'up%'") == [("up:c", 4)]
+    assert asked(file, "SELECT * FROM log WHERE said LIKE 'up%'") == [("up:c", 4, None)]
     assert asked(file, "SELECT name FROM dear ORDER BY 1") == [("b",), ("c",)]
     asked(file, "DELETE FROM maker")
     assert asked(file, 'SELECT id, gross FROM "Old Item"') == [(4, 60.0)]
@@ -176,8 +179,9 @@ async def test_new_names_of_columns_reach_all_that_speaks_of_them(file: Path, up
             ", table_args=(sa.UniqueConstraint('maker_id', sqlite_on_conflict='IGNORE'),)",
             ["Of the 2 rows", "only 1 fit", "Fix: "],
         ),
+        (["drop_column('code')"], "", ["foreign key mismatch", '"log" referencing "Old Item"', "Fix: "]),
     ],
-    ids=["shared column", "generated", "view and trigger", "view of a view", "values", "rows"],
+    ids=["shared column", "generated", "view and trigger", "view of a view", "values", "rows", "reference"],
 )
 async def test_batch_that_would_lose_something_changes_nothing(
     file: Path, upgrade: Upgrade, steps: list[str], options: str, said: list[str]

@@ -16,6 +16,7 @@ from alembic import context
 from alembic.command import check
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, make_url, text
+from sqlalchemy.exc import DBAPIError
 
 from unitwork._logic.own_tables import LOAD_PREFIX
 from unitwork.database import Database
@@ -206,7 +207,14 @@ def _refuse_doubled(compared: Sequence[MetaData]) -> None:
 
 
 def _check_foreign_keys(connection: Connection) -> None:
-    broken = {row[0] for row in connection.execute(text("PRAGMA foreign_key_check"))}
+    try:
+        broken = {row[0] for row in connection.execute(text("PRAGMA foreign_key_check"))}
+    except DBAPIError as error:
+        raise CommandError(
+            f"After the migration, a foreign key refers to columns that are no key: {error.orig}.\n"
+            "  Fix: leave these columns their primary key or unique constraint in its upgrade(), or drop the "
+            "foreign key there."
+        ) from error
     if broken:
         raise CommandError(
             f"After the migration, rows of {', '.join(sorted(broken))} refer to rows that do not exist.\n"
