@@ -73,10 +73,9 @@ class Field:
         """Whether values are equal in the database if, and only if, they are equal in Python."""
         return not self.values.changed and self.values.kind in (int, bool, uuid.UUID)
 
-    @property
-    def takes_none(self) -> bool:
-        """Whether None can be stored: as NULL, or as a value of its own such as JSON's null."""
-        return bool(self.column.nullable) or self.values.keeps_none
+    def takes_none(self, dialect: Dialect) -> bool:
+        """Say whether None can be stored: as NULL, as JSON's null, or as what the type makes of it."""
+        return bool(self.column.nullable) or self.values.keeps_none or self.values.fills_none(dialect)
 
     def check(self, values: Sequence[Any], kinds: set[type], numbers: Sequence[int], *, none: bool) -> None:
         """Refuse values that this attribute does not take; `none` says whether it takes None here.
@@ -195,8 +194,9 @@ class Model:
         self.required = frozenset(
             name
             for name, field in self.fields.items()
-            if not field.may_be_left_out and not self._fixed(field)
+            if not field.may_be_left_out and not self._fixed(field) and not field.values.may_fill_none
         )
+        """Attributes that a row cannot do without, on any database."""
 
     @property
     def version(self) -> Field | None:
@@ -273,13 +273,22 @@ class Model:
                 known = ", ".join(self.fields)
                 raise RowError(row, str(name), f"is no attribute of {self.entity.__name__} ({known})")
 
-    def check_complete(self, names: Sequence[str], row: int) -> None:
+    def required_by(self, dialect: Dialect) -> frozenset[str]:
+        """Return the attributes that a row cannot do without; types may fill in some."""
+        asked = (field for field in self.fields.values() if field.values.may_fill_none)
+        return self.required.union(
+            field.name
+            for field in asked
+            if not field.may_be_left_out and not self._fixed(field) and not field.values.fills_none(dialect)
+        )
+
+    def check_complete(self, names: Sequence[str], row: int, required: frozenset[str] | None = None) -> None:
         """Refuse rows without an attribute that must be there.
 
         Raises:
             RowError: Names the attribute.
         """
-        missing = self.required.difference(names)
+        missing = (self.required if required is None else required).difference(names)
         if missing:
             first = next(name for name in self.fields if name in missing)
             raise RowError(row, first, "is missing, and nothing fills it in")

@@ -181,6 +181,24 @@ class ColumnValues:
         """Whether a parameter alone stands for a value, without SQL of the type around it."""
         return self.type.bind_expression(bindparam("value", type_=self.type)) is None
 
+    @property
+    def may_fill_none(self) -> bool:
+        """Whether the type may store a value of its own where a row has None; `fills_none` knows."""
+        ours = type(self.inner).__module__.startswith("sqlalchemy.")
+        return not self.keeps_none and (self.changed or not ours or isinstance(self.inner, JSON))
+
+    def fills_none(self, dialect: Dialect) -> bool:
+        """Say whether the type stores a value of its own where a row has None, as the ORM lets it."""
+        if not self.may_fill_none:
+            return False
+        if not self.is_plainly_bound:
+            return True
+        processor = self.bind_processor(dialect)
+        try:
+            return processor is not None and processor(None) is not None
+        except Exception:  # noqa: BLE001  # code of the program: it is told when the row is bound
+            return True
+
     # --- copied ---
 
     def is_copyable(self, dialect: Dialect) -> bool:
