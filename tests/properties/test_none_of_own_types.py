@@ -8,23 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator, UserDefinedType
 
-from tests.fixtures.columns import Wordy
+from tests.fixtures.columns import Absent, Wordy
 from unitwork import Base, Database, Repository, RowError
-
-
-class Absent(TypeDecorator[Any]):
-    """A number, of which -1 stands for None."""
-
-    impl = sa.Integer
-    cache_ok = True
-
-    def process_bind_param(self, value: int | None, dialect: object) -> int:
-        """None is -1."""
-        return -1 if value is None else value
-
-    def process_result_value(self, value: int | None, dialect: object) -> int | None:
-        """And -1 is None."""
-        return None if value == -1 else value
 
 
 class Document(TypeDecorator[Any]):

@@ -19,6 +19,7 @@ from sqlalchemy import (
     PickleType,
     TypeDecorator,
     bindparam,
+    column,
     types,
 )
 from sqlalchemy import inspect as inspect_entity
@@ -143,6 +144,18 @@ class ColumnValues:
         """Whether no row has None: NULL is refused, and no other value becomes None when it is read."""
         ours = type(self.inner).__module__.startswith("sqlalchemy.") and not self.changed
         return ours and not self.nullable and not self.is_json
+
+    def shows_null(self, dialect: Dialect) -> bool:
+        """Say whether the type may show NULL as a value of its own."""
+        if not self.changed:
+            return False
+        if self.type.column_expression(column("value", self.type)) is not None:
+            return True
+        try:
+            processor = self.type.dialect_impl(dialect).result_processor(dialect, None)
+            return processor is not None and processor(None) is not None
+        except Exception:  # noqa: BLE001  # code of the program
+            return True
 
     # --- stored ---
 
