@@ -44,6 +44,7 @@ class Thing(Base):
     weight: Mapped[float | None] = mapped_column(Float(53))
     at: Mapped[dt.datetime | None] = mapped_column(DateTime)
     whole: Mapped[int | None]
+    rounded: Mapped[Decimal | None] = mapped_column(Numeric(12))
     ready: Mapped[bool | None]
 """
 
@@ -477,6 +478,10 @@ def test_all_digits_of_a_number_are_kept(program: Program, kind: str) -> None:
     assert done.exit_code == 0, done.output
     dumped = program.run("dump", "broken_models:Thing", "--attributes", "id,exact")
     assert dumped.stdout == f"id,exact\n1,{digits}\n2,1.50000000000000000000\n"
+
+    Path("b.csv").write_text("id,rounded\n3,1.5\n")
+    failed = program.run("load", "b.csv", "--into", "broken_models:Thing")
+    assert "rounded: has 1 digits after the point, and the column keeps 0" in failed.stderr
 
 
 ODD = [

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator, UserDefinedType
 
-from tests.fixtures.columns import Absent, Wordy
+from tests.fixtures.columns import Absent, Upper, Wordy
 from unitwork import Base, Database, Repository, RowError
 
 
@@ -48,17 +48,6 @@ class Own(UserDefinedType[str]):
         return lambda value: "none" if value is None else value
 
 
-class Usual(TypeDecorator[str]):
-    """A type that leaves None alone."""
-
-    impl = sa.String(20)
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: object) -> str | None:
-        """As most do."""
-        return None if value is None else value.upper()
-
-
 METADATA = sa.MetaData()
 KINDS: dict[str, tuple[Any, Any]] = {
     "wordy": (Wordy(), "a"),
@@ -66,7 +55,7 @@ KINDS: dict[str, tuple[Any, Any]] = {
     "document": (Document(), {"a": 1}),
     "expressed": (Expressed(), "a"),
     "own": (Own(), "a"),
-    "usual": (Usual(), "a"),
+    "usual": (Upper(), "a"),
 }
 
 

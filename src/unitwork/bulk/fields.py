@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column
+from sqlalchemy import JSON, Column
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.elements import Null
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Mapper
 
 NONE = type(None)
+_JSON_NULL = type(JSON.NULL)
+"""Its value is a number as well."""
 _KNOWN = "unitwork_bulk"
 
 
@@ -100,16 +102,16 @@ class Field:
     def _takes(self, kind: type, *, none: bool) -> bool:
         if kind is NONE:
             return none
-        if issubclass(kind, ClauseElement):
+        if _is_expression(kind):
             # SQLAlchemy's way to say NULL where None would mean a default, or JSON's null.
             return kind is Null and bool(self.column.nullable)
-        return self.values.takes(kind)
+        return self.values.takes(kind) and (kind is not _JSON_NULL or self.values.accepts is None)
 
     def _complaint(self, kind: type) -> str:
         if kind is NONE or kind is Null:
             return "must have a value"
-        if issubclass(kind, ClauseElement):
-            return "holds a value, not a SQL expression"
+        if _is_expression(kind):
+            return "holds a value, not a SQL expression; `update={...}` of an upsert takes those"
         return f"holds {getattr(self.values.kind, '__name__', 'another type')}, not {kind.__name__}"
 
     def normal(
@@ -143,6 +145,10 @@ class Field:
             if value is not None and (value.tzinfo is not None) is not zoned:
                 problem = "needs a time zone" if zoned else "holds times without a time zone"
                 raise RowError(number, self.name, problem)
+
+
+def _is_expression(kind: type) -> bool:
+    return issubclass(kind, ClauseElement) or hasattr(kind, "__clause_element__")
 
 
 def _fill(default: Any) -> Fill:  # noqa: ANN401  # a default of SQLAlchemy

@@ -131,7 +131,9 @@ class FileForm:
     def _stored(self, value: Any) -> Any:  # noqa: ANN401  # what the type inside takes
         kind = self.values.type
         while isinstance(kind, TypeDecorator) and value is not None:
-            value, kind = kind.process_bind_param(value, self._dialect), kind.impl_instance
+            if type(kind).process_bind_param is not TypeDecorator.process_bind_param:
+                value = kind.process_bind_param(value, self._dialect)
+            kind = kind.impl_instance
         if value is None:
             raise UnreadableValueError("a value that its type would store as NULL")
         return value
@@ -148,7 +150,8 @@ class FileForm:
             around.append(kind)
             kind = kind.impl_instance
         for decorator in reversed(around):
-            value = decorator.process_result_value(value, self._dialect)
+            if type(decorator).process_result_value is not TypeDecorator.process_result_value:
+                value = decorator.process_result_value(value, self._dialect)
         return value
 
     def _label(self, value: Any) -> str:  # noqa: ANN401  # a member, or a label
