@@ -91,11 +91,14 @@ class Answers:
                 if whole and not outside & {"GROUP", "HAVING"}
                 else ""
             )
+        column = self.column_of(item)
+        return "" if column is None else self._reason_of(column, columns)
+
+    def column_of(self, item: Item) -> ColumnName | None:
+        """Return the column that an item is; None if it is another expression."""
         column = column_ending_at(self.scopes, item.last - 1)
-        name_begins = item.last - (3 if column is not None and column.qualifier else 1)
-        if column is None or name_begins != item.first:
-            return ""
-        return self._reason_of(column, columns)
+        begins = item.last - (3 if column is not None and column.qualifier else 1)
+        return None if column is None or begins != item.first else column
 
     def _reason_of(self, column: ColumnName, columns: Columns[bool]) -> str:
         table = table_of(column, columns)
