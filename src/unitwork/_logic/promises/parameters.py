@@ -141,11 +141,11 @@ def refused_by(sending: Sending, annotation: Any, told: Told) -> str | None:  # 
 def _fits(own: type, wanted: type, told: Told, sending: Sending) -> bool:
     base = _base(own)
     mapped = not told.guessed and told.mapped is not None and class_of_type(told.mapped) is not None
-    if issubclass(base, enum.Enum):
+    if issubclass(own, enum.Enum) and (isinstance(told.mapped, Enum) or issubclass(base, enum.Enum)):
         if issubclass(wanted, enum.Enum):
             return own is wanted
-        sent_as_text = isinstance(told.mapped, Enum) or sending.enums
-        return wanted is str and sent_as_text
+        # SQLAlchemy sends the name of a member, whatever its value is.
+        return wanted is str and (isinstance(told.mapped, Enum) or sending.enums)
     if issubclass(wanted, enum.Enum):  # SQLAlchemy looks the value up among names and members
         return own is wanted or base is str or issubclass(wanted, base)
     known = (sending.mapped if mapped else sending.alone).get((base, wanted))

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin
 
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from unitwork._logic.findings import Finding, Severity
+from unitwork._logic.findings import Finding, Severity, counted
 from unitwork._logic.nulls import promised_columns
 from unitwork._logic.promises.parameters import (
     Sending,
@@ -106,7 +106,7 @@ class Promise:
         width = _width_of(shape)
         if width is not None and width != len(results):
             yield self.wrong(
-                f"it promises tuples of {width}, but selects {len(results)} columns.",
+                f"it promises tuples of {width}, but selects {counted(results, 'column', 'columns')}.",
                 f"name each in the annotation, or select fewer; the columns are: {', '.join(names)}.",
             )
         converts = shape.item in (Item.SCALAR, Item.RECORD)
@@ -175,7 +175,7 @@ class Promise:
                         f"the column {name!r} is mapped as {ours.__name__}, but holds {theirs.__name__}.",
                         "change the model, or migrate the database.",
                     )
-        if self._shape.item is Item.RECORD:
+        if self._shape.item is Item.RECORD and not hasattr(self._shape.kind, "__pydantic_validator__"):
             names = [name for name, _ in mapped]
             for place, who, annotation in promised_columns(self._shape, names):
                 kind = mapped[place][1]
@@ -220,8 +220,9 @@ def _width_of(shape: Shape) -> int | None:
 
 def _but(who: str, name: str, result: Result) -> str:
     """Begin to say what a column is; `who` promises it to be something else."""
-    column = f"the column {result.name!r}"
-    return f"{who} is {name}, but {'it' if who.endswith(column.removeprefix('the ')) else column}"
+    if who.startswith("its column"):
+        return f"{who} is promised as {name}, but it"
+    return f"{who} is {name}, but the column {result.name!r}"
 
 
 def _listed(wanted: str, annotation: Any) -> str:  # noqa: ANN401  # a type

@@ -7,13 +7,13 @@ import decimal
 import enum
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_origin
 
 from sqlalchemy import ARRAY, Enum, Float, Numeric
 from sqlalchemy.types import TypeEngine
 
 from unitwork._logic.promises.parameters import of_literal
-from unitwork._logic.values.annotations import NOTHING, element_of, plain_type
+from unitwork._logic.values.annotations import NOTHING, element_of, plain_type, without_none
 from unitwork._logic.values.classes import CLASSES
 from unitwork._logic.values.columns import class_of_type
 from unitwork._logic.values.parameters import fits_result
@@ -75,7 +75,8 @@ class Result:
 def fit_of(annotation: Any, result: Result, *, converts: bool) -> Fit:  # noqa: ANN401  # a type
     """Say how a column fits an annotation; with `converts`, its values become what that says if they can."""
     annotation, given = of_literal(annotation), result.given
-    own = plain_type(annotation)
+    single = without_none(annotation)
+    own = get_origin(single) if get_origin(single) in _PYTHON_ONLY else plain_type(annotation)
     if own is None or given is None:
         return Fit.RIGHT
     if isinstance(result.answered, ARRAY):

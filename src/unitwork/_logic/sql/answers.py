@@ -84,7 +84,10 @@ class Answers:
         if words == ("NULL",):
             return "is NULL"
         if len(words) > 2 and words[0] in _EMPTY_SETS_ARE_NULL and words[1] == "(":  # noqa: PLR2004  # `max (`
-            whole = self.scopes.behind(item.first + 1) == item.last
+            inside = (each for each in range(item.first, item.last) if self._words[each] == ",")
+            # SQLite's `max(a, b)` looks at one row alone.
+            several = any(self.scopes.openings[each] == item.first + 1 for each in inside)
+            whole = self.scopes.behind(item.first + 1) == item.last and not several
             outside = {self._words[place] for place in self._statement.top}
             return (
                 f"is NULL if there are no rows for {words[0].lower()}()"

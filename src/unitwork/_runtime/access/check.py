@@ -13,7 +13,7 @@ from unitwork._logic.findings import CheckReport, Finding, Severity, Unchecked
 from unitwork._logic.promises import Promise, Result, Told
 from unitwork._logic.shape import Item, Rows
 from unitwork._logic.sql.answers import Answers
-from unitwork._logic.sql.meetings import meetings, resolved
+from unitwork._logic.sql.meetings import behind_target, meetings, resolved
 from unitwork._logic.sql.scopes import Scopes, Table
 from unitwork._logic.sql.statement import CHANGES, QUERIES
 from unitwork._logic.values.columns import class_of_type
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from unitwork._runtime.access.registry import Checkable
     from unitwork._runtime.lanes.calls import StatementCall
     from unitwork._runtime.source import Source
+
+_ROW_NUMBERS = ("rowid", "oid", "_rowid_")
 
 LARGE_ROWS = 10_000
 """A table with at least so many rows should not be read as a whole."""
@@ -185,6 +187,7 @@ class _OneCheck:
     def findings(self, catalog: Catalog) -> Iterator[Finding]:
         """Compare, after the database has accepted the statement."""
         yield from self._missing_tables(catalog)
+        yield from self._missing_columns(catalog)
         for name in self._answer.taken_as_text:
             yield self._promise.wrong(
                 f'the database takes "{name}" as text, because there is no such column.',
@@ -234,6 +237,19 @@ class _OneCheck:
                     if catalog.columns(table) is None:
                         yield self._promise.wrong(
                             f"the database refuses it: there is no table {table.name!r}."
+                        )
+
+    def _missing_columns(self, catalog: Catalog) -> Iterator[Finding]:
+        """Look for the columns that `INSERT INTO t (…) SELECT` names, which MariaDB does not look at."""
+        for statement in self._question.text.statements:
+            scopes = Scopes(statement)
+            inserts = statement.verb in ("INSERT", "REPLACE")
+            for table in scopes.tables if inserts else ():
+                known = catalog.columns(table) if scopes.word(table.place - 1) == "INTO" else None
+                for name in scopes.names_in(behind_target(scopes, table)) or ():
+                    if known is not None and name.lower() not in {*known, *_ROW_NUMBERS}:
+                        yield self._promise.wrong(
+                            f"the database refuses it: table {table.name!r} has no column {name!r}."
                         )
 
     def _parameters(self) -> dict[str, Told]:
