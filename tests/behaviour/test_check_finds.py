@@ -396,6 +396,7 @@ WRONG: list[tuple[str, str, str | None, str]] = [
     ('a', 'query.sql("SELECT id FROM plain WHERE n > :x")', 'x: Decimal', 'list[int]'),
     ('y', 'query.sql("SELECT id FROM plain WHERE n = :x")', 'x: bool', 'list[int]'),
     ('s', 'query.sql("SELECT id FROM plain WHERE length(s) > :x")', 'x: Decimal', 'list[int]'),
+    ('p', 'query.sql("SELECT CAST(data AS jsonb) @> :x FROM person")', 'x: int', 'list[bool]'),
     ('spm', 'query("mood = :x")', 'x: int', 'list[Person]'),
     ('spm', 'query("mood IN :x")', 'x: list[Other]', 'list[Person]'),
     ('sam', 'query("name = :x")', 'x: Mood', 'list[Person]'),

@@ -108,7 +108,8 @@ def wanted_by(told: Told, annotation: Any, sending: Sending) -> str | None:  # n
     given = of_literal(annotation)
     own, is_list = plain_type(given), element_of(given) is not NOTHING
     if kind is None or isinstance(kind, JSON):
-        return None
+        sent_bare = kind is not None and kind is told.server and _is_bare(told) and own is not None
+        return "str" if sent_bare and _base(own) in CLASSES and not issubclass(own, str) else None
     if isinstance(kind, ARRAY):
         wanted = class_of_type(kind.item_type)
         fits = own is None or (is_list and (wanted is None or _fits(own, wanted, told, sending)))
@@ -133,7 +134,7 @@ def refused_by(sending: Sending, annotation: Any, told: Told) -> str | None:  # 
     cannot = base in sending.refused or (issubclass(base, enum.Enum) and enum.Enum in sending.refused)
     if not cannot:
         return None
-    mapped = None if told.mapped is None or isinstance(told.mapped, NullType) else class_of_type(told.mapped)
+    mapped = None if _is_bare(told) or told.mapped is None else class_of_type(told.mapped)
     converted = mapped is base or isinstance(told.mapped, Enum) or {mapped, base} == {float, decimal.Decimal}
     return None if converted else _SENT_AS.get(base, "str")
 
@@ -152,6 +153,11 @@ def _fits(own: type, wanted: type, told: Told, sending: Sending) -> bool:
     if known is False or (known and told.compared):
         return known
     return fits_classes(base, wanted)
+
+
+def _is_bare(told: Told) -> bool:
+    """Say whether the driver gets the values as they are."""
+    return told.mapped is None or isinstance(told.mapped, NullType)
 
 
 def _base(own: type) -> type:
