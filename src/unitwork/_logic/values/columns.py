@@ -301,6 +301,11 @@ def class_of_type(kind: TypeEngine[Any]) -> type | None:
     return _UNSAID.get(type(kind)) if found is object else found
 
 
+def column_kind(kind: TypeEngine[Any]) -> type | None:
+    """Return the class of the values of a column of this type, also where a decorator changes them."""
+    return ColumnValues(kind).kind if changes_values(kind) else class_of_type(kind)
+
+
 def _result_of(kind: TypeEngine[Any]) -> Any:  # noqa: ANN401  # a type
     """Return what a decorator says that it returns."""
     if not isinstance(kind, TypeDecorator):
