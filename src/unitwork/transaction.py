@@ -12,6 +12,7 @@ from unitwork._runtime.blocks.block import Scope
 from unitwork._runtime.blocks.generators import caller_in_generator
 from unitwork._runtime.blocks.retrying import Attempts
 from unitwork._runtime.blocks.unit import LazyScope
+from unitwork._runtime.connections.places import name_of
 from unitwork.errors import DeclarationError, TransactionRefusedError
 from unitwork.options import RetryPolicy, TransactionKeywords, TransactionOptions
 
@@ -128,7 +129,7 @@ class Decoration:
         if isinstance(function, classmethod | staticmethod):
             inside: Any = function
             return cast("Callable[P, Coroutine[Any, Any, R]]", type(inside)(self.wrap(inside.__func__)))
-        name = _name_of(function)
+        name = name_of(function)
         _refuse_what_cannot_be_awaited(function, name)
         options = self._options
         source_for = self._source_for
@@ -189,7 +190,7 @@ def begins_with_first_write(
 
     Inside a transaction it takes part in that, and fails alone if it raises before it has written.
     """
-    name = _name_of(method)
+    name = name_of(method)
 
     @functools.wraps(method)
     async def run(*arguments: P.args, **keywords: P.kwargs) -> R:
@@ -204,11 +205,6 @@ def begins_with_first_write(
         return result
 
     return run
-
-
-def _name_of(function: Callable[..., object]) -> str:
-    module = getattr(function, "__module__", None) or "?"
-    return f"{module}.{getattr(function, '__qualname__', repr(function))}"
 
 
 def _refuse_what_cannot_be_awaited(function: Callable[..., object], name: str) -> None:

@@ -1,4 +1,4 @@
-"""Whoever listens to what a faster lane would pass by moves reads to a slower one, and is told."""
+"""Whoever listens is told: by the lane, or because reads take one that does not pass by what it hears."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -29,8 +29,9 @@ class People(Repository[Person]):
 def listening(target: Any, name: str, heard: Heard) -> Iterator[None]:  # noqa: ANN401  # as SQLAlchemy
     """Listen for a while."""
 
-    def hear(*_arguments: object, **_keywords: object) -> None:
-        heard.append(name)
+    def hear(*arguments: object, **_keywords: object) -> None:
+        if "BEGIN IMMEDIATE" not in arguments:
+            heard.append(name)
 
     event.listen(target, name, hear)
     try:
@@ -49,16 +50,13 @@ def to_class(kind: type, name: str) -> Listening:
     return lambda _db, heard: listening(kind, name, heard)
 
 
-ENGINE = [
-    "before_execute",
-    "after_execute",
-    "before_cursor_execute",
-    "after_cursor_execute",
-    "engine_connect",
-]
-LISTENERS: dict[str, Listening] = {
-    **{f"engine {name}": to_engine(name) for name in (*ENGINE, "engine_connect")},
+CURSORS: dict[str, Listening] = {
+    "before": to_engine("before_cursor_execute"),
+    "after": to_engine("after_cursor_execute"),
     "every engine": to_class(Engine, "after_cursor_execute"),
+}
+LISTENERS: dict[str, Listening] = {
+    **{f"engine {name}": to_engine(name) for name in ("before_execute", "after_execute", "engine_connect")},
     "sessions: do_orm_execute": to_class(Session, "do_orm_execute"),
     "sessions: after_begin": to_class(Session, "after_begin"),
     "sessions: loaded_as_persistent": to_class(Session, "loaded_as_persistent"),
@@ -92,6 +90,28 @@ async def test_listener_is_told_of_reads_and_only_while_it_listens(people: Datab
     assert heard == []
 
 
+@pytest.mark.parametrize("how", list(CURSORS))
+async def test_listener_of_cursors_is_told_by_the_lane(people: Database, how: str) -> None:
+    """It changes no lane, wherever it listens."""
+    heard: Heard = []
+    repository = People(people)
+    await repository.get(1)
+    fastest = people.explain_lane(select(Person)).lane
+
+    with CURSORS[how](people, heard):
+        assert people.explain_lane(select(Person)).lane is fastest
+        assert (await repository.get(1)) is not None
+        assert len(heard) == 1
+        async with people.transaction():
+            heard.clear()
+            assert (await repository.where(Person.id == 1).one()).id == 1
+        assert len(heard) == 1
+
+    heard.clear()
+    assert (await repository.get(1)) is not None
+    assert heard == []
+
+
 @pytest.mark.only("sqlite", "postgresql", reason="asyncmy is not known well enough for the driver lane")
 async def test_events_of_the_pool_come_on_the_driver_lane(people: Database) -> None:
     """Connections are checked out and in by SQLAlchemy's pool, as always."""
@@ -111,7 +131,7 @@ async def test_observer_sees_each_read_while_it_observes(people: Database) -> No
     await repository.get(1)
 
     with StatementLog(people) as log:
-        assert people.explain_lane(select(Person)).lane is Lane.SESSION
+        assert people.explain_lane(select(Person)).lane is fastest
         await repository.get(1)
         async with people.transaction(read_only=True):
             await repository.where(Person.id == 2).one()
@@ -210,9 +230,9 @@ async def test_engine_of_the_callers_own_keeps_its_listeners(people: Database) -
     """They were there before the Database, and hear of its reads."""
     heard: Heard = []
     engine = create_async_engine(people.engine.url)
-    with listening(engine.sync_engine, "after_cursor_execute", heard):
+    with listening(engine.sync_engine, "after_execute", heard):
         async with Database(engine, name="own") as db:
-            assert "after_cursor_execute" in str(db.explain_lane(select(Person)))
+            assert "after_execute" in str(db.explain_lane(select(Person)))
             await People(db).get(1)
             assert heard
     heard.clear()

@@ -25,6 +25,10 @@ class OpenScope(Protocol):
     counts_writes: bool
     """Whether somebody will ask if this extent has written."""
     left: bool
+    asleep: bool
+    """It is a unit of work that nobody has looked for: more than its name is not known of it."""
+    work: Any
+    """What observers were told of a unit of work; None where nobody observes, and of blocks."""
     is_entered: bool
     """Whether it is a block that was entered and not left; a unit of work ends before it is left."""
     left_among: Collection[asyncio.Task[Any]] | None
@@ -79,6 +83,8 @@ class Outside:
         self.read_only_by: str | None = None
         self.limits: Any = ()
         self.counts_writes = False
+        self.asleep = False
+        self.work: Any = None
         self.left = self.is_entered = False
         self.left_among: Collection[asyncio.Task[Any]] | None = None
         self.task: asyncio.Task[Any] | None = None
@@ -207,6 +213,14 @@ def innermost(source: object) -> Any:  # noqa: ANN401  # as above
             raise frame.ended_error()  # it is inside a block still, whose transaction has gone
         return None
     return scope if frame.session.loop is asyncio.get_running_loop() else None
+
+
+def innermost_work(source: object) -> Any:  # noqa: ANN401  # as above
+    """Return what observers were told of the unit of work around, though it may be hidden here."""
+    for scope in reversed(_scopes.get()):
+        if scope.work is not None and scope.source is source:
+            return scope.work
+    return None
 
 
 def scope_of(session: Any) -> Any:  # noqa: ANN401  # of a higher floor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakSet
 
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -62,7 +63,9 @@ class Source:
         """How long the end of a block is waited for once its time is over, or its task is cancelled."""
         self._engine_options = engine_options
         self._addresses = addresses
-        self.watch = Watch(name, partial(context.last, self))
+        self.watch = Watch(name, self)
+        self.awaited: WeakSet[Any] = WeakSet()
+        """The turns of sessions that somebody waits for, or has waited for."""
         self.servers = self._several(addresses)
         """Its servers, if it has several, or may find its only one elsewhere."""
         self.engines = Engines(name, backend, addresses.engine, self._new_engine, self._equip)
@@ -72,16 +75,16 @@ class Source:
         self.ledger: set[Any] | None = None
         self.lanes = Lanes(self)
 
-    def _equip(self, engine: AsyncEngine) -> None:
-        servers = self.servers
+    def _equip(self, place: LoopEngine) -> None:
+        servers, engine = self.servers, place.engine.sync_engine
         if servers is not None:
-            event.listen(engine.sync_engine, "do_connect", servers.writable.open)
-        tell_ends(engine.sync_engine, _nothing if servers is None else servers.wrote_by_hand)
-        self.watch.equip(engine)
+            event.listen(engine, "do_connect", servers.writable.open)
+        tell_ends(engine, _nothing if servers is None else servers.wrote_by_hand)
+        self.watch.equip(place)
 
-    def _equip_replica(self, engine: AsyncEngine) -> None:
-        tell_ends(engine.sync_engine, _nothing)
-        self.watch.equip(engine)
+    def _equip_replica(self, place: LoopEngine) -> None:
+        tell_ends(place.engine.sync_engine, _nothing)
+        self.watch.equip(place)
 
     def _several(self, addresses: Addresses) -> Servers | None:
         """Make its servers, if it has several."""
@@ -149,7 +152,7 @@ class Source:
             return self.engines.here()
         seen = servers.seen()
         engines = servers.choose(seen)
-        return engines.here() if engines is not None else self._waited_for(servers, seen)
+        return _asked(engines) if engines is not None else self._waited_for(servers, seen)
 
     def used(self, place: LoopEngine, *, wrote: bool) -> None:
         """Take note of what was read or written there by a statement that has committed by itself."""
@@ -173,7 +176,7 @@ class Source:
         return self.backend.takes_no_writes(error) or self.backend.is_lost(error)
 
     async def _waited_for(self, servers: Servers, seen: Seen) -> LoopEngine:
-        return (await servers.wait(seen)).here()
+        return _asked(await servers.wait(seen))
 
     def _is_on_primary(self) -> bool:
         """Say whether the code here has a transaction open on the primary, and has seen the newest there."""
@@ -222,6 +225,13 @@ class Source:
         own = {"pool", "poolclass"} & self._engine_options.keys()
         defaults = {} if own else self.backend.engine_options()
         return create_async_engine(url or self.url, **{**defaults, **self._engine_options})
+
+
+def _asked(engines: Engines) -> LoopEngine:
+    """Return the engine of the event loop that is running, which knows then who listens to it."""
+    place = engines.here()
+    place.listeners.foreign()
+    return place
 
 
 def _nothing() -> None:

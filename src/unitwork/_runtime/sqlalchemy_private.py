@@ -52,6 +52,15 @@ def needs_unique(result: Result[Any]) -> bool:
     return getattr(result, "_unique_filter_state", None) is not None
 
 
+def rows_fetched(cursor: Any) -> int | None:  # noqa: ANN401  # as SQLAlchemy adapts it
+    """Return how many rows a statement has given or changed; None where that is not known yet, or never."""
+    if getattr(cursor, "server_side", False):
+        return None
+    fetched = getattr(cursor, "_rows", None)
+    count: int = len(fetched) if fetched is not None and cursor.description else cursor.rowcount
+    return count if count >= 0 else None
+
+
 def heard_of_schema(connection: Any, dialect: Dialect) -> bool:  # noqa: ANN401  # as SQLAlchemy adapts it
     """Say whether a connection knows of all changes of the schema that SQLAlchemy has noticed (asyncpg)."""
     noticed: float = getattr(dialect, _SCHEMA_CHANGED, 0)

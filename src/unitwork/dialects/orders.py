@@ -10,13 +10,17 @@ from sqlalchemy.util import await_only
 from unitwork.dialects.backend import LENT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 
     from sqlalchemy import Connection
     from sqlalchemy.engine import Engine
     from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 
+    from unitwork.options import Lane
+
 _ORDER = "unitwork_order"
+LANE = "unitwork_lane"
+"""Where the execution options of a statement say which lane has sent it, if not the session."""
 
 
 class DriverOrder(Protocol):
@@ -32,11 +36,17 @@ class DriverOrder(Protocol):
         ...
 
 
-def run_on_driver(connection: Connection, order: DriverOrder, parameters: Any = None) -> None:  # noqa: ANN401  # of any driver
+def run_on_driver(
+    connection: Connection,
+    order: DriverOrder,
+    parameters: Any = None,  # noqa: ANN401  # of any driver
+    lane: Lane | None = None,
+) -> None:
     """Run it in the transaction that is open on this connection; errors show the parameters."""
     if LENT not in connection.get_execution_options():  # what lends a connection asks `run_in_its_way`
         listen(connection.engine)
-    connection.exec_driver_sql(order.statement, parameters, execution_options={_ORDER: order})
+    options = {_ORDER: order} if lane is None else {_ORDER: order, LANE: lane}
+    connection.exec_driver_sql(order.statement, parameters, execution_options=options)
 
 
 def listen(engine: Engine) -> None:
@@ -51,7 +61,10 @@ def order_of(context: ExecutionContext) -> DriverOrder | None:
     return found
 
 
-def _run_instead(cursor: DBAPICursor, _sql: str, _parameters: object, context: ExecutionContext) -> bool:
+def _run_instead(cursor: DBAPICursor, sql: str, parameters: object, context: ExecutionContext) -> bool:
+    order = order_of(context)
+    if isinstance(order, Announced):
+        order.changed(sql, parameters)
     return run_in_its_way(cursor, context)
 
 
@@ -71,12 +84,40 @@ def run_in_its_way(cursor: DBAPICursor, context: ExecutionContext) -> bool:
     return True
 
 
-class Failed:
-    """A statement that the driver has run already, and that failed."""
+class Announced:
+    """A statement that is sent past SQLAlchemy's cursors, though whoever listens to those hears of it.
 
-    def __init__(self, statement: str, error: BaseException) -> None:
+    Args:
+        statement: The SQL.
+        send: Sends it, or what a listener has made of it: another text, and other values, or None for both.
+    """
+
+    def __init__(self, statement: str, send: Callable[[str, Any], Awaitable[None]]) -> None:
+        self.statement = statement
+        self._send = send
+        self._sql = statement
+        self._parameters: Any = None
+
+    def changed(self, sql: str, parameters: Any) -> None:  # noqa: ANN401  # of any driver
+        """Take note of what is to be sent."""
+        self._sql, self._parameters = sql, parameters
+
+    async def run(self, driver: Any) -> None:  # noqa: ANN401, ARG002  # of any driver
+        """Send it."""
+        await self._send(self._sql, self._parameters)
+
+
+class Failed:
+    """A statement that the driver has run already, and that failed.
+
+    Attributes:
+        told: Observers have been told of it.
+    """
+
+    def __init__(self, statement: str, error: BaseException, *, told: bool = False) -> None:
         self._statement = statement
         self._error = error
+        self.told = told
 
     @property
     def statement(self) -> str:

@@ -7,7 +7,6 @@ from asyncio import CancelledError
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from unitwork._runtime import context
 from unitwork._runtime.blocks.unit import Unit
 from unitwork.database import Database
 from unitwork.errors import AfterCommitError, OptionError, UnitworkError
@@ -137,7 +136,7 @@ class Units:
     def drop(self) -> None:
         """Take units that have ended out of the context."""
         for unit in self._units:
-            context.drop(unit)
+            unit.drop()
 
     async def leave(self, error: BaseException | None) -> None:
         """Take the units out of the context; end those that have not ended."""

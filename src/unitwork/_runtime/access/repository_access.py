@@ -202,18 +202,19 @@ class RepositoryAccess:
         here = _surroundings(source, around)
         choice = lanes.choose(reader, call, here, identity)
         read = choice.read
+        source.watch.no_faster(choice.reason)
         if read is None:
             options = _READ_ANYWHERE if _only_reads(source, call) else _READ
             return await self._with_session(reader.name, slowest, options, around)
         if choice.lane is DRIVER:
             found = await lanes.driver.read(read, cast("Frame | None", here))
-            if not isinstance(found, LaneRefusal):
+            if source.watch.is_taken(found):
                 return found
             around = context.innermost(source)  # much may have happened meanwhile
 
         async def fused_or_slowest(session: AsyncSession) -> Sequence[R]:
             items = await cast("AmbientSession", session).in_turn(partial(lanes.fused.read, read))
-            return await slowest(session) if isinstance(items, LaneRefusal) else items
+            return items if source.watch.is_taken(items) else await slowest(session)
 
         if here is A_TRANSACTION and around is not None:
             return await fused_or_slowest(around.frame.session)

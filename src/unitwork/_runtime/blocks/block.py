@@ -74,6 +74,9 @@ class Scope:
 
     _frame: Frame
     outside = False
+    asleep = False
+    work: Any = None
+    """What observers were told of it, if it is a unit of work."""
 
     def __init__(
         self,
@@ -220,6 +223,8 @@ class Scope:
         context.push(self)
         if self.source.watch.active:
             self.watched = self.source.watch.entered(self, step, outer)
+            if self.owns:
+                self._frame.block_id = self.watched[0]
 
     def _refused(self, outer: Scope | None, error: BaseException) -> None:
         self.left = True

@@ -15,7 +15,8 @@ from unitwork._logic.states import State
 from unitwork._runtime.blocks.hooks import (
     after_commit_failed,
     after_rollback_failed,
-    run_apart,
+    run_after_commit,
+    run_after_rollback,
     run_before_commit,
 )
 from unitwork._runtime.blocks.waiting import last_operation
@@ -175,7 +176,7 @@ class Ending:
             if not wanted:
                 return
             if frame.hooks_or_none is not None and not frame.hands_hooks_up:
-                await run_before_commit(frame.hooks)
+                await run_before_commit(frame)
             if session.has_changes() and not frame.root.mode.read_only:
                 await session.flush()
         except BaseException as raised:  # noqa: BLE001  # decides the verdict, and is raised after it
@@ -456,12 +457,11 @@ class Ending:
         if hooks is None or self._hands_hooks_up:
             return
         if outcome is _COMMITTED and hooks.after_commit:
-            failures, cancelled = await run_apart(hooks.after_commit, frame.source)
+            failures, cancelled = await run_after_commit(frame)
             self._late += failures
             self._cancelled = cancelled or self._cancelled
         elif outcome in _UNDONE and hooks.after_rollback:
-            hidden = frame.source if outcome is Outcome.ROLLED_BACK else None
-            failures, cancelled = await run_apart(hooks.after_rollback, hidden)
+            failures, cancelled = await run_after_rollback(frame, outside=outcome is Outcome.ROLLED_BACK)
             raised = after_rollback_failed(self._failure or self._error, failures)
             self._failure = raised or self._failure
             self._cancelled = cancelled or self._cancelled

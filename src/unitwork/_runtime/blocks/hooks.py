@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
+import time
 from collections.abc import Awaitable, Generator
 from typing import TYPE_CHECKING
 
@@ -12,41 +14,70 @@ from unitwork._runtime.finish import finish
 from unitwork.errors import AfterCommitError
 
 if TYPE_CHECKING:
-    from unitwork._runtime.transactions.hooks import Hook, Hooks
+    from unitwork._runtime.transactions.frame import Frame
+    from unitwork._runtime.transactions.hooks import Hook
 
 _ROLLBACK_FAILED = "A function registered with `on_rollback` failed: {!r}"
 
 
-async def call(hook: Hook) -> None:
-    """Call a sync or async function."""
-    result = hook()
-    if inspect.isawaitable(result):
-        await result
-
-
-async def run_before_commit(hooks: Hooks) -> None:
+async def run_before_commit(frame: Frame) -> None:
     """Run inside the transaction; what they register for before the commit runs too."""
+    hooks = frame.hooks
     while hooks.before_commit:
-        await call(hooks.before_commit.pop(0))
+        await _call(hooks.before_commit.pop(0), frame, "before commit")
 
 
-async def run_apart(
-    hooks: list[Hook], hidden: object | None
+async def run_after_commit(frame: Frame) -> tuple[list[BaseException], asyncio.CancelledError | None]:
+    """Run what waited for the commit of a frame, outside of it; as `_run_apart`."""
+    return await _run_apart(frame.hooks.after_commit, frame, "after commit", outside=True)
+
+
+async def run_after_rollback(
+    frame: Frame, *, outside: bool
 ) -> tuple[list[BaseException], asyncio.CancelledError | None]:
-    """Run all, in order, whatever one of them does; return what failed, and a cancellation that came.
+    """Run what waited for the rollback of a frame, outside of all if nothing is open any more."""
+    return await _run_apart(frame.hooks.after_rollback, frame, "after rollback", outside=outside)
 
-    Args:
-        hooks: The functions.
-        hidden: The Database whose blocks they do not see, if they run outside of the transaction.
-    """
+
+async def _call(hook: Hook, frame: Frame, phase: str) -> None:
+    """Call a sync or async function, and tell of it."""
+    watch = frame.source.watch
+    if not watch.active:
+        result = hook()
+        if inspect.isawaitable(result):
+            await result
+        return
+    started, error = time.perf_counter(), None
+    try:
+        result = hook()
+        if inspect.isawaitable(result):
+            await result
+    except BaseException as failure:
+        error = failure
+        raise
+    finally:
+        watch.hook_ran(frame.block_id, (phase, _name_of(hook)), time.perf_counter() - started, error)
+
+
+def _name_of(hook: object) -> str:
+    """Return the qualified name of a function, or of the class of what is called like one."""
+    while isinstance(hook, functools.partial):
+        hook = hook.func
+    return str(getattr(hook, "__qualname__", None) or type(hook).__qualname__)
+
+
+async def _run_apart(
+    hooks: list[Hook], frame: Frame, phase: str, *, outside: bool
+) -> tuple[list[BaseException], asyncio.CancelledError | None]:
+    """Run all, in order, whatever one of them does; return what failed, and a cancellation that came."""
     failures: list[BaseException] = []
 
     async def run() -> None:
-        if hidden is not None:
-            context.step_outside(hidden)
+        if outside:
+            context.step_outside(frame.source)
         for hook in hooks:
             try:
-                await call(hook)
+                await _call(hook, frame, phase)
             except asyncio.CancelledError as cancelled:
                 # Nobody cancels this task: the function itself waited for something that was cancelled.
                 stopped = RuntimeError(f"{hook!r} was cancelled")

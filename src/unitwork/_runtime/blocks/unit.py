@@ -124,6 +124,8 @@ class LazyScope(Scope):
         watch = self.source.watch
         if watch.active and self.watched is None:
             self.watched = watch.entered(cast("Scope", self), Step.BEGIN, None)
+        if self.watched is not None:
+            begun.block_id = self.watched[0]
         return begun
 
     def _waits_for_end(self) -> bool:
@@ -170,7 +172,9 @@ class Unit(LazyScope):
         caller: The frame of Python that holds the unit, if it may be that of an async generator.
     """
 
-    __slots__ = ("_atomic", "_loop", "_wrote", "asleep")
+    __slots__ = ("_atomic", "_loop", "_wrote", "asleep", "work")  # pyright: ignore[reportIncompatibleVariableOverride]  # set in each
+
+    asleep: bool
 
     def __init__(self, source: Source, name: str, *, atomic: bool, caller: FrameType | None = None) -> None:
         # The rest is set when the unit wakes (see __getattr__): many requests never look for it.
@@ -185,6 +189,7 @@ class Unit(LazyScope):
         # Whoever looks first may do it in a thread, which runs no event loop or another one.
         self._loop = asyncio.get_running_loop()
         self.asleep = True
+        self.work = source.watch.work_started(name) if source.watch.active else None
         scopes = context.open_scopes()
         if scopes:
             self.limits = tuple(limit for limit in scopes[-1].limits if not limit.ended)
@@ -235,6 +240,10 @@ class Unit(LazyScope):
             session: AmbientSession = self._frame.session
             try:
                 await self.leave(None)
+            except BaseException as failure:
+                if self.work is not None:
+                    self.work.error = failure
+                raise
             finally:
                 self._wrote = session.writes > 0
 
@@ -248,8 +257,18 @@ class Unit(LazyScope):
         try:
             if not self.end_asleep():
                 await self.leave(error)
+        except BaseException as failure:
+            error = failure
+            raise
         finally:
-            context.drop(self)
+            self.drop(error)
+
+    def drop(self, error: BaseException | None = None) -> None:
+        """Take the unit, which has ended, out of the context."""
+        context.drop(self)
+        if self.work is not None:
+            work, self.work = self.work, None
+            self.source.watch.work_ended(work, error)
 
     @override
     async def make_way(self) -> None:

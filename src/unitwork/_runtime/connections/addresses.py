@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 
+SERVER = "unitwork_server"
+"""Where `info` of a connection says which server it is of, if that may be another one than in the URL."""
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
 
 
@@ -58,6 +60,14 @@ class Addresses:
 def _place(url: URL) -> tuple[Any, ...]:
     port = url.port or _PORTS.get(url.get_backend_name())
     return url.host, port, url.database, url.query.get("host"), url.query.get("port")
+
+
+def shown_address(url: URL) -> str | None:
+    """Return `host:port` of a server; None for a database that has none."""
+    if url.get_backend_name() == "sqlite":
+        return None
+    port = url.port or _PORTS.get(url.get_backend_name())
+    return f"{url.host or 'localhost'}:{port}"
 
 
 def _shown(url: URL) -> str:

@@ -47,7 +47,7 @@ class Engines:
         backend: Backend,
         given: AsyncEngine | None,
         make: Callable[[], AsyncEngine],
-        equipped: Callable[[AsyncEngine], None],
+        equipped: Callable[[LoopEngine], None],
     ) -> None:
         self._database = database
         self._backend = backend
@@ -189,7 +189,7 @@ class Engines:
         new = LoopEngine(engine, self._backend)
         new.engines = self
         new.equip()
-        self._equipped(engine)
+        self._equipped(new)
         return new
 
 

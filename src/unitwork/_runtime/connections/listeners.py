@@ -7,10 +7,12 @@ from collections import Counter
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import event
+
 from unitwork._logic.routing import LaneRefusal
 
 if TYPE_CHECKING:
-    from collections.abc import Sized
+    from collections.abc import Callable, Sized
 
     from sqlalchemy import Connection, FromClause
     from sqlalchemy.engine import Engine
@@ -90,8 +92,10 @@ class Audience:
         return self._found
 
 
-_SENT = _Events("before_execute", "after_execute", "before_cursor_execute", "after_cursor_execute")
-_ENGINE = _Events(*_SENT.names, "engine_connect", "begin", "commit", "rollback")
+_CURSOR = _Events("before_cursor_execute", "after_cursor_execute")
+"""Which a lane can tell of what it sends, since it has all that they are called with."""
+_EXECUTE = _Events("before_execute", "after_execute")
+_ENGINE = _Events(*_EXECUTE.names, "engine_connect", "begin", "commit", "rollback")
 _POOL = _Events("checkout", "checkin", "reset")
 _DIALECT = _Events("do_execute", "do_execute_no_params", "do_setinputsizes")
 _SESSION = _Events(
@@ -188,7 +192,21 @@ class EngineListeners:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._ours = Counter({name: -count for name, count in self._counts()})
-        self._sending = Audience(self._ours, (engine, _ENGINE), (engine.dialect, _DIALECT))
+        # Those of cursors last: it is the first that is found.
+        heard = ((engine, _ENGINE), (engine.dialect, _DIALECT), (engine, _CURSOR))
+        self._sending = Audience(self._ours, *heard)
+        self.of_cursors = False
+        """Whether anybody else hears what cursors send, as of the last time that `foreign` was asked."""
+
+    def add(self, name: str, listener: Callable[..., object]) -> None:
+        """Listen to an event of the engine; the lanes count that as ours."""
+        self._ours[name] += 1
+        event.listen(self._engine, name, listener)
+
+    def remove(self, name: str, listener: Callable[..., object]) -> None:
+        """Listen to it no more."""
+        event.remove(self._engine, name, listener)
+        self._ours[name] -= 1
 
     def are_complete(self) -> None:
         """Count what is installed by now as ours."""
@@ -196,13 +214,18 @@ class EngineListeners:
 
     def _counts(self) -> list[tuple[str, int]]:
         engine = self._engine
-        return _ENGINE.counts(engine) + _DIALECT.counts(engine.dialect) + _POOL.counts(engine.pool)
+        counts = _ENGINE.counts(engine) + _CURSOR.counts(engine)
+        return counts + _DIALECT.counts(engine.dialect) + _POOL.counts(engine.pool)
 
     def are_on(self, connection: Connection) -> bool:
         """Say whether somebody listens to this very connection, or has changed what it sends."""
         if _TRANSLATE in connection.get_execution_options():
             return True
-        return _SENT.heard(connection, self._ours) is not None
+        return _EXECUTE.heard(connection, self._ours) is not None
+
+    def of_cursors_on(self, connection: Connection) -> bool:
+        """Say whether anybody else hears what the cursors of this very connection send."""
+        return _CURSOR.heard(connection, self._ours) is not None
 
     def of_pool(self, pool: Pool) -> Audience:
         """Return who else listens to connections of a pool of this engine being checked out or in."""
@@ -212,7 +235,8 @@ class EngineListeners:
         """Return what would be passed by: the first event that somebody else listens to, or a log."""
         engine = self._engine
         name = self._sending.event()
-        if name is not None:
+        self.of_cursors = name in _CURSOR.names
+        if name is not None and not self.of_cursors:
             return LaneRefusal("somebody listens to {} of the engine", name)
         if engine.logger.isEnabledFor(_INFO):
             return _LOGGED

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
 
     from unitwork._runtime.connections.holders import Holder
+    from unitwork._runtime.connections.pool_watch import PoolWatch
     from unitwork.dialects import Backend
     from unitwork.dialects.direct import Direct
 
@@ -65,6 +66,8 @@ class LoopEngine:
         self.asked_to_open = False
         self.doubtful: set[DBAPIConnection] = set()
         self.lending: AsyncEngine | None = None
+        self.pool_watch: PoolWatch | None = None
+        """What tells observers of its connections."""
         self.engines: object = None
         """Those that it is one of."""
         self._connections: set[DBAPIConnection] = set()
@@ -202,9 +205,11 @@ class LoopEngine:
         if not in_greenlet():
             raise MissingGreenlet("a connection is opened where nothing can be waited for")
 
-    def _opened(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    def _opened(self, connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
         """Remember a connection, to release it when its loop is closed before it is."""
         self._connections.add(connection)
+        if self.pool_watch is not None:
+            self.pool_watch.opened(entry)
 
     def _closed(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
         self._connections.discard(connection)

@@ -1,53 +1,64 @@
-"""This module finds the line of a program that a statement came from."""
+"""This module says which line of a program has opened a block."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
-import sysconfig
-from functools import lru_cache
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-import greenlet
 import sqlalchemy
 
 _UNITWORK = Path(__file__).parents[2]
-_FOLDERS = (_UNITWORK, *(Path(str(module.__file__)).parent for module in (asyncio, greenlet, sqlalchemy)))
+_ASYNCIO = Path(asyncio.__file__).parent
+_FOLDERS = (_UNITWORK, _ASYNCIO, Path(sqlalchemy.__file__).parent)
 _LIBRARIES = ("<", *(f"{folder}{os.sep}" for folder in _FOLDERS))
-# Programs that come with the package, and are those of a user all the same.
-_EXAMPLES = f"{_UNITWORK / '_examples'}{os.sep}"
-_INSTALLED = tuple(f"{sysconfig.get_path(kind)}{os.sep}" for kind in ("purelib", "platlib", "stdlib"))
-_LOOPS = tuple(str(Path(asyncio.__file__).parent / name) for name in ("events.py", "runners.py"))
+_LOOPS = tuple(str(_ASYNCIO / f"{module}.py") for module in ("base_events", "events", "runners"))
+_ANONYMOUS = re.compile(r" at (.+:\d+)$")
 
 
-def call_site(*, within_task: bool = False) -> str | None:
-    """Return `file:line` of the innermost code that belongs neither to unitwork nor to SQLAlchemy.
+class FunctionName(str):
+    """The name of a function as messages have it, which knows where the function is written."""
 
-    Args:
-        within_task: In no installed package, if there is such, and not that of whoever runs the loop.
+    __slots__ = ("place",)
+
+    place: str
+    """As `file:line`."""
+
+
+def name_of(function: Callable[..., object]) -> FunctionName:
+    """Return what messages call a function."""
+    module = getattr(function, "__module__", None) or "?"
+    name = FunctionName(f"{module}.{getattr(function, '__qualname__', repr(function))}")
+    code = getattr(function, "__code__", None)
+    name.place = f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""
+    return name
+
+
+def written_at(name: str) -> str | None:
+    """Return where the block of this name is written, as far as the name knows: as `file:line`."""
+    if isinstance(name, FunctionName):
+        # Those of the library itself are called everywhere.
+        return None if name.place.startswith(_LIBRARIES) else name.place or None
+    found = _ANONYMOUS.search(name)
+    return found[1] if found is not None else None
+
+
+def opener_of(name: str) -> str | None:
+    """Return what opens a block of this name: where it is written, else the line of the program that runs.
+
+    None where the task that runs is one of the library alone.
     """
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    thread: greenlet.greenlet | None = greenlet.getcurrent()
-    asked: str | None = None
+    found = written_at(name)
+    frame: FrameType | None = sys._getframe(1) if found is None else None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     while frame is not None:
         file = frame.f_code.co_filename
-        if not _is_ours(file):
-            place = f"{file}:{frame.f_lineno}"
-            if not (within_task and file.startswith(_INSTALLED)):
-                return place
-            asked = asked or place
-        elif within_task and file in _LOOPS:
-            break
+        if file.startswith(_LOOPS):
+            return None
+        if not file.startswith(_LIBRARIES):
+            return f"{file}:{frame.f_lineno}"
         frame = frame.f_back
-        while frame is None and thread is not None and thread.parent is not None:
-            # SQLAlchemy runs in greenlets; what awaits it is suspended in the one around.
-            thread = thread.parent
-            frame = thread.gr_frame
-    return asked
-
-
-@lru_cache(maxsize=4096)
-def _is_ours(file: str) -> bool:
-    return file.startswith(_LIBRARIES) and not file.startswith(_EXAMPLES)
+    return found

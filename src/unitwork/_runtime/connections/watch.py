@@ -6,25 +6,39 @@ import asyncio
 import itertools
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Protocol
-
-from sqlalchemy import event
+from typing import TYPE_CHECKING, Protocol, TypeGuard, TypeVar
 
 from unitwork._logic.plan import Step
-from unitwork.events import BlockEnded, BlockEntered, BlockRetried, StatementExecuted
+from unitwork._logic.routing import LaneRefusal
+from unitwork._runtime import context
+from unitwork._runtime.connections.places import opener_of
+from unitwork._runtime.connections.pool_watch import PoolWatch
+from unitwork._runtime.connections.statements import StatementWatch
+from unitwork.events import (
+    BlockCondemned,
+    BlockEnded,
+    BlockEntered,
+    BlockRetried,
+    HookRan,
+    Outcome,
+    WorkEnded,
+    WorkStarted,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy import Connection
-    from sqlalchemy.engine.interfaces import ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from unitwork.events import Event, Observer, Outcome
+    from unitwork._runtime.connections.listeners import EngineListeners
+    from unitwork.events import Event, Observer
     from unitwork.options import TransactionOptions
 
+R = TypeVar("R")
+
 _block_ids = itertools.count(1)
-_STARTED = "unitwork_statement_started"
+_KEPT = frozenset({Outcome.COMMITTED, Outcome.SAVEPOINT_KEPT})
+"""Then what had condemned a block was undone before its end, such as by a savepoint."""
+_work_ids = itertools.count(1)
 
 
 class WatchedBlock(Protocol):
@@ -41,6 +55,26 @@ class WatchedBlock(Protocol):
     watched: tuple[int, float] | None
 
 
+class WatchedPlace(Protocol):
+    """An engine of one event loop, as far as it is watched."""
+
+    engine: AsyncEngine
+    listeners: EngineListeners
+    pool_watch: PoolWatch | None
+
+
+class Work:
+    """A unit of work that observers were told of. Lives: until they are told of its end."""
+
+    __slots__ = ("error", "number", "started")
+
+    def __init__(self) -> None:
+        self.number = next(_work_ids)
+        self.started = time.perf_counter()
+        self.error: BaseException | None = None
+        """What its end has raised, if that was before it is left."""
+
+
 class Connected(Protocol):
     """What may have a connection."""
 
@@ -52,56 +86,105 @@ class Watch:
 
     Args:
         database: What the Database is called.
-        innermost: Returns the innermost block of the calling code, if there is one.
+        source: What blocks and units of work on it know it by.
+
+    Attributes:
+        active: Whether anybody observes.
+        database: What the Database is called.
     """
 
-    def __init__(self, database: str, innermost: Callable[[], WatchedBlock | None]) -> None:
-        self._database = database
-        self._innermost = innermost
+    def __init__(self, database: str, source: object) -> None:
+        self.active = False
+        self.database = database
+        self._source = source
+        self.statements = StatementWatch(database, self.tell, self.place)
         self._observers: list[Observer] = []
-        self._engines: list[AsyncEngine] = []
+        self._engines: list[EngineListeners] = []
+        self._pools: list[PoolWatch] = []
         self._failed: list[Observer] = []
-
-    @property
-    def active(self) -> bool:
-        """Whether anybody observes."""
-        return bool(self._observers)
+        self._condemned: dict[int, str] = {}
+        """What has condemned the blocks that are open, by their number."""
 
     def add(self, observer: Observer) -> None:
         """Tell this observer of all that happens from now on."""
         if not self._observers:
             for engine in self._engines:
-                self._listen(engine)
+                self.statements.listen(engine)
+            for pool in self._pools:
+                pool.begin()
         self._observers.append(observer)
+        self.active = True
 
     def remove(self, observer: Observer) -> None:
         """Tell this observer no more."""
         self._observers.remove(observer)
         self._failed = [known for known in self._failed if known is not observer]
-        if not self._observers:
+        self.active = bool(self._observers)
+        if not self.active:
             for engine in self._engines:
-                for name, listener in self._listeners():
-                    event.remove(engine.sync_engine, name, listener)
+                self.statements.ignore(engine)
+            for pool in self._pools:
+                pool.end()
 
-    def equip(self, engine: AsyncEngine) -> None:
-        """Watch the statements of one more engine."""
-        self._engines.append(engine)
-        if self._observers:
-            self._listen(engine)
+    def equip(self, place: WatchedPlace) -> None:
+        """Watch the statements and the connections of one more engine."""
+        pool = PoolWatch(place.engine.sync_engine, self.database, self.tell, self.place)
+        place.pool_watch = pool
+        self._engines.append(place.listeners)
+        self._pools.append(pool)
+        if self.active:
+            self.statements.listen(place.listeners)
+            pool.begin()
+
+    def no_faster(self, refusal: LaneRefusal | None) -> None:
+        """Take note of why the next read of this task takes no faster lane; None: it takes the fastest."""
+        if self.active:
+            self.statements.no_faster(refusal)
+
+    def is_taken(self, answer: R | LaneRefusal) -> TypeGuard[R]:
+        """Say whether a lane has answered, or take note of why not."""
+        if not isinstance(answer, LaneRefusal):
+            return True
+        self.no_faster(answer)
+        return False
+
+    def place(self) -> tuple[int | None, int | None]:
+        """Return the numbers of the block and the unit of work that the calling code is in.
+
+        Wakes no unit of work that sleeps.
+        """
+        scope = context.last(self._source)
+        watched = scope.watched if scope is not None and not scope.asleep else None
+        work = context.innermost_work(self._source)
+        return watched[0] if watched is not None else None, work.number if work is not None else None
+
+    def work_started(self, name: str) -> Work:
+        """Tell that a unit of work began; return what is to be told of at its end."""
+        work = Work()
+        self.tell(WorkStarted(work.number, self.database, name))
+        return work
+
+    def work_ended(self, work: Work, error: BaseException | None) -> None:
+        """Tell that a unit of work has ended."""
+        failure = error if error is not None else work.error
+        duration_s = time.perf_counter() - work.started
+        self.tell(WorkEnded(work.number, self.database, duration_s, _class_of(failure)))
 
     def entered(self, scope: WatchedBlock, step: Step, outer: WatchedBlock | None) -> tuple[int, float]:
         """Tell that a block was entered; return its number and the time."""
         number = next(_block_ids)
         parent = outer.watched[0] if outer is not None and outer.watched is not None else None
-        self._tell(
+        self.tell(
             BlockEntered(
                 block_id=number,
                 parent_id=parent,
-                database=self._database,
+                database=self.database,
                 name=scope.name,
                 propagation=scope.options.propagation.value,
                 step=step.value,
                 read_only=scope.read_only_by is not None,
+                opener=opener_of(scope.name),
+                work_id=self.place()[1],
             )
         )
         return number, time.perf_counter()
@@ -114,29 +197,46 @@ class Watch:
     def retried(self, scope: WatchedBlock, attempt: int, delay_s: float, error: BaseException) -> None:
         """Tell that a block is tried again."""
         number = scope.watched[0] if scope.watched is not None else None
-        self._tell(BlockRetried(number, self._database, attempt, delay_s, type(error).__name__))
+        self.tell(BlockRetried(number, self.database, attempt, delay_s, type(error).__name__))
 
     def ending(self, transaction: Connected, verb: str, started: float) -> None:
         """Tell that a transaction was committed or rolled back; drivers report it to nobody."""
-        if self._observers and transaction.connection is not None:
-            self._tell_statement(verb, None, time.perf_counter() - started)
+        connection = transaction.connection
+        if self.active and connection is not None:
+            self.statements.ended(verb, started, connection.engine)
 
     def ended(self, scope: WatchedBlock, error: BaseException | None) -> None:
         """Tell that a block was left."""
         if scope.watched is None:
             return
         number, started = scope.watched
-        self._tell(
+        condemned_by = self._condemned.pop(number, None)
+        self.tell(
             BlockEnded(
                 block_id=number,
-                database=self._database,
+                database=self.database,
                 outcome=scope.outcome,
                 duration_s=time.perf_counter() - started,
-                error=None if error is None else type(error).__name__,
+                error=_class_of(error),
+                condemned_by=None if scope.outcome in _KEPT else condemned_by,
             )
         )
 
-    def _tell(self, what: Event) -> None:
+    def hook_ran(
+        self, block_id: int | None, hook: tuple[str, str], duration_s: float, error: BaseException | None
+    ) -> None:
+        """Tell that a function ran that waited for the end of a transaction: when it did, and its name."""
+        phase, name = hook
+        self.tell(HookRan(block_id, self.database, phase, name, duration_s, _class_of(error)))
+
+    def condemned(self, block_id: int | None, by: str, error: BaseException | None, *, first: bool) -> None:
+        """Tell that a block can only roll back from now on, or keep what messages call the reason."""
+        if block_id is not None:
+            self._condemned[block_id] = by
+        if first:
+            self.tell(BlockCondemned(block_id, self.database, by, _class_of(error)))
+
+    def tell(self, what: Event) -> None:
         """Tell all observers. One that fails changes nothing of what is observed."""
         for observer in tuple(self._observers):
             try:
@@ -149,7 +249,7 @@ class Watch:
         if any(observer is known for known in self._failed):
             return
         self._failed.append(observer)
-        message = f"An observer of database {self._database!r} failed; it is told of more, but this is not."
+        message = f"An observer of database {self.database!r} failed; it is told of more, but this is not."
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -157,42 +257,6 @@ class Watch:
             return
         loop.call_exception_handler({"message": message, "exception": error, "observer": observer})
 
-    def _listen(self, engine: AsyncEngine) -> None:
-        for name, listener in self._listeners():
-            event.listen(engine.sync_engine, name, listener)
 
-    def _listeners(self) -> list[tuple[str, Any]]:
-        return [
-            ("before_cursor_execute", self._statement_begins),
-            ("after_cursor_execute", self._statement_ends),
-            ("handle_error", self._statement_fails),
-        ]
-
-    def _statement_begins(self, connection: Connection, *_more: object) -> None:
-        connection.info[_STARTED] = time.perf_counter()
-
-    def _statement_ends(self, connection: Connection, _cursor: object, sql: str, *_more: object) -> None:
-        self._tell_statement(sql, None, self._duration_s(connection))
-
-    def _statement_fails(self, context: ExceptionContext) -> None:
-        if context.connection is not None and not context.connection.invalidated and context.statement:
-            error = type(context.original_exception).__name__
-            duration_s = self._duration_s(context.connection)
-            self._tell_statement(context.statement, error, duration_s)
-
-    def _duration_s(self, connection: Connection) -> float:
-        now = time.perf_counter()
-        started: float = connection.info.pop(_STARTED, now)
-        return now - started
-
-    def _tell_statement(self, sql: str, error: str | None, duration_s: float) -> None:
-        scope = self._innermost()
-        self._tell(
-            StatementExecuted(
-                block_id=scope.watched[0] if scope is not None and scope.watched is not None else None,
-                database=self._database,
-                sql=sql,
-                duration_s=duration_s,
-                error=error,
-            )
-        )
+def _class_of(error: BaseException | None) -> str | None:
+    return None if error is None else type(error).__name__

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.util import await_only
 
+from unitwork._runtime.connections.addresses import SERVER, shown_address
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+    from sqlalchemy.pool import ConnectionPoolEntry
 
     from unitwork._runtime.connections.server import Server
     from unitwork.dialects import Backend
@@ -42,7 +45,7 @@ class Writable:
         self._origins: frozenset[str] = frozenset()
 
     def open(
-        self, dialect: Dialect, _entry: object, arguments: list[Any], keywords: dict[str, Any]
+        self, dialect: Dialect, entry: ConnectionPoolEntry, arguments: list[Any], keywords: dict[str, Any]
     ) -> DBAPIConnection:
         """Open a connection at the server that takes writes; wait for one that is about to. In a greenlet.
 
@@ -65,6 +68,7 @@ class Writable:
                     continue
                 if not isinstance(found, str):
                     self.current = server
+                    entry.info[SERVER] = shown_address(server.url)
                     return found
                 answers[server.name] = found
             if time.monotonic() >= over:

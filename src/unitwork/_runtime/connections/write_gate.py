@@ -3,8 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from unitwork.events import TurnAwaited
+
+if TYPE_CHECKING:
+    from unitwork._runtime.connections.watch import Watch
 
 _PATIENCE_S = 5.0
+
+
+class Writer(NamedTuple):
+    """Who wants to write, or writes.
+
+    Attributes:
+        writer: The transaction, or what is inserted.
+        owner: What messages call it.
+        since: When it came, by the monotonic clock.
+    """
+
+    writer: object
+    owner: str
+    since: float
 
 
 class WriteGate:
@@ -13,37 +34,49 @@ class WriteGate:
     SQLite's waiters poll, and one of many may lose until its time is over. In the queue a writer holds
     no connection. One that waits for what only its own waiter could end goes on after a while, and hears
     from the database itself that it is locked.
+
+    Attributes:
+        inside: Who writes now.
     """
 
     def __init__(self) -> None:
-        self._holder: object = None
-        self._waiting: dict[asyncio.Future[None], object] = {}
+        self.inside: Writer | None = None
+        self._waiting: dict[asyncio.Future[None], Writer] = {}
 
-    async def enter(self, writer: object) -> None:
+    def waiting(self) -> list[Writer]:
+        """Return who waits, in order."""
+        return list(self._waiting.values())
+
+    async def enter(self, writer: object, owner: str, watch: Watch) -> None:
         """Wait until all earlier writers have left, or the first of them has not for some seconds."""
-        if self._holder is None:
-            self._holder = writer
+        inside, coming = self.inside, Writer(writer, owner, time.monotonic())
+        if inside is None:
+            self.inside = coming
             return
         turn = asyncio.get_running_loop().create_future()
-        self._waiting[turn] = writer
+        self._waiting[turn] = coming
         try:
             while not turn.done():
-                before = self._holder
+                before = self.inside
                 await asyncio.wait((turn,), timeout=_PATIENCE_S)
-                if self._holder is before:
+                if self.inside is before:
                     break
         except BaseException:
             self.leave(writer)
             raise
         finally:
             self._waiting.pop(turn, None)
+        if watch.active:
+            wait_s = time.monotonic() - coming.since
+            holder = f"the only write lock, which {inside.owner} had"
+            watch.tell(TurnAwaited(watch.place()[0], watch.database, wait_s, holder))
 
     def leave(self, writer: object) -> None:
         """Let the next one in, if this writer is the one inside."""
-        if self._holder is not writer:
+        if self.inside is None or self.inside.writer is not writer:
             return
-        self._holder = None
+        self.inside = None
         for turn in self._waiting:
-            self._holder = self._waiting.pop(turn)
+            self.inside = self._waiting.pop(turn)
             turn.set_result(None)
             return

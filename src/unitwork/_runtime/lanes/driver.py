@@ -13,13 +13,15 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.connections.holders import Visitor
 from unitwork._runtime.connections.loop_engine import LoopEngine
-from unitwork._runtime.lanes.sending import fail_as_sqlalchemy, rows_alone
+from unitwork._runtime.lanes.sending import changed_by_listeners, fail_as_sqlalchemy, rows_alone
 from unitwork.dialects import BeginMode
 from unitwork.dialects.direct import UnreadableRowsError
+from unitwork.dialects.orders import Announced, run_on_driver
 from unitwork.errors import CommitOutcomeUnknownError
+from unitwork.options import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from sqlalchemy.orm import Session
     from sqlalchemy.pool import Pool, PoolProxiedConnection
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from unitwork.dialects.direct import Direct, Rows
 
 _BY_ITSELF = BeginMode(autocommit=True)
+DRIVER = Lane.DRIVER
 
 _UNKNOWN_DRIVER = LaneRefusal("the driver is not known well enough")
 _ONE_CONNECTION = LaneRefusal("all share one connection")
@@ -40,6 +43,7 @@ _NOT_CONNECTED = LaneRefusal("no connection could be opened")
 _DEAD = LaneRefusal("the connection is dead")
 _UNREADABLE = LaneRefusal("its rows cannot be read")
 _FAILED = LaneRefusal("it failed")
+_HEARD = LaneRefusal("somebody listens to what is sent, and may send more")
 
 
 class _Visit(NamedTuple):
@@ -56,6 +60,7 @@ class DriverLane:
     def __init__(self, connections: Connections, statements: CompiledStatements) -> None:
         self._connections = connections
         self._statements = statements
+        self._watch = connections.watch
 
     def obstacle(self) -> LaneRefusal | None:
         """Say why nothing of this Database goes this way, if so."""
@@ -100,6 +105,8 @@ class DriverLane:
         insert = self._statements.insert(name, entity)
         if isinstance(insert, LaneRefusal):
             return insert
+        if self._connections.home().listeners.of_cursors:
+            return _HEARD
         return await self._statements.claimed(entity, self._insert(insert, unit))
 
     async def _insert(self, insert: InsertCall, unit: FrameAccess | None) -> LaneRefusal | None:
@@ -119,7 +126,7 @@ class DriverLane:
         if gate is None:
             rows = await self._rows(insert, place)
         else:
-            await gate.enter(insert)
+            await gate.enter(insert, insert.name, self._connections.watch)
             try:
                 rows = await self._rows(insert, place)
             finally:
@@ -164,13 +171,16 @@ class DriverLane:
             if isinstance(opened, LaneRefusal):
                 return opened
             held = opened
+        visit = _Visit(home, held, place)
+        if home.listeners.of_cursors:
+            return await greenlet_spawn(self._rows_announced, visit, statement)
         home.held[held] = Visitor(statement.name, statement.sql)
+        sending = rows_alone(statement, direct, held, home.prepared)
         try:
-            rows = await rows_alone(statement, direct, held, home.prepared)
+            rows = await (self._watched(sending, statement, home) if self._watch.active else sending)
         except BaseException as error:
             if statement.writes:
                 self._connections.used(home, wrote=True)  # for all that is known
-            visit = _Visit(home, held, place)
             refusal = await greenlet_spawn(self._failed, visit, statement, error)
             if refusal is None:
                 raise
@@ -195,6 +205,44 @@ class DriverLane:
             held.invalidate()
             return _DEAD
         return held
+
+    def _watched(
+        self, sending: Awaitable[Rows | LaneRefusal], statement: StatementToSend, home: LoopEngine
+    ) -> Awaitable[Rows | LaneRefusal]:
+        return self._watch.statements.sent(statement.sql, DRIVER, home.engine.sync_engine, sending)
+
+    def _rows_announced(self, visit: _Visit, statement: StatementToSend) -> Rows | LaneRefusal:
+        """Send a read so that whoever listens to SQLAlchemy's cursors hears of it. In a greenlet."""
+        home, held = visit.home, visit.held
+        direct: Any = self._connections.backend.direct
+        found: list[Rows | LaneRefusal] = []
+
+        async def send(sql: str, parameters: Any) -> None:  # noqa: ANN401  # of any driver
+            sent = changed_by_listeners(statement, sql, parameters)
+            try:
+                found.append(await rows_alone(sent, direct, held, home.prepared))
+            except BaseException as error:
+                if not isinstance(error, Exception):
+                    await direct.stopped(held.driver_connection)
+                raise
+
+        connection = Connection(home.engine.sync_engine, held)
+        # What a listener sends by itself commits by itself, too.
+        connection.execution_options(**self._connections.backend.execution_options(_BY_ITSELF))
+        home.held[connection] = Visitor(statement.name, statement.sql)
+        try:
+            run_on_driver(connection, Announced(statement.sql, send), statement.parameters, DRIVER)
+        except BaseException as error:
+            if isinstance(error, UnreadableRowsError):
+                return _UNREADABLE
+            if isinstance(error, DBAPIError):
+                error.add_note(f"In {visit.place} on database {self._connections.name!r}.")
+            raise
+        finally:
+            del home.held[connection]
+            connection.close()
+        self._connections.used(home, wrote=False)
+        return found[0]
 
     def _failed(self, visit: _Visit, statement: StatementToSend, error: BaseException) -> LaneRefusal | None:
         """Return a connection whose statement failed, or discard it; raise what is to be heard instead.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
@@ -15,6 +16,8 @@ from unitwork._runtime.lanes.sending import (
     rows_alone,
     rows_of_cursor,
 )
+from unitwork.dialects.orders import LANE
+from unitwork.options import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from unitwork._runtime.lanes.reads import ReadCall
     from unitwork._runtime.lanes.sending import StatementToSend
     from unitwork.dialects.direct import Direct, Rows
+
+FUSED = Lane.FUSED
 
 _SESSION_IS_ASKED = LaneRefusal("the session has changes, or the entity")
 _SAVEPOINT_BY_HAND = LaneRefusal("a savepoint was begun by hand")
@@ -45,6 +50,7 @@ class FusedLane:
     def __init__(self, connections: Connections, statements: CompiledStatements) -> None:
         self._connections = connections
         self._statements = statements
+        self._watch = connections.watch
 
     async def read(self, read: ReadCall, session: SessionAccess) -> Sequence[Any] | LaneRefusal:
         """Return what becomes of the rows of a read."""
@@ -126,20 +132,27 @@ class FusedLane:
         direct = self._connections.backend.direct
         connection: Connection | None = session.turns.top.connection
         begun = connection is not None and direct is not None and direct.in_transaction(_driver(connection))
-        if direct is None or not (begun or direct.can_be_begun):
+        listeners = self._connections.home().listeners
+        if direct is None or listeners.of_cursors or not (begun or direct.can_be_begun):
             return await greenlet_spawn(self._rows_of_cursor, statement, session, direct)
         if connection is None or not begun:
             connection = await greenlet_spawn(_connection, session)
-        if self._is_heard(connection, session):
-            return _CONNECTION_IS_HEARD
+        handed_out = session.has_handed_out(connection)
+        if handed_out and (listeners.are_on(connection) or listeners.of_cursors_on(connection)):
+            return await greenlet_spawn(self._rows_of_cursor, statement, session, direct)
         driver = _driver(connection)
         try:
             if begun or direct.in_transaction(driver):
                 if direct.hears_of_schema:
                     await renew_if_outdated(statement, direct, connection.connection, connection.dialect)
-                return await statement.rows(direct, driver)
-            send = rows_alone if session.turns.top.mode.autocommit else first_rows
-            return await send(statement, direct, connection.connection, self._connections.home().prepared)
+                sending = statement.rows(direct, driver)
+            else:
+                send = rows_alone if session.turns.top.mode.autocommit else first_rows
+                prepared = self._connections.home().prepared
+                sending = send(statement, direct, connection.connection, prepared)
+            if self._watch.active:
+                sending = self._watch.statements.sent(statement.sql, FUSED, connection.engine, sending)
+            return await sending
         except BaseException as failure:
             await greenlet_spawn(self._fail, connection, statement, failure)
             raise
@@ -147,26 +160,43 @@ class FusedLane:
     def _rows_of_cursor(
         self, statement: StatementToSend, session: SessionAccess, direct: Direct | None
     ) -> Rows | LaneRefusal:
-        """Send a statement with which SQLAlchemy or the driver begins. In a greenlet."""
+        """Send a statement through a cursor: SQLAlchemy or the driver begins with it, or others hear of it.
+
+        In a greenlet.
+        """
         connection = _connection(session)
-        if self._is_heard(connection, session):
-            return _CONNECTION_IS_HEARD
-        if direct is None:
-            result = connection.exec_driver_sql(statement.sql, statement.parameters)
+        listeners = self._connections.home().listeners
+        heard = listeners.of_cursors
+        if session.has_handed_out(connection):
+            if listeners.are_on(connection):
+                return _CONNECTION_IS_HEARD
+            heard = heard or listeners.of_cursors_on(connection)
+        if direct is None or heard:
+            options = {LANE: FUSED}
+            result = connection.exec_driver_sql(
+                statement.sql, statement.parameters, execution_options=options
+            )
             return statement.described_by(result.cursor) or (result.all() if result.returns_rows else ())
+        watch = self._watch
+        send = partial(self._rows_in_greenlet, statement, session, connection)
         try:
-            if direct.in_transaction(_driver(connection)):
-                return await_only(statement.rows(direct, _driver(connection)))
-            prepared = self._connections.home().prepared
-            if session.turns.top.mode.autocommit:
-                return await_only(rows_alone(statement, direct, connection.connection, prepared))
-            return rows_of_cursor(statement, connection, prepared)
+            if watch.active:
+                return watch.statements.sent_at_once(statement.sql, FUSED, connection.engine, send)
+            return send()
         except BaseException as failure:
             self._fail(connection, statement, failure)
             raise
 
-    def _is_heard(self, connection: Connection, session: SessionAccess) -> bool:
-        return session.has_handed_out(connection) and self._connections.home().listeners.are_on(connection)
+    def _rows_in_greenlet(
+        self, statement: StatementToSend, session: SessionAccess, connection: Connection
+    ) -> Rows | LaneRefusal:
+        direct: Any = self._connections.backend.direct
+        if direct.in_transaction(_driver(connection)):
+            return await_only(statement.rows(direct, _driver(connection)))
+        prepared = self._connections.home().prepared
+        if session.turns.top.mode.autocommit:
+            return await_only(rows_alone(statement, direct, connection.connection, prepared))
+        return rows_of_cursor(statement, connection, prepared)
 
     def _fail(self, connection: Connection, statement: StatementToSend, failure: BaseException) -> None:
         """Fail as if SQLAlchemy had sent it: its class of error, its events, what becomes of the block."""

@@ -169,19 +169,20 @@ class CompiledInsert:
 
     async def _described_rows(self, direct: Direct, driver: Any, arguments: Any) -> Rows:  # noqa: ANN401  # of any driver
         rows, columns = await direct.described(driver, self.sql, arguments, None)
-        self._learn(columns)
+        self.learnt(columns)
         return rows
 
     def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says
         """Learn of the columns from a cursor."""
         if self._columns is None:
-            self._learn(columns_of(cursor))
+            self.learnt(columns_of(cursor))
 
     def forget_columns(self) -> None:
         """Learn of the columns anew with the next call."""
         self._columns = None
 
-    def _learn(self, columns: list[Column]) -> None:
+    def learnt(self, columns: list[Column]) -> None:
+        """Learn of the columns."""
         types = [column.type for _key, column in self._returned]
         self._decoders = decoders(types, columns, self._dialect)
         self._columns = columns
@@ -252,6 +253,9 @@ class InsertCall(NamedTuple):
 
     def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says
         self.insert.described_by(cursor)
+
+    def learnt(self, columns: list[Column]) -> None:
+        self.insert.learnt(columns)
 
     def forget_columns(self) -> None:
         self.insert.forget_columns()

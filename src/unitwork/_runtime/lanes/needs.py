@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from unitwork._runtime.connections.loop_engine import LoopEngine
+    from unitwork._runtime.connections.watch import Watch
     from unitwork._runtime.connections.write_gate import WriteGate
     from unitwork.dialects import Backend, BeginMode
 
@@ -37,6 +38,11 @@ class Connections(Protocol):
     @property
     def session_options(self) -> Mapping[str, Any]:
         """What its sessions are made with."""
+        ...
+
+    @property
+    def watch(self) -> Watch:
+        """Its observers."""
         ...
 
     def home(self) -> LoopEngine:

@@ -153,19 +153,20 @@ class CompiledRead:
 
     async def _described_rows(self, direct: Direct, driver: Any, arguments: Any) -> Rows | LaneRefusal:  # noqa: ANN401  # of any driver
         rows, columns = await direct.described(driver, self.sql, arguments, self._columns)
-        return self._learn(columns) or rows
+        return self.learnt(columns) or rows
 
     def described_by(self, cursor: Any) -> LaneRefusal | None:  # noqa: ANN401  # of SQLAlchemy's, as the DBAPI says
         """Learn of the columns from a cursor; say why nothing can be made of them."""
         if self._columns is not None and not self._may_change:
             return None
-        return self._learn(columns_of(cursor))
+        return self.learnt(columns_of(cursor))
 
     def forget_columns(self) -> None:
         """Learn of the columns anew with the next call."""
         self._columns = None
 
-    def _learn(self, columns: list[Column]) -> LaneRefusal | None:
+    def learnt(self, columns: list[Column]) -> LaneRefusal | None:
+        """Learn of the columns; say why nothing can be made of them."""
         if columns != self._columns:
             self._refusal = self._understand(columns)
         return self._refusal
@@ -247,6 +248,9 @@ class ReadCall(NamedTuple):
 
     def described_by(self, cursor: Any) -> LaneRefusal | None:  # noqa: ANN401  # as the DBAPI says
         return self.read.described_by(cursor)
+
+    def learnt(self, columns: list[Column]) -> LaneRefusal | None:
+        return self.read.learnt(columns)
 
     def forget_columns(self) -> None:
         self.read.forget_columns()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from unitwork._logic.routing import LaneRefusal
     from unitwork._runtime.connections.prepared import PreparedStatements
-    from unitwork.dialects.direct import Direct, Rows
+    from unitwork.dialects.direct import Column, Direct, Rows
 
 
 class StatementToSend(Protocol):
@@ -62,6 +62,10 @@ class StatementToSend(Protocol):
         """Learn of the columns from a cursor that it was sent with; say why nothing can be made of them."""
         ...
 
+    def learnt(self, columns: list[Column]) -> LaneRefusal | None:
+        """Learn of the columns; say why nothing can be made of them."""
+        ...
+
     def forget_columns(self) -> None:
         """Learn of the columns anew with the next call: the schema has changed."""
         ...
@@ -70,6 +74,30 @@ class StatementToSend(Protocol):
 def parameters_of(arguments: Any) -> Any:  # noqa: ANN401  # of any driver
     """Return the arguments of a driver as `exec_driver_sql` takes them."""
     return (tuple(arguments) if isinstance(arguments, list) else arguments) or None
+
+
+class _Changed:
+    """A statement as a listener has changed it, with comments or other values. Lives: one statement."""
+
+    def __init__(self, original: StatementToSend, sql: str, parameters: Any) -> None:  # noqa: ANN401  # of any driver
+        self._original = original
+        self.sql = sql
+        self.parameters = parameters
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever else a statement has
+        return getattr(self._original, name)
+
+    async def rows(self, direct: Direct, driver: Any) -> Rows | LaneRefusal:  # noqa: ANN401  # of any driver
+        rows, columns = await direct.described(driver, self.sql, self.parameters or (), None)
+        return self._original.learnt(columns) or rows
+
+
+def changed_by_listeners(statement: StatementToSend, sql: str, parameters: Any) -> StatementToSend:  # noqa: ANN401  # of any driver
+    """Return a statement as those who listen to SQLAlchemy's cursors have left it."""
+    if sql == statement.sql and (parameters or None) == (statement.parameters or None):
+        return statement
+    changed: StatementToSend = _Changed(statement, sql, parameters)
+    return changed
 
 
 async def renew_if_outdated(
@@ -156,4 +184,4 @@ def fail_as_sqlalchemy(connection: Connection, statement: StatementToSend, failu
         sqlalchemy.exc.DBAPIError: It was an error of the driver.
     """
     error = failure.__cause__ or failure if isinstance(failure, UnreadableRowsError) else failure
-    run_on_driver(connection, Failed(statement.sql, error), statement.parameters)
+    run_on_driver(connection, Failed(statement.sql, error, told=True), statement.parameters)

@@ -26,8 +26,7 @@ def read_of(session: ReadingSession, statement: object) -> ReadCall | None:
     """Prepare a statement for the fused lane; None if it needs the session itself."""
     if not isinstance(statement, Select) or not _is_in_block(session):
         return None
-    read = session.source.lanes.statements.read_of(statement)
-    return None if isinstance(read, LaneRefusal) else read
+    return _taken(session, session.source.lanes.statements.read_of(statement))
 
 
 def read_by_key(session: ReadingSession, entity: Any, ident: Any) -> ReadCall | None:  # noqa: ANN401  # as SQLAlchemy
@@ -39,7 +38,12 @@ def read_by_key(session: ReadingSession, entity: Any, ident: Any) -> ReadCall | 
     if values is None or None in values.values():
         return None
     reader, identity = lookup.reader("a statement of the session"), lookup.identity(values)
-    read = session.source.lanes.statements.read(reader, lookup.call(values), identity)
+    return _taken(session, session.source.lanes.statements.read(reader, lookup.call(values), identity))
+
+
+def _taken(session: ReadingSession, read: ReadCall | LaneRefusal) -> ReadCall | None:
+    refusal = read if isinstance(read, LaneRefusal) else None
+    session.source.watch.no_faster(refusal)
     return None if isinstance(read, LaneRefusal) else read
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 from unitwork.errors import TransactionRefusedError
+from unitwork.events import TurnAwaited
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,12 +18,13 @@ if TYPE_CHECKING:
 class _Waiter:
     """One operation that waits."""
 
-    __slots__ = ("frame", "future", "only_at_rest", "task")
+    __slots__ = ("frame", "future", "only_at_rest", "since", "task")
 
     def __init__(self, frame: Frame, task: asyncio.Task[Any] | None, *, only_at_rest: bool = False) -> None:
         self.frame = frame
         self.task = task
         self.only_at_rest = only_at_rest
+        self.since = time.monotonic()
         self.future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
 
@@ -33,7 +36,7 @@ class Turns:
     has ended.
     """
 
-    __slots__ = ("_depth", "_interruption", "_later", "_waiting", "holder", "top")
+    __slots__ = ("__weakref__", "_depth", "_interruption", "_later", "_waiting", "holder", "top")
 
     def __init__(self, top: Frame) -> None:
         self.top = top
@@ -200,6 +203,7 @@ class Turns:
         if self.holder is None:
             return
         waiter = _Waiter(self.top, asyncio.current_task())
+        holder = self._awaited_by(waiter)
         self._waiting.insert(0, waiter)
         try:
             await waiter.future
@@ -209,6 +213,7 @@ class Turns:
             else:
                 self.holder, self._depth = None, 0
                 self._change()
+        _tell(waiter, holder)
 
     # -- interruption --------------------------------------------------------------------------
 
@@ -227,13 +232,31 @@ class Turns:
 
     def describe(self) -> str:
         """Say who uses the session and who waits, for a person who looks for a deadlock."""
-        waiting = ", ".join(f"{_name(w.task)} for {w.frame.owner}" for w in self._waiting) or "nobody"
+        waiting = ", ".join(f"{task} for {owner}" for task, owner, _since in self.waiting()) or "nobody"
         return f"running: {_name(self.holder)} in {self.top.owner}; waiting: {waiting}"
 
+    def runs(self) -> tuple[str | None, str]:
+        """Return the task whose operation runs, if one does, and the block that may go on."""
+        return _name(self.holder) if self.holder is not None else None, self.top.owner
+
+    def waiting(self) -> list[tuple[str, str, float]]:
+        """Return the tasks that wait, in order: for which block, and since when by the monotonic clock."""
+        return [(_name(waiter.task), waiter.frame.owner, waiter.since) for waiter in list(self._waiting)]
+
+    def _awaited_by(self, waiter: _Waiter) -> str | None:
+        """Take note that somebody waits; return for what, if anybody observes."""
+        source = waiter.frame.source
+        source.awaited.add(self)
+        if not source.watch.active:
+            return None
+        task, owner = self.runs()
+        return owner if task is None else f"task {task!r} in {owner}"
+
     async def _wait(self, waiter: _Waiter) -> bool:
+        holder = self._awaited_by(waiter)
         self._waiting.append(waiter)
         try:
-            return await waiter.future
+            got = await waiter.future
         except BaseException:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
@@ -245,6 +268,9 @@ class Turns:
             ):
                 self.give()
             raise
+        if got:
+            _tell(waiter, holder)
+        return got
 
     def _wake(self) -> None:
         if self.holder is not None:
@@ -255,6 +281,14 @@ class Turns:
                 self.holder, self._depth = waiter.task, 1
                 waiter.future.set_result(True)
                 return
+
+
+def _tell(waiter: _Waiter, holder: str | None) -> None:
+    """Tell observers of a wait that is over."""
+    watch = waiter.frame.source.watch
+    if holder is not None and watch.active:
+        wait_s = time.monotonic() - waiter.since
+        watch.tell(TurnAwaited(watch.place()[0], watch.database, wait_s, holder))
 
 
 def _waits_for_itself(frame: Frame, inside: Frame) -> TransactionRefusedError:

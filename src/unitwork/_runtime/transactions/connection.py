@@ -214,7 +214,7 @@ class Checkout:
         if source.backend.one_writer and not (mode.read_only or mode.autocommit):
             gate = source.write_gate()
             if gate is not None:
-                await_only(gate.enter(frame))
+                await_only(gate.enter(frame, frame.owner, source.watch))
                 self._gate = gate
         connection = self.connection = self._connected()
         self.since = time.monotonic()

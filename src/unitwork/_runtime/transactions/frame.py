@@ -73,6 +73,8 @@ class Frame:
     left_open: Sequence[str] = ()
     """The blocks that were open still when it let nobody in any more."""
     last_statement: object = None
+    block_id: int | None = None
+    """The number that observers know its block by; None where nobody observes."""
     entered_by: object = None
     """The task that has entered its block."""
 
@@ -240,10 +242,14 @@ class Frame:
         if self.ended and self._state is not _ENDING:
             return
         mark = self.condemned
-        if mark is None or (by_database and (not mark.by_database or mark.within is not None)):
+        counts = mark is None or (by_database and (not mark.by_database or mark.within is not None))
+        if counts:
             self._mark = Condemnation(block, error, by_database, within)
         if self._state not in (_CONDEMNED, _ENDING):
             self._state = after(self._state, Change.CONDEMN)
+        # A unit of work at rest hands it to the transaction that it begins for its end.
+        if counts and self.source.watch.active and not self.idles:
+            self.source.watch.condemned(self.block_id, block, error, first=mark is None)
 
     def take_mark(self) -> Condemnation | None:
         """Return why this frame can only roll back, and let it go on."""

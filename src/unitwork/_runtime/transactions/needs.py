@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from weakref import WeakSet
+
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from unitwork._logic.freshness import Seen
@@ -31,6 +33,11 @@ class Connections(Protocol):
     @property
     def watch(self) -> Watch:
         """Its observers."""
+        ...
+
+    @property
+    def awaited(self) -> WeakSet[Any]:
+        """The turns of sessions that somebody waits for, or has waited for."""
         ...
 
     @property

@@ -1,0 +1,190 @@
+"""This module tells observers of statements: the lanes tell of theirs, SQLAlchemy's cursors of all others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from unitwork._logic.routing import LaneRefusal
+from unitwork._logic.sql.shown import is_control
+from unitwork._runtime.connections.addresses import shown_address
+from unitwork._runtime.sqlalchemy_private import rows_fetched
+from unitwork.dialects.orders import LANE, Failed, order_of
+from unitwork.dialects.prepared import of_driver
+from unitwork.events import StatementExecuted
+from unitwork.options import Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from sqlalchemy import Connection
+    from sqlalchemy.engine import Engine
+    from sqlalchemy.engine.interfaces import DBAPICursor, ExceptionContext, ExecutionContext
+
+    from unitwork._runtime.connections.listeners import EngineListeners
+    from unitwork.events import Event
+
+R = TypeVar("R", bound="Sequence[Any] | LaneRefusal")
+
+_STARTED = "unitwork_statement_started"
+_SESSION = Lane.SESSION
+
+
+class _Sent(NamedTuple):
+    """What was sent, how, and when by `time.perf_counter()`."""
+
+    sql: str
+    lane: Lane | None
+    engine: Engine
+    started: float
+    many: int = 1
+
+
+class StatementWatch:
+    """Tells of the statements of one Database, while somebody observes. Lives: as long as its watch.
+
+    Args:
+        database: What the Database is called.
+        tell: Tells all observers.
+        place: Returns the block and the unit of work of the calling code, by their numbers.
+    """
+
+    def __init__(
+        self,
+        database: str,
+        tell: Callable[[Event], None],
+        place: Callable[[], tuple[int | None, int | None]],
+    ) -> None:
+        self._database = database
+        self._tell = tell
+        self._place = place
+        # Why the next read of a task takes no faster lane.
+        self._refusals: weakref.WeakKeyDictionary[asyncio.Task[Any], LaneRefusal] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    # -- what a lane sends -----------------------------------------------------------------------
+
+    def no_faster(self, refusal: LaneRefusal | None) -> None:
+        """Take note of why the next read of this task takes no faster lane; None: it takes the fastest."""
+        task = asyncio.current_task()
+        if task is None:
+            return
+        if refusal is None:
+            self._refusals.pop(task, None)
+        else:
+            self._refusals[task] = refusal
+
+    async def sent(self, sql: str, lane: Lane, engine: Engine, sending: Awaitable[R]) -> R:
+        """Send a statement on a lane, and tell of it."""
+        call = _Sent(sql, lane, engine, time.perf_counter())
+        try:
+            rows = await sending
+        except BaseException as error:
+            self._tell_of(call, self._taken_refusal(), error=error)
+            raise
+        self._tell_of(call, self._taken_refusal(), rows=_count(rows))
+        return rows
+
+    def sent_at_once(self, sql: str, lane: Lane, engine: Engine, send: Callable[[], R]) -> R:
+        """As `sent`, for what waits in a greenlet."""
+        call = _Sent(sql, lane, engine, time.perf_counter())
+        try:
+            rows = send()
+        except BaseException as error:
+            self._tell_of(call, self._taken_refusal(), error=error)
+            raise
+        self._tell_of(call, self._taken_refusal(), rows=_count(rows))
+        return rows
+
+    def ended(self, verb: str, started: float, engine: Engine) -> None:
+        """Tell that a transaction was committed or rolled back; drivers report it to nobody."""
+        self._tell_of(_Sent(verb, None, engine, started), None)
+
+    def _taken_refusal(self) -> LaneRefusal | None:
+        task = asyncio.current_task()
+        return self._refusals.pop(task, None) if task is not None else None
+
+    def _tell_of(
+        self,
+        call: _Sent,
+        refusal: LaneRefusal | None,
+        *,
+        rows: int | None = None,
+        error: BaseException | None = None,
+    ) -> None:
+        block, work = self._place()
+        self._tell(
+            StatementExecuted(
+                block_id=block,
+                database=self._database,
+                sql=call.sql,
+                duration_s=time.perf_counter() - call.started,
+                error=None if error is None else type(of_driver(error)).__name__,
+                rows=rows,
+                lane=call.lane,
+                refusal=None if refusal is None else str(refusal),
+                server=shown_address(call.engine.url),
+                work_id=work,
+                many=call.many,
+            )
+        )
+
+    # -- what SQLAlchemy's cursors send ----------------------------------------------------------
+
+    def listen(self, listeners: EngineListeners) -> None:
+        """Hear of what the cursors of an engine send; the lanes need not care for that."""
+        for name, listener in self._listeners():
+            listeners.add(name, listener)
+
+    def ignore(self, listeners: EngineListeners) -> None:
+        """Hear of it no more."""
+        for name, listener in self._listeners():
+            listeners.remove(name, listener)
+
+    def _listeners(self) -> list[tuple[str, Any]]:
+        return [
+            ("before_cursor_execute", self._begins),
+            ("after_cursor_execute", self._ends),
+            ("handle_error", self._fails),
+        ]
+
+    def _begins(self, connection: Connection, *_more: object) -> None:
+        connection.info[_STARTED] = time.perf_counter()
+
+    def _ends(self, connection: Connection, cursor: DBAPICursor, sql: str, *more: Any) -> None:
+        parameters, context, many = more
+        times = len(parameters) if many else 1
+        call = _Sent(sql, _lane(context), connection.engine, _started(connection), times)
+        self._tell_of(call, self._refusal_of(sql, context), rows=rows_fetched(cursor))
+
+    def _fails(self, context: ExceptionContext) -> None:
+        connection, sent, sql = context.connection, context.execution_context, context.statement
+        if connection is None or connection.invalidated or sql is None:
+            return
+        started = _started(connection)
+        order = order_of(sent) if sent is not None else None
+        if not (isinstance(order, Failed) and order.told):
+            call = _Sent(sql, _lane(sent), connection.engine, started)
+            self._tell_of(call, self._refusal_of(sql, sent), error=context.original_exception)
+
+    def _refusal_of(self, sql: str, sent: Any) -> LaneRefusal | None:  # noqa: ANN401  # of any dialect
+        """Return why a read took no faster lane; what a session sends before it is no read."""
+        is_read = not (sent is None or sent.isinsert or sent.isupdate or sent.isdelete or is_control(sql))
+        return self._taken_refusal() if is_read and self._refusals else None
+
+
+def _started(connection: Connection) -> float:
+    found: float = connection.info.pop(_STARTED, time.perf_counter())
+    return found
+
+
+def _lane(sent: ExecutionContext | None) -> Lane:
+    lane: Lane = _SESSION if sent is None else sent.execution_options.get(LANE, _SESSION)
+    return lane
+
+
+def _count(rows: Sequence[Any] | LaneRefusal) -> int | None:
+    return None if isinstance(rows, LaneRefusal) else len(rows)
