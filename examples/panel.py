@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, String, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from unitwork import Base, Database, Repository, query
+from unitwork import Base, Database, Repository, UnexpectedRollbackError, query
 from unitwork.integrations.asgi import UnitOfWorkMiddleware
 from unitwork.observe import Panel
 
@@ -84,6 +84,7 @@ class Shop:
         self.buy = db.transactional(self._buy)
         self.note = db.transactional(propagation="REQUIRES_NEW")(self._note)
         self.send = db.transactional(self._send)
+        self.take_back = db.transactional(self._take_back)
 
     async def catalogue(self) -> None:
         """Read in one statement what is there."""
@@ -97,7 +98,7 @@ class Shop:
 
     async def _buy(self, customer: str) -> Order:
         plant = await self.plants.get_one(random.randint(1, len(PLANTS)))  # noqa: S311  # no secret
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.005)  # the bank thinks
         plant.stock -= 1
         order = await self.orders.add(Order(plant_id=plant.id, customer=customer))
         if plant.stock < 0:
@@ -116,20 +117,23 @@ class Shop:
         await self.notes.add(Note(text=text))
 
     async def refund(self) -> None:
-        """Look into an order and fail; a statement in between is wrong, and condemns all."""
+        """Go on after a part has failed that takes part in the same transaction: all of it is undone."""
         async with self.db.transaction():
             await self.orders.count()
-            with contextlib.suppress(Exception):
-                await self.buy("Hedy")
-                raise SoldOutError
-            await self.db.session.get(Plant, 1)
-            raise SoldOutError
+            with contextlib.suppress(SoldOutError):
+                await self.take_back("Hedy")
+            await self.plants.get(1)
+
+    async def _take_back(self, customer: str) -> None:
+        await self.notes.add(Note(text=f"{customer} wants the money back"))
+        raise SoldOutError
 
     async def _send(self) -> None:
+        await self.note("A parcel is to be sent.")
         await self.orders.count()
         if random.random() < 0.4:  # noqa: S311  # as above
             raise LostParcelError
-        await self.notes.add(Note(text="sent"))
+        await self.notes.add(Note(text="It was."))
 
     async def restock(self) -> None:
         """Fill the shelves: one job, in one unit of work."""
@@ -167,9 +171,8 @@ def application(shop: Shop) -> Callable[..., Awaitable[None]]:
                 status = 404
             else:
                 await work()
-        except (SoldOutError, LostParcelError) as error:
+        except (SoldOutError, LostParcelError, UnexpectedRollbackError):
             status = 409
-            await shop.note(f"{scope['path']}: {type(error).__name__}")
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
@@ -205,7 +208,8 @@ class Customers:
         async def send(_message: object) -> None:
             """Nobody reads the answer."""
 
-        await self._app(scope, receive, send)
+        with contextlib.suppress(UnexpectedRollbackError):  # an answer of 500
+            await self._app(scope, receive, send)
 
 
 async def main() -> None:
@@ -218,7 +222,7 @@ async def main() -> None:
         async with Database(f"sqlite+aiosqlite:///{folder}/shop.db", name="shop", pool_size=6) as db:
             await db.create_all(Base)
             shop = Shop(db)
-            await db.repository(Plant).add_all(Plant(name=name, stock=4) for name in PLANTS)
+            await shop.plants.add_all(Plant(name=name, stock=4) for name in PLANTS)
             app = UnitOfWorkMiddleware(application(shop), database=db)
             listening = socket.create_server(("127.0.0.1", chosen.port))
             address = f"http://127.0.0.1:{listening.getsockname()[1]}/"

@@ -198,7 +198,8 @@ export class Live {
         h("span", { class: "name", title: only ? this.text(only) : trace.name }, name),
         h("span", { class: "facts" }, facts.map((fact) => h("span", {}, fact)))),
       this.strip(trace),
-      h("span", { class: "took" }, duration(trace.duration_s), h("time", {}, clock(trace.started))),
+      h("span", { class: "took" }, duration(trace.duration_s)),
+      h("time", {}, clock(trace.started)),
     );
     return h("li", { class: "trace", data: { trace: trace.trace, state: trace.state, outcome: outcome ?? "OPEN" } },
       head, open && this.detail(trace));
@@ -271,7 +272,7 @@ export class Live {
     for (const entry of trace.entries) {
       if (entry.kind !== "block") continue;
       const name = shortName(entry.name);
-      if (entry.condemned_by) said.push([entry.outcome, `${name} could only be undone, because of ${entry.condemned_by}.`]);
+      if (entry.condemned_by) said.push([entry.outcome, `${name} could only be undone, because of ${shortName(entry.condemned_by)}.`]);
       else if (entry.error && entry.outcome && entry.outcome !== "COMMITTED") said.push([entry.outcome, `${name}: ${entry.error}, ${entry.said}.`]);
     }
     for (const each of trace.entries) if (each.kind === "retry") said.push(["SAVEPOINT_UNDONE", `Tried again: ${each.text}.`]);
@@ -314,8 +315,8 @@ export class Live {
         entry.read_only && h("span", { class: "tag" }, "read-only"),
         entry.attempt > 1 && h("span", { class: "tag" }, `attempt ${entry.attempt}`),
         entry.error && h("span", { class: "bad" }, entry.error),
-        site(entry.opener)]
-      : [h("span", { class: "glyph", data: { kind: entry.kind }, "aria-hidden": "true" }), h("span", { class: entry.error ? "bad" : "dim" }, entry.text, entry.error && entry.kind === "hook" ? ` (${entry.error})` : "")];
+        !/:\d+$/.test(entry.name) && site(entry.opener)]
+      : [h("span", { class: "glyph", data: { kind: entry.kind }, "aria-hidden": "true" }), h("span", { class: entry.error ? "bad" : "dim", title: entry.text }, entry.kind === "condemned" ? `can only be undone, because of ${shortName(entry.text)}` : entry.text, entry.error && entry.kind === "hook" ? ` (${entry.error})` : "")];
     return h("div", { class: "line", role: "row", data: { kind: entry.kind }, ...indent }, h("span", { class: "label", role: "cell" }, label), bar, last);
   }
 
@@ -344,6 +345,6 @@ export class Live {
     entry.many > 1 && h("span", { class: "tag" }, `${number(entry.many)} rows of values`),
     entry.rows !== null && !entry.control && h("span", { class: "dim rows" }, counted(entry.rows, "row")),
     entry.error && h("span", { class: "bad" }, entry.error));
-    return h("div", { class: "line", role: "row", data: { kind: "statement", control: entry.control }, ...indent }, button, bar, last, facts);
+    return h("div", { class: "line", role: "row", data: entry.control ? { kind: "statement", control: "" } : { kind: "statement" }, ...indent }, button, bar, last, facts);
   }
 }

@@ -31,33 +31,40 @@ export class Now {
   }
 
   database(told) {
+    const several = told.servers.length > 1 || told.servers.some((each) => each.role !== "primary");
     return h("article", { class: "card" },
-      h("h2", {}, told.name, h("span", { class: "tag" }, told.kind), told.disposed && h("span", { class: "tag" }, "closed: no connection is open")),
+      h("h2", {}, told.name, h("span", { class: "tag" }, told.kind), told.closed && h("span", { class: "tag" }, "disposed of")),
       told.error && h("p", { class: "bad" }, told.error),
-      told.pools.map((pool) => this.pool(told, pool)),
-      this.turns(told.turns),
-      this.servers(told.servers));
+      several && this.servers(told.servers),
+      told.servers.flatMap((server) => server.pools.map((pool, place) => this.pool(told, server, pool, place))),
+      this.sessions(told.sessions));
   }
 
-  pool(told, pool) {
+  pool(told, server, pool, place) {
     const free = pool.capacity === null ? 0 : Math.max(0, pool.capacity - pool.in_use - pool.idle);
+    const byHand = Math.max(0, pool.in_use - pool.held.length);
     const cells = [
-      ...pool.holders.map((each, place) => this.cell(`${told.name} ${pool.server} ${place}`, "used", each)),
-      ...Array.from({ length: Math.max(0, pool.in_use - pool.holders.length) }, () => this.cell("", "used", null)),
-      ...Array.from({ length: Math.min(pool.idle, 200) }, () => this.cell("", "idle", null)),
-      ...Array.from({ length: Math.min(free, 200) }, () => this.cell("", "free", null)),
+      ...pool.held.map((each, number) => this.cell(`${told.name} ${server.address} ${place} ${number}`, "used", each)),
+      ...this.several(byHand, "used"), ...this.several(pool.idle, "idle"), ...this.several(free, "free"),
     ];
-    const words = `${counted(pool.in_use, "connection")} in use, ${pool.idle} idle, ${pool.capacity === null ? "no limit" : `${free} may be opened`}`;
+    const words = `${counted(pool.in_use, "connection")} in use, ${pool.idle} idle, ${pool.capacity === null ? "no limit" : `${free} more may be opened`}`;
     return h("div", { class: "pool" },
-      h("h3", {}, pool.server ?? "connections", pool.role && h("span", { class: "tag" }, pool.role), h("span", { class: "dim" }, words)),
+      h("h3", {}, server.address ?? "Connections", h("span", { class: "tag" }, server.role), h("span", { class: "dim" }, words)),
       h("ul", { class: "cells", "aria-label": words }, cells),
-      pool.waiting > 0 && h("p", { class: "waited" }, `${counted(pool.waiting, "task")} wait for a connection`),
-      pool.holders.length > 0 && this.table(["held by", "for", "opened by", "last statement"], pool.holders.map((each) => [
-        h("span", { title: each.owner }, shortName(each.owner)),
+      pool.held.length > 0 && this.table(["held by", "for", "opened by", "last statement"], pool.held.map((each) => [
+        h("span", { title: each.owner }, shortName(each.owner), each.in_transaction && h("span", { class: "tag" }, "in a transaction")),
         h("span", { class: each.held_s > 1 ? "bad number" : "number" }, duration(each.held_s)),
         site(each.opener) ?? "–",
-        each.statement ? sql(each.statement, { title: each.statement }) : h("span", { class: "dim" }, "none yet"),
-      ])));
+        each.last_statement ? sql(each.last_statement, { title: each.last_statement }) : h("span", { class: "dim" }, "none yet"),
+      ])),
+      byHand > 0 && h("p", { class: "dim" }, `${counted(byHand, "connection was", "connections were")} taken by hand, such as from db.engine.`),
+      this.waiting("Waiting for a connection", pool.waiting),
+      pool.writer && h("p", {}, "Writing: ", h("b", {}, shortName(pool.writer.owner)), ` for ${duration(pool.writer.write_s)}`),
+      pool.writer && this.waiting("Waiting to write", pool.writer.waiting));
+  }
+
+  several(times, state) {
+    return Array.from({ length: Math.min(times, 200) }, () => this.cell("", state, null));
   }
 
   cell(name, state, holder) {
@@ -66,23 +73,27 @@ export class Now {
     return h("li", { class: "cell", data: name ? { state, cell: name } : { state }, tabindex: holder ? "0" : null, title: told, "aria-label": told });
   }
 
-  turns(turns) {
-    if (!turns.length) return null;
-    return h("div", {}, h("h3", {}, "Waiting for a turn"),
-      this.table(["who waits", "for", "for whom"], turns.map((each) => [each.waits, h("span", { class: "number" }, duration(each.wait_s)), each.holder])));
+  waiting(title, waiting) {
+    if (!waiting.length) return null;
+    return h("div", {}, h("h3", { class: "waited" }, title),
+      this.table(["who", "for"], waiting.map((each) => [each.who, h("span", { class: "number" }, duration(each.wait_s))])));
+  }
+
+  sessions(sessions) {
+    return sessions.map((each) => h("div", {},
+      h("h3", { class: "waited" }, "Waiting for a turn"),
+      h("p", {}, "The session is used by ", h("b", {}, each.task ? `task '${each.task}'` : shortName(each.owner)), each.task && ` for ${shortName(each.owner)}`),
+      this.table(["who waits", "for"], each.waiting.map((one) => [one.who, h("span", { class: "number" }, duration(one.wait_s))]))));
   }
 
   servers(servers) {
-    if (!servers.length) return null;
     const most = Math.max(1, ...servers.map((each) => each.lag_s ?? 0));
     return h("div", {}, h("h3", {}, "Servers"),
-      this.table(["server", "role", "behind", "answers in", "position", ""], servers.map((each) => [
-        each.name,
+      this.table(["server", "role", "behind", "state"], servers.map((each) => [
+        each.address,
         each.role,
         each.lag_s === null ? "–" : h("span", { class: "lag" }, h("span", { class: "number" }, duration(each.lag_s)), h("meter", { min: 0, max: most, high: 1, value: each.lag_s, "aria-label": "seconds behind" })),
-        h("span", { class: "number" }, each.latency_ms === null ? "–" : duration(each.latency_ms / 1000)),
-        h("code", {}, each.position || "–"),
-        each.problem ? h("span", { class: "bad" }, each.problem) : h("span", { class: "good" }, "takes work"),
+        each.problem ? h("span", { class: "bad" }, each.problem) : h("span", { class: "good" }, each.reachable === null ? "not asked yet" : "takes work"),
       ])));
   }
 
