@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from unitwork._runtime.access.check import Check
 from unitwork._runtime.connections.latest import ReadFromPrimary
 from unitwork._runtime.edges import edge
+from unitwork._runtime.now import snapshot
 from unitwork._runtime.rolled_back.block import RolledBack
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from unitwork._runtime.connections.server import Server
     from unitwork._runtime.source import Source
     from unitwork.events import Observer
+    from unitwork.snapshot import Snapshot
 
 __all__ = ["Lifecycle", "Ping", "PoolStatus", "ServerStatus", "caller"]
 
@@ -114,6 +116,24 @@ class Lifecycle:
     def unobserve(self, observer: Observer) -> None:
         """Tell an observer no more."""
         self._source.watch.remove(observer)
+
+    def snapshot(self) -> Snapshot:
+        """Return what happens now: servers and their pools, who has connections, who waits for whom.
+
+        For people, such as in a health page, or a signal handler of a program that hangs. It tells of all
+        event loops that use the Database, and may be called in any thread, also after `dispose()`. What
+        changes meanwhile may be told as it was or as it is.
+
+        Database:
+            Nothing is sent.
+
+        Example:
+            >>> async with db.transaction():
+            ...     _ = await db.session.scalars(select(User.email))
+            ...     db.snapshot().servers[0].pools[0].held[0].last_statement
+            'SELECT users.email FROM users'
+        """
+        return snapshot(self._source)
 
     def rolled_back(self) -> RolledBack:
         """Undo at the end all that is done on this Database meanwhile: `async with db.rolled_back():`.

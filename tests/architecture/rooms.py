@@ -16,7 +16,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"connections"}),
     frozenset({"transactions"}),
     frozenset({"lanes"}),
-    frozenset({"source", "live", "opening"}),
+    frozenset({"source", "live", "opening", "now"}),
     frozenset({"sessions"}),
     frozenset({"blocks"}),
     frozenset({"access"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
@@ -20,6 +21,7 @@ from unitwork._runtime.connections.servers import Servers
 from unitwork._runtime.connections.watch import Watch
 from unitwork._runtime.lanes.choice import Lanes
 from unitwork._runtime.transactions.ends import tell_ends
+from unitwork.events import ServerChosen
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -142,8 +144,14 @@ class Source:
         servers = self.servers
         may = reads or self.backend.reads_on_replicas(mode)
         if servers is None or not may or self._is_on_primary():
+            if servers is not None and self.watch.active and (reads or mode.read_only):
+                self._tell_of_primary(servers, mode, may=may)
             return self.engines
-        return servers.choose(seen) or await_only(servers.wait(seen))
+        started = time.monotonic() if self.watch.active else None
+        engines = servers.choose(seen) or await_only(servers.wait(seen))
+        if started is not None:
+            self._tell_of_choice(servers, engines, started)
+        return engines
 
     def place_for_read(self) -> LoopEngine | Awaitable[LoopEngine]:
         """Return where a single read is to run, or what waits for that."""
@@ -152,7 +160,11 @@ class Source:
             return self.engines.here()
         seen = servers.seen()
         engines = servers.choose(seen)
-        return _asked(engines) if engines is not None else self._waited_for(servers, seen)
+        if engines is None:
+            return self._waited_for(servers, seen)
+        if self.watch.active:
+            self._tell_of_choice(servers, engines, time.monotonic())
+        return _asked(engines)
 
     def used(self, place: LoopEngine, *, wrote: bool) -> None:
         """Take note of what was read or written there by a statement that has committed by itself."""
@@ -176,7 +188,32 @@ class Source:
         return self.backend.takes_no_writes(error) or self.backend.is_lost(error)
 
     async def _waited_for(self, servers: Servers, seen: Seen) -> LoopEngine:
-        return _asked(await servers.wait(seen))
+        started = time.monotonic() if self.watch.active else None
+        engines = await servers.wait(seen)
+        if started is not None:
+            self._tell_of_choice(servers, engines, started)
+        return _asked(engines)
+
+    def _tell_of_choice(self, servers: Servers, engines: Engines, started: float) -> None:
+        """Tell observers where a read goes, that began to choose at this time of the monotonic clock."""
+        if servers.replicas:
+            self._tell_of_server(servers, engines, servers.why_not_replica(engines), started)
+
+    def _tell_of_primary(self, servers: Servers, mode: BeginMode, *, may: bool) -> None:
+        """Tell observers of a read that no replica was looked for."""
+        if not servers.replicas or self.pinned is not None:
+            return
+        reason = "a transaction is open on the primary here"
+        if not may:
+            reason = "it asks for `fresh=True`" if mode.fresh else "replicas have no such isolation"
+        self._tell_of_server(servers, self.engines, reason, time.monotonic())
+
+    def _tell_of_server(self, servers: Servers, engines: Engines, reason: str | None, started: float) -> None:
+        watch = self.watch
+        address = servers.address_of(engines)
+        role = "primary" if engines is self.engines else "replica"
+        wait_s = time.monotonic() - started
+        watch.tell(ServerChosen(watch.place()[0], self.name, address, role, reason, wait_s))
 
     def _is_on_primary(self) -> bool:
         """Say whether the code here has a transaction open on the primary, and has seen the newest there."""

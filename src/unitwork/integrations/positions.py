@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from unitwork._runtime.connections.servers import Servers
+    from unitwork._runtime.connections.watch import Watch
     from unitwork.database import Database
 
 __all__ = ["ReadYourWrites"]
@@ -126,15 +127,15 @@ class Carried:
     def __init__(self, rule: ReadYourWrites, databases: Iterable[Database], scope: Any) -> None:  # noqa: ANN401  # of ASGI
         self._rule = rule
         self._scope = scope
-        self._places: list[tuple[str, Servers, Seen, Seen | None]] = []
+        self._places: list[tuple[Watch, Servers, Seen, Seen | None]] = []
         self._read: dict[str, Position] | None = None
         task = context.this_task()
         for database in databases:
-            servers = database.source.servers
+            servers, watch = database.source.servers, database.source.watch
             if servers is not None and servers.replicas:
                 before: Seen | None = context.seen(servers.key)
                 seen = Seen(task, before, partial(self._position_of, database.name))
-                self._places.append((database.name, servers, seen, before))
+                self._places.append((watch, servers, seen, before))
                 context.see(servers.key, seen)
 
     def _position_of(self, name: str) -> Position | None:
@@ -145,22 +146,23 @@ class Carried:
     async def header(self) -> tuple[bytes, bytes] | None:
         """Return the header that tells the client how far the primary has come, if it has written."""
         found = []
-        for name, servers, seen, _before in self._places:
+        for watch, servers, seen, _before in self._places:
             if seen.wrote_at > BEGINNING:
                 position = await servers.position_since(seen.wrote_at)
                 if position is not None:
-                    found.append((name, position))
+                    found.append((watch.database, position))
                 else:
                     _log.warning(
                         "The primary of database %r does not say where it is: "
                         "the client of a request that has written may read older data.",
-                        name,
+                        watch.database,
                     )
+                    watch.swallowed("the position of the primary for a client", TimeoutError())
         return self._rule.given(self._rule.sign(found), self._scope) if found else None
 
     def drop(self) -> None:
         """Let the code around the request see again what it has seen."""
-        for _name, servers, _seen, before in self._places:
+        for _watch, servers, _seen, before in self._places:
             context.see(servers.key, before)
 
 

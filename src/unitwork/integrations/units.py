@@ -105,6 +105,7 @@ class Units:
                     failure = error
                 else:
                     _log.error(_UNDONE, exc_info=error)
+                    unit.source.watch.swallowed("after ROLLBACK", error)
             if commit and failure is None and unit.has_stored:
                 committed.append(repr(unit.source.name))
         if failure is None and late is not None:
@@ -125,6 +126,9 @@ class Units:
             await self.end(commit=commit)
         except AfterCommitError as error:
             _log.error("Committed, but functions registered with `on_commit` failed.", exc_info=error)
+            for unit in self._units:
+                if unit.source.name == error.database:
+                    unit.source.watch.swallowed("after COMMIT", error)
 
     def end_asleep(self) -> bool:
         """End those that nobody has looked for; say whether these are all."""

@@ -324,7 +324,9 @@ class Ending:
 
     def _came_late(self, error: BaseException) -> None:
         """Something failed after the commit; that the connection was lost then is of no interest any more."""
-        if not self._is_of_connection(error):
+        if self._is_of_connection(error):
+            self._frame.source.watch.swallowed("after COMMIT", error)
+        else:
             self._late.append(error)
 
     def _is_of_connection(self, error: BaseException) -> bool:
@@ -345,6 +347,8 @@ class Ending:
             cause.add_note(f"The rollback failed too, and the connection was discarded: {done.error!r}")
         elif done.error is not None and not self._is_of_connection(done.error):
             self._failure = done.error  # of a listener: nobody else hears of it
+        elif done.error is not None:
+            frame.source.watch.swallowed("ROLLBACK", done.error)
         early = checkout.ended_before if checkout is not None else None
         if early is not None and cause is None:
             self._failure = early

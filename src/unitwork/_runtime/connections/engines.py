@@ -71,6 +71,11 @@ class Engines:
             return engine
         return engine if running is loop else self._moved(running)
 
+    def in_all_loops(self) -> list[LoopEngine]:
+        """Return the engines of the event loops that use it; the only one if none does."""
+        known = self._all
+        return [engine for engine in known if not engine.free()] or known[:1]
+
     def holders(self) -> list[Holder]:
         """Return who has connections of any of the engines."""
         return [holder for engine in self._all for holder in list(engine.held.values())]

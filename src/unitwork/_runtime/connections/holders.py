@@ -32,6 +32,11 @@ class Holder(Protocol):
         ...
 
     @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open on the connection."""
+        ...
+
+    @property
     def may_write(self) -> bool:
         """Whether it expects the database to take writes."""
         ...
@@ -57,7 +62,7 @@ class Visitor:
 
     __slots__ = ("last_statement", "owner", "since")
 
-    may_write = False
+    may_write = in_transaction = False
 
     def __init__(self, owner: str, statement: object = None) -> None:
         self.owner = owner
@@ -84,12 +89,13 @@ def told(database: str, holders: Iterable[Holder]) -> str:
     """Say who holds the connections, for a person whose pool is exhausted."""
     now = time.monotonic()
     lines = [
-        f"  {holder.owner}: for {now - holder.since:.1f} s, last statement: {_short(holder.last_statement)}"
+        f"  {holder.owner}: for {now - holder.since:.1f} s, last statement: {short(holder.last_statement)}"
         for holder in holders
     ]
     return "\n".join([f"Connections of database {database!r} are held by:", *lines])
 
 
-def _short(statement: object) -> str:
+def short(statement: object) -> str:
+    """Return the text of a statement on one line, cut if it is long; never with values."""
     text = " ".join(str(statement).split()) if statement is not None else "none yet"
     return text if len(text) <= _STATEMENT_CHARACTERS else f"{text[:_STATEMENT_CHARACTERS]}…"

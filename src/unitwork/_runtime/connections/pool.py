@@ -35,6 +35,12 @@ class _Turn(asyncio.Future["ConnectionPoolEntry"]):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
         self.since = loop.time()
+        self.task = asyncio.current_task(loop)
+
+    @property
+    def waited_s(self) -> float:
+        """For how long, by the clock of its event loop."""
+        return max(0.0, self.get_loop().time() - self.since)
 
 
 class HandOverQueue(QueueCommon["ConnectionPoolEntry"]):
@@ -51,6 +57,14 @@ class HandOverQueue(QueueCommon["ConnectionPoolEntry"]):
         self._idle: deque[ConnectionPoolEntry] = deque()
         self._waiting: deque[_Turn] = deque()
         self._will_serve = False
+
+    def waiting(self) -> list[tuple[str, float]]:
+        """Return the tasks that wait, in order, and for how many seconds."""
+        return [
+            (f"task {turn.task.get_name()!r}" if turn.task is not None else "nobody's task", turn.waited_s)
+            for turn in list(self._waiting)
+            if not turn.done()
+        ]
 
     @property
     def awaited(self) -> bool:
@@ -228,6 +242,12 @@ class TurnPool(AsyncAdaptedQueuePool):
             queue.put_nowait(Place(self, connect=False))
             return True
         return super()._dec_overflow()
+
+
+def waiting_for(pool: Pool) -> list[tuple[str, float]]:
+    """Return the tasks that wait for a connection, and for how many seconds, as far as the pool knows."""
+    queue = getattr(pool, "_pool", None)
+    return queue.waiting() if isinstance(queue, HandOverQueue) else []
 
 
 def serve_in_turn(pool: Pool) -> None:

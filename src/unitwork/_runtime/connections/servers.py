@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from unitwork._logic.freshness import BEGINNING, Seen
 from unitwork._runtime import context
+from unitwork._runtime.connections.addresses import shown_address
 from unitwork._runtime.connections.sampling import Sampling
 from unitwork._runtime.connections.server import NOT_CAUGHT_UP
 from unitwork._runtime.connections.writable import Writable
@@ -173,6 +174,22 @@ class Servers:
 
     def _server_of(self, engines: Engines) -> Server | None:
         return next((server for server in self.replicas if server.engines is engines), None)
+
+    def address_of(self, engines: Engines) -> str | None:
+        """Return the `host:port` of a replica, or of the primary as far as it is known."""
+        server = self._server_of(engines) or self.writable.current
+        return shown_address(server.url)
+
+    def why_not_replica(self, engines: Engines) -> str | None:
+        """Say why a read that was just sent to these engines has got no replica; None if it has one."""
+        if engines is not self.primary_engines:
+            return None
+        if context.reads_latest(self):
+            return "it is inside of `db.primary()`"
+        if self._usable:
+            return "no replica has all that was written and read here"
+        problems = (f"{server.name}: {server.problem}" for server in self.replicas if server.problem)
+        return f"no replica is fit: {'; '.join(problems) or 'none has answered yet'}"
 
     async def position_since(self, moment: float) -> Position | None:
         """Return where the primary was at some time after this moment; None if it does not say in time."""

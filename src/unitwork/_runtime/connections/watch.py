@@ -19,6 +19,7 @@ from unitwork.events import (
     BlockEnded,
     BlockEntered,
     BlockRetried,
+    ErrorSwallowed,
     HookRan,
     Outcome,
     WorkEnded,
@@ -235,6 +236,11 @@ class Watch:
             self._condemned[block_id] = by
         if first:
             self.tell(BlockCondemned(block_id, self.database, by, _class_of(error)))
+
+    def swallowed(self, place: str, error: BaseException) -> None:
+        """Tell of an error that is not raised, and where it came from."""
+        if self.active:
+            self.tell(ErrorSwallowed(self.database, place, type(error).__name__))
 
     def tell(self, what: Event) -> None:
         """Tell all observers. One that fails changes nothing of what is observed."""

@@ -137,6 +137,12 @@ class Checkout:
         return self.frame.last_statement
 
     @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open, as far as the database was told."""
+        connection = self.connection
+        return not self.frame.mode.autocommit and connection is not None and connection.in_transaction()
+
+    @property
     def may_write(self) -> bool:
         """Whether it expects the database to take writes."""
         return not self.frame.mode.read_only
