@@ -131,7 +131,7 @@ class Shop:
     async def _send(self) -> None:
         await self.note("A parcel is to be sent.")
         await self.orders.count()
-        if random.random() < 0.4:  # noqa: S311  # as above
+        if random.choice((True, False, False)):  # noqa: S311  # as above
             raise LostParcelError
         await self.notes.add(Note(text="It was."))
 

@@ -9,12 +9,12 @@ import sysconfig
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-import greenlet
 import sqlalchemy
 
 _UNITWORK = Path(__file__).parents[2]
-_FOLDERS = (_UNITWORK, *(Path(str(module.__file__)).parent for module in (asyncio, greenlet, sqlalchemy)))
+_FOLDERS = (_UNITWORK, *(Path(str(module.__file__)).parent for module in (asyncio, sqlalchemy)))
 _LIBRARIES = ("<", *(f"{folder}{os.sep}" for folder in _FOLDERS))
 # Programs that come with the package, and are those of a user all the same.
 _EXAMPLES = f"{_UNITWORK / '_examples'}{os.sep}"
@@ -29,7 +29,9 @@ def call_site(*, within_task: bool = False) -> str | None:
         within_task: In no installed package, if there is such, and not that of whoever runs the loop.
     """
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    thread: greenlet.greenlet | None = greenlet.getcurrent()
+    # SQLAlchemy imports it when it needs it first.
+    greenlet: Any = sys.modules.get("greenlet")
+    thread: Any = None if greenlet is None else greenlet.getcurrent()
     asked: str | None = None
     while frame is not None:
         file = frame.f_code.co_filename

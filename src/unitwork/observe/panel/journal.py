@@ -239,8 +239,7 @@ class Journal:
         self._touch(trace)
 
     def _condemned(self, event: BlockCondemned) -> None:
-        error = f" ({event.error})" if event.error else ""
-        trace = self._note("condemned", f"{event.by}{error}", event.block_id, error=event.error)
+        trace = self._note("condemned", event.by, event.block_id, error=event.error)
         if trace is not None and event.block_id in trace.bars:
             trace.bars[event.block_id].condemned_by = event.by
 

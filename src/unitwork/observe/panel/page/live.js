@@ -316,7 +316,7 @@ export class Live {
         entry.attempt > 1 && h("span", { class: "tag" }, `attempt ${entry.attempt}`),
         entry.error && h("span", { class: "bad" }, entry.error),
         !/:\d+$/.test(entry.name) && site(entry.opener)]
-      : [h("span", { class: "glyph", data: { kind: entry.kind }, "aria-hidden": "true" }), h("span", { class: entry.error ? "bad" : "dim", title: entry.text }, entry.kind === "condemned" ? `can only be undone, because of ${shortName(entry.text)}` : entry.text, entry.error && entry.kind === "hook" ? ` (${entry.error})` : "")];
+      : [h("span", { class: "glyph", data: { kind: entry.kind }, "aria-hidden": "true" }), h("span", { class: entry.error ? "bad" : "dim", title: entry.text }, entry.kind === "condemned" ? `can only be undone, because of ${shortName(entry.text)}` : entry.text, entry.error && (entry.kind === "hook" || entry.kind === "condemned") ? ` (${entry.error})` : "")];
     return h("div", { class: "line", role: "row", data: { kind: entry.kind }, ...indent }, h("span", { class: "label", role: "cell" }, label), bar, last);
   }
 

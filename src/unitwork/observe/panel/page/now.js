@@ -24,7 +24,7 @@ export class Now {
     const chosen = document.activeElement?.dataset?.cell;
     this.element.replaceChildren(
       ...present.databases.map((each) => this.database(each)),
-      this.swallowed(present.swallowed),
+      ...[this.swallowed(present.swallowed)].filter(Boolean),
       h("p", { class: "dim" }, `The panel keeps ${bytes(present.memory.used)}`, present.memory.forgotten > 0 && `; ${counted(present.memory.forgotten, "older trace")} had to go`, "."),
     );
     if (chosen) this.element.querySelector(`[data-cell="${CSS.escape(chosen)}"]`)?.focus({ preventScroll: true });
@@ -49,10 +49,10 @@ export class Now {
     ];
     const words = `${counted(pool.in_use, "connection")} in use, ${pool.idle} idle, ${pool.capacity === null ? "no limit" : `${free} more may be opened`}`;
     return h("div", { class: "pool" },
-      h("h3", {}, server.address ?? "Connections", h("span", { class: "tag" }, server.role), h("span", { class: "dim" }, words)),
+      h("h3", {}, server.address ?? "Connections", told.servers.length > 1 && h("span", { class: "tag" }, server.role), h("span", { class: "dim" }, words)),
       h("ul", { class: "cells", "aria-label": words }, cells),
       pool.held.length > 0 && this.table(["held by", "for", "opened by", "last statement"], pool.held.map((each) => [
-        h("span", { title: each.owner }, shortName(each.owner), each.in_transaction && h("span", { class: "tag" }, "in a transaction")),
+        h("span", { title: each.owner }, shortName(each.owner), each.in_transaction && [" ", h("span", { class: "tag" }, "in a transaction")]),
         h("span", { class: each.held_s > 1 ? "bad number" : "number" }, duration(each.held_s)),
         site(each.opener) ?? "–",
         each.last_statement ? sql(each.last_statement, { title: each.last_statement }) : h("span", { class: "dim" }, "none yet"),
