@@ -49,7 +49,9 @@ async def test_recorder_sees_what_is_rolled_back(db: Database) -> None:
     with statements(db) as outside:
         await work()
 
-    assert inside.texts == outside.texts
+    # A faster lane may ask for the key in the statement itself.
+    asked = [[text.partition(" RETURNING")[0] for text in sent.texts] for sent in (inside, outside)]
+    assert asked[0] == asked[1]
     assert all(HERE in statement.sent_by for statement in inside)
 
 
