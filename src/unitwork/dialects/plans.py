@@ -26,7 +26,7 @@ _NULLS = "The values were not kept: NULL stands for each parameter, and 1 behind
 _NOTES = {
     "postgresql": "The values were not kept: this plan is for any values of its parameters (a generic plan).",
     "sqlite": _NULLS,
-    "mysql": _NULLS,
+    "mysql": f"{_NULLS} 'Impossible WHERE … const tables' then means: it reads one row by a unique key.",
 }
 # As drivers find parameters in text that SQLAlchemy has written for them.
 _PERCENT = re.compile(r"%%|%\((?P<name>[^)]*)\)[sbt]|%[sbt]")

@@ -336,9 +336,12 @@ class _Answer:
 def _route(scope: Scope) -> str:
     """Return what is asked for, wherever the panel is mounted: the last part of the path."""
     path, root = scope["path"], scope.get("root_path", "").rstrip("/")
+    if _external_path(scope).endswith("/"):
+        return _PAGE
     if root and (path == root or path.startswith(f"{root}/")):
         path = path[len(root) :]
-    return path.rpartition("/")[2] or _PAGE
+    # Some frameworks end the path of what is mounted with a slash.
+    return path.rstrip("/").rpartition("/")[2] or _PAGE
 
 
 def _external_path(scope: Scope) -> str:

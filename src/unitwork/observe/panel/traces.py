@@ -173,7 +173,7 @@ class Trace:
         query = sent.query
         if query.number not in self.texts:
             self.texts[query.number] = query
-            self.size += query.size
+            self.size += 100 + len(query.sql)
         self.statements += sent.many
         if query.is_control:
             self.add(sent)
