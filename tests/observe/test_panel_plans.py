@@ -44,7 +44,7 @@ async def sent(db: Database, client: httpx.AsyncClient) -> None:
         await session.flush()
         await accounts.rich(5, 10)
         await session.scalars(select(Account.id.label("paged")).limit(3).offset(1))
-        await session.scalars(select(Account.id).where(Account.id.in_([1, 2, 3])))
+        await session.scalars(select(Account.id).where(Account.balance.in_([1, 2, 3])))
         many = update(Account).where(Account.name == bindparam("who")).values(balance=bindparam("what"))
         await (await session.connection()).execute(
             many, [{"who": "Ann", "what": 7}, {"who": "Bob", "what": 8}]

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 LIMIT_S = 10
 """A statement that is run for its plan may take so many seconds."""
 _PLAIN = {"no_parameters": True}
-_NULLS = "The values were not kept: NULL stands for each parameter, and 1 behind LIMIT and OFFSET."
 _NOTES = {
     "postgresql": "The values were not kept: this plan is for any values of its parameters (a generic plan).",
-    "sqlite": _NULLS,
-    "mysql": f"{_NULLS} 'Impossible WHERE … const tables' then means: it reads one row by a unique key.",
+    "sqlite": "The values were not kept: NULL stands for each parameter, and 1 behind LIMIT and OFFSET.",
 }
+_NOTE = (
+    "The values were not kept: '1' stands for each parameter. Where it finds nothing by a unique key, the plan "
+    "is 'Impossible WHERE noticed after reading const tables'."
+)
 # As drivers find parameters in text that SQLAlchemy has written for them.
 _PERCENT = re.compile(r"%%|%\((?P<name>[^)]*)\)[sbt]|%[sbt]")
 _COUNTED = re.compile(r"\b(?:LIMIT|OFFSET)\s*(?:1\s*,\s*)?\Z", re.IGNORECASE)
@@ -77,7 +79,7 @@ def plan_of(connection: Connection, sql: str, *, analyze: bool) -> Plan:
             lines = _of_mysql(connection, written, analyze=analyze)
     except DBAPIError as error:
         raise NoPlanError(first_line(error)) from error
-    return Plan(lines, _NOTES.get(kind, _NULLS) if parameters else "")
+    return Plan(lines, _NOTES.get(kind, _NOTE) if parameters else "")
 
 
 def _one_that_has_a_plan(sql: str, kind: str, *, analyze: bool) -> SQLText:
@@ -141,13 +143,14 @@ def _without_parameters(text: SQLText) -> tuple[str, bool]:
         for match in _PERCENT.finditer(text.sql):
             written += text.sql[end : match.start()]
             found = found or match.group() != "%%"
-            written += "%" if match.group() == "%%" else _value(written)
+            # Of NULL the server knows without a plan that nothing equals it.
+            written += "%" if match.group() == "%%" else _value(written, "'1'")
             end = match.end()
         return written + text.sql[end:], found
     tokens = iter(text.tokens)
     for token in tokens:
         if token.kind is Kind.BIND or token.text == "?":
-            written += _value(written)
+            written += _value(written, "NULL")
             found = True
         elif (
             token.kind is Kind.NUMBER
@@ -161,8 +164,8 @@ def _without_parameters(text: SQLText) -> tuple[str, bool]:
     return written, found
 
 
-def _value(before: str) -> str:
-    return "1" if _COUNTED.search(before) else "NULL"
+def _value(before: str, usual: str) -> str:
+    return "1" if _COUNTED.search(before) else usual
 
 
 def _indented(rows: Sequence[RowMapping]) -> Iterator[str]:
