@@ -297,29 +297,25 @@ async def test_page_fits(eyes: Eyes, shop: Shop) -> None:
         await shop.accounts.count()
         for width, height, scheme in SIZES:
             page = await eyes.look(shop.address, width, height, scheme)
-            await _views_fit(eyes, page, f"{width}-{scheme}")
+            await _views_fit(page)
             await page.close()
 
 
-async def _views_fit(eyes: Eyes, page: Page, name: str) -> None:
+async def _views_fit(page: Page) -> None:
     await expect(traces(page, "GET /list")).to_have_count(3)
     await _fits(page)
-    await eyes.picture(page, f"live-{name}")
     await traces(page, "POST /orders").first.get_by_role("button").first.click()
     await expect(page.locator(".waterfall .line").last).to_be_visible()
     await _fits(page)
-    await eyes.picture(page, f"trace-{name}")
     await page.keyboard.press("2")
     await expect(page.locator(".cell[data-state=used]")).to_have_count(1)
     await _fits(page)
-    await eyes.picture(page, f"now-{name}")
     await page.keyboard.press("3")
     item = page.locator(".query-item", has_text=SEVEN_TIMES)
     await item.get_by_role("button").first.click()
     await item.get_by_role("button", name="Explain").click()
     await expect(item.locator("pre")).to_be_visible()
     await _fits(page)
-    await eyes.picture(page, f"queries-{name}")
 
 
 async def _fits(page: Page) -> None:

@@ -170,7 +170,7 @@ function forget() {
 function totals() {
   const used = model.present.databases.flatMap((each) => each.servers).flatMap((each) => each.pools).reduce((sum, each) => sum + each.in_use, 0);
   $("count-now").textContent = used ? number(used) : "";
-  $("count-queries").textContent = model.present.known ? number(model.present.known) : "";
+  $("count-queries").textContent = model.present.queries.length ? number(model.present.queries.length) : "";
 }
 
 // -- what a person does ---------------------------------------------------------------------------
