@@ -223,22 +223,23 @@ async def test_panel_works_wherever_it_is_mounted(db: Database, web: Web, kind: 
         await known.until(lambda each: bool(each.traces))
 
 
-def test_server_stops_at_once_while_somebody_looks(tmp_path: Path) -> None:
-    """The example serves until Ctrl-C; an open page does not hold it up."""
+def test_example_serves_until_it_is_stopped(tmp_path: Path) -> None:
+    """`unitwork examples panel` serves until Ctrl-C; an open page does not hold it up."""
     program = subprocess.Popen(
-        [sys.executable, "-W", "error", str(ROOT / "examples" / "panel.py"), "--no-browser"],
+        [sys.executable, "-W", "error", "-m", "unitwork", "examples", "panel", "--no-browser"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        start_new_session=True,
     )
     assert program.stdout is not None
     address = program.stdout.readline().split()[4]
     with urllib.request.urlopen(f"{address}stream", timeout=20) as stream:  # noqa: S310  # our own
-        lines = iter(stream.readline, b"")
-        assert any(b"plants" in line for line in lines)
-        program.send_signal(signal.SIGINT)
+        assert any(b"plants" in line for line in iter(stream.readline, b""))
+        # As a terminal does: all that it has started are told.
+        os.killpg(program.pid, signal.SIGINT)
         rest, errors = program.communicate(timeout=20)
 
     assert (program.returncode, rest, errors) == (0, "", "")

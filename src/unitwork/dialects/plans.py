@@ -27,7 +27,7 @@ _NOTES = {
     "sqlite": "The values were not kept: NULL stands for each parameter, and 1 behind LIMIT and OFFSET.",
 }
 _NOTE = (
-    "The values were not kept: '1' stands for each parameter. Where it finds nothing by a unique key, the plan "
+    "The values were not kept: '1' stands for each parameter. Where nothing has it as a unique key, the plan "
     "is 'Impossible WHERE noticed after reading const tables'."
 )
 # As drivers find parameters in text that SQLAlchemy has written for them.
