@@ -82,7 +82,7 @@ class Panel:
         back.
 
     Example:
-        >>> panel = Panel(db, allow=lambda scope: scope["client"][0] == "127.0.0.1")
+        >>> panel = Panel(db, allow=lambda scope: "operator" in scope.get("roles", ()))
         >>> panel
         <Panel of 'default': nobody looks>
     """
