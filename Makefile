@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.ready
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check fix docs bench clean
+.PHONY: help demo test panel soak check fix docs pictures bench clean
 
 help: ## list these targets
 	@echo "unitwork: make <target>"
@@ -27,6 +27,9 @@ demo: $(STAMP) ## run the main job on SQLite and print each transaction as a tim
 test: $(STAMP) ## run the tests on every database found (PYTEST_ARGS="--database sqlite" for one)
 	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
 
+panel: $(STAMP) ## open a small shop with traffic and its panel in the browser, until Ctrl-C
+	@$(BIN)/python -m unitwork examples panel
+
 soak: $(STAMP) ## run 50,000 random programs on every database found: an hour or more
 	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m soak tests/properties $(PYTEST_ARGS)
 
@@ -44,6 +47,9 @@ fix: $(STAMP) ## repair what ruff can repair, and format
 
 docs: $(STAMP) ## build the documentation into site/, failing on any warning
 	$(BIN)/zensical build --strict --clean
+
+pictures: $(STAMP) ## draw the pictures of the documentation again, in chromium
+	@$(BIN)/python -m tests.observe.pictures
 
 bench: $(STAMP) ## compare speed with hand-written SQLAlchemy, as ratios in one run
 	@$(BIN)/python benchmarks/run.py

@@ -21,6 +21,7 @@ pytest_plugins = [
     "tests.fixtures.saboteur",
     "tests.fixtures.proxy",
     "tests.fixtures.web",
+    "tests.fixtures.browsers",
     "tests.fixtures.selection",
     "tests.fixtures.leaks",
     "tests.fixtures.report",

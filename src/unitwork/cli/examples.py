@@ -18,12 +18,16 @@ _FOLDERS = (_PACKAGE / "_examples", _PACKAGE.parents[1] / "examples")
 _RUNS_BY_ITSELF = 'if __name__ == "__main__":'
 
 
-@click.command()
+@click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("name", required=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.option("--source", is_flag=True, help="Print the program instead.")
 @json_option
-def command(name: str | None, *, source: bool, as_json: bool) -> None:
-    """List the example programs, or run the one called NAME in a temporary folder."""
+def command(name: str | None, arguments: tuple[str, ...], *, source: bool, as_json: bool) -> None:
+    """List the example programs, or run the one called NAME in a temporary folder.
+
+    Further ARGUMENTS are those of the program: `unitwork examples panel --no-browser`.
+    """
     programs = _programs()
     if name is None:
         told = {found: _subject(path) for found, path in programs.items()}
@@ -36,9 +40,19 @@ def command(name: str | None, *, source: bool, as_json: bool) -> None:
         click.echo(programs[name].read_text(encoding="utf-8"), nl=False)
         return
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run([sys.executable, str(programs[name])], cwd=folder, check=False)  # noqa: S603  # our own program
-    if done.returncode:
-        raise click.ClickException(f"The example {name!r} ended with exit code {done.returncode}.")
+        exit_code = _run([sys.executable, str(programs[name]), *arguments], folder)
+    if exit_code:
+        raise click.ClickException(f"The example {name!r} ended with exit code {exit_code}.")
+
+
+def _run(program: list[str], folder: str) -> int:
+    with subprocess.Popen(program, cwd=folder) as running:  # noqa: S603  # our own program
+        while True:
+            try:
+                return running.wait()
+            except KeyboardInterrupt:
+                # A terminal has told it to both: it ends by itself.
+                continue
 
 
 def _programs() -> dict[str, Path]:

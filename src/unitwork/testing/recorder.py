@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Self
 
 from unitwork._logic.sql.shown import as_asked, is_control
 from unitwork._runtime import live
+from unitwork._runtime.connections.call_site import call_site
 from unitwork.events import StatementExecuted
-from unitwork.testing.call_site import call_site
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from unitwork._runtime.source import Source
     from unitwork.database import Database
     from unitwork.events import Event
+
+_UNKNOWN = "a place that is not known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class Recorder:
     def notice(self, event: Event, /) -> None:
         """Keep a statement; called by the Databases that are observed."""
         if isinstance(event, StatementExecuted) and not is_control(event.sql):
-            kept = Statement(as_asked(event.sql), call_site(), event.database, event.duration_s)
+            kept = Statement(as_asked(event.sql), call_site() or _UNKNOWN, event.database, event.duration_s)
             self._kept.append(kept)
 
 

@@ -1,0 +1,55 @@
+"""This module finds the line of a program that a statement came from."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import sysconfig
+from functools import lru_cache
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import sqlalchemy
+
+_UNITWORK = Path(__file__).parents[2]
+_FOLDERS = (_UNITWORK, *(Path(str(module.__file__)).parent for module in (asyncio, sqlalchemy)))
+_LIBRARIES = ("<", *(f"{folder}{os.sep}" for folder in _FOLDERS))
+# Programs that come with the package, and are those of a user all the same.
+_EXAMPLES = f"{_UNITWORK / '_examples'}{os.sep}"
+_INSTALLED = tuple(f"{sysconfig.get_path(kind)}{os.sep}" for kind in ("purelib", "platlib", "stdlib"))
+_LOOPS = tuple(str(Path(asyncio.__file__).parent / name) for name in ("events.py", "runners.py"))
+
+
+def call_site(*, within_task: bool = False) -> str | None:
+    """Return `file:line` of the innermost code that belongs neither to unitwork nor to SQLAlchemy.
+
+    Args:
+        within_task: In no installed package, if there is such, and not that of whoever runs the loop.
+    """
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    # SQLAlchemy imports it when it needs it first.
+    greenlet: Any = sys.modules.get("greenlet")
+    thread: Any = None if greenlet is None else greenlet.getcurrent()
+    asked: str | None = None
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not _is_ours(file):
+            place = f"{file}:{frame.f_lineno}"
+            if not (within_task and file.startswith(_INSTALLED)):
+                return place
+            asked = asked or place
+        elif within_task and file in _LOOPS:
+            break
+        frame = frame.f_back
+        while frame is None and thread is not None and thread.parent is not None:
+            # SQLAlchemy runs in greenlets; what awaits it is suspended in the one around.
+            thread = thread.parent
+            frame = thread.gr_frame
+    return asked
+
+
+@lru_cache(maxsize=4096)
+def _is_ours(file: str) -> bool:
+    return file.startswith(_LIBRARIES) and not file.startswith(_EXAMPLES)
