@@ -18,7 +18,7 @@ from unitwork.options import Isolation
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import URL, Connection, Engine
+    from sqlalchemy import URL, Connection
     from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Telling(Protocol):
     """Told of a statement that was sent."""
 
-    def __call__(self, sql: str, started: float, engine: Engine, /) -> None:
+    def __call__(self, sql: str, started: float, connection: Connection, /) -> None:
         """Take note of it; `started` is by `time.perf_counter()`."""
 
 

@@ -129,7 +129,7 @@ class SQLiteBackend(Backend):
             run_on_driver(connection, Failed(statement, error))
             raise
         if tell is not None:
-            tell(statement, started, connection.engine)
+            tell(statement, started, connection)
 
     def _forget(self, _connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
         self.kept = None

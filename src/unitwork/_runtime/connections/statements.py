@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from unitwork._logic.routing import LaneRefusal
 from unitwork._logic.sql.shown import is_control
-from unitwork._runtime.connections.addresses import shown_address
+from unitwork._runtime.connections.addresses import server_of_connection
 from unitwork._runtime.sqlalchemy_private import rows_fetched
 from unitwork.dialects.orders import LANE, Failed, order_of
 from unitwork.dialects.prepared import of_driver
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from sqlalchemy import Connection
-    from sqlalchemy.engine import Engine
     from sqlalchemy.engine.interfaces import DBAPICursor, ExceptionContext, ExecutionContext
 
     from unitwork._runtime.connections.listeners import EngineListeners
@@ -37,7 +36,7 @@ class _Sent(NamedTuple):
 
     sql: str
     lane: Lane | None
-    engine: Engine
+    server: str | None
     started: float
     many: int = 1
 
@@ -77,9 +76,9 @@ class StatementWatch:
         else:
             self._refusals[task] = refusal
 
-    async def sent(self, sql: str, lane: Lane, engine: Engine, sending: Awaitable[R]) -> R:
+    async def sent(self, sql: str, lane: Lane, server: str | None, sending: Awaitable[R]) -> R:
         """Send a statement on a lane, and tell of it."""
-        call = _Sent(sql, lane, engine, time.perf_counter())
+        call = _Sent(sql, lane, server, time.perf_counter())
         try:
             rows = await sending
         except BaseException as error:
@@ -88,9 +87,9 @@ class StatementWatch:
         self._tell_of(call, self._taken_refusal(), rows=_count(rows))
         return rows
 
-    def sent_at_once(self, sql: str, lane: Lane, engine: Engine, send: Callable[[], R]) -> R:
+    def sent_at_once(self, sql: str, lane: Lane, server: str | None, send: Callable[[], R]) -> R:
         """As `sent`, for what waits in a greenlet."""
-        call = _Sent(sql, lane, engine, time.perf_counter())
+        call = _Sent(sql, lane, server, time.perf_counter())
         try:
             rows = send()
         except BaseException as error:
@@ -99,9 +98,9 @@ class StatementWatch:
         self._tell_of(call, self._taken_refusal(), rows=_count(rows))
         return rows
 
-    def begun_or_ended(self, sql: str, started: float, engine: Engine) -> None:
+    def begun_or_ended(self, sql: str, started: float, connection: Connection) -> None:
         """Tell of a statement that begins or ends a transaction; the driver reports it to nobody."""
-        self._tell_of(_Sent(sql, None, engine, started), None)
+        self._tell_of(_Sent(sql, None, server_of_connection(connection), started), None)
 
     def _taken_refusal(self) -> LaneRefusal | None:
         task = asyncio.current_task()
@@ -126,7 +125,7 @@ class StatementWatch:
                 rows=rows,
                 lane=call.lane,
                 refusal=None if refusal is None else str(refusal),
-                server=shown_address(call.engine.url),
+                server=call.server,
                 work_id=work,
                 many=call.many,
             )
@@ -158,7 +157,7 @@ class StatementWatch:
     def _ends(self, connection: Connection, cursor: DBAPICursor, sql: str, *more: Any) -> None:
         parameters, context, many = more
         times = len(parameters) if many else 1
-        call = _Sent(sql, _lane(context), connection.engine, _started(connection), times)
+        call = _Sent(sql, _lane(context), server_of_connection(connection), _started(connection), times)
         self._tell_of(call, self._refusal_of(sql, context), rows=rows_fetched(cursor))
 
     def _fails(self, context: ExceptionContext) -> None:
@@ -168,7 +167,7 @@ class StatementWatch:
         started = _started(connection)
         order = order_of(sent) if sent is not None else None
         if not (isinstance(order, Failed) and order.told):
-            call = _Sent(sql, _lane(sent), connection.engine, started)
+            call = _Sent(sql, _lane(sent), server_of_connection(connection), started)
             self._tell_of(call, self._refusal_of(sql, sent), error=context.original_exception)
 
     def _refusal_of(self, sql: str, sent: Any) -> LaneRefusal | None:  # noqa: ANN401  # of any dialect

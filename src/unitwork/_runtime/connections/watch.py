@@ -209,7 +209,7 @@ class Watch:
         """Tell that a transaction was committed or rolled back; drivers report it to nobody."""
         connection = transaction.connection
         if self.active and connection is not None:
-            self.statements.begun_or_ended(verb, started, connection.engine)
+            self.statements.begun_or_ended(verb, started, connection)
 
     def ended(self, scope: WatchedBlock, error: BaseException | None) -> None:
         """Tell that a block was left."""
