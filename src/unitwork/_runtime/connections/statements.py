@@ -76,6 +76,10 @@ class StatementWatch:
         else:
             self._refusals[task] = refusal
 
+    def has_refusal(self) -> bool:
+        """Say whether it is known already why the next read of this task takes no faster lane."""
+        return asyncio.current_task() in self._refusals
+
     async def sent(self, sql: str, lane: Lane, server: str | None, sending: Awaitable[R]) -> R:
         """Send a statement on a lane, and tell of it."""
         call = _Sent(sql, lane, server, time.perf_counter())

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+_OUTSIDE = LaneRefusal("the session is asked outside of a block")
 _block_ids = itertools.count(1)
 _KEPT = frozenset({Outcome.COMMITTED, Outcome.SAVEPOINT_KEPT})
 """Then what had condemned a block was undone before its end, such as by a savepoint."""
@@ -146,6 +147,11 @@ class Watch:
         """Take note of why the next read of this task takes no faster lane; None: it takes the fastest."""
         if self.active:
             self.statements.no_faster(refusal)
+
+    def outside_of_blocks(self) -> None:
+        """Take note that a session is asked where it has to do all by itself, unless more is known."""
+        if self.active and not self.statements.has_refusal():
+            self.statements.no_faster(_OUTSIDE)
 
     def is_taken(self, answer: R | LaneRefusal) -> TypeGuard[R]:
         """Say whether a lane has answered, or take note of why not."""

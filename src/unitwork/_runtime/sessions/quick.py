@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from unitwork._runtime.source import Source
 
 
-_OUTSIDE = LaneRefusal("the session is asked outside of a block")
-
-
 class ReadingSession(Protocol):
     """A session that is asked for something."""
 
@@ -30,7 +27,8 @@ def read_of(session: ReadingSession, statement: object) -> ReadCall | None:
     if not isinstance(statement, Select):
         return None
     if not _is_in_block(session):
-        return _taken(session, _OUTSIDE)
+        session.source.watch.outside_of_blocks()
+        return None
     return _taken(session, session.source.lanes.statements.read_of(statement))
 
 
@@ -39,7 +37,8 @@ def read_by_key(session: ReadingSession, entity: Any, ident: Any) -> ReadCall | 
     if not isinstance(entity, type) or not hasattr(entity, "__mapper__"):
         return None
     if not _is_in_block(session):
-        return _taken(session, _OUTSIDE)
+        session.source.watch.outside_of_blocks()
+        return None
     lookup = KeyLookup.of(entity)
     values = lookup.values(ident)
     if values is None or None in values.values():
