@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import re
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -31,13 +32,14 @@ async def answered(panel: Panel, path: str = "/", **headers: str) -> Exchange:
 
 def test_panel_is_refused_without_a_rule(db: Database) -> None:
     """Who may look must be said; so must the Databases, and enough memory to keep anything."""
-    for make, words in (
+    refused: list[tuple[Callable[[], Panel], str]] = [
         (lambda: Panel(db), r"allow does not take None.*\n.*development=True"),
         (lambda: Panel(development=True), "databases"),
         (lambda: Panel("sqlite://", development=True), "databases"),  # type: ignore[arg-type]
         (lambda: Panel(db, allow="everybody"), "allow does not take 'everybody'"),  # type: ignore[arg-type]
         (lambda: Panel(db, development=True, memory_mb=0.5), "memory_mb"),
-    ):
+    ]
+    for make, words in refused:
         with pytest.raises(OptionError, match=words):
             make()
 
@@ -49,7 +51,7 @@ async def test_nobody_else_is_admitted(db: Database, path: str) -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: heard.append(context))
 
     async def no(scope: Message) -> bool:
-        return scope["path"] == "/elsewhere"
+        return bool(scope["path"] == "/elsewhere")
 
     def fails(_scope: Message) -> bool:
         raise RuntimeError("mine")
@@ -289,6 +291,7 @@ async def test_browser_goes_on_where_it_was(db: Database, web: Web) -> None:
     async with looking(client, **{"Last-Event-ID": "other-99"}) as anew:
         await anew.until(lambda each: bool(each.traces))
 
+    assert "again" not in vars(again)
     assert not again.traces.keys() & known.traces.keys()
     assert (len(again.traces), len(anew.traces)) == (1, 2)
 
@@ -328,4 +331,4 @@ async def test_page_of_a_stopped_server_is_not_waited_for(db: Database, web: Web
         host, port = server.address
         async with client.stream("GET", f"http://{host}:{port}/stream") as response:
             first = await anext(response.aiter_lines())
-    assert first == "event: hello"
+    assert first == "retry: 1000"
