@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Not below .cache, which building the documentation empties.
 CACHE = ROOT / ".benchmarks"
 _FOLDERS = ("references", "peers")
-_FIRST = ("hand", "driver", "core", "ours")
+_FIRST = ("hand", "driver", "core", "ours", "observed", "traced")
 
 
 class NotAvailableError(Exception):

@@ -15,6 +15,11 @@ def database_at(place: Place) -> Database:
     return Database(place.sqlalchemy_url(), pool_size=POOL)
 
 
+def database_apart(place: Place, name: str) -> Database:
+    """Return a Database of its own, for whoever changes what the others would be measured with."""
+    return Database(place.sqlalchemy_url(), name=name, pool_size=POOL)
+
+
 @cache
 def engine_by_hand(place: Place) -> AsyncEngine:
     """Return the engine for code written by hand: that of unitwork, except on SQLite.

@@ -9,7 +9,7 @@ from benchmarks.card import PAGE_ROWS, Card
 from benchmarks.model import Person, Signup
 from benchmarks.place import Place
 from benchmarks.references.engine import database_at
-from unitwork import Page, PageRequest, Repository, query
+from unitwork import Database, Page, PageRequest, Repository, query
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class Ours:
     """unitwork as its users write it."""
 
     def __init__(self, place: Place) -> None:
-        db = self._db = database_at(place)
+        db = self._db = self.database(place)
         self._people = People(db)
         self._signups = Signups(db)
 
@@ -54,6 +54,10 @@ class Ours:
 
         self.three_nested = self._nested(select_one)
         self.nested_dtos = self._nested(self._people.card)
+
+    def database(self, place: Place) -> Database:
+        """Return what it works on."""
+        return database_at(place)
 
     def _nested(self, read: Callable[[int], Awaitable[T]]) -> Callable[[int], Awaitable[T]]:
         transactional = self._db.transactional

@@ -62,7 +62,7 @@ class Database(Lifecycle):
         name: What `using="..."` calls it. Two live Databases cannot be given the same name.
         session_options: Passed to each session, as to `sqlalchemy.ext.asyncio.AsyncSession`.
             `expire_on_commit` is False unless you say otherwise.
-        observers: Told of each block and statement; see `unitwork.events`.
+        observers: Told of each unit of work, block, statement and connection; see `unitwork.events`.
         fastest_lane: "driver"; "fused" or "session" keep reads from the faster ways to the database,
             to find out whether one of them makes a difference. See `explain_lane`.
         end_grace_s: How many seconds the end of a block (COMMIT, ROLLBACK) is waited for once its time is

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from sqlalchemy import MetaData
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
@@ -76,6 +76,17 @@ class Ping:
     servers: tuple[ServerStatus, ...] = ()
 
 
+@runtime_checkable
+class _ObservesDatabases(Protocol):
+    """An observer that wants to know which Databases it is told of; see `docs/reference/events.md`."""
+
+    def begin_observing(self, database: Lifecycle, /) -> None:
+        """Take note of a Database, before its first event."""
+
+    def end_observing(self, database: Lifecycle, /) -> None:
+        """Forget it: there will be no more events."""
+
+
 class Lifecycle:
     """The engine of a Database: made at once, connected with the first statement, disposed of at the end."""
 
@@ -110,12 +121,22 @@ class Lifecycle:
         return self._session_factory
 
     def observe(self, observer: Observer) -> None:
-        """Tell an observer of each block and statement from now on."""
+        """Tell an observer of what happens from now on: see `unitwork.events`.
+
+        One that has a method `begin_observing(database)` is handed this Database before.
+        """
+        if isinstance(observer, _ObservesDatabases):
+            observer.begin_observing(self)
         self._source.watch.add(observer)
 
     def unobserve(self, observer: Observer) -> None:
-        """Tell an observer no more."""
+        """Tell an observer no more.
+
+        One that has a method `end_observing(database)` is handed this Database.
+        """
         self._source.watch.remove(observer)
+        if isinstance(observer, _ObservesDatabases):
+            observer.end_observing(self)
 
     def snapshot(self) -> Snapshot:
         """Return what happens now: servers and their pools, who has connections, who waits for whom.

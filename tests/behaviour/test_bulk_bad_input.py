@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from sqlalchemy import func
+from sqlalchemy import JSON, func
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from tests.fixtures.articles import (
@@ -40,6 +40,8 @@ BAD_ROWS: dict[str, tuple[Any, str, str]] = {
     "what a type refuses": ({**GOOD, "sold_at": dt.datetime(2024, 1, 1)}, "sold_at", "does not take"),  # noqa: DTZ001  # that is the point
     "what JSON refuses": ({**GOOD, "details": {1, 2}}, "details", "does not take"),
     "a SQL expression": ({**GOOD, "shop": func.length("x")}, "shop", "not a SQL expression"),
+    "an attribute": ({**GOOD, "details": Article.number}, "details", "not a SQL expression"),
+    "JSON's null for a number": ({**GOOD, "shop": JSON.NULL}, "shop", "holds int, not symbol"),
     "no row": ("abc", "", "is of type str"),
 }
 

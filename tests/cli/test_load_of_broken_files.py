@@ -44,6 +44,7 @@ class Thing(Base):
     weight: Mapped[float | None] = mapped_column(Float(53))
     at: Mapped[dt.datetime | None] = mapped_column(DateTime)
     whole: Mapped[int | None]
+    rounded: Mapped[Decimal | None] = mapped_column(Numeric(12))
     ready: Mapped[bool | None]
 """
 
@@ -327,7 +328,7 @@ def test_dry_run_touches_nothing(program: Program, monkeypatch: pytest.MonkeyPat
 
 
 def test_position_is_not_used_for_another_file(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file whose beginning is not what was loaded is refused; after a complete load it is a new one."""
+    """A file that is not what was loaded is refused; after a complete load one of another name is new."""
     monkeypatch.setattr("unitwork.cli._loading.CHUNK_ROWS", 2)
     Path("a.csv").write_text("id,age\n1,1\n2,2\n3,x\n")
     assert program.load("a.csv", "--resume", "where.json").exit_code == 1
@@ -347,6 +348,63 @@ def test_position_is_not_used_for_another_file(program: Program, monkeypatch: py
     Path("b.csv").write_text("id,age\n9,1\n")
     assert program.load("b.csv", "--resume", "where.json").exit_code == 0
     assert program.stored("id") == [1, 2, 3, 4, 9]
+
+
+def test_file_that_grew_is_loaded_on(program: Program) -> None:
+    """Of a file that was loaded as a whole, and goes on, only what is new is stored; nothing twice."""
+    file, options = Path("a.csv"), ("--resume", "where.json", "--json")
+    grown = "id,age\n1,1\n2,2"
+    for more, stored in (("", 2), ("\n3,3\n4,4", 2), ("\r\n5,5\n", 1), ("\n\n", 0), ("6,6\n", 1)):
+        grown += more
+        file.write_bytes(grown.encode())
+        done = program.load("a.csv", *options)
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["stored"] == stored
+    assert program.stored("id") == [1, 2, 3, 4, 5, 6]
+
+    before = Path("where.json").read_bytes()
+    for changed in (grown[:-1] + "6\n7,7\n", grown.replace("1,1", "1,9"), "id,age\n1,1\n", "id,age\n9,9\n"):
+        file.write_bytes(changed.encode())
+        failed = program.load("a.csv", *options)
+        assert failed.exit_code == 1
+        assert "where.json says that this file is stored up to line 9, and that part of it" in failed.stderr
+        assert "remove the file of the position to load all of this one" in failed.stderr
+    assert program.stored("id", "age")[:1] == [(1, 1)]
+    assert program.stored("id") == [1, 2, 3, 4, 5, 6]
+    assert Path("where.json").read_bytes() == before
+
+    Path("where.json").unlink()
+    assert program.load("a.csv", *options).exit_code == 0
+    assert program.stored("id") == [1, 2, 3, 4, 5, 6, 9]
+
+
+def test_rejects_are_added_to_what_is_there(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a person writes into the rejects of --resume stays; those of other loads are refused."""
+    monkeypatch.setattr("unitwork.cli._loading.CHUNK_ROWS", 2)
+    options = ("--resume", "where.json", "--rejects", "bad.csv")
+    Path("a.csv").write_text('id,age\n1,x\n2,2\n3,y\n4,"open\n')
+    assert program.load("a.csv", *options).exit_code == 1
+    assert [line for line, _why, _record in rejects()] == [2]
+
+    def note(line: int) -> None:
+        with Path("bad.csv").open("a") as file:
+            file.write(f"{line},mine,a note\n")
+
+    note(100)
+    Path("a.csv").write_text("id,age\n1,x\n2,2\n3,y\n4,4\n")
+    assert program.load("a.csv", *options).exit_code == 0
+    assert [line for line, _why, _record in rejects()] == [2, 100, 4]
+    note(101)
+    Path("a.csv").write_text("id,age\n1,x\n2,2\n3,y\n4,4\n5,z\n")
+    assert program.load("a.csv", *options).exit_code == 0
+    assert [line for line, _why, _record in rejects()] == [2, 100, 4, 101, 6]
+
+    before = Path("bad.csv").read_bytes()
+    Path("where.json").unlink()
+    failed = program.load("a.csv", *options)
+    assert failed.exit_code == 1
+    assert "bad.csv holds something already, and nothing of this load" in failed.stderr
+    assert Path("bad.csv").read_bytes() == before
 
 
 def test_file_that_is_no_position_stays(program: Program) -> None:
@@ -420,6 +478,10 @@ def test_all_digits_of_a_number_are_kept(program: Program, kind: str) -> None:
     assert done.exit_code == 0, done.output
     dumped = program.run("dump", "broken_models:Thing", "--attributes", "id,exact")
     assert dumped.stdout == f"id,exact\n1,{digits}\n2,1.50000000000000000000\n"
+
+    Path("b.csv").write_text("id,rounded\n3,1.5\n")
+    failed = program.run("load", "b.csv", "--into", "broken_models:Thing")
+    assert "rounded: has 1 digits after the point, and the column keeps 0" in failed.stderr
 
 
 ODD = [

@@ -5,6 +5,7 @@ import re
 import tomllib
 from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -44,7 +45,7 @@ def test_every_option_is_told() -> None:
     assert [row[0] for row in rows(TRANSACTIONS, "Options")] == list(TransactionKeywords.__annotations__)
 
 
-@pytest.mark.parametrize("event", [events.BlockEntered, events.StatementExecuted, events.BlockEnded])
+@pytest.mark.parametrize("event", get_args(events.Event))
 def test_every_field_of_an_event_is_told(event: type[events.Event]) -> None:
     """The reference has a row for each field, in order."""
     assert [row[0] for row in rows(EVENTS, event.__name__)] == [

@@ -19,6 +19,7 @@ from unitwork import MissingExtraError
         ("litestar", "litestar"),
         ("pico_ioc", "pico"),
         ("strawberry", "strawberry"),
+        ("opentelemetry", "otel"),
         ("taskiq", "taskiq"),
     ],
 )

@@ -43,7 +43,7 @@ async def told() -> AsyncIterator[list[dict[str, Any]]]:
 @pytest.mark.parametrize(
     "error", [RuntimeError("mine"), asyncio.CancelledError()], ids=["error", "cancelled"]
 )
-@pytest.mark.parametrize("only", ["", "BlockEntered", "StatementExecuted", "BlockEnded"])
+@pytest.mark.parametrize("only", ["", "BlockEntered", "StatementExecuted", "BlockEnded", "Connection"])
 async def test_observer_that_fails_harms_nobody(
     db: Database, observer: Observer, told: list[dict[str, Any]], error: BaseException, only: str
 ) -> None:

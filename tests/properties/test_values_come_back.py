@@ -86,7 +86,7 @@ UNORDERED = {
     "numbers", "texts", "moods", "grid", "uuids", "set",
 }  # fmt: skip
 """Types whose values nobody sorts by."""
-NOT_WALKED = {"inet", "cidr", "range"}
+NOT_WALKED = {"inet", "cidr", "range", "numrange", "daterange", "tstzrange", "multirange"}
 """Types that the database orders, and whose values no cursor holds."""
 
 

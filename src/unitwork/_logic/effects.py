@@ -31,18 +31,18 @@ class Effects(NamedTuple):
 
 
 NOTHING = Effects()
-_WRITES = Effects(writes=True)
+WRITES = Effects(writes=True)
 
 
 def effects_of(statement: object, dialect: str) -> Effects:
     """Say what a statement does; text is judged by its words."""
     inner: object = getattr(statement, "element", statement)
     if isinstance(inner, UpdateBase):
-        return _WRITES
+        return WRITES
     if isinstance(inner, SelectBase):
         return _effects_of_select(inner, dialect)
     if is_write(statement, dialect):
-        return _WRITES
+        return WRITES
     texts = texts_of(statement)
     if not texts:
         return NOTHING

@@ -82,13 +82,14 @@ class CheckReport:
         return [finding for finding in self.findings if finding.severity is Severity.WARNING]
 
     def __str__(self) -> str:
-        head = f"{_counted(self.queries, 'query', 'queries')} checked on database {self.database!r}"
-        errors = _counted(self.errors, "error", "errors")
-        warnings = _counted(self.warnings, "warning", "warnings")
+        head = f"{counted(self.queries, 'query', 'queries')} checked on database {self.database!r}"
+        errors = counted(self.errors, "error", "errors")
+        warnings = counted(self.warnings, "warning", "warnings")
         partly = f", {len(self.unchecked)} not wholly checked" if self.unchecked else ""
         told = [*map(str, self.findings), *map(str, self.unchecked)]
         return "\n".join([*told, f"{head}: {errors}, {warnings}{partly}."])
 
 
-def _counted(things: Sequence[object], one: str, many: str) -> str:
+def counted(things: Sequence[object], one: str, many: str) -> str:
+    """Return how many there are, with the word for one or for many."""
     return f"{len(things)} {one if len(things) == 1 else many}"

@@ -36,12 +36,12 @@ def promised_values(
     """Return the columns with these names that must not be NULL, but for those that never are."""
     return [
         PromisedValue(place, who, annotation)
-        for place, who, annotation in _columns(shape, names)
+        for place, who, annotation in promised_columns(shape, names)
         if names[place] not in never_none and refuses_none(annotation)
     ]
 
 
-def _columns(shape: Shape, names: Sequence[str]) -> Iterator[tuple[int, str, Any]]:
+def promised_columns(shape: Shape, names: Sequence[str]) -> Iterator[tuple[int, str, Any]]:
     """Yield what is promised of each column: its place, by whom, and its annotation."""
     if shape.item is Item.SCALAR and names:
         yield 0, "it", shape.annotation

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Coroutine, Mapping
+    from collections.abc import Callable, Collection, Coroutine, Mapping
     from types import CodeType, FrameType
 
 
@@ -321,3 +321,8 @@ def read_latest(servers: object, *, on: bool) -> None:
 def start_outside(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
     """Start a task that inherits nothing that is open here, nor keeps it alive."""
     return asyncio.get_running_loop().create_task(work, name=name, context=Context())
+
+
+def call_later_outside(delay_s: float, function: Callable[[], None]) -> asyncio.TimerHandle:
+    """Call a function of the loop that runs here later, unless it is cancelled; it keeps nothing alive."""
+    return asyncio.get_running_loop().call_later(delay_s, function, context=Context())

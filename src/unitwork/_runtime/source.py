@@ -65,7 +65,7 @@ class Source:
         """How long the end of a block is waited for once its time is over, or its task is cancelled."""
         self._engine_options = engine_options
         self._addresses = addresses
-        self.watch = Watch(name, self)
+        self.watch = Watch(name, self, backend)
         self.awaited: WeakSet[Any] = WeakSet()
         """The turns of sessions that somebody waits for, or has waited for."""
         self.servers = self._several(addresses)
@@ -177,7 +177,9 @@ class Source:
         servers = self.servers
         if servers is None or place.engines is self.engines:
             return False
-        servers.lost(cast("Engines", place.engines), error)
+        engines = cast("Engines", place.engines)
+        servers.lost(engines, error)
+        self.watch.swallowed(f"a read at {servers.address_of(engines)}", error)
         return True
 
     def may_answer_instead(self, error: BaseException) -> bool:

@@ -239,7 +239,7 @@ class Copying:
 
     def _insert(self, stage: Stage[InsertPlan], rows: Any) -> Any:  # noqa: ANN401  # an Insert
         into: Table = self._model.table
-        statement = self._wording.statement(into)
+        statement = self._wording.bare(into)
         statement = statement.from_select([c.key for c in stage.plan.columns], rows)
         return self._wording.with_conflict(statement, stage.plan).execution_options(preserve_rowcount=True)
 

@@ -13,7 +13,7 @@ from unitwork._logic.batches import runs_without_repeats
 from unitwork._logic.conflicts import OnConflict
 from unitwork.bulk.copying import SAME_ROW_TWICE
 from unitwork.bulk.plan import as_rows
-from unitwork.bulk.statements import REFUSED, Wording
+from unitwork.bulk.statements import REFUSED, Wording, with_sql_nulls
 from unitwork.dialects.postgresql import sqlstate_of
 from unitwork.dialects.upserts import CONFLICTS_COUNTED, COUNT_FROM_ZERO
 
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from unitwork.bulk.plan import InsertPlan
     from unitwork.bulk.rows import Group
 
-_FRESH = {"populate_existing": True}
-_AS_FILLED = {**_FRESH, "render_nulls": True}
-"""The plan has filled in what None stands for: what is still None is NULL."""
+_AS_FILLED = {"populate_existing": True, "render_nulls": True}
+"""The plan has filled in what None stands for: what is still None is NULL, or what its type makes of it."""
 _Rows: TypeAlias = tuple[list[dict[str, Any]], Sequence[object], Sequence[int]]
 """The rows of a group, their keys, and their numbers."""
 
@@ -38,7 +37,6 @@ class _Into:
         # The ORM begins each version anew; a version that rows bring is kept by the table alone.
         self._past_orm = model.whole and model.version is not None and model.version in plan.given
         self.target: Any = model.table if self._past_orm else model.entity
-        self.options = _AS_FILLED if model.whole else _FRESH
         columns = plan.columns
         self.keys = [c.key for c in columns] if self._past_orm else [field.name for field in plan.fields]
 
@@ -88,17 +86,17 @@ class Entities:
         into = _Into(self._order.model, plan)
         rows = as_rows(columns, into.keys, len(group))
         if self._order.on_conflict is OnConflict.FAIL:
-            self._insert(session, into, rows, group.numbers)
+            self._insert(session, into, plan, (rows, (), group.numbers))
             return
         keys = self._keys(group)
         if self._order.on_conflict is OnConflict.NOTHING:
             self._insert_new(session, plan, into, (rows, keys, group.numbers))
         elif self._order.made_for_each(plan):
-            statement = self._wording.statement(into.target)
+            statement = self._wording.statement(into.target, plan)
             for place, one in enumerate(self._wording.for_each(statement, plan, columns)):
                 self._update(session, into, one, (rows, keys, group.numbers), slice(place, place + 1))
         else:
-            statement = self._wording.with_conflict(self._wording.statement(into.target), plan)
+            statement = self._wording.with_conflict(self._wording.statement(into.target, plan), plan)
             # One statement cannot touch a row twice, nor load it twice.
             for start, stop in runs_without_repeats(keys):
                 self._update_many(session, into, statement, (rows, keys, group.numbers), slice(start, stop))
@@ -131,34 +129,34 @@ class Entities:
 
     def _update(self, session: Session, into: _Into, statement: Any, all_rows: _Rows, part: slice) -> None:  # noqa: ANN401  # an Insert
         rows, keys, numbers = all_rows
-        loaded = session.scalars(into.returning(statement), rows[part], execution_options=into.options).all()
+        loaded = session.scalars(into.returning(statement), rows[part], execution_options=_AS_FILLED).all()
         entities = self._in_order(loaded, keys[part])
         self._found.extend(zip(numbers[part], entities, strict=False))
         self.count += len(loaded)
 
-    def _insert(
-        self, session: Session, into: _Into, rows: list[dict[str, Any]], numbers: Sequence[int]
-    ) -> None:
+    def _insert(self, session: Session, into: _Into, plan: InsertPlan, all_rows: _Rows) -> None:
+        rows, _keys, numbers = all_rows
+        plain = with_sql_nulls(insert(into.target), into.target, plan)
         if not self._order.returning:
-            session.execute(insert(into.target), rows, execution_options=into.options)
+            session.execute(plain, rows, execution_options=_AS_FILLED)
         else:
-            statement = into.returning(insert(into.target), sort_by_parameter_order=True)
-            loaded = session.scalars(statement, rows, execution_options=into.options).all()
+            statement = into.returning(plain, sort_by_parameter_order=True)
+            loaded = session.scalars(statement, rows, execution_options=_AS_FILLED).all()
             self._found.extend(zip(numbers, loaded, strict=True))
         self.count += len(rows)
 
     def _insert_new(self, session: Session, plan: InsertPlan, into: _Into, all_rows: _Rows) -> None:
         rows, keys, numbers = all_rows
-        statement = self._wording.with_conflict(self._wording.statement(into.target), plan)
+        statement = self._wording.with_conflict(self._wording.statement(into.target, plan), plan)
         if not self._wording.counts_conflicts:
-            new = session.scalars(into.returning(statement), rows, execution_options=into.options).all()
+            new = session.scalars(into.returning(statement), rows, execution_options=_AS_FILLED).all()
             self._keep_new(new, keys, numbers)
             return
         if not self._counting:
             session.execute(text(COUNT_FROM_ZERO))
             self._counting = True
         returning = into.returning(statement, CONFLICTS_COUNTED)
-        counted: Any = session.execute(returning, rows, execution_options=into.options).all()
+        counted: Any = session.execute(returning, rows, execution_options=_AS_FILLED).all()
         for number, (found, conflicts) in zip(numbers, counted, strict=True):
             if int(conflicts) == self._conflicts:
                 self._found.append((number, found))

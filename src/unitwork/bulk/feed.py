@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from unitwork.bulk.plan import InsertPlan, Plan, UpdatePlan
-from unitwork.bulk.rows import Group, RowReader, without_nones
+from unitwork.bulk.rows import Group, RowReader, without_nones, without_sql_nulls
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
 
-    from unitwork.bulk.fields import Model
+    from unitwork.bulk.fields import Field, Model
     from unitwork.bulk.order import Progress
 
 P = TypeVar("P", bound=Plan)
@@ -32,20 +32,34 @@ def new_rows(model: Model, *, updates: bool) -> Kind[InsertPlan]:
     """Return what is done with new rows; `updates` if those whose key is stored change that row."""
     fields = model.fields
 
+    def is_fixed(field: Field) -> bool:
+        return field.filled_by_database or model.constant(field) is not None
+
     def is_left_out(name: str) -> bool:
         field = fields[name]
         if field.values.keeps_none:
             return False
+        if not model.whole:
+            # What the ORM fills in of such rows, it fills in where nothing is.
+            return field.column.primary_key or field.default is not None or is_fixed(field)
         # Where the stored row gets NULL and a new one its default, these rows need their own words.
         return updates if field.default is not None else field.filled_by_database
 
     def parts(group: Group) -> Iterator[Group]:
         left_out = [name for name in group.names if is_left_out(name)]
-        for part in without_nones(group, left_out, in_order=updates):
-            model.check_complete(part.names, part.numbers[0])
-            yield part
+        for whole in without_sql_nulls(group, _own_nulls(model, group), in_order=updates):
+            names = [name for name in left_out if name in whole.names]
+            for part in without_nones(whole, names, in_order=updates):
+                model.check_complete([*part.names, *part.sql_nulls], part.numbers[0])
+                yield part
 
-    return Kind(parts, lambda group, dialect: InsertPlan(model, group.names, dialect, group.nulls))
+    return Kind(parts, lambda group, dialect: InsertPlan(model, group, dialect))
+
+
+def _own_nulls(model: Model, group: Group) -> list[str]:
+    """Return the attributes of which `null()` needs words of its own: their types would see None."""
+    fields = (model.fields[name] for name in group.names)
+    return [field.name for field in fields if field.values.may_fill_none and field.column.nullable]
 
 
 def changes(model: Model) -> Kind[UpdatePlan]:
@@ -53,9 +67,9 @@ def changes(model: Model) -> Kind[UpdatePlan]:
 
     def parts(group: Group) -> Iterator[Group]:
         model.check_key(group.names, group.numbers[0])
-        yield group
+        yield from without_sql_nulls(group, _own_nulls(model, group), in_order=True)
 
-    return Kind(parts, lambda group, dialect: UpdatePlan(model, group.names, dialect))
+    return Kind(parts, lambda group, dialect: UpdatePlan(model, group, dialect))
 
 
 class Feed(Generic[P]):
@@ -71,7 +85,7 @@ class Feed(Generic[P]):
         self._on_progress = on_progress
         self._groups: Iterator[Group] = iter(())
         self._next: Group | None = None
-        self._plans: dict[tuple[tuple[str, ...], frozenset[str]], P] = {}
+        self._plans: dict[tuple[tuple[str, ...], frozenset[str], frozenset[str]], P] = {}
         self.dialect: Dialect | None = None
         self.read = 0
         self.done = 0
@@ -100,7 +114,7 @@ class Feed(Generic[P]):
 
     def plan_of(self, group: Group) -> P:
         """Return what becomes of a group: the same object for the same attributes."""
-        alike = (group.names, group.nulls)
+        alike = (group.names, group.nulls, group.sql_nulls)
         plan = self._plans.get(alike)
         if plan is None:
             plan = self._plans[alike] = self._kind.plan(group, self._connected)

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column
+from sqlalchemy import JSON, Column
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.elements import Null
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Mapper
 
 NONE = type(None)
+_JSON_NULL = type(JSON.NULL)
+"""Its value is a number as well."""
 _KNOWN = "unitwork_bulk"
 
 
@@ -73,10 +75,9 @@ class Field:
         """Whether values are equal in the database if, and only if, they are equal in Python."""
         return not self.values.changed and self.values.kind in (int, bool, uuid.UUID)
 
-    @property
-    def takes_none(self) -> bool:
-        """Whether None can be stored: as NULL, or as a value of its own such as JSON's null."""
-        return bool(self.column.nullable) or self.values.keeps_none
+    def takes_none(self, dialect: Dialect) -> bool:
+        """Say whether None can be stored: as NULL, as JSON's null, or as what the type makes of it."""
+        return bool(self.column.nullable) or self.values.keeps_none or self.values.fills_none(dialect)
 
     def check(self, values: Sequence[Any], kinds: set[type], numbers: Sequence[int], *, none: bool) -> None:
         """Refuse values that this attribute does not take; `none` says whether it takes None here.
@@ -101,16 +102,16 @@ class Field:
     def _takes(self, kind: type, *, none: bool) -> bool:
         if kind is NONE:
             return none
-        if issubclass(kind, ClauseElement):
+        if _is_expression(kind):
             # SQLAlchemy's way to say NULL where None would mean a default, or JSON's null.
             return kind is Null and bool(self.column.nullable)
-        return self.values.takes(kind)
+        return self.values.takes(kind) and (kind is not _JSON_NULL or self.values.accepts is None)
 
     def _complaint(self, kind: type) -> str:
         if kind is NONE or kind is Null:
             return "must have a value"
-        if issubclass(kind, ClauseElement):
-            return "holds a value, not a SQL expression"
+        if _is_expression(kind):
+            return "holds a value, not a SQL expression; `update={...}` of an upsert takes those"
         return f"holds {getattr(self.values.kind, '__name__', 'another type')}, not {kind.__name__}"
 
     def normal(
@@ -144,6 +145,10 @@ class Field:
             if value is not None and (value.tzinfo is not None) is not zoned:
                 problem = "needs a time zone" if zoned else "holds times without a time zone"
                 raise RowError(number, self.name, problem)
+
+
+def _is_expression(kind: type) -> bool:
+    return issubclass(kind, ClauseElement) or hasattr(kind, "__clause_element__")
 
 
 def _fill(default: Any) -> Fill:  # noqa: ANN401  # a default of SQLAlchemy
@@ -195,8 +200,9 @@ class Model:
         self.required = frozenset(
             name
             for name, field in self.fields.items()
-            if not field.may_be_left_out and not self._fixed(field)
+            if not field.may_be_left_out and not self._fixed(field) and not field.values.may_fill_none
         )
+        """Attributes that a row cannot do without, on any database."""
 
     @property
     def version(self) -> Field | None:
@@ -273,13 +279,22 @@ class Model:
                 known = ", ".join(self.fields)
                 raise RowError(row, str(name), f"is no attribute of {self.entity.__name__} ({known})")
 
-    def check_complete(self, names: Sequence[str], row: int) -> None:
+    def required_by(self, dialect: Dialect) -> frozenset[str]:
+        """Return the attributes that a row cannot do without; types may fill in some."""
+        asked = (field for field in self.fields.values() if field.values.may_fill_none)
+        return self.required.union(
+            field.name
+            for field in asked
+            if not field.may_be_left_out and not self._fixed(field) and not field.values.fills_none(dialect)
+        )
+
+    def check_complete(self, names: Sequence[str], row: int, required: frozenset[str] | None = None) -> None:
         """Refuse rows without an attribute that must be there.
 
         Raises:
             RowError: Names the attribute.
         """
-        missing = self.required.difference(names)
+        missing = (self.required if required is None else required).difference(names)
         if missing:
             first = next(name for name in self.fields if name in missing)
             raise RowError(row, first, "is missing, and nothing fills it in")

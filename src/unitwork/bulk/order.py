@@ -77,11 +77,12 @@ class InsertOrder:
         fields = self.model.fields
         if isinstance(self.update, Mapping):
             return {fields[name]: value for name, value in self.update.items()}
+        nulls = plan.nulls.union(field.name for field in plan.sql_nulls)
         named: Sequence[str] = self.update or ()
         if self.update is None:
             left = {field.name for field in (*self.target, *self.model.key)}
-            named = [name for name in (*plan.names, *sorted(plan.nulls)) if name not in left]
-        return {fields[name]: null() if name in plan.nulls else NEW for name in named}
+            named = [name for name in (*plan.names, *sorted(nulls)) if name not in left]
+        return {fields[name]: null() if name in nulls else NEW for name in named}
 
     def _by_model(self, chosen: Mapping[Field, object]) -> dict[Field, object]:
         """Return what each UPDATE of the model sets beside it: `onupdate`, and the next version."""

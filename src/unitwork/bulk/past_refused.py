@@ -133,8 +133,8 @@ class PastRefused:
 
 def _halves(group: Group) -> Iterator[Group]:
     half = len(group) // 2
-    yield group.part(range(half), group.nulls)
-    yield group.part(range(half, len(group)), group.nulls)
+    yield group.part(range(half))
+    yield group.part(range(half, len(group)))
 
 
 class _Statement:
@@ -144,7 +144,7 @@ class _Statement:
         self.plan = plan
         names = [f"unitwork_{place}" for place in range(len(plan.fields))]
         binds = {c: bindparam(name, type_=c.type) for c, name in zip(plan.columns, names, strict=True)}
-        plain = wording.statement(plan.model.table).inline().values(binds)
+        plain = wording.statement(plan.model.table, plan).inline().values(binds)
         compiled: Any = wording.with_conflict(plain, plan).compile(dialect=wording.dialect)
         self.sql = str(compiled)
         self.counts_conflicts = wording.counts_conflicts

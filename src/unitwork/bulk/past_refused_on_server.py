@@ -86,7 +86,7 @@ class RowsOnServer:
         plan = self._plan
         kinds = [self._types[column.name] for column in plan.columns]
         values: list[Any] = [literal_column(f"r.v{place}::{kind}") for place, kind in enumerate(kinds)]
-        statement = wording.statement(plan.model.table).inline()
+        statement = wording.bare(plan.model.table).inline()
         statement = statement.from_select([column.key for column in plan.columns], select(*values))
         compiled = wording.with_conflict(statement, plan).compile(dialect=wording.dialect)
         return None if compiled.params else str(compiled)

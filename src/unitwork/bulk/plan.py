@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import null
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql.elements import Null
 
@@ -26,12 +27,14 @@ _SIMPLE = {int, str, bool, float, bytes, NONE}
 class Plan:
     """What becomes of rows that name these attributes. Lives: one bulk write."""
 
-    def __init__(self, model: Model, names: tuple[str, ...], dialect: Dialect) -> None:
+    def __init__(self, model: Model, group: Group, dialect: Dialect) -> None:
         self.model = model
-        self.names = names
-        self.given = [model.fields[name] for name in names]
+        self.names = group.names
+        self.given = [model.fields[name] for name in group.names]
         self.fields = list(self.given)
         """The attributes that are sent, in the order of `values`."""
+        self.sql_nulls = [model.fields[name] for name in sorted(group.sql_nulls)]
+        """Attributes that are NULL in all of the rows, past what their types make of None."""
         self.dialect = dialect
 
     @property
@@ -47,6 +50,8 @@ class Plan:
     @property
     def copyable(self) -> bool:
         """Whether COPY takes all of the columns."""
+        if any(field.default is not None or field.filled_by_database for field in self.sql_nulls):
+            return False  # what is left out of COPY is not always NULL
         return bool(self.fields) and all(field.values.is_copyable(self.dialect) for field in self.fields)
 
     def values(self, group: Group, columns: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
@@ -172,33 +177,39 @@ class InsertPlan(Plan):
 
     Args:
         model: The model.
-        names: The attributes that the rows have values for.
+        group: The first of the rows.
         dialect: That of the database.
-        nulls: Attributes that the rows give as None, and that something else fills in.
     """
 
-    def __init__(
-        self, model: Model, names: tuple[str, ...], dialect: Dialect, nulls: frozenset[str] = frozenset()
-    ) -> None:
-        super().__init__(model, names, dialect)
-        self.nulls = nulls
+    def __init__(self, model: Model, group: Group, dialect: Dialect) -> None:
+        super().__init__(model, group, dialect)
+        self.nulls = group.nulls
+        """Attributes that the rows give as None, and that something else fills in."""
+        self._required = model.required_by(dialect)
         self._fills = {field: fill for field in model.fields.values() if (fill := self._fill(field))}
         self.fields = [*self.given, *(field for field in self._fills if field not in self.given)]
         # A default sees those of the columns before its own.
         places = {column: place for place, column in enumerate(model.table.columns)} if model.whole else {}
         self._in_order = sorted(self._fills, key=lambda field: places.get(field.column, 0))
         # The ORM tells a default of these columns, too, that there is nothing.
-        made = {*self.given, *self._fills}
+        made = {*self.given, *self._fills, *self.sql_nulls}
         self._absent = [f for f in model.fields.values() if f not in made and not f.filled_by_database]
 
     def _fill(self, field: Field) -> Fill | None:
-        if not self.model.whole:
-            # The ORM writes such rows, and fills in what is not the class's own matter.
-            return field.factory if field not in self.given else None
+        if field in self.sql_nulls:
+            return None
         if field in self.given:
-            return field.default
+            return field.default if self.model.whole else None
         missing = field.factory if field.name not in self.nulls else None
-        return field.default or missing or self.model.constant(field)
+        # The ORM writes rows of several tables, and fills in what is not the class's own matter.
+        found = (field.default or missing or self.model.constant(field)) if self.model.whole else missing
+        return found or self._by_type(field)
+
+    def _by_type(self, field: Field) -> Fill | None:
+        """Return None to fill in, if the type makes something of it, and nothing else fills in."""
+        filled = field.default is not None or field.filled_by_database or field.column.primary_key
+        filled = filled or self.model.constant(field) is not None
+        return Fill() if not filled and field.values.fills_none(self.dialect) else None
 
     @property
     def expressions(self) -> bool:
@@ -211,11 +222,14 @@ class InsertPlan(Plan):
         Raises:
             RowError: A value is missing or of the wrong type.
         """
+        names = (*self.names, *(field.name for field in self.sql_nulls))
+        self.model.check_complete(names, group.numbers[0], self._required)
         columns: dict[Field, Sequence[Any]] = {}
         waiting: dict[Field, Sequence[Any]] = {}
         for field, values in zip(self.given, group.columns, strict=True):
             kinds = set(map(type, values))
-            field.check(values, kinds, group.numbers, none=field.takes_none or field.default is not None)
+            none = NONE not in kinds or field.default is not None or field.takes_none(self.dialect)
+            field.check(values, kinds, group.numbers, none=none)
             filled = NONE in kinds and field in self._fills and not field.values.keeps_none
             (waiting if filled else columns)[field] = values
         context = RowContext(columns, self._absent, waiting)
@@ -234,15 +248,15 @@ class UpdatePlan(Plan):
     First come the columns that say which row is meant, then those that it gets.
     """
 
-    def __init__(self, model: Model, names: tuple[str, ...], dialect: Dialect) -> None:
-        super().__init__(model, names, dialect)
+    def __init__(self, model: Model, group: Group, dialect: Dialect) -> None:
+        super().__init__(model, group, dialect)
         version = model.version
-        self.version = version if version is not None and version.name in names else None
+        self.version = version if version is not None and version.name in group.names else None
         """The version that the rows say they have seen."""
         key = model.key if self.version is None else (*model.key, self.version)
         self.matched = list(key)
         changed = [field for field in self.given if field not in self.matched]
-        self.is_empty = not changed and self.version is None
+        self.is_empty = not changed and not self.sql_nulls and self.version is None
         """Whether the rows name nothing to set: such rows are not touched, as the ORM does not."""
         made = [field for field in self._others(changed) if field.on_update is not None]
         own_version = version is not None and version not in changed and model.next_version is not None
@@ -251,13 +265,14 @@ class UpdatePlan(Plan):
         self._changed, self._made = changed, made
 
     def _others(self, changed: Sequence[Field]) -> Iterable[Field]:
-        left = {*changed, *self.matched}
+        left = {*changed, *self.matched, *self.sql_nulls}
         return (field for field in self.model.fields.values() if field not in left)
 
     @property
     def constants(self) -> dict[Column[Any], Any]:
         """What SQL or one value sets in all rows: `onupdate`, and the next number of a version."""
-        found = {
+        found: dict[Column[Any], Any] = {field.column: null() for field in self.sql_nulls}
+        found |= {
             field.column: field.set_on_update
             for field in self._others(self.assigned)
             if field.set_on_update is not None
@@ -275,7 +290,9 @@ class UpdatePlan(Plan):
         """
         given = dict(zip(self.given, group.columns, strict=True))
         for field, values in given.items():
-            field.check(values, set(map(type, values)), group.numbers, none=field.takes_none)
+            kinds = set(map(type, values))
+            none = NONE not in kinds or field.takes_none(self.dialect)
+            field.check(values, kinds, group.numbers, none=none)
         columns: dict[Field, Sequence[Any]] = {field: given[field] for field in self.given}
         context = RowContext(columns, (), {})
         for field in self._made:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Column, inspect
 from sqlalchemy.orm import Mapper
+from sqlalchemy.sql.elements import Null
 
 from unitwork.errors import OptionError, RowError
 
@@ -30,6 +31,8 @@ class Group:
     """The same values row by row, if they were read that way."""
     nulls: frozenset[str] = frozenset()
     """Attributes that these rows give as None, and that something else fills in."""
+    sql_nulls: frozenset[str] = frozenset()
+    """Attributes that these rows give as `null()`, where the type would make something of None."""
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -38,14 +41,20 @@ class Group:
         """Return the values of one attribute."""
         return self.columns[self.names.index(name)]
 
-    def part(self, places: Sequence[int], nulls: frozenset[str] = frozenset()) -> Group:
-        """Return some of the rows, without attributes that are None in all of them."""
-        kept = [i for i, name in enumerate(self.names) if name not in nulls]
+    def part(
+        self,
+        places: Sequence[int],
+        nulls: frozenset[str] = frozenset(),
+        sql_nulls: frozenset[str] = frozenset(),
+    ) -> Group:
+        """Return some of the rows, without attributes that are None, or `null()`, in all of them."""
+        kept = [i for i, name in enumerate(self.names) if name not in nulls and name not in sql_nulls]
         return Group(
             tuple(self.names[i] for i in kept),
             [[self.columns[i][place] for place in places] for i in kept],
             [self.numbers[place] for place in places],
-            nulls=nulls,
+            nulls=self.nulls | nulls,
+            sql_nulls=self.sql_nulls | sql_nulls,
         )
 
 
@@ -179,16 +188,32 @@ def _is_stored(column: object) -> bool:
 
 def without_nones(group: Group, names: Sequence[str], *, in_order: bool) -> Iterator[Group]:
     """Leave these attributes out of those rows in which they are None."""
+    for places, nulls in _alike(group, names, type(None), in_order=in_order):
+        yield group if places is None else group.part(places, nulls)
+
+
+def without_sql_nulls(group: Group, names: Sequence[str], *, in_order: bool) -> Iterator[Group]:
+    """Leave these attributes out of those rows in which they are `null()` of SQLAlchemy."""
+    for places, nulls in _alike(group, names, Null, in_order=in_order):
+        yield group if places is None else group.part(places, sql_nulls=nulls)
+
+
+def _alike(
+    group: Group, names: Sequence[str], kind: type, *, in_order: bool
+) -> Iterator[tuple[list[int] | None, frozenset[str]]]:
+    """Yield the places of rows in which the same attributes are of a class; None for all of the group."""
     columns = {name: group.column(name) for name in names}
     # By class: SQLAlchemy's null() cannot be asked whether it is equal to None.
-    some = [name for name, column in columns.items() if type(None) in set(map(type, column))]
+    some = [name for name, column in columns.items() if kind in set(map(type, column))]
     if not some:
-        yield group
+        yield None, frozenset()
         return
-    empty = [frozenset(name for name in some if columns[name][place] is None) for place in range(len(group))]
+    empty = [
+        frozenset(name for name in some if type(columns[name][place]) is kind) for place in range(len(group))
+    ]
     places: Iterable[int] = range(len(group))
     if not in_order:
         ranks: dict[frozenset[str], int] = {}
         places = sorted(places, key=lambda place: ranks.setdefault(empty[place], len(ranks)))
     for nulls, members in groupby(places, key=empty.__getitem__):
-        yield group.part(list(members), nulls)
+        yield list(members), nulls

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, bindparam, insert, literal, select
+from sqlalchemy import Connection, bindparam, insert, literal, null, select
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from unitwork._logic.batches import light_portions
@@ -64,10 +64,14 @@ class Wording:
             return None
         return self._kind(self.order.model.table, [field.column for field in self.order.target])
 
-    def statement(self, into: Any) -> Any:  # noqa: ANN401  # a table or a mapped class
-        """Return the INSERT into a table or a mapped class, without what to do on a conflict."""
+    def bare(self, into: Any) -> Any:  # noqa: ANN401  # a table or a mapped class
+        """Return the INSERT into a table or a mapped class, without values and conflicts."""
         upserts = self.upserts
         return insert(into) if upserts is None else upserts.insert(into)
+
+    def statement(self, into: Any, plan: InsertPlan) -> Any:  # noqa: ANN401  # a table or a mapped class
+        """Return the same with what is NULL in all rows of the plan."""
+        return with_sql_nulls(self.bare(into), into, plan)
 
     def with_conflict(
         self,
@@ -116,6 +120,14 @@ def _bound(field: Field, value: object) -> Any:  # noqa: ANN401  # SQL or a valu
         if hasattr(value, "__clause_element__") or hasattr(value, "compile")
         else literal(value, field.column.type)
     )
+
+
+def with_sql_nulls(statement: Any, into: Any, plan: InsertPlan) -> Any:  # noqa: ANN401  # an Insert
+    """Let an INSERT write NULL where no type may make anything of it."""
+    if not plan.sql_nulls:
+        return statement
+    of_table = into is plan.model.table
+    return statement.values({f.column if of_table else f.name: null() for f in plan.sql_nulls})
 
 
 class Statements:
@@ -196,14 +208,14 @@ class Statements:
     def _one_by_one(self, connection: Connection, plan: InsertPlan, group: Group) -> None:
         columns = plan.filled(group)
         rows = as_rows(columns, [column.key for column in plan.columns], len(group))
-        statement = self._wording.statement(plan.model.table)
+        statement = self._wording.statement(plan.model.table, plan)
         for one, row in zip(self._wording.for_each(statement, plan, columns), rows, strict=True):
             connection.execute(one, row)
         self.count += len(group)
 
     def _by_core(self, connection: Connection, plan: InsertPlan, group: Group) -> None:
         wording = self._wording
-        statement = wording.with_conflict(wording.statement(plan.model.table), plan)
+        statement = wording.with_conflict(wording.statement(plan.model.table, plan), plan)
         rows = as_rows(plan.filled(group), [column.key for column in plan.columns], len(group))
         if wording.order.on_conflict is OnConflict.NOTHING:
             self.count += len(connection.execute(statement.returning(literal(1)), rows).all())
@@ -225,7 +237,7 @@ class _Compiled:
         # Names of our own: those of columns may hold what a driver takes for a placeholder.
         names = [f"unitwork_{place}" for place in range(len(plan.fields))]
         binds = {c: bindparam(name, type_=c.type) for c, name in zip(plan.columns, names, strict=True)}
-        plain = wording.statement(plan.model.table).values(binds)
+        plain = wording.statement(plan.model.table, plan).values(binds)
         dialect = wording.dialect
         whole: Any = wording.with_conflict(plain, plan).compile(dialect=dialect)
         self.sql: str = str(whole)

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from unitwork._logic.values.texts import UnreadableValueError
 from unitwork.bulk.fields import Model
-from unitwork.cli._values import JSON_NULL, Attribute
+from unitwork.cli._values import Attribute
 from unitwork.cli._writing import RecordWriter, writer_of
 from unitwork.dialects.orders import AsyncpgCopyOut, PsycopgCopyOut, run_on_driver
 from unitwork.models import UTCDateTime
@@ -39,7 +39,7 @@ class Dumping:
         self._model = Model.of(model)
         self._attributes = [self._attribute(name) for name in names or self._model.fields]
         # JSON's own null comes as None, just as NULL does.
-        self._told_apart = [each for each in self._attributes if each.tells_nulls_apart]
+        self._asked = [each for each in self._attributes if each.asks_for_null]
         self._where = where
 
     def _attribute(self, name: str) -> Attribute:
@@ -65,7 +65,7 @@ class Dumping:
     def _statement(self, *more: Any) -> Any:  # noqa: ANN401  # columns, a Select
         """Return the SELECT of all that is stored; of no entity, so that nothing hides a row."""
         mapper = self._model.mapper
-        statement = select(*(each.field.column.label(each.name) for each in self._attributes), *more)
+        statement = select(*(each.selected.label(each.name) for each in self._attributes), *more)
         statement = statement.select_from(mapper.persist_selectable)
         if mapper.single and mapper.polymorphic_on is not None:
             kinds = [each.polymorphic_identity for each in mapper.self_and_descendants]
@@ -77,12 +77,13 @@ class Dumping:
 
     async def _stream(self, session: AsyncSession, opened: Callable[[], RecordWriter]) -> int:
         rows = 0
-        flags = [each.field.column.is_not(null()) for each in self._told_apart]
+        flags = [each.field.column.is_not(null()) for each in self._asked]
         result = await session.stream(self._statement(*flags), execution_options={"yield_per": _ROWS})
+        is_plain = not any(each.is_seen_changed for each in self._attributes)
         writer = opened()
         try:
             async for part in result.partitions():
-                writer.write(self._with_json_nulls(part) if flags else part)
+                writer.write(part if is_plain else self._seen(part))
                 rows += len(part)
         except UnreadableValueError as error:
             raise self._unwritable(error) from None
@@ -91,16 +92,15 @@ class Dumping:
             writer.close()
         return rows
 
-    def _with_json_nulls(self, rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-        places = [self._attributes.index(each) for each in self._told_apart]
-        found: list[list[Any]] = []
-        for row in rows:
-            values = list(row[: len(self._attributes)])
-            for place, is_there in zip(places, row[len(values) :], strict=True):
-                if values[place] is None and is_there:
-                    values[place] = JSON_NULL
-            found.append(values)
-        return found
+    def _seen(self, rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+        asked = {each: len(self._attributes) + place for place, each in enumerate(self._asked)}
+        return [
+            [
+                each.seen(value, is_there=bool(row[asked[each]]) if each in asked else None)
+                for each, value in zip(self._attributes, row, strict=False)
+            ]
+            for row in rows
+        ]
 
     def _unwritable(self, error: UnreadableValueError) -> click.ClickException:
         pickles = [each.name for each in self._attributes if each.values.is_pickled]

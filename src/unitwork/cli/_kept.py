@@ -1,4 +1,4 @@
-"""This module knows which values a column would take, but not keep as they are.
+"""This module knows which values a column would take, but not keep as they are, and which it has kept.
 
 Databases round and cut without a word: digits after the point, fractions of a second, time zones. What a
 person loads from a file must not change so.
@@ -10,9 +10,13 @@ import datetime as dt
 import decimal
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import Double, Float, Numeric, cast, type_coerce
+
 from unitwork._logic.values.columns import inner_type
+from unitwork._logic.values.texts import UnreadableValueError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -22,7 +26,12 @@ if TYPE_CHECKING:
 Check = Callable[[Any], str | None]
 """Returns why a value, not None, would not come back as it is; None if it does."""
 
+Held = Callable[[Any], Any]
+"""Makes of what the database holds the value that comes back to it as it is."""
+
 _FINEST = 6
+_SINGLE = 24
+"""Bits of the digits of a FLOAT of MariaDB; with more it is a DOUBLE."""
 
 
 def check_for(values: ColumnValues, dialect: Dialect) -> Check | None:
@@ -30,10 +39,57 @@ def check_for(values: ColumnValues, dialect: Dialect) -> Check | None:
     if values.changed or values.kind is None:
         return None
     if values.kind is decimal.Decimal:
-        return _decimals(getattr(inner_type(values.type, dialect), "scale", None), dialect)
+        return _decimals(_scale(inner_type(values.type, dialect), dialect), dialect)
     if values.kind is float:
         return _floats(dialect)
     return _times(values, dialect) if values.kind in (dt.datetime, dt.time) else None
+
+
+def held(values: ColumnValues, column: Any, dialect: Dialect) -> tuple[Any, Held | None]:  # noqa: ANN401  # SQL
+    """Return what to select of a column to see all that it holds, and what makes values of that.
+
+    SQLAlchemy and drivers show some numbers rounded, or with digits that nobody wrote.
+    """
+    inner: Any = inner_type(values.type, dialect)
+    if values.changed or values.kind not in (float, decimal.Decimal):
+        return column, None
+    by_float = isinstance(inner, Float) or (isinstance(inner, Numeric) and dialect.name == "sqlite")
+    if not by_float:
+        return column, None
+    single = isinstance(inner, Float) and (inner.precision or 0) <= _SINGLE and not isinstance(inner, Double)
+    as_double = dialect.name in ("mysql", "mariadb") and single
+    selected: Any = cast(column, Double()) if as_double else type_coerce(column, Double())
+    if values.kind is float:
+        return (selected, None) if as_double else (column, None)
+    return selected, partial(_held_decimal, _scale(inner, dialect))
+
+
+def _held_decimal(scale: int | None, value: Any) -> decimal.Decimal:  # noqa: ANN401  # a number
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise UnreadableValueError(f"a {type(value).__name__} in a column of numbers") from None
+    exact = decimal.Decimal(repr(number))
+    if scale is None or not exact.is_finite():
+        return exact
+    if _digits(exact) > scale:
+        exact = decimal.Decimal(repr(float(f"{number:.{scale}f}")))  # as every SELECT shows it
+    return decimal.Decimal(f"{exact:.{scale}f}")
+
+
+def _scale(inner: Any, dialect: Dialect) -> int | None:  # noqa: ANN401  # a type
+    """Return how many digits after the point a column keeps; None if nothing is known of a bound."""
+    scale: int | None = getattr(inner, "scale", None)
+    if scale is not None or not isinstance(inner, Numeric) or isinstance(inner, Float):
+        return scale
+    bare = dialect.name == "sqlite" or (dialect.name == "postgresql" and inner.precision is None)
+    return None if bare else 0
+
+
+def _digits(value: decimal.Decimal) -> int:
+    """Count the digits after the point, without zeros at the end."""
+    _sign, figures, exponent = value.as_tuple()
+    return len("".join(map(str, figures)).rstrip("0")) - len(figures) - int(exponent) if value else 0
 
 
 def _decimals(scale: int | None, dialect: Dialect) -> Check:
@@ -42,8 +98,7 @@ def _decimals(scale: int | None, dialect: Dialect) -> Check:
     def check(value: decimal.Decimal) -> str | None:
         if not value.is_finite():
             return None
-        _sign, figures, exponent = value.as_tuple()
-        digits = len("".join(map(str, figures)).rstrip("0")) - len(figures) - int(exponent) if value else 0
+        digits = _digits(value)
         if scale is not None and digits > scale:
             return f"has {digits} digits after the point, and the column keeps {scale}"
         if by_float and decimal.Decimal(repr(float(value))) != value:

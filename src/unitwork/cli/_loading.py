@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitwork.bulk.fields import Model
-from unitwork.cli._files import STANDARD
 from unitwork.cli._rejects import GrowingRejects, NewRejects, Rejects, ToldRejects
 from unitwork.cli._resuming import Position, Progress
 from unitwork.cli._storing import Readable, Refused, Storing
@@ -131,7 +130,7 @@ class Loading:
             return ToldRejects(self._tell)
         if progress is None:
             return NewRejects(path)
-        return GrowingRejects(path, progress.kept_rejects(path))
+        return GrowingRejects(path, progress.announce)
 
     async def _at_once(self, on_progress: Callable[[int], object]) -> None:
         """Store all of the file in one transaction, or nothing."""
@@ -155,8 +154,9 @@ class Loading:
             async with self._database.transaction() as session:
                 await progress.lock(session)
                 await self._store(piece)
-                kept = self._rejects.save() if self._rejects is not None else 0
-                position = Position(line=piece.line, digest=piece.digest, rejects_bytes=kept)
+                if self._rejects is not None:
+                    self._rejects.save()
+                position = Position(line=piece.line, digest=piece.digest)
                 await progress.advance(session, position)
             progress.keep(position)
             on_progress(self._records.read)
@@ -221,7 +221,7 @@ class Loading:
                 break
         if progress is None or passed:
             return
-        if not progress.complete or self._records.path == STANDARD:
+        if not (progress.complete and progress.is_renamed):
             raise progress.other_file(before.line)
         self.summary.skipped = 0
         progress.begin_anew()

@@ -26,12 +26,8 @@ class Rejects(Protocol):
         """Take one record."""
         ...
 
-    def save(self) -> int:
-        """Make what was taken outlast this process; called before the rows beside it are committed.
-
-        Returns:
-            The bytes that are in the file now.
-        """
+    def save(self) -> None:
+        """Make what was taken outlast this process; called before the rows beside it are committed."""
         ...
 
     def close(self) -> None:
@@ -58,14 +54,13 @@ class NewRejects:
         """Take one record."""
         self._opened().write(_line_of(record, reason))
 
-    def save(self) -> int:
+    def save(self) -> None:
         """Put the file in its place. Without a reject there is none, unless an old one would mislead."""
         if self._path.exists():
             self._opened()
         if self._new is not None:
             self._new.__exit__(None, None, None)
             self._new = None
-        return 0
 
     def close(self) -> None:
         """Remove what was not saved."""
@@ -74,43 +69,59 @@ class NewRejects:
             self._new.__exit__(type(stopped), stopped, None)
 
 
+Announce = Callable[[Path, int, bytes], object]
+"""Is told what is about to be written to which file, and after how many bytes of it."""
+
+
 class GrowingRejects:
-    """The rejects of a load that commits as it goes; what a killed one has written in vain is cut off."""
+    """The rejects of a load that commits as it goes: they are added to what is in the file.
 
-    def __init__(self, path: Path, kept_bytes: int) -> None:
+    What is about to be added is announced, so that the next load can take out again what belongs to
+    rows that were never committed (`withdraw`), and nothing that somebody else has written.
+    """
+
+    def __init__(self, path: Path, announce: Announce) -> None:
         self._path = path
-        self._kept = kept_bytes
-        self._file: IO[bytes] | None = None
-
-    def _opened(self) -> IO[bytes]:
-        if self._file is None:
-            self._file = self._path.open("r+b" if self._path.exists() else "w+b")
-            # Somebody may have taken out of it what is corrected: then all that is there stays.
-            if self._file.seek(0, os.SEEK_END) > self._kept:
-                self._file.truncate(self._kept)
-                self._file.seek(0, os.SEEK_END)
-        return self._file
+        self._announce = announce
+        self._waiting: list[bytes] = []
 
     def write(self, record: Found, reason: str) -> None:
         """Take one record."""
-        file = self._opened()
-        if file.tell() == 0:
-            file.write(_line(_HEADER))
-        file.write(_line_of(record, reason))
+        self._waiting.append(_line_of(record, reason))
 
-    def save(self) -> int:
+    def save(self) -> None:
         """Write all to the disk."""
-        if self._file is None and not self._path.exists():
-            return 0
-        file = self._opened()
-        file.flush()
-        os.fsync(file.fileno())
-        return file.tell()
+        if not self._waiting:
+            return
+        with self._path.open("ab") as file:
+            if file.seek(0, os.SEEK_END) == 0:
+                file.write(_line(_HEADER))
+            added = b"".join(self._waiting)
+            self._announce(self._path, file.tell(), added)
+            file.write(added)
+            file.flush()
+            os.fsync(file.fileno())
+        self._waiting.clear()
 
     def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
+        """What was not saved is lost."""
+        self._waiting.clear()
+
+
+def withdraw(path: Path, at: int, added: bytes) -> None:
+    """Take out of a file what was announced, as far as it was written; all else stays."""
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    if len(content) >= at and added.startswith(content[at:]):
+        kept = content[:at]
+    else:
+        # Somebody has added lines, or taken out what is corrected.
+        place = at if content.startswith(added, at) else content.rfind(added)
+        kept = content if place < 0 else content[:place] + content[place + len(added) :]
+    if kept != content:
+        with NewFile(path) as file:
+            file.write(kept)
 
 
 class ToldRejects:
@@ -126,11 +137,10 @@ class ToldRejects:
         if self._count <= _TOLD:
             self._tell(f"Would reject line {record.line:,}: {reason}.")
 
-    def save(self) -> int:
+    def save(self) -> None:
         """Tell how many were not told."""
         if self._count > _TOLD:
             self._tell(f"Would reject {self._count - _TOLD:,} more.")
-        return 0
 
     def close(self) -> None:
         """Nothing is open."""

@@ -2,8 +2,8 @@
 
 What is true stands in a small table of the database, which changes in the transaction that stores the
 rows: there is no moment at which one is committed without the other. The file that `--resume` names
-tells which table that is, and what the file and the rejects looked like; it outlives the load, so that
-the same command, given again, knows that everything is stored.
+tells which table that is, what the file looked like, and what was about to be added to the rejects; it
+outlives the load, so that the same command, given again, knows that everything is stored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from sqlalchemy import BigInteger, Column, MetaData, String, Table, insert, insp
 from sqlalchemy.exc import DBAPIError
 
 from unitwork._logic.own_tables import LOAD_PREFIX
-from unitwork.cli._files import replace_text
+from unitwork.cli._files import STANDARD, replace_text
+from unitwork.cli._rejects import withdraw
 from unitwork.errors import UnitworkError
 
 if TYPE_CHECKING:
@@ -51,8 +52,17 @@ class Position:
     """Where the last record that is stored or rejected begins; 0 before the first."""
     digest: str = _NO_DIGEST
     """What the file was up to that record."""
-    rejects_bytes: int = 0
-    """How much of the file of rejects is about what is stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Added:
+    """What was about to be added to a file of rejects."""
+
+    path: str
+    at: int
+    text: str
+    line: int
+    """The position of the load before that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,14 +73,15 @@ class _Note:
     into: str
     line: int = 0
     digest: str = _NO_DIGEST
-    rejects: str | None = None
-    rejects_bytes: int = 0
+    rejects: tuple[str, ...] = ()
+    """The files of rejects that this load has written to."""
+    added: _Added | None = None
     table: str | None = None
     complete: bool = False
 
     @property
     def position(self) -> Position:
-        return Position(line=self.line, digest=self.digest, rejects_bytes=self.rejects_bytes)
+        return Position(line=self.line, digest=self.digest)
 
 
 class Progress:
@@ -82,27 +93,40 @@ class Progress:
 
     def __init__(self, path: Path, source: str, into: str, rejects: Path | None) -> None:
         self._path = path
+        source = source if source == STANDARD else str(Path(source).resolve())
         self._note = self._read() or _Note(source=source, into=into)
         if not self._note.complete and self._note.line and self._note.into not in (into, ""):
             raise self._refused(
                 f"belongs to a load into {self._note.into} that has not ended", "give another --resume FILE"
             )
-        self._old_rejects = self._note.rejects
-        rejects_name = str(rejects.resolve()) if rejects is not None else None
-        self._note = replace(self._note, source=source, into=into, rejects=rejects_name)
         self.position = self._note.position
+        self.is_renamed = STANDARD not in (source, self._note.source) and source != self._note.source
+        """Whether the file is not called as the one whose position this is."""
+        known = self._note.rejects
+        if rejects is not None and str(rejects.resolve()) not in known:
+            self._refuse_rejects_of_others(rejects)
+            known = (*known, str(rejects.resolve()))
+        self._note = replace(self._note, source=source, into=into, rejects=known)
 
     @property
     def complete(self) -> bool:
         """Whether the whole file was stored, as it was then."""
         return self._note.complete
 
-    def kept_rejects(self, path: Path) -> int:
-        """Return how much of a file of rejects is about what is stored."""
-        return self.position.rejects_bytes if self._old_rejects == str(path.resolve()) else 0
+    @staticmethod
+    def _refuse_rejects_of_others(path: Path) -> None:
+        if path.is_file() and path.stat().st_size:
+            problem = "holds something already, and nothing of this load"
+            raise ResumeRefusedError(str(path), problem, "move it away, or give another --rejects FILE")
 
     def other_file(self, line: int) -> ResumeRefusedError:
         """Return the error that a file is not the one whose position this is."""
+        if self.complete:
+            return self._refused(
+                f"says that this file is stored up to line {line:,}, and that part of it has changed since",
+                "load what is new from a file of another name, or remove the file of the position to load"
+                " all of this one",
+            )
         return self._refused(
             f"is the position in another file: up to line {line:,} this one is not what was loaded",
             "name that file, or remove the file of the position to load this one from its beginning",
@@ -116,10 +140,12 @@ class Progress:
             return None
         try:
             found: dict[str, Any] = {"into": "", **json.loads(self._path.read_bytes())}
-            note = _Note(**found)
+            added = found.pop("added", None)
+            rejects = tuple(found.pop("rejects", ()))
+            note = _Note(**found, rejects=rejects, added=None if added is None else _Added(**added))
         except (ValueError, TypeError, RecursionError):
             note = None
-        if note is None or not all(type(number) is int for number in (note.line, note.rejects_bytes)):
+        if note is None or type(note.line) is not int:
             raise self._refused("is not the position of a load", "give a --resume FILE that is not there yet")
         return note
 
@@ -153,10 +179,11 @@ class Progress:
         Database: creates a table for the time of the load, in a transaction of its own.
         """
         # The file comes first: a table that no file names would stay for ever.
-        self._keep(replace(self._note, table=self._note.table or f"{LOAD_PREFIX}{secrets.token_hex(6)}"))
+        table = self._note.table or f"{LOAD_PREFIX}{secrets.token_hex(6)}"
+        self._keep(replace(self._note, **asdict(self.position), table=table))
         try:
             async with database.engine.begin() as connection:
-                await connection.run_sync(_create, self._table, self.position)
+                await connection.run_sync(_create, self._table, self.position, is_over=self._note.complete)
         except DBAPIError as error:
             error.add_note("While creating the table that --resume keeps the position in.")
             raise
@@ -176,11 +203,22 @@ class Progress:
         """
         if await self._stored(session, self._table) != self.position:
             raise self._refused("is that of another load, which runs now", "wait until that has ended")
+        added = self._note.added
+        if added is not None:
+            if self.position.line <= added.line:
+                withdraw(Path(added.path), added.at, added.text.encode())
+            self._keep(replace(self._note, added=None))
 
     async def _stored(self, session: AsyncSession, table: Table) -> Position:
         # Waits for a transaction of a process that was killed, but whose COMMIT was on its way.
         row = (await session.execute(select(table).with_for_update())).mappings().one_or_none()
         return self.position if row is None else Position(**row)
+
+    def announce(self, rejects: Path, at: int, text: bytes) -> None:
+        """Note what is about to be added to the rejects, until `keep`."""
+        path = str(rejects.resolve())
+        added = _Added(path=path, at=at, text=text.decode(), line=self.position.line)
+        self._keep(replace(self._note, added=added))
 
     async def advance(self, session: AsyncSession, position: Position) -> None:
         """Move on, in the transaction that stores what lies before."""
@@ -189,7 +227,7 @@ class Progress:
     def keep(self, position: Position) -> None:
         """Tell the file what is committed."""
         self.position = position
-        self._keep(replace(self._note, **asdict(position)))
+        self._keep(replace(self._note, **asdict(position), added=None))
 
     async def close(self, database: Database) -> None:
         """Note that the whole file is stored, and remove the table."""
@@ -212,13 +250,15 @@ def _table(name: str) -> Table:
         MetaData(),
         Column("line", BigInteger, nullable=False),
         Column("digest", String(32), nullable=False),
-        Column("rejects_bytes", BigInteger, nullable=False),
         mysql_engine="InnoDB",
     )
 
 
-def _create(connection: Connection, table: Table, position: Position) -> None:
-    """Create the table, unless the load goes on; its row is the position either way."""
+def _create(connection: Connection, table: Table, position: Position, *, is_over: bool) -> None:
+    """Create the table, unless the load goes on; then its row is another load's, if that runs now."""
     table.create(connection, checkfirst=True)
-    if connection.execute(update(table).values(**asdict(position))).rowcount == 0:
+    there = connection.execute(select(table)).one_or_none() is not None
+    if not there:
         connection.execute(insert(table).values(**asdict(position)))
+    elif is_over:
+        connection.execute(update(table).values(**asdict(position)))

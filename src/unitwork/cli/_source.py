@@ -12,6 +12,7 @@ from typing import IO, Any
 from unitwork.cli._files import STANDARD, opened
 from unitwork.errors import UnitworkError
 
+_LINE_ENDS = (b"\r\n", b"\n", b"\r")
 LONGEST_LINE = 2**30
 """Bytes of one line. A file that has no line ends at all must not fill the memory."""
 
@@ -45,6 +46,7 @@ class Source:
         self.read = 0
         """Bytes read so far."""
         self._digest = hashlib.blake2b(digest_size=16)
+        self._line_end = b""
 
     @property
     def name(self) -> str:
@@ -53,12 +55,17 @@ class Source:
 
     @property
     def digest(self) -> str:
-        """What tells this file, as far as it was read, from any other."""
+        """What tells this file, as far as it was read, from any other.
+
+        The end of the last line does not count: a file that grows may not have had one yet.
+        """
         return self._digest.hexdigest()
 
     def note(self, piece: bytes) -> None:
         """Count a piece of the file as read."""
-        self._digest.update(piece)
+        end = next((end for end in _LINE_ENDS if piece.endswith(end)), b"")
+        self._digest.update(self._line_end + piece.removesuffix(end))
+        self._line_end = end
 
     def broken(self, line: int | None, problem: str, fix: str) -> BrokenFileError:
         """Return the error that ends the reading."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import IO, Any, Protocol
 
 import click
 
+from unitwork._logic.values.texts import UnreadableValueError
 from unitwork.cli._reading import parquet_library
-from unitwork.cli._values import JSON_NULL, Attribute, csv_text
+from unitwork.cli._values import JSON_NULL, TYPES_NONE, Attribute, csv_text
 
 Rows = Sequence[Sequence[Any]]
 
@@ -84,10 +86,17 @@ class JsonWriter:
             record: dict[str, Any] = {}
             for attribute, value in zip(self._attributes, row, strict=True):
                 if value is None and attribute.tells_nulls_apart:
-                    continue  # What is not there is NULL; null would be JSON's own.
-                plain = value is None or value is JSON_NULL
+                    self._check_left_out(attribute)
+                    continue  # What is not there is NULL; null would be JSON's own, or the type's.
+                plain = value is None or value is JSON_NULL or value is TYPES_NONE
                 record[attribute.name] = None if plain else attribute.to_json(value)
             self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+
+    @staticmethod
+    def _check_left_out(attribute: Attribute) -> None:
+        if attribute.is_filled:
+            problem = "which is NULL, and would be its default; only --format csv tells these apart"
+            raise UnreadableValueError(f"{attribute.name}, {problem}")
 
     def close(self) -> None:
         """Nothing is left."""
@@ -100,7 +109,7 @@ class ParquetWriter:
         self._pyarrow, parquet = parquet_library()
         native = [self._native(attribute) for attribute in attributes]
         self._convert: list[Callable[[Any], Any]] = [
-            _as_it_is if known is not None else csv_text(attribute)
+            partial(_native_value, attribute) if known is not None else csv_text(attribute)
             for attribute, known in zip(attributes, native, strict=True)
         ]
         self._schema = self._pyarrow.schema(
@@ -141,5 +150,8 @@ class ParquetWriter:
         self._writer.close()
 
 
-def _as_it_is(value: Any) -> Any:  # noqa: ANN401  # a value of an attribute
+def _native_value(attribute: Attribute, value: Any) -> Any:  # noqa: ANN401  # a value of an attribute
+    if value is TYPES_NONE:
+        problem = "which is None but not NULL; only --format jsonl tells these apart"
+        raise UnreadableValueError(f"{attribute.name}, {problem}")
     return value

@@ -57,7 +57,9 @@ def init(directory: Path, models: tuple[str, ...]) -> None:
     default=True,
     help="Write what differs between models and database (the default).",
 )
-@click.option("--allow-drop", is_flag=True, help="Write also what drops tables or columns, and their data.")
+@click.option(
+    "--allow-drop", is_flag=True, help="Write also what drops tables, columns, indexes or constraints."
+)
 @_directory_option
 @models_option
 @with_database
@@ -66,8 +68,8 @@ async def revision(
 ) -> None:
     """Write a migration, MESSAGE says what for, and print its file.
 
-    One that would drop tables or columns is not written without --allow-drop: a model that was not
-    imported looks as if it were gone.
+    One that would drop tables, columns, indexes or constraints is not written without --allow-drop: a
+    model that was not imported looks as if it were gone, and what no model names may be of others.
     """
     migrations = _migrations(database, directory, models)
     for path in await _alembic(migrations.revision(message, **options)):

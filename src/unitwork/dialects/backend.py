@@ -7,7 +7,7 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
     from unitwork.dialects.direct import Direct
     from unitwork.dialects.replication import Replication
+
+
+class Telling(Protocol):
+    """Told of a statement that was sent."""
+
+    def __call__(self, sql: str, started: float, connection: Connection, /) -> None:
+        """Take note of it; `started` is by `time.perf_counter()`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +116,8 @@ class Backend:
         """What SQLAlchemy calls this kind of database."""
         self.kept: DBAPIConnection | None = None
         """A connection that a new pool must use again, instead of opening one."""
+        self.tell: Telling | None = None
+        """Told of what is sent past all cursors, such as BEGIN, while somebody observes."""
         self.transaction_pooling = False
         """Each transaction may run on another connection of the server, which a pooler chooses."""
 

@@ -82,7 +82,7 @@ class SQLiteBackend(Backend):
     def install(self, engine: AsyncEngine) -> None:
         event.listen(engine.sync_engine, "connect", self._keep)
         event.listen(engine.sync_engine, "close", self._forget)
-        event.listen(engine.sync_engine, "begin", _begin)
+        event.listen(engine.sync_engine, "begin", self._begin)
         event.listen(engine.sync_engine, "reset", _reset)
         event.listen(engine.sync_engine, "do_execute", _execute)
         event.listen(engine.sync_engine, "handle_error", _keep_after_cancellation)
@@ -99,6 +99,37 @@ class SQLiteBackend(Backend):
         # The one connection of a database in memory outlives the pool, which is replaced for a new loop.
         if self.shared_between_loops:
             self.kept = connection
+
+    def _begin(self, connection: Connection) -> None:
+        options = connection.get_execution_options()
+        if options.get("isolation_level") == "AUTOCOMMIT" or LENT in options:
+            return
+        statement = options.get(_BEGIN, "BEGIN IMMEDIATE")
+        if statement == _READ_ONLY:
+            connection.info[_READ_ONLY] = True
+            self._send(connection, "PRAGMA query_only=ON")
+        if statement is not None:
+            self._send(connection, statement)
+
+    def _send(self, connection: Connection, statement: str) -> None:
+        """Send a statement in one visit to the driver's thread; through SQLAlchemy it takes four."""
+        tell, events = self.tell, cast("Any", connection.dispatch)
+        heard = events.before_cursor_execute
+        if (heard and (tell is None or len(heard) > 1)) or connection.engine.echo:
+            connection.exec_driver_sql(statement)
+            return
+        driver: Any = connection.connection.driver_connection
+        started = time.perf_counter() if tell is not None else 0
+        try:
+            await_only(driver.execute_fetchall(statement))
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                await_only(stop(driver))
+            # As if SQLAlchemy had sent it: its class of error, and its events.
+            run_on_driver(connection, Failed(statement, error))
+            raise
+        if tell is not None:
+            tell(statement, started, connection)
 
     def _forget(self, _connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
         self.kept = None
@@ -194,35 +225,6 @@ def _write_ahead(connection: DBAPIConnection, deadline: float) -> None:
             if not is_busy(error) or time.monotonic() > deadline:
                 raise
         await_only(asyncio.sleep(_BUSY_AGAIN_S))
-
-
-def _begin(connection: Connection) -> None:
-    options = connection.get_execution_options()
-    if options.get("isolation_level") == "AUTOCOMMIT" or LENT in options:
-        return
-    statement = options.get(_BEGIN, "BEGIN IMMEDIATE")
-    if statement == _READ_ONLY:
-        connection.info[_READ_ONLY] = True
-        _send(connection, "PRAGMA query_only=ON")
-    if statement is not None:
-        _send(connection, statement)
-
-
-def _send(connection: Connection, statement: str) -> None:
-    """Send a statement in one visit to the driver's thread; through SQLAlchemy it takes four."""
-    events: Any = connection.dispatch
-    if events.before_cursor_execute or connection.engine.echo:
-        connection.exec_driver_sql(statement)
-        return
-    driver: Any = connection.connection.driver_connection
-    try:
-        await_only(driver.execute_fetchall(statement))
-    except BaseException as error:
-        if not isinstance(error, Exception):
-            await_only(stop(driver))
-        # As if SQLAlchemy had sent it: its class of error, and its events.
-        run_on_driver(connection, Failed(statement, error))
-        raise
 
 
 def _reset(connection: DBAPIConnection, entry: ConnectionPoolEntry, state: PoolResetState) -> None:

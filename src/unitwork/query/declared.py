@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from unitwork._logic.paging import CursorCodec, CursorPage, CursorRequest, Page, PageRequest
@@ -74,6 +74,8 @@ class DeclaredQuery:
         """The number of rows that a DML statement touches is what it returns."""
         self.column_types: Mapping[str, TypeEngine[Any]] = {}
         """What parameters are compared with, if their names say it and not the statement."""
+        self.guessed_types: Collection[str] = ()
+        """The parameters whose types in the statement are guessed from their annotations."""
         self._ask = ask
         self._many = self.reader.with_rows(Rows.MANY)
         self._pages = Pages(target)

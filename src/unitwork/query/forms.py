@@ -137,7 +137,9 @@ class TextCondition:
         known = _needs_entity(signature, entity)
         text = DeclaredText(signature, self.expression, besides=frozenset({page_parameter(signature)}))
         shape = self._fitting(signature, promised(signature, known))
-        return _selecting(signature, shape, known, text.condition(inspect_entity(known)))
+        query = _selecting(signature, shape, known, text.condition(inspect_entity(known)))
+        query.guessed_types = text.guessed
+        return query
 
     def _fitting(self, signature: QuerySignature, shape: Shape) -> Shape:
         if not self.expression.strip():
@@ -182,6 +184,7 @@ class FullSQL:
             target=target,
         )
         query.counts = self._counts(signature, shape, text)
+        query.guessed_types = text.guessed
         return query
 
     def _counts(self, signature: QuerySignature, shape: Shape, text: DeclaredText) -> bool:

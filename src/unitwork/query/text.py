@@ -78,6 +78,8 @@ class DeclaredText:
 
     def __init__(self, signature: QuerySignature, sql: str, *, besides: frozenset[str] = frozenset()) -> None:
         self._signature = signature
+        self.guessed: set[str] = set()
+        """The parameters whose types nothing says but their annotations."""
         wanted = {name for name in signature.parameters if name not in besides}
         ways = readings(sql)
         self._readings = [way for way in ways if set(way.binds) == wanted]
@@ -131,6 +133,8 @@ class DeclaredText:
         for name in plain[0].binds:
             many = name in after_in
             annotation = parameters.get(name, int)  # the limits of a page
+            if name not in columns:
+                self.guessed.add(name)
             kind = columns.get(name) or (_list_type(annotation) if many else _plain_type(annotation))
             if many or kind is not None:
                 clause = clause.bindparams(bindparam(name, type_=kind, expanding=many))

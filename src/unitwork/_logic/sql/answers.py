@@ -84,18 +84,24 @@ class Answers:
         if words == ("NULL",):
             return "is NULL"
         if len(words) > 2 and words[0] in _EMPTY_SETS_ARE_NULL and words[1] == "(":  # noqa: PLR2004  # `max (`
-            whole = self.scopes.behind(item.first + 1) == item.last
+            inside = (each for each in range(item.first, item.last) if self._words[each] == ",")
+            # SQLite's `max(a, b)` looks at one row alone.
+            several = any(self.scopes.openings[each] == item.first + 1 for each in inside)
+            whole = self.scopes.behind(item.first + 1) == item.last and not several
             outside = {self._words[place] for place in self._statement.top}
             return (
                 f"is NULL if there are no rows for {words[0].lower()}()"
                 if whole and not outside & {"GROUP", "HAVING"}
                 else ""
             )
+        column = self.column_of(item)
+        return "" if column is None else self._reason_of(column, columns)
+
+    def column_of(self, item: Item) -> ColumnName | None:
+        """Return the column that an item is; None if it is another expression."""
         column = column_ending_at(self.scopes, item.last - 1)
-        name_begins = item.last - (3 if column is not None and column.qualifier else 1)
-        if column is None or name_begins != item.first:
-            return ""
-        return self._reason_of(column, columns)
+        begins = item.last - (3 if column is not None and column.qualifier else 1)
+        return None if column is None or begins != item.first else column
 
     def _reason_of(self, column: ColumnName, columns: Columns[bool]) -> str:
         table = table_of(column, columns)

@@ -83,8 +83,9 @@ _ESCAPED = r"'(?:[^'\\]|\\.|'')*+'"
 _DOUBLE = r'"(?:[^"]|"")*+"'
 _TICKS = r"`(?:[^`]|``)*+`"
 _LINE = r"--[^\n]*"
-# The backslashes of an E'' string count behind the end of a line too, where it goes on.
-_MORE_LINES = rf"(?:[^\S\n]*(?:{_LINE})?\n(?:\s|{_LINE}\n)*{_ESCAPED})*"
+# The backslashes of an E'' string count behind the end of a line too, where it goes on, even without an end.
+_NEXT_LINE = rf"[^\S\n]*(?:{_LINE})?\n(?:\s|{_LINE}\n)*"
+_MORE_LINES = rf"(?:{_NEXT_LINE}{_ESCAPED})*+(?!{_NEXT_LINE}')"
 _COMMON = (
     r"(?P<NUMBER>0[xX][0-9a-fA-F]+|(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)",
     # As SQLAlchemy's: `1:n` and `a\\:b` hold no parameter. Unlike there, `:name::int` does.

@@ -177,7 +177,9 @@ class Scopes:
     def _inside(self, opening: int, here: _Here) -> _Here:
         if self.is_query(opening + 1):
             return _Here(Scope(here.scope), opening)
-        joins = here.lists and self.word(opening - 1) in ("FROM", "JOIN", ",", "(", "LATERAL", "USING")
+        before = self.word(opening - 1)
+        joins = here.lists and before in ("FROM", "JOIN", ",", "(", "LATERAL", "USING")
+        joins = joins and not (before == "USING" and self._is_of_join(opening - 1))
         if joins:  # FROM (a JOIN b ON …)
             self._add_table(opening + 1, here.scope)
         return _Here(here.scope, opening, lists=joins)
@@ -207,6 +209,11 @@ class Scopes:
         if word in _NAMES_TABLES and self.word(0) in _NAMES_TABLES:
             return place == 0 or before in _NAMES_TABLES
         return word == "JOIN" or (word == "INTO" and self.word(place - 1) != "SELECT")
+
+    def _is_of_join(self, using: int) -> bool:
+        """Say whether columns stand behind USING, not tables as in `DELETE FROM a USING (b JOIN c)`."""
+        before = (self.word(place) for place in range(using - 1, -1, -1))
+        return next((word for word in before if word in ("JOIN", "FROM", "USING")), "") == "JOIN"
 
     def _add_table(self, place: int, scope: Scope) -> None:
         while self.word(place) in _BEFORE_NAMES:

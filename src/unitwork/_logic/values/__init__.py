@@ -5,6 +5,7 @@
 - `annotations`: what an annotation says: its class, None, the element of a list.
 - `columns`: what a mapped attribute holds; `values_of` is the question every floor asks.
 - `files`: how the values of a column stand in CSV, JSON lines and Parquet.
+- `ranges`: how the ranges of PostgreSQL are written and read.
 - `answers`: how a value from the database becomes what an annotation says.
 - `ordering`: in which form rows are walked in their order, and cursors keep values.
 - `parameters`: what fits where, and an example of each.

@@ -19,6 +19,7 @@ from sqlalchemy import (
     PickleType,
     TypeDecorator,
     bindparam,
+    column,
     types,
 )
 from sqlalchemy import inspect as inspect_entity
@@ -144,6 +145,18 @@ class ColumnValues:
         ours = type(self.inner).__module__.startswith("sqlalchemy.") and not self.changed
         return ours and not self.nullable and not self.is_json
 
+    def shows_null(self, dialect: Dialect) -> bool:
+        """Say whether the type may show NULL as a value of its own."""
+        if not self.changed:
+            return False
+        if self.type.column_expression(column("value", self.type)) is not None:
+            return True
+        try:
+            processor = self.type.dialect_impl(dialect).result_processor(dialect, None)
+            return processor is not None and processor(None) is not None
+        except Exception:  # noqa: BLE001  # code of the program
+            return True
+
     # --- stored ---
 
     def takes(self, kind: type) -> bool:
@@ -180,6 +193,24 @@ class ColumnValues:
     def is_plainly_bound(self) -> bool:
         """Whether a parameter alone stands for a value, without SQL of the type around it."""
         return self.type.bind_expression(bindparam("value", type_=self.type)) is None
+
+    @property
+    def may_fill_none(self) -> bool:
+        """Whether the type may store a value of its own where a row has None; `fills_none` knows."""
+        ours = type(self.inner).__module__.startswith("sqlalchemy.")
+        return not self.keeps_none and (self.changed or not ours or isinstance(self.inner, JSON))
+
+    def fills_none(self, dialect: Dialect) -> bool:
+        """Say whether the type stores a value of its own where a row has None, as the ORM lets it."""
+        if not self.may_fill_none:
+            return False
+        if not self.is_plainly_bound:
+            return True
+        processor = self.bind_processor(dialect)
+        try:
+            return processor is not None and processor(None) is not None
+        except Exception:  # noqa: BLE001  # code of the program: it is told when the row is bound
+            return True
 
     # --- copied ---
 
@@ -268,6 +299,11 @@ def class_of_type(kind: TypeEngine[Any]) -> type | None:
     except NotImplementedError:
         return None
     return _UNSAID.get(type(kind)) if found is object else found
+
+
+def column_kind(kind: TypeEngine[Any]) -> type | None:
+    """Return the class of the values of a column of this type, also where a decorator changes them."""
+    return ColumnValues(kind).kind if changes_values(kind) else class_of_type(kind)
 
 
 def _result_of(kind: TypeEngine[Any]) -> Any:  # noqa: ANN401  # a type

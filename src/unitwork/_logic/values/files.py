@@ -10,6 +10,7 @@ from sqlalchemy import TypeDecorator
 
 from unitwork._logic.values.classes import class_of
 from unitwork._logic.values.columns import ColumnValues
+from unitwork._logic.values.ranges import bound_type, is_range, range_text, read_range
 from unitwork._logic.values.texts import UnreadableValueError
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ class FileForm:
         self._inside: FileForm | None = None
         if values.changed and values.known is None and not _is_enum(values.kind) and not values.is_pickled:
             self._inside = FileForm(ColumnValues(values.inner), dialect)
+        self._ends: FileForm | None = None
+        if is_range(values.inner) and not values.changed:
+            ends = bound_type(values.inner)
+            self._ends = None if ends is None else FileForm(ColumnValues(ends), dialect)
         self._element = None if values.element is None else FileForm(values.element, dialect)
         self._labels = _labels(values)
 
@@ -63,6 +68,8 @@ class FileForm:
             return json.dumps(self.to_json(value), ensure_ascii=False)
         if self.values.is_pickled:
             raise UnreadableValueError("a pickle, which files do not hold")
+        if is_range(self.values.inner):
+            return self._range_text(value)
         known = self.values.known or class_of(value)
         return (
             self._label(value) if self._labels else (known.text(value) if known is not None else str(value))
@@ -80,6 +87,8 @@ class FileForm:
             return self.from_json(json.loads(text))
         if self.values.is_pickled:
             raise UnreadableValueError("a pickle, which is not read from a file")
+        if self._ends is not None:
+            return read_range(text, self.values.inner, self._ends.from_text)
         if self._labels:
             return self._member(text)
         return text if self.values.known is None else self.values.known.read(text)
@@ -96,7 +105,7 @@ class FileForm:
             return _each(value, self._element.to_json)
         if self.is_structured:
             return sorted(value) if isinstance(value, set) else value
-        if self.values.is_pickled or self._labels:
+        if self.values.is_pickled or self._labels or is_range(self.values.inner):
             return self.to_text(value)
         known = self.values.known or class_of(value)
         return str(value) if known is None else known.json(value)
@@ -122,8 +131,17 @@ class FileForm:
     def _stored(self, value: Any) -> Any:  # noqa: ANN401  # what the type inside takes
         kind = self.values.type
         while isinstance(kind, TypeDecorator) and value is not None:
-            value, kind = kind.process_bind_param(value, self._dialect), kind.impl_instance
+            if type(kind).process_bind_param is not TypeDecorator.process_bind_param:
+                value = kind.process_bind_param(value, self._dialect)
+            kind = kind.impl_instance
+        if value is None:
+            raise UnreadableValueError("a value that its type would store as NULL")
         return value
+
+    def _range_text(self, value: Any) -> str:  # noqa: ANN401  # a range
+        if self._ends is None:
+            raise UnreadableValueError(f"a {self.values.type}, of which nobody has said what its ends are")
+        return range_text(value, self._ends.to_text)
 
     def _loaded(self, value: Any) -> Any:  # noqa: ANN401  # a value of the column
         around: list[TypeDecorator[Any]] = []
@@ -132,7 +150,8 @@ class FileForm:
             around.append(kind)
             kind = kind.impl_instance
         for decorator in reversed(around):
-            value = decorator.process_result_value(value, self._dialect)
+            if type(decorator).process_result_value is not TypeDecorator.process_result_value:
+                value = decorator.process_result_value(value, self._dialect)
         return value
 
     def _label(self, value: Any) -> str:  # noqa: ANN401  # a member, or a label

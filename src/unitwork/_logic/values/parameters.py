@@ -18,9 +18,9 @@ _OTHER_SAMPLES: Mapping[type, object] = {
 }
 
 
-def fits_parameter(annotation: object, wanted: type) -> bool:
-    """Say whether values with this annotation can be compared with values of this type."""
-    known = CLASSES.get(plain_type(annotation))
+def fits_classes(own: type, wanted: type) -> bool:
+    """Say whether values of one class can be compared with values of another."""
+    known = CLASSES.get(own)
     # What is not known is not refused.
     return known is None or wanted not in CLASSES or wanted in known.compared
 

@@ -13,7 +13,7 @@ from unitwork._logic.findings import CheckReport, Finding, Severity, Unchecked
 from unitwork._logic.promises import Promise, Result, Told
 from unitwork._logic.shape import Item, Rows
 from unitwork._logic.sql.answers import Answers
-from unitwork._logic.sql.meetings import meetings, resolved
+from unitwork._logic.sql.meetings import behind_target, meetings, resolved
 from unitwork._logic.sql.scopes import Scopes, Table
 from unitwork._logic.sql.statement import CHANGES, QUERIES
 from unitwork._logic.values.columns import class_of_type
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from unitwork._runtime.access.registry import Checkable
     from unitwork._runtime.lanes.calls import StatementCall
     from unitwork._runtime.source import Source
+
+_ROW_NUMBERS = ("rowid", "oid", "_rowid_")
 
 LARGE_ROWS = 10_000
 """A table with at least so many rows should not be read as a whole."""
@@ -80,7 +82,8 @@ class Check:
                 self._describer.end(connection)
 
     def _check(self, connection: Connection, catalog: Catalog, owner: type, query: Checkable) -> None:
-        promise = Promise(query.name, query.shape, query.parameters)
+        sending = self._describer.sending(connection)
+        promise = Promise(query.name, query.shape, query.parameters, sending)
         try:
             asked = _built(owner, query)
             question = question_of(asked.statement, asked.parameters, connection.dialect)
@@ -99,7 +102,8 @@ class Check:
         except CompileError as error:
             self._findings.append(promise.wrong(f"it cannot be written for this database: {error}"))
         except RefusedError as error:
-            self._findings.append(promise.wrong(f"the database refuses it: {error}."))
+            said = str(error) if error.by_driver else f"the database refuses it: {error}."
+            self._findings.append(promise.wrong(said, error.fix))
         except _NotBuiltError as error:
             problem = f"its statement could not be built with sample values: {error}."
             fix = "let the body return a statement for any value of its parameters' types."
@@ -183,6 +187,13 @@ class _OneCheck:
     def findings(self, catalog: Catalog) -> Iterator[Finding]:
         """Compare, after the database has accepted the statement."""
         yield from self._missing_tables(catalog)
+        yield from self._missing_columns(catalog)
+        for name in self._answer.taken_as_text:
+            yield self._promise.wrong(
+                f'the database takes "{name}" as text, because there is no such column.',
+                f"write '{name}' if it is text, or the name of a column.",
+                Severity.WARNING,
+            )
         self._met = self._meetings(catalog)
         self._told = self._parameters()
         wrong = list(self._promise.parameter_findings(self._told.items()))
@@ -228,19 +239,34 @@ class _OneCheck:
                             f"the database refuses it: there is no table {table.name!r}."
                         )
 
+    def _missing_columns(self, catalog: Catalog) -> Iterator[Finding]:
+        """Look for the columns that `INSERT INTO t (…) SELECT` names, which MariaDB does not look at."""
+        for statement in self._question.text.statements:
+            scopes = Scopes(statement)
+            inserts = statement.verb in ("INSERT", "REPLACE")
+            for table in scopes.tables if inserts else ():
+                known = catalog.columns(table) if scopes.word(table.place - 1) == "INTO" else None
+                for name in scopes.names_in(behind_target(scopes, table)) or ():
+                    if known is not None and name.lower() not in {*known, *_ROW_NUMBERS}:
+                        yield self._promise.wrong(
+                            f"the database refuses it: table {table.name!r} has no column {name!r}."
+                        )
+
     def _parameters(self) -> dict[str, Told]:
         """Return what is known of each parameter of the query."""
         told: dict[str, Told] = {
-            name: Told(mapped=kind, expands=True) for name, kind in self._named_types().items()
+            name: Told(mapped=kind, expands=True, compared=True) for name, kind in self._named_types().items()
         }
         for name, base in self._question.bases.items():
             met = self._met.get(name, [])
             refuses = [column.name for column, stores in met if stores and column.refuses_null]
             told[base] = Told(
                 mapped=self._question.types.get(name),
+                guessed=base in getattr(self._query, "guessed_types", ()),
                 server=self._answer.types.get(name),
                 stored=met[0][0].type if met else None,
                 expands=name != base,
+                compared=bool(met) and not any(stores for _, stores in met),
                 refuses_null=refuses[0] if refuses else "",
             )
         return told
@@ -253,8 +279,9 @@ class _OneCheck:
         """Return what a parameter meets besides, where it meets columns of different classes."""
         for name, met in self._met.items():
             if len({class_of_type(column.type) for column, _ in met}) > 1:
-                for column, _ in met:
-                    yield self._question.bases.get(name, name), Told(stored=column.type, expands=True)
+                for column, stores in met:
+                    told = Told(stored=column.type, expands=True, compared=not stores)
+                    yield self._question.bases.get(name, name), told
 
     def _meetings(self, catalog: Catalog) -> dict[str, list[tuple[StoredColumn, bool]]]:
         found: dict[str, list[tuple[StoredColumn, bool]]] = {}
@@ -278,6 +305,11 @@ class _OneCheck:
             return None if known is None else {name: column.nullable for name, column in known.items()}
 
         for number, column in enumerate(columns):
-            known = answers is not None and items is not None and len(items) == len(columns)
-            reason = answers.null_reason(items[number], nullable) if known and answers and items else ""
-            yield Result(column.name, column.type, reason)
+            item = items[number] if items is not None and len(items) == len(columns) else None
+            if answers is None or item is None:
+                yield Result(column.name, column.type, stored=column.declared)
+                continue
+            named = answers.column_of(item)
+            stored = None if named is None else resolved(named, catalog.columns)
+            reason = answers.null_reason(item, nullable)
+            yield Result(column.name, column.type, reason, column.declared if stored is None else stored.type)

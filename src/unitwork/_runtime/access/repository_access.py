@@ -341,6 +341,7 @@ async def _read_on_any_server(source: Source, read: Callable[[], Awaitable[Seque
         in_block = isinstance(_surroundings(source, context.innermost(source)), LaneRefusal)
         if in_block or not source.may_answer_instead(error):
             raise
+        source.watch.swallowed("a read at a replica", error)
     with ReadFromPrimary(source.servers):
         return await read()
 

@@ -396,7 +396,12 @@ class Scope:
 
     def begin_transaction(self, mode: BeginMode = READ_WRITE) -> Frame:
         """Begin the transaction of the unit of work that this is, or whose rest it shares."""
-        return cast("AtRest", self._frame).begin_for_unit(mode)
+        resting = cast("AtRest", self._frame)
+        begun = resting.begin_for_unit(mode)
+        if self.source.watch.active:
+            # Whichever block in it has led to that.
+            resting.scope.tell_of_begin(begun)
+        return begun
 
     def _is_first_in_unit(self) -> bool:
         """Say whether it has begun a transaction on the session of a unit of work."""

@@ -19,7 +19,6 @@ from unitwork._runtime.finish import finish
 from unitwork._runtime.sessions.session import AmbientSession
 from unitwork._runtime.sessions.turns import Turns
 from unitwork._runtime.transactions.transaction import AtRest, Transaction
-from unitwork.dialects import READ_WRITE, BeginMode
 from unitwork.events import Outcome
 from unitwork.options import DEFAULT_OPTIONS
 
@@ -118,15 +117,11 @@ class LazyScope(Scope):
         if failure is not None and failure is not error:
             raise failure
 
-    @override
-    def begin_transaction(self, mode: BeginMode = READ_WRITE) -> Frame:
-        begun = super().begin_transaction(mode)
-        watch = self.source.watch
-        if watch.active and self.watched is None:
-            self.watched = watch.entered(cast("Scope", self), Step.BEGIN, None)
-        if self.watched is not None:
-            begun.block_id = self.watched[0]
-        return begun
+    def tell_of_begin(self, begun: Frame) -> None:
+        """Tell observers of the transaction that was begun here, unless they know of the block already."""
+        if self.watched is None:
+            self.watched = self.source.watch.entered(cast("Scope", self), Step.BEGIN, None)
+        begun.block_id = self.watched[0]
 
     def _waits_for_end(self) -> bool:
         """Say whether something is to be done with the next commit or rollback, though nothing has begun."""

@@ -9,9 +9,9 @@ from unitwork.errors import OptionError
 from unitwork.options import ServerLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import URL
+    from sqlalchemy import URL, Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 
@@ -60,6 +60,23 @@ class Addresses:
 def _place(url: URL) -> tuple[Any, ...]:
     port = url.port or _PORTS.get(url.get_backend_name())
     return url.host, port, url.database, url.query.get("host"), url.query.get("port")
+
+
+def server_of(engine: Engine, info: Mapping[Any, Any]) -> str | None:
+    """Return `host:port` of the server that a connection of an engine leads to; None if it has none.
+
+    Args:
+        engine: Which may find its server elsewhere than its URL says.
+        info: What is known of the connection.
+    """
+    found: str | None = info.get(SERVER)
+    return found or shown_address(engine.url)
+
+
+def server_of_connection(connection: Connection) -> str | None:
+    """The same for SQLAlchemy's connection, which may be lost."""
+    lost = connection.closed or connection.invalidated
+    return server_of(connection.engine, {} if lost else connection.info)
 
 
 def shown_address(url: URL) -> str | None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, FromClause
     from sqlalchemy.engine import Engine
+    from sqlalchemy.engine.interfaces import ExceptionContext
     from sqlalchemy.orm import Session
     from sqlalchemy.pool import Pool
 
@@ -195,6 +196,8 @@ class EngineListeners:
         # Those of cursors last: it is the first that is found.
         heard = ((engine, _ENGINE), (engine.dialect, _DIALECT), (engine, _CURSOR))
         self._sending = Audience(self._ours, *heard)
+        self.of_failures: Callable[[ExceptionContext], None] | None = None
+        """What tells observers of a statement that has failed, before what that leads to."""
         self.of_cursors = False
         """Whether anybody else hears what cursors send, as of the last time that `foreign` was asked."""
 

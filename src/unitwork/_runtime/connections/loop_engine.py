@@ -82,6 +82,7 @@ class LoopEngine:
         backend.install(self.engine)
         self.prepared.equip()
         self._forgive_losses()
+        event.listen(engine, "handle_error", self._tell_failure)
         event.listen(engine, "handle_error", self._leave_what_takes_no_writes)
         event.listen(engine, "handle_error", self._condemn)
         event.listen(engine, "handle_error", self._lost)
@@ -220,6 +221,11 @@ class LoopEngine:
         """Remember what SQLAlchemy does when a server is gone: it replaces all connections."""
         if context.is_disconnect and context.invalidate_pool_on_disconnect:
             self.doubtful.update(self._connections)
+
+    def _tell_failure(self, context: ExceptionContext) -> None:
+        """Let observers hear of a statement that has failed before they hear of what that has led to."""
+        if self.listeners.of_failures is not None:
+            self.listeners.of_failures(context)
 
     def _leave_what_takes_no_writes(self, context: ExceptionContext) -> None:
         """Count a server as gone that refuses writes; the next connections look for one that takes them."""

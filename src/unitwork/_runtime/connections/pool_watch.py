@@ -118,7 +118,11 @@ class PoolWatch:
         opened = info.pop(_OPENED, started - 1) >= started
         server = info.get(SERVER, self._address)
         block, wait_s = self._place()[0], now - started
-        self._tell(ConnectionTaken(block, self._database, number, server, wait_s, opened))
+        try:
+            self._tell(ConnectionTaken(block, self._database, number, server, wait_s, opened))
+        except BaseException:  # what ends the program goes through: nobody would return it
+            held.close()
+            raise
         return held
 
     def _put_back(self, put: Callable[[ConnectionPoolEntry], None], entry: ConnectionPoolEntry) -> None:

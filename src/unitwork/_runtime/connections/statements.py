@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from unitwork._logic.routing import LaneRefusal
 from unitwork._logic.sql.shown import is_control
-from unitwork._runtime.connections.addresses import shown_address
+from unitwork._runtime.connections.addresses import server_of_connection
 from unitwork._runtime.sqlalchemy_private import rows_fetched
 from unitwork.dialects.orders import LANE, Failed, order_of
 from unitwork.dialects.prepared import of_driver
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from sqlalchemy import Connection
-    from sqlalchemy.engine import Engine
     from sqlalchemy.engine.interfaces import DBAPICursor, ExceptionContext, ExecutionContext
 
     from unitwork._runtime.connections.listeners import EngineListeners
@@ -37,7 +36,7 @@ class _Sent(NamedTuple):
 
     sql: str
     lane: Lane | None
-    engine: Engine
+    server: str | None
     started: float
     many: int = 1
 
@@ -77,9 +76,9 @@ class StatementWatch:
         else:
             self._refusals[task] = refusal
 
-    async def sent(self, sql: str, lane: Lane, engine: Engine, sending: Awaitable[R]) -> R:
+    async def sent(self, sql: str, lane: Lane, server: str | None, sending: Awaitable[R]) -> R:
         """Send a statement on a lane, and tell of it."""
-        call = _Sent(sql, lane, engine, time.perf_counter())
+        call = _Sent(sql, lane, server, time.perf_counter())
         try:
             rows = await sending
         except BaseException as error:
@@ -88,9 +87,9 @@ class StatementWatch:
         self._tell_of(call, self._taken_refusal(), rows=_count(rows))
         return rows
 
-    def sent_at_once(self, sql: str, lane: Lane, engine: Engine, send: Callable[[], R]) -> R:
+    def sent_at_once(self, sql: str, lane: Lane, server: str | None, send: Callable[[], R]) -> R:
         """As `sent`, for what waits in a greenlet."""
-        call = _Sent(sql, lane, engine, time.perf_counter())
+        call = _Sent(sql, lane, server, time.perf_counter())
         try:
             rows = send()
         except BaseException as error:
@@ -99,9 +98,9 @@ class StatementWatch:
         self._tell_of(call, self._taken_refusal(), rows=_count(rows))
         return rows
 
-    def ended(self, verb: str, started: float, engine: Engine) -> None:
-        """Tell that a transaction was committed or rolled back; drivers report it to nobody."""
-        self._tell_of(_Sent(verb, None, engine, started), None)
+    def begun_or_ended(self, sql: str, started: float, connection: Connection) -> None:
+        """Tell of a statement that begins or ends a transaction; the driver reports it to nobody."""
+        self._tell_of(_Sent(sql, None, server_of_connection(connection), started), None)
 
     def _taken_refusal(self) -> LaneRefusal | None:
         task = asyncio.current_task()
@@ -126,7 +125,7 @@ class StatementWatch:
                 rows=rows,
                 lane=call.lane,
                 refusal=None if refusal is None else str(refusal),
-                server=shown_address(call.engine.url),
+                server=call.server,
                 work_id=work,
                 many=call.many,
             )
@@ -138,17 +137,18 @@ class StatementWatch:
         """Hear of what the cursors of an engine send; the lanes need not care for that."""
         for name, listener in self._listeners():
             listeners.add(name, listener)
+        listeners.of_failures = self._fails
 
     def ignore(self, listeners: EngineListeners) -> None:
         """Hear of it no more."""
         for name, listener in self._listeners():
             listeners.remove(name, listener)
+        listeners.of_failures = None
 
     def _listeners(self) -> list[tuple[str, Any]]:
         return [
             ("before_cursor_execute", self._begins),
             ("after_cursor_execute", self._ends),
-            ("handle_error", self._fails),
         ]
 
     def _begins(self, connection: Connection, *_more: object) -> None:
@@ -157,7 +157,7 @@ class StatementWatch:
     def _ends(self, connection: Connection, cursor: DBAPICursor, sql: str, *more: Any) -> None:
         parameters, context, many = more
         times = len(parameters) if many else 1
-        call = _Sent(sql, _lane(context), connection.engine, _started(connection), times)
+        call = _Sent(sql, _lane(context), server_of_connection(connection), _started(connection), times)
         self._tell_of(call, self._refusal_of(sql, context), rows=rows_fetched(cursor))
 
     def _fails(self, context: ExceptionContext) -> None:
@@ -167,13 +167,14 @@ class StatementWatch:
         started = _started(connection)
         order = order_of(sent) if sent is not None else None
         if not (isinstance(order, Failed) and order.told):
-            call = _Sent(sql, _lane(sent), connection.engine, started)
+            call = _Sent(sql, _lane(sent), server_of_connection(connection), started)
             self._tell_of(call, self._refusal_of(sql, sent), error=context.original_exception)
 
     def _refusal_of(self, sql: str, sent: Any) -> LaneRefusal | None:  # noqa: ANN401  # of any dialect
         """Return why a read took no faster lane; what a session sends before it is no read."""
-        is_read = not (sent is None or sent.isinsert or sent.isupdate or sent.isdelete or is_control(sql))
-        return self._taken_refusal() if is_read and self._refusals else None
+        if not self._refusals or sent is None or sent.isinsert or sent.isupdate or sent.isdelete:
+            return None
+        return None if is_control(sql) else self._taken_refusal()
 
 
 def _started(connection: Connection) -> float:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from unitwork._runtime.connections.listeners import EngineListeners
+    from unitwork.dialects import Backend
     from unitwork.events import Event, Observer
     from unitwork.options import TransactionOptions
 
@@ -88,14 +89,16 @@ class Watch:
     Args:
         database: What the Database is called.
         source: What blocks and units of work on it know it by.
+        backend: What sends by itself what SQLAlchemy's cursors would take longer for.
 
     Attributes:
         active: Whether anybody observes.
         database: What the Database is called.
     """
 
-    def __init__(self, database: str, source: object) -> None:
+    def __init__(self, database: str, source: object, backend: Backend) -> None:
         self.active = False
+        self._backend = backend
         self.database = database
         self._source = source
         self.statements = StatementWatch(database, self.tell, self.place)
@@ -113,6 +116,7 @@ class Watch:
                 self.statements.listen(engine)
             for pool in self._pools:
                 pool.begin()
+            self._backend.tell = self.statements.begun_or_ended
         self._observers.append(observer)
         self.active = True
 
@@ -126,6 +130,7 @@ class Watch:
                 self.statements.ignore(engine)
             for pool in self._pools:
                 pool.end()
+            self._backend.tell = None
 
     def equip(self, place: WatchedPlace) -> None:
         """Watch the statements and the connections of one more engine."""
@@ -204,7 +209,7 @@ class Watch:
         """Tell that a transaction was committed or rolled back; drivers report it to nobody."""
         connection = transaction.connection
         if self.active and connection is not None:
-            self.statements.ended(verb, started, connection.engine)
+            self.statements.begun_or_ended(verb, started, connection)
 
     def ended(self, scope: WatchedBlock, error: BaseException | None) -> None:
         """Tell that a block was left."""

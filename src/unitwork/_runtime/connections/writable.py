@@ -45,7 +45,11 @@ class Writable:
         self._origins: frozenset[str] = frozenset()
 
     def open(
-        self, dialect: Dialect, entry: ConnectionPoolEntry, arguments: list[Any], keywords: dict[str, Any]
+        self,
+        dialect: Dialect,
+        entry: ConnectionPoolEntry | None,
+        arguments: list[Any],
+        keywords: dict[str, Any],
     ) -> DBAPIConnection:
         """Open a connection at the server that takes writes; wait for one that is about to. In a greenlet.
 
@@ -68,7 +72,8 @@ class Writable:
                     continue
                 if not isinstance(found, str):
                     self.current = server
-                    entry.info[SERVER] = shown_address(server.url)
+                    if entry is not None:
+                        entry.info[SERVER] = shown_address(server.url)
                     return found
                 answers[server.name] = found
             if time.monotonic() >= over:

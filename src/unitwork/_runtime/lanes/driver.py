@@ -11,6 +11,7 @@ from sqlalchemy.pool import StaticPool
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from unitwork._logic.routing import LaneRefusal
+from unitwork._runtime.connections.addresses import server_of
 from unitwork._runtime.connections.holders import Visitor
 from unitwork._runtime.connections.loop_engine import LoopEngine
 from unitwork._runtime.lanes.sending import changed_by_listeners, fail_as_sqlalchemy, rows_alone
@@ -177,7 +178,7 @@ class DriverLane:
         home.held[held] = Visitor(statement.name, statement.sql)
         sending = rows_alone(statement, direct, held, home.prepared)
         try:
-            rows = await (self._watched(sending, statement, home) if self._watch.active else sending)
+            rows = await (self._watched(sending, statement, visit) if self._watch.active else sending)
         except BaseException as error:
             if statement.writes:
                 self._connections.used(home, wrote=True)  # for all that is known
@@ -207,9 +208,10 @@ class DriverLane:
         return held
 
     def _watched(
-        self, sending: Awaitable[Rows | LaneRefusal], statement: StatementToSend, home: LoopEngine
+        self, sending: Awaitable[Rows | LaneRefusal], statement: StatementToSend, visit: _Visit
     ) -> Awaitable[Rows | LaneRefusal]:
-        return self._watch.statements.sent(statement.sql, DRIVER, home.engine.sync_engine, sending)
+        server = server_of(visit.home.engine.sync_engine, visit.held.info)
+        return self._watch.statements.sent(statement.sql, DRIVER, server, sending)
 
     def _rows_announced(self, visit: _Visit, statement: StatementToSend) -> Rows | LaneRefusal:
         """Send a read so that whoever listens to SQLAlchemy's cursors hears of it. In a greenlet."""

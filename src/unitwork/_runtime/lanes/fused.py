@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from unitwork._logic.routing import LaneRefusal
+from unitwork._runtime.connections.addresses import server_of_connection
 from unitwork._runtime.lanes.sending import (
     fail_as_sqlalchemy,
     first_rows,
@@ -128,7 +129,7 @@ class FusedLane:
         return refusal
 
     async def _rows(self, statement: StatementToSend, session: SessionAccess) -> Rows | LaneRefusal:
-        session.check_statement(statement.statement)
+        session.check_statement(statement.statement, statement.effects)
         direct = self._connections.backend.direct
         connection: Connection | None = session.turns.top.connection
         begun = connection is not None and direct is not None and direct.in_transaction(_driver(connection))
@@ -151,7 +152,8 @@ class FusedLane:
                 prepared = self._connections.home().prepared
                 sending = send(statement, direct, connection.connection, prepared)
             if self._watch.active:
-                sending = self._watch.statements.sent(statement.sql, FUSED, connection.engine, sending)
+                server = server_of_connection(connection)
+                sending = self._watch.statements.sent(statement.sql, FUSED, server, sending)
             return await sending
         except BaseException as failure:
             await greenlet_spawn(self._fail, connection, statement, failure)
@@ -181,7 +183,8 @@ class FusedLane:
         send = partial(self._rows_in_greenlet, statement, session, connection)
         try:
             if watch.active:
-                return watch.statements.sent_at_once(statement.sql, FUSED, connection.engine, send)
+                server = server_of_connection(connection)
+                return watch.statements.sent_at_once(statement.sql, FUSED, server, send)
             return send()
         except BaseException as failure:
             self._fail(connection, statement, failure)

@@ -9,6 +9,7 @@ from sqlalchemy.orm import RelationshipProperty
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.sql import ClauseElement
 
+from unitwork._logic.effects import WRITES
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.lanes.loading import why_not_simple
 from unitwork._runtime.lanes.reads import decoders, encoders
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import InstanceState, Mapper, Session
 
+    from unitwork._logic.effects import Effects
     from unitwork._runtime.lanes.reads import Processors
     from unitwork.dialects.direct import Column, Direct, Rows
 
@@ -234,6 +236,10 @@ class InsertCall(NamedTuple):
     @property
     def needs_primary(self) -> bool:
         return True
+
+    @property
+    def effects(self) -> Effects:
+        return WRITES
 
     @property
     def statement(self) -> object:

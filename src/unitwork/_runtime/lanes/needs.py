@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import Session
 
+    from unitwork._logic.effects import Effects
     from unitwork._runtime.connections.loop_engine import LoopEngine
     from unitwork._runtime.connections.watch import Watch
     from unitwork._runtime.connections.write_gate import WriteGate
@@ -181,7 +182,7 @@ class SessionAccess(Protocol):
         """Say whether somebody has asked the session for this connection, and may listen to it."""
         ...
 
-    def check_statement(self, statement: object) -> None:
+    def check_statement(self, statement: object, effects: Effects) -> None:
         """Refuse a statement that may not be sent here."""
         ...
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm.attributes import QueryableAttribute
 from sqlalchemy.sql import ColumnElement, visitors
 from sqlalchemy.sql.expression import ColumnClause
 
-from unitwork._logic.effects import effects_of
+from unitwork._logic.effects import NOTHING, effects_of
 from unitwork._logic.routing import LaneRefusal
 from unitwork._logic.shape import Item
 from unitwork._runtime.connections.listeners import HIDING
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Mapper, Session
     from sqlalchemy.types import TypeEngine
 
+    from unitwork._logic.effects import Effects
     from unitwork._runtime.lanes.calls import StatementCall
     from unitwork._runtime.lanes.results import ResultReader
     from unitwork.dialects.direct import Column, Direct, Rows
@@ -84,7 +85,7 @@ class CompiledRead:
         if isinstance(encode, LaneRefusal):
             return encode
         read = cls(compiled, described, encode, dialect, may_change=isinstance(text, TextClause))
-        effects = effects_of(text, dialect.name)
+        effects = read.effects = effects_of(text, dialect.name)
         read.needs_transaction = effects.locks or effects.may_call
         read.needs_primary = effects.need_primary
         return read
@@ -99,6 +100,7 @@ class CompiledRead:
         may_change: bool,
     ) -> None:
         self.sql = str(compiled)
+        self.effects = NOTHING
         self.needs_transaction = False
         """Whether it locks, or calls a function that may write."""
         self.needs_primary = False
@@ -229,6 +231,10 @@ class ReadCall(NamedTuple):
     @property
     def needs_primary(self) -> bool:
         return self.read.needs_primary
+
+    @property
+    def effects(self) -> Effects:
+        return self.read.effects
 
     @property
     def statement(self) -> object:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
     from sqlalchemy.pool import PoolProxiedConnection
 
+    from unitwork._logic.effects import Effects
     from unitwork._logic.routing import LaneRefusal
     from unitwork._runtime.connections.prepared import PreparedStatements
     from unitwork.dialects.direct import Column, Direct, Rows
@@ -39,6 +40,11 @@ class StatementToSend(Protocol):
     @property
     def needs_primary(self) -> bool:
         """Whether no replica can answer it: it writes, locks, or calls what may."""
+        ...
+
+    @property
+    def effects(self) -> Effects:
+        """What it does beyond reading."""
         ...
 
     @property

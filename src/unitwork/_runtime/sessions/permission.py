@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import InstanceState, Session
 
+    from unitwork._logic.effects import Effects
     from unitwork._runtime.context import OpenScope
     from unitwork._runtime.sessions.turns import Turns
     from unitwork._runtime.transactions.frame import Frame
@@ -77,8 +78,13 @@ class AskedSession(Protocol):
         ...
 
 
-def to_send(session: AskedSession, statement: object) -> None:
+def to_send(session: AskedSession, statement: object, effects: Effects | None = None) -> None:
     """Refuse a statement that may not be sent here; begin the transaction that it needs.
+
+    Args:
+        session: Where.
+        statement: As SQLAlchemy knows it.
+        effects: What it does, if that is known.
 
     Raises:
         TransactionRefusedError: It writes inside a read-only block, would end the transaction behind the
@@ -95,7 +101,7 @@ def to_send(session: AskedSession, statement: object) -> None:
     dialect = session.source.backend.dialect
     if not isinstance(statement, (Select, UpdateBase)):
         _refuse_to_end_by_text(session, statement, frame, dialect)
-    effects = effects_of(statement, dialect)
+    effects = effects or effects_of(statement, dialect)
     writes = effects.writes
     if writes and scope.read_only_by is not None:
         # A SELECT that hides a write in a CTE is left to the database where that enforces read-only.

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Result
     from sqlalchemy.ext.asyncio import AsyncSessionTransaction
 
+    from unitwork._logic.effects import Effects
     from unitwork._runtime.context import OpenScope
     from unitwork._runtime.deadline import Limits
     from unitwork._runtime.lanes.reads import ReadCall
@@ -320,9 +321,9 @@ class AmbientSession(AsyncSession):
 
     # -- what an operation asks in the middle ------------------------------------------------------
 
-    def check_statement(self, statement: object) -> None:
+    def check_statement(self, statement: object, effects: Effects) -> None:
         """Refuse a statement that may not be sent here."""
-        permission.to_send(self, statement)
+        permission.to_send(self, statement, effects)
 
     def check_new(self, entities: Iterable[object]) -> None:
         """Refuse to insert inside a read-only block, or after its end."""

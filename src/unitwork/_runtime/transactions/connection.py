@@ -257,6 +257,7 @@ class Checkout:
         away = isinstance(error, OSError) or source.backend.is_lost(error)
         if away:
             source.servers.lost(self._engines, error)
+            source.watch.swallowed(f"a read at {source.servers.address_of(self._engines)}", error)
         return away
 
     def is_on(self, engines: Engines) -> bool:

@@ -11,6 +11,7 @@ from sqlalchemy.types import Date, DateTime, Float, Integer, Interval, LargeBina
 from sqlalchemy.util import await_only
 from typing_extensions import override
 
+from unitwork._logic.promises import Sending
 from unitwork._logic.sql.answers import returned_as_query
 from unitwork._logic.sql.scopes import Table
 from unitwork._logic.sql.statement import CHANGES, QUERIES
@@ -45,11 +46,18 @@ _TYPES: Mapping[int, TypeEngine[Any]] = {
 _TEXTS = frozenset({15, 247, 248, 249, 250, 251, 252, 253, 254})
 _ANALYSED = CHANGES | QUERIES | {"SHOW", "EXPLAIN", "DESCRIBE", "DESC", "DO"}
 
+# A number is compared as it is, whatever the column is called.
+_SENDING = Sending(alone={(float, int): True}, mapped={(float, int): True})
+
 
 class MySQLDescriber(Describer):
     """Preparing a statement that writes counts as a write, so that its transactions are read-write."""
 
     mode = READ_WRITE
+
+    @override
+    def sending(self, connection: Connection) -> Sending:
+        return _SENDING
 
     @override
     def begin(self, connection: Connection) -> None:

@@ -7,6 +7,7 @@ import secrets
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ARRAY, Enum
@@ -14,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util import await_only
 from typing_extensions import override
 
+from unitwork._logic.promises import Sending
 from unitwork._logic.sql.scopes import Table
 from unitwork._logic.sql.statement import CHANGES, QUERIES
 from unitwork.dialects.describing.question import (
@@ -23,6 +25,7 @@ from unitwork.dialects.describing.question import (
     Question,
     RefusedError,
     first_line,
+    refused_as_several,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +41,15 @@ _TYPES = (
 )
 _NO_TYPE = ("42P18", "42P08")
 _LOCKED = "55P03"
+
+_SENDING = {
+    # It makes of each value what the server infers: of 1.5 the whole number 1.
+    "asyncpg": Sending(alone={(Decimal, int): False}, mapped={(Decimal, int): False}),
+    # It says what its values are, and the server compares; SQLAlchemy writes a cast for mapped columns.
+    "psycopg": Sending(
+        alone={(float, int): True, (bool, int): False}, mapped={(Decimal, int): False}, enums=True
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +67,15 @@ class PostgreSQLDescriber(Describer):
         self._types: dict[int, TypeEngine[Any] | None] = {}
 
     @override
+    def sending(self, connection: Connection) -> Sending:
+        return _SENDING.get(connection.dialect.driver, Sending())
+
+    @override
     def describe(self, connection: Connection, question: Question) -> Answer:
         (statement, *more) = question.text.statements
+        driver = connection.dialect.driver
+        if more and (question.bases or driver == "asyncpg"):  # psycopg sends several that have no parameters
+            raise refused_as_several(question, driver)
         if more:
             return Answer({}, None, "it is several statements")
         connection.exec_driver_sql("SET LOCAL lock_timeout = 3000")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError
 
+from unitwork._logic.promises import Sending
 from unitwork._logic.sql.lexer import Kind
 from unitwork._logic.sql.reading import SQLText, readings
 from unitwork._logic.sql.scopes import Table
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 
 
 class RefusedError(Exception):
-    """The database would refuse the statement; the text is what it says."""
+    """The database, or its driver, would refuse the statement; the text is what it says."""
+
+    def __init__(self, said: str, fix: str = "", *, by_driver: bool = False) -> None:
+        super().__init__(said)
+        self.fix = fix
+        self.by_driver = by_driver
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +75,17 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a result; `type` is None if the database does not tell it."""
+    """One column of a result.
+
+    Args:
+        name: As the rows call it.
+        type: What the driver answers; None if the database does not tell it.
+        declared: The type that the table says, where the driver answers something else.
+    """
 
     name: str
     type: TypeEngine[Any] | None = None
+    declared: TypeEngine[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +96,13 @@ class Answer:
         types: Of the parameters that it tells, by the names in the text.
         columns: Of the rows; None if it does not tell them, none if there are no rows.
         unseen: What it does not look at before it runs the statement; empty if it looks at all.
+        taken_as_text: Names in double quotes that it takes as text, as there are no such columns.
     """
 
     types: Mapping[str, TypeEngine[Any]]
     columns: Sequence[Column] | None
     unseen: str = ""
+    taken_as_text: Sequence[str] = ()
 
 
 class Describer:
@@ -95,6 +110,10 @@ class Describer:
 
     mode = BeginMode(read_only=True)
     """The transactions in which its questions are allowed, also those about statements that write."""
+
+    def sending(self, connection: Connection) -> Sending:  # noqa: ARG002  # for those that differ
+        """Return what the driver makes of the values that it sends."""
+        return Sending()
 
     def begin(self, connection: Connection) -> None:
         """Prepare a connection, so that no question waits long for a lock."""
@@ -113,6 +132,16 @@ class Describer:
     def scanned(self, connection: Connection, question: Question) -> list[Table]:  # noqa: ARG002  # as above
         """Return the tables that the plan of a statement reads as a whole."""
         return []
+
+
+def refused_as_several(question: Question, driver: str) -> RefusedError:
+    """Return the refusal of a text that holds more statements than a driver sends at once."""
+    number = len(question.text.statements)
+    return RefusedError(
+        f"it holds {number} statements, and the driver {driver} sends one at a time.",
+        "declare a query for each of them; one transaction around the calls holds them together.",
+        by_driver=True,
+    )
 
 
 def question_of(statement: Any, parameters: Mapping[str, Any] | None, dialect: Dialect) -> Question:  # noqa: ANN401  # any statement

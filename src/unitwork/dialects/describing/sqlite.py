@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import enum
 import re
 import uuid
 from collections.abc import Mapping
@@ -15,7 +16,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import Float, Integer, String
 from typing_extensions import override
 
+from unitwork._logic.promises import Sending
 from unitwork._logic.sql.answers import returned_as_query
+from unitwork._logic.sql.lexer import Kind
+from unitwork._logic.sql.reading import read
 from unitwork._logic.sql.scopes import Scopes, Table
 from unitwork._logic.sql.statement import CHANGES, QUERIES
 from unitwork._logic.values.columns import class_of_type
@@ -27,6 +31,7 @@ from unitwork.dialects.describing.question import (
     Question,
     RefusedError,
     first_line,
+    refused_as_several,
 )
 
 if TYPE_CHECKING:
@@ -51,6 +56,13 @@ _STORED: Mapping[type | None, TypeEngine[Any]] = {
     **dict.fromkeys((float, decimal.Decimal), Float()),
 }
 
+# A number is compared as it is, whatever the column is called.
+_SENDING = Sending(
+    refused=frozenset({decimal.Decimal, uuid.UUID, dt.time, dt.timedelta, enum.Enum}),
+    alone={(float, int): True},
+    mapped={(float, int): True},
+)
+
 
 class SQLiteDescriber(Describer):
     """Its columns have names, and the types that were declared; those of expressions nobody knows."""
@@ -58,18 +70,46 @@ class SQLiteDescriber(Describer):
     mode = BeginMode(autocommit=True)  # BEGIN takes the write lock, and read-only forbids a view of our own
 
     @override
+    def sending(self, connection: Connection) -> Sending:
+        return _SENDING
+
+    @override
     def describe(self, connection: Connection, question: Question) -> Answer:
         (statement, *more) = question.text.statements
-        if statement.verb in _AT_ONCE or more:
+        if more:
+            raise refused_as_several(question, connection.dialect.driver)
+        if statement.verb in _AT_ONCE:
             return Answer({}, None, f"SQLite looks at {statement.verb} only when it runs it")
-        explained = question.marked(lambda _name: "NULL")
-        if statement.inner is None:
-            explained = f"EXPLAIN {explained}"
         try:
-            connection.exec_driver_sql(explained).close()
-            return Answer({}, self._columns(connection, question))
+            self._compile(connection, question)
+            return Answer(
+                {}, self._columns(connection, question), "", self._taken_as_text(connection, question)
+            )
         except DBAPIError as error:
             raise RefusedError(first_line(error)) from error
+
+    def _compile(self, connection: Connection, question: Question) -> None:
+        explained = question.marked(lambda _name: "NULL")
+        if question.text.statements[0].inner is None:
+            explained = f"EXPLAIN {explained}"
+        connection.exec_driver_sql(explained).close()
+
+    def _taken_as_text(self, connection: Connection, question: Question) -> list[str]:
+        """Return the names in double quotes that are text to SQLite, as in backticks they are nothing."""
+        text, found = question.text, []
+        names = {
+            token.text: token.name
+            for token in text.tokens
+            if token.kind is Kind.NAME and token.text[0] == '"'
+        }
+        for quoted, name in names.items():
+            ticked = "`" + name.replace("`", "``") + "`"
+            sql = "".join(ticked if token.text == quoted else token.text for token in text.tokens)
+            try:
+                self._compile(connection, replace(question, text=read(sql, text.grammar)))
+            except DBAPIError:
+                found.append(name)
+        return found
 
     def _columns(self, connection: Connection, question: Question) -> list[Column] | None:
         statement = question.text.statements[0]
@@ -87,7 +127,7 @@ class SQLiteDescriber(Describer):
         finally:
             connection.exec_driver_sql(f"DROP VIEW temp.{_VIEW}")
         return [
-            Column(_NUMBERED.sub("", each["name"]), _STORED.get(class_of_type(each["type"])))
+            Column(_NUMBERED.sub("", each["name"]), _STORED.get(class_of_type(each["type"])), each["type"])
             for each in found
         ]
 

@@ -8,8 +8,9 @@ except ModuleNotFoundError as missing:
     raise MissingExtraError("Migrations", "alembic", "alembic") from missing
 
 from unitwork.integrations.alembic.environment import run_environment
+from unitwork.integrations.alembic.keeping import KEPT
 from unitwork.integrations.alembic.migrations import Migrations, Revision
 
-del _alembic
+del _alembic, KEPT
 
 __all__ = ["Migrations", "Revision", "run_environment"]

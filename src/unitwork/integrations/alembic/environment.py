@@ -16,11 +16,12 @@ from alembic import context
 from alembic.command import check
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, make_url, text
+from sqlalchemy.exc import DBAPIError
 
 from unitwork._logic.own_tables import LOAD_PREFIX
 from unitwork.database import Database
 from unitwork.errors import OptionError
-from unitwork.integrations.alembic.differences import keep_names, refuse_drops
+from unitwork.integrations.alembic.differences import keep_form, refuse_drops
 from unitwork.integrations.alembic.locks import DatabaseLock
 from unitwork.integrations.alembic.rendering import render
 from unitwork.models.loaded import loaded_metadata, modules_of
@@ -46,8 +47,9 @@ def run_environment(
     Given a connection, as `unitwork migrations` and `await db.migrate()` do, they run on that. Under the
     command `alembic` alone they run at `sqlalchemy.url`, or UNITWORK_URL, or DATABASE_URL.
 
-    A revision that would drop tables or columns is refused, unless `--allow-drop` is given (`alembic -x
-    allow-drop`). Tables of loaded models that are not compared are left alone.
+    A revision that would drop tables, columns, indexes or constraints which no model names is refused,
+    unless `--allow-drop` is given (`alembic -x allow-drop`). Tables of loaded models that are not compared
+    are left alone, and so are comments that no model says.
 
     Args:
         *metadata: What `--autogenerate` and `check` compare with, in the forms of Alembic's
@@ -172,13 +174,12 @@ class _Environment:
         return rendered if rendered is not False else render(kind, found, autogenerate)
 
     def _written(self, migration: MigrationContext, revision: Any, scripts: list[MigrationScript]) -> None:  # noqa: ANN401  # as Alembic calls it
-        if not self._rename:
-            keep_names(migration, scripts)
+        keep_form(migration, scripts, rename=self._rename)
         asked = self._options.get("process_revision_directives")
         if asked is not None:
             asked(migration, revision, scripts)
         if not _may_drop():
-            refuse_drops(scripts, modules_of(self._compared))
+            refuse_drops(scripts, modules_of(self._compared), migration.dialect.name)
 
 
 def _names(metadata: Iterable[MetaData]) -> set[tuple[str | None, str]]:
@@ -206,7 +207,14 @@ def _refuse_doubled(compared: Sequence[MetaData]) -> None:
 
 
 def _check_foreign_keys(connection: Connection) -> None:
-    broken = {row[0] for row in connection.execute(text("PRAGMA foreign_key_check"))}
+    try:
+        broken = {row[0] for row in connection.execute(text("PRAGMA foreign_key_check"))}
+    except DBAPIError as error:
+        raise CommandError(
+            f"After the migration, a foreign key refers to columns that are no key: {error.orig}.\n"
+            "  Fix: leave these columns their primary key or unique constraint in its upgrade(), or drop the "
+            "foreign key there."
+        ) from error
     if broken:
         raise CommandError(
             f"After the migration, rows of {', '.join(sorted(broken))} refer to rows that do not exist.\n"

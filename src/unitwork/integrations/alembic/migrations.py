@@ -91,7 +91,8 @@ class Migrations:
 
         Database:
             Holds a lock of the database from before the first look to the end. PostgreSQL and SQLite undo
-            a migration that fails; MariaDB cannot undo DDL. With `transaction_pooling=True` the lock takes
+            a migration that fails; MariaDB cannot undo DDL. On SQLite a table that is built anew keeps all
+            that the migration does not name. With `transaction_pooling=True` the lock takes
             a second connection, whose transaction is open as long.
         """
         return await self._move(lambda config: command.upgrade(config, revision))
@@ -119,18 +120,19 @@ class Migrations:
         Args:
             message: What it does, in a few words.
             autogenerate: Fill it with what differs between the models and the database.
-            allow_drop: Write it also if it drops tables or columns, with what they hold.
+            allow_drop: Write it also if it drops tables, columns, indexes, constraints or defaults that no
+                model names, with what they hold.
 
         Raises:
-            alembic.util.CommandError: The database is not at the last revision; or tables or columns would
-                be dropped, because no loaded model names them.
+            alembic.util.CommandError: The database is not at the last revision; or something would be
+                dropped, because no loaded model names it.
         """
 
         def write(config: Config) -> Any:  # noqa: ANN401  # one script, or several
-            def guard(_context: object, _revision: object, scripts: list[MigrationScript]) -> None:
+            def guard(found: MigrationContext, _revision: object, scripts: list[MigrationScript]) -> None:
                 # Our own `env.py` looks itself, after the hooks that it was given.
                 if not allow_drop and not config.attributes.get(TELLS):
-                    refuse_drops(scripts, modules_of(loaded_metadata()))
+                    refuse_drops(scripts, modules_of(loaded_metadata()), found.dialect.name)
 
             return command.revision(
                 config, message, autogenerate=autogenerate, process_revision_directives=guard
