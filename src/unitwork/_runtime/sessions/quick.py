@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from unitwork._runtime.source import Source
 
 
+_OUTSIDE = LaneRefusal("the session is asked outside of a block")
+
+
 class ReadingSession(Protocol):
     """A session that is asked for something."""
 
@@ -24,15 +27,19 @@ class ReadingSession(Protocol):
 
 def read_of(session: ReadingSession, statement: object) -> ReadCall | None:
     """Prepare a statement for the fused lane; None if it needs the session itself."""
-    if not isinstance(statement, Select) or not _is_in_block(session):
+    if not isinstance(statement, Select):
         return None
+    if not _is_in_block(session):
+        return _taken(session, _OUTSIDE)
     return _taken(session, session.source.lanes.statements.read_of(statement))
 
 
 def read_by_key(session: ReadingSession, entity: Any, ident: Any) -> ReadCall | None:  # noqa: ANN401  # as SQLAlchemy
     """Prepare to ask for one entity; None if it needs the session itself."""
-    if not isinstance(entity, type) or not hasattr(entity, "__mapper__") or not _is_in_block(session):
+    if not isinstance(entity, type) or not hasattr(entity, "__mapper__"):
         return None
+    if not _is_in_block(session):
+        return _taken(session, _OUTSIDE)
     lookup = KeyLookup.of(entity)
     values = lookup.values(ident)
     if values is None or None in values.values():
