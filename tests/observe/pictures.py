@@ -21,9 +21,10 @@ ENOUGH = 60
 
 async def page_of(browser: Browser, address: str, width: int, height: int, *, dark: bool) -> Page:
     """Open the page, and wait until much has happened."""
-    scheme = "dark" if dark else "light"
     context = await browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if dark else "light",
+        reduced_motion="reduce",
     )
     page = await context.new_page()
     await page.goto(address)

@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import gc
+import json
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,6 +22,7 @@ from unitwork.observe import Panel
 
 pytestmark = pytest.mark.only("sqlite", reason="the panel sees events, which are the same on all")
 
+LINES = Path(__file__).read_text(encoding="utf-8").splitlines()
 FILES = ("", "page.css", "page.js", "live.js", "now.js", "queries.js", "parts.js", "icon.svg")
 
 
@@ -31,13 +35,14 @@ async def answered(panel: Panel, path: str = "/", **headers: str) -> Exchange:
 
 def test_panel_is_refused_without_a_rule(db: Database) -> None:
     """Who may look must be said; so must the Databases, and enough memory to keep anything."""
-    for make, words in (
+    refused: list[tuple[Callable[[], Panel], str]] = [
         (lambda: Panel(db), r"allow does not take None.*\n.*development=True"),
         (lambda: Panel(development=True), "databases"),
         (lambda: Panel("sqlite://", development=True), "databases"),  # type: ignore[arg-type]
         (lambda: Panel(db, allow="everybody"), "allow does not take 'everybody'"),  # type: ignore[arg-type]
         (lambda: Panel(db, development=True, memory_mb=0.5), "memory_mb"),
-    ):
+    ]
+    for make, words in refused:
         with pytest.raises(OptionError, match=words):
             make()
 
@@ -49,7 +54,7 @@ async def test_nobody_else_is_admitted(db: Database, path: str) -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: heard.append(context))
 
     async def no(scope: Message) -> bool:
-        return scope["path"] == "/elsewhere"
+        return bool(scope["path"] == "/elsewhere")
 
     def fails(_scope: Message) -> bool:
         raise RuntimeError("mine")
@@ -154,8 +159,8 @@ async def test_repeated_statements_are_found(db: Database, web: Web) -> None:
     (repeated,) = work["repeats"]
     assert repeated["times"] == 60
     path, _, line = repeated["site"].rpartition(":")
-    with open(path, encoding="utf-8") as file:  # noqa: ASYNC230, PTH123  # this file
-        assert "# the loop" in file.readlines()[int(line) - 1]
+    assert path == __file__
+    assert "# the loop" in LINES[int(line) - 1]
     assert len(work["entries"]) < 60
     most = next(each for each in state["queries"] if each["query"] == repeated["query"])
     assert (most["count"], most["repeats"]["times"], most["repeats"]["trace"]) == (60, 60, work["trace"])
@@ -289,6 +294,7 @@ async def test_browser_goes_on_where_it_was(db: Database, web: Web) -> None:
     async with looking(client, **{"Last-Event-ID": "other-99"}) as anew:
         await anew.until(lambda each: bool(each.traces))
 
+    assert "again" not in vars(again)
     assert not again.traces.keys() & known.traces.keys()
     assert (len(again.traces), len(anew.traces)) == (1, 2)
 
@@ -328,4 +334,30 @@ async def test_page_of_a_stopped_server_is_not_waited_for(db: Database, web: Web
         host, port = server.address
         async with client.stream("GET", f"http://{host}:{port}/stream") as response:
             first = await anext(response.aiter_lines())
-    assert first == "event: hello"
+    assert first == "retry: 1000"
+
+
+@pytest.mark.every_lane
+async def test_line_is_found_on_every_lane(db: Database) -> None:
+    """Outside of transactions, inside, and in tasks: the line is that of the program, not of a library."""
+    panel = Panel(db, development=True, always=True)
+    accounts = Repository[Account](db)
+
+    async def work() -> None:
+        await accounts.all()  # line
+
+    await work()
+    await asyncio.gather(work(), asyncio.create_task(work()))
+    async with db.transaction():
+        await work()
+    async with db.transaction(read_only=True):
+        await work()
+
+    state = json.loads((await answered(panel, "/state", host="localhost")).body)
+    (asked,) = state["queries"]
+    (site,) = asked["sites"]
+    path, _, line = site.rpartition(":")
+    assert path == __file__
+    assert LINES[int(line) - 1].endswith("# line")
+    assert asked["sites"][site] == 5
+    panel.close()

@@ -25,11 +25,20 @@ from tests.fixtures.web import Web
 from tests.observe.panels import Browser, looking
 from unitwork import Database, Repository
 from unitwork.events import (
+    BlockCondemned,
     BlockEnded,
     BlockEntered,
+    BlockRetried,
+    ConnectionReturned,
+    ConnectionTaken,
+    ErrorSwallowed,
     Event,
+    HookRan,
     Outcome,
+    PoolTimedOut,
+    ServerChosen,
     StatementExecuted,
+    TurnAwaited,
     WorkEnded,
     WorkStarted,
 )
@@ -115,6 +124,40 @@ def test_events_out_of_order_are_borne() -> None:
     kept = journal.newest()["traces"]
     assert [trace["state"] for trace in kept] == ["well", "well"]
     assert kept[-1]["name"] == "the request GET /8 (its end was not seen)"
+
+
+def test_each_kind_of_event_has_its_place() -> None:
+    """Waits, servers, hooks, retries, condemnations and errors that nobody has raised are all told."""
+    journal = Journal(2 * MEGABYTE)
+    started, entered, sent, ended, done = request(5)
+    tell(
+        journal,
+        started,
+        ConnectionTaken(None, "main", 1, None, 0.25, opened=True),
+        entered,
+        ServerChosen(5, "main", "replica:5432", "primary", "no replica is new enough", 0.05),
+        ConnectionTaken(5, "main", 2, "replica:5432", 0.125, opened=False),
+        TurnAwaited(5, "main", 0.5, "task 'x'"),
+        sent,
+        BlockCondemned(5, "main", "shop.inner", "ValueError"),
+        BlockRetried(5, "main", 2, 0.01, "DeadlockError"),
+        HookRan(5, "main", "before commit", "shop.check", 0.001, None),
+        ended,
+        done,
+        PoolTimedOut(None, "main", None, 30.0),
+        ErrorSwallowed("main", "a hook", "OSError"),
+        ErrorSwallowed("main", "a hook", "OSError"),
+        ConnectionReturned("main", 2, None, 0.5, discarded=False),
+    )
+
+    work, wait = journal.newest()["traces"]
+    told = {each["kind"]: each.get("text") for each in work["entries"]}
+    assert told.keys() == {"block", "server", "connection", "turn", "statement", "condemned", "retry", "hook"}
+    assert told["server"] == "primary replica:5432: no replica is new enough"
+    assert [each["duration_s"] for each in work["entries"] if each["kind"] == "connection"] == [0.125, 0.25]
+    assert (work["entries"][0]["condemned_by"], work["entries"][0]["attempt"]) == ("shop.inner", 2)
+    assert (wait["state"], wait["error"]) == ("failed", "PoolTimedOut")
+    assert journal.errors() == [{"database": "main", "place": "a hook", "error": "OSError", "times": 2}]
 
 
 def test_threads_tell_at_once() -> None:

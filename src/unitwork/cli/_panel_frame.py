@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 Told: TypeAlias = dict[str, Any]
@@ -54,7 +54,7 @@ def _held(told: Told) -> Iterator[RenderableType]:
     held = [each for server in told["servers"] for pool in server["pools"] for each in pool["held"]]
     if not held:
         return
-    table = _table(("held by", {}), ("for", {"justify": "right"}), ("last statement", {"ratio": 1}))
+    table = _table(Column("held by"), Column("for", justify="right"), Column("last statement", ratio=1))
     for each in held[:_HELD]:
         long = "bold red" if each["held_s"] > 1 else ""
         statement = _plain(each["last_statement"] or "none yet")
@@ -65,9 +65,10 @@ def _held(told: Told) -> Iterator[RenderableType]:
 def _waits(told: Told) -> Iterator[RenderableType]:
     for server in told["servers"]:
         for pool in server["pools"]:
-            writer = pool["writer"] or {"waiting": (), "owner": ""}
             yield from _waiting("a connection", pool["waiting"])
-            yield from _waiting(f"{_plain(writer['owner'])} to write", writer["waiting"])
+            writer: Told | None = pool["writer"]
+            if writer is not None:
+                yield from _waiting(f"{_plain(writer['owner'])} to write", writer["waiting"])
     for session in told["sessions"]:
         yield from _waiting(f"the session of {_plain(session['owner'])}", session["waiting"])
 
@@ -79,11 +80,11 @@ def _waiting(what: str, waiting: list[Told]) -> Iterator[Text]:
 
 def _traces(told: Told) -> Table:
     table = _table(
-        ("", {"width": 1}),
-        ("request or block", {"ratio": 1}),
-        ("statements", {"justify": "right"}),
-        ("took", {"justify": "right"}),
-        ("at", {}),
+        Column("", width=1),
+        Column("request or block", ratio=1),
+        Column("statements", justify="right"),
+        Column("took", justify="right"),
+        Column("at"),
     )
     for trace in reversed(told["traces"][-_ROWS:]):
         sign, style = _SIGNS[trace["state"]]
@@ -105,11 +106,11 @@ def _traces(told: Told) -> Table:
 
 def _queries(told: Told) -> Table:
     table = _table(
-        ("statement", {"ratio": 1}),
-        ("times", {"justify": "right"}),
-        ("in all", {"justify": "right"}),
-        ("95 % below", {"justify": "right"}),
-        ("lane", {}),
+        Column("statement", ratio=1),
+        Column("times", justify="right"),
+        Column("in all", justify="right"),
+        Column("95 % below", justify="right"),
+        Column("lane"),
     )
     for query in told["queries"][:_QUERIES]:
         lanes = sorted(query["lanes"], key=lambda lane: -query["lanes"][lane])
@@ -121,11 +122,10 @@ def _queries(told: Told) -> Table:
     return table
 
 
-def _table(*columns: tuple[str, dict[str, Any]]) -> Table:
-    table = Table(box=None, expand=True, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for head, options in columns:
-        table.add_column(head, **{"no_wrap": True, "overflow": "ellipsis", **options})
-    return table
+def _table(*columns: Column) -> Table:
+    for column in columns:
+        column.no_wrap, column.overflow = True, "ellipsis"
+    return Table(*columns, box=None, expand=True, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
 
 
 def _name(name: str) -> Text:

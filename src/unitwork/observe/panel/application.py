@@ -95,7 +95,8 @@ class Panel:
         always: bool = False,
         memory_mb: float = 32,
     ) -> None:
-        if not databases or not all(isinstance(each, Database) for each in databases):
+        given: tuple[Any, ...] = databases
+        if not given or not all(isinstance(each, Database) for each in given):
             raise OptionError("databases", databases, ["one Database or more: Panel(db, ...)"])
         if not memory_mb * 1_000_000 >= _LEAST_BYTES:
             raise OptionError("memory_mb", memory_mb, ["a number of megabytes from 1"])
@@ -262,14 +263,10 @@ class Panel:
         return _Answer(200, {})
 
     async def _explain(self, scope: Scope, receive: Receive) -> _Answer:  # noqa: ARG002, PLR0911  # as above
-        try:
-            asked = json.loads(await _body(receive))
-            number, analyze = asked["query"], asked.get("analyze", False)
-            valid = isinstance(number, int) and isinstance(analyze, bool)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            valid = False
-        if not valid:
+        asked = _question(await _body(receive))
+        if asked is None:
             return _Answer(400, {"error": 'Send {"query": number, "analyze": false}.'})
+        number, analyze = asked
         query = self._journal.queries.numbered(number)
         if query is None:
             return _Answer(404, {"error": "This statement is no longer kept: send it again."})
@@ -359,6 +356,19 @@ def _may_be_the_page(scope: Scope, name: str) -> bool:
 def _asked(scope: Scope, name: str) -> str | None:
     found = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True).get(name)
     return found[0] if found else None
+
+
+def _question(body: bytes) -> tuple[int, bool] | None:
+    """Read which statement is to be explained, and whether it is to run for that; None if it is not said."""
+    try:
+        asked: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(asked, dict):
+        return None
+    number: Any = asked.get("query")
+    analyze: Any = asked.get("analyze", False)
+    return (number, analyze) if isinstance(number, int) and isinstance(analyze, bool) else None
 
 
 async def _body(receive: Receive) -> bytes:

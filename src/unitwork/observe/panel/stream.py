@@ -19,6 +19,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 _EVERY_S = 0.25
 _SLOWLY_S = 1.0
+_AGAIN_MS = 1_000
+"""After so long a browser that has lost the connection tries again."""
 _LIFE_S = 120.0
 """Then a browser connects again, and goes on where it was: so no server waits longer for its end."""
 _HEADERS = (
@@ -49,6 +51,8 @@ class Stream:
         self._present = present
         self._panel, since = known
         self._reader = journal.open_reader(since)
+        self._next_look = 0.0
+        self._told = ""
         self._over = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
@@ -63,23 +67,16 @@ class Stream:
         over = asyncio.ensure_future(self._over.wait())
         try:
             await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *headers]})
-            await _send_frame(send, _frame("hello", self._hello))
-            until, next_look, before = time.monotonic() + _LIFE_S, 0.0, ""
+            await _send_frame(send, f"retry: {_AGAIN_MS}\n\n{_frame('hello', self._hello)}")
+            until = time.monotonic() + _LIFE_S
             while not (gone.done() or over.done() or server_stops() or time.monotonic() > until):
-                frames = []
-                news = self._journal.read(self._reader)
-                if news is not None:
-                    frames.append(_frame("traces", news, f"{self._panel}-{self._journal.changes}"))
-                if time.monotonic() >= next_look:
-                    next_look = time.monotonic() + _SLOWLY_S
-                    now = _frame("now", self._present())
-                    # A line without meaning shows that the connection lives, and finds out if it does not.
-                    frames.append(now if now != before else ":\n\n")
-                    before = now
-                if frames:
-                    await _send_frame(send, "".join(frames))
+                news = self._news()
+                if news:
+                    await _send_frame(send, news)
                 await asyncio.wait({gone, over}, timeout=_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
             if not gone.done():
+                if not (over.done() or server_stops()):
+                    await _send_frame(send, _frame("again", {}))
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         except OSError:
             pass  # as some servers tell that the browser went away
@@ -88,6 +85,20 @@ class Stream:
             for task in (gone, over):
                 task.cancel()
             await asyncio.gather(gone, over, return_exceptions=True)
+
+    def _news(self) -> str:
+        """Return what has happened since, and, now and then, what is so now."""
+        frames = []
+        news = self._journal.read(self._reader)
+        if news is not None:
+            frames.append(_frame("traces", news, f"{self._panel}-{self._journal.changes}"))
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _SLOWLY_S
+            now = _frame("now", self._present())
+            # A line without meaning shows that the connection lives, and finds out if it does not.
+            frames.append(now if now != self._told else ":\n\n")
+            self._told = now
+        return "".join(frames)
 
 
 async def _gone(receive: Receive) -> None:

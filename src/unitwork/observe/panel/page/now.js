@@ -93,7 +93,8 @@ export class Now {
         each.address,
         each.role,
         each.lag_s === null ? "–" : h("span", { class: "lag" }, h("span", { class: "number" }, duration(each.lag_s)), h("meter", { min: 0, max: most, high: 1, value: each.lag_s, "aria-label": "seconds behind" })),
-        each.problem ? h("span", { class: "bad" }, each.problem) : h("span", { class: "good" }, each.reachable === null ? "not asked yet" : "takes work"),
+        each.reachable === null ? h("span", { class: "dim" }, each.problem ?? "takes work")
+          : each.problem ? h("span", { class: "bad" }, each.problem) : h("span", { class: "good" }, "takes work"),
       ])));
   }
 

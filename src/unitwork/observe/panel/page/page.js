@@ -117,11 +117,16 @@ function status(state, words) {
   $("status").textContent = words;
 }
 
+let seen = "";
+
 function listen() {
   source?.close();
-  source = new EventSource("stream");
+  source = new EventSource(seen ? `stream?since=${encodeURIComponent(seen)}` : "stream");
+  // A stream ends after a while, so that no server waits long for it.
+  source.addEventListener("again", listen);
   source.addEventListener("hello", (event) => hello(JSON.parse(event.data)));
   source.addEventListener("traces", (event) => later(() => {
+    seen = event.lastEventId;
     const changed = model.take(JSON.parse(event.data));
     views.live.update(changed);
   }));
