@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from unitwork._logic.sql.shown import as_asked, is_control
 from unitwork._runtime import live
-from unitwork._runtime.connections.call_site import call_site
+from unitwork._runtime.connections.places import call_site
 from unitwork.events import StatementExecuted
 
 if TYPE_CHECKING:

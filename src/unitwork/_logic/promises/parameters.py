@@ -102,14 +102,18 @@ def unknown_labels(annotation: Any, told: Told) -> set[str]:  # noqa: ANN401  # 
     return {value for value in sent if isinstance(value, str)} - set(enums[0])
 
 
+def _is_no_text(kind: type) -> bool:
+    return _base(kind) in CLASSES and not issubclass(kind, str)
+
+
 def wanted_by(told: Told, annotation: Any, sending: Sending) -> str | None:  # noqa: ANN401  # a type
     """Return what the annotation should name; None if it fits, or nobody knows."""
     kind = told.type
     given = of_literal(annotation)
     own, is_list = plain_type(given), element_of(given) is not NOTHING
     if kind is None or isinstance(kind, JSON):
-        sent_bare = kind is not None and kind is told.server and _is_bare(told) and own is not None
-        return "str" if sent_bare and _base(own) in CLASSES and not issubclass(own, str) else None
+        sent_bare = kind is not None and kind is told.server and _is_bare(told)
+        return "str" if sent_bare and own is not None and _is_no_text(own) else None
     if isinstance(kind, ARRAY):
         wanted = class_of_type(kind.item_type)
         fits = own is None or (is_list and (wanted is None or _fits(own, wanted, told, sending)))

@@ -1,4 +1,4 @@
-"""This module says which line of a program has opened a block."""
+"""This module says which line of a program something came from: a block, or a statement."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import asyncio
 import os
 import re
 import sys
+import sysconfig
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import sqlalchemy
 
 _UNITWORK = Path(__file__).parents[2]
-_ASYNCIO = Path(asyncio.__file__).parent
-_FOLDERS = (_UNITWORK, _ASYNCIO, Path(sqlalchemy.__file__).parent)
+_FOLDERS = (_UNITWORK, *(Path(str(module.__file__)).parent for module in (asyncio, sqlalchemy)))
 _LIBRARIES = ("<", *(f"{folder}{os.sep}" for folder in _FOLDERS))
-_LOOPS = tuple(str(_ASYNCIO / f"{module}.py") for module in ("base_events", "events", "runners"))
+# Programs that come with the package, and are those of a user all the same.
+_EXAMPLES = f"{_UNITWORK / '_examples'}{os.sep}"
+_INSTALLED = tuple(f"{sysconfig.get_path(kind)}{os.sep}" for kind in ("purelib", "platlib", "stdlib"))
+_LOOPS = tuple(str(Path(asyncio.__file__).parent / name) for name in ("events.py", "runners.py"))
 _ANONYMOUS = re.compile(r" at (.+:\d+)$")
 
 
@@ -42,7 +47,7 @@ def written_at(name: str) -> str | None:
     """Return where the block of this name is written, as far as the name knows: as `file:line`."""
     if isinstance(name, FunctionName):
         # Those of the library itself are called everywhere.
-        return None if name.place.startswith(_LIBRARIES) else name.place or None
+        return None if _is_ours(name.place) else name.place or None
     found = _ANONYMOUS.search(name)
     return found[1] if found is not None else None
 
@@ -52,13 +57,37 @@ def opener_of(name: str) -> str | None:
 
     None where the task that runs is one of the library alone.
     """
-    found = written_at(name)
-    frame: FrameType | None = sys._getframe(1) if found is None else None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return written_at(name) or call_site(within_task=True)
+
+
+def call_site(*, within_task: bool = False) -> str | None:
+    """Return `file:line` of the innermost code that belongs neither to unitwork nor to SQLAlchemy.
+
+    Args:
+        within_task: In no installed package, if there is such, and not that of whoever runs the loop.
+    """
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    # SQLAlchemy imports it when it needs it first.
+    greenlet: Any = sys.modules.get("greenlet")
+    thread: Any = None if greenlet is None else greenlet.getcurrent()
+    asked: str | None = None
     while frame is not None:
         file = frame.f_code.co_filename
-        if file.startswith(_LOOPS):
-            return None
-        if not file.startswith(_LIBRARIES):
-            return f"{file}:{frame.f_lineno}"
+        if not _is_ours(file):
+            place = f"{file}:{frame.f_lineno}"
+            if not (within_task and file.startswith(_INSTALLED)):
+                return place
+            asked = asked or place
+        elif within_task and file in _LOOPS:
+            break
         frame = frame.f_back
-    return found
+        while frame is None and thread is not None and thread.parent is not None:
+            # SQLAlchemy runs in greenlets; what awaits it is suspended in the one around.
+            thread = thread.parent
+            frame = thread.gr_frame
+    return asked
+
+
+@lru_cache(maxsize=4096)
+def _is_ours(file: str) -> bool:
+    return file.startswith(_LIBRARIES) and not file.startswith(_EXAMPLES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from sqlalchemy.util import greenlet_spawn
 
@@ -102,8 +102,8 @@ def changed_by_listeners(statement: StatementToSend, sql: str, parameters: Any) 
     """Return a statement as those who listen to SQLAlchemy's cursors have left it."""
     if sql == statement.sql and (parameters or None) == (statement.parameters or None):
         return statement
-    changed: StatementToSend = _Changed(statement, sql, parameters)
-    return changed
+    changed: Any = _Changed(statement, sql, parameters)  # which has all the rest of a statement, too
+    return cast("StatementToSend", changed)
 
 
 async def renew_if_outdated(

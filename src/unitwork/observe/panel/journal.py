@@ -10,7 +10,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from unitwork._runtime.connections.call_site import call_site
+from unitwork._runtime.connections.places import call_site
 from unitwork.events import (
     BlockCondemned,
     BlockEnded,

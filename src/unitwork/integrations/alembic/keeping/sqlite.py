@@ -17,7 +17,7 @@ from unitwork.integrations.alembic.keeping.stored import StoredTable, Unreadable
 from unitwork.integrations.alembic.keeping.views import failures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from alembic.operations.batch import ApplyBatchImpl
     from sqlalchemy import Connection, Table
@@ -136,7 +136,7 @@ class _Rebuild:
             )
 
     @contextmanager
-    def names_unchecked(self) -> Iterator[None]:
+    def names_unchecked(self) -> Generator[None]:
         """Let a table be renamed while views and triggers speak of a table that is not there."""
         before = self.run("PRAGMA legacy_alter_table").scalar()
         self.run("PRAGMA legacy_alter_table=ON")
