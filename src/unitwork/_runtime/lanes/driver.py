@@ -229,10 +229,10 @@ class DriverLane:
                 raise
 
         connection = Connection(home.engine.sync_engine, held)
-        # What a listener sends by itself commits by itself, too.
-        connection.execution_options(**self._connections.backend.execution_options(_BY_ITSELF))
         home.held[connection] = Visitor(statement.name, statement.sql)
         try:
+            # What a listener sends by itself commits by itself, too.
+            connection.execution_options(**self._connections.backend.execution_options(_BY_ITSELF))
             run_on_driver(connection, Announced(statement.sql, send), statement.parameters, DRIVER)
         except BaseException as error:
             if isinstance(error, UnreadableRowsError):
