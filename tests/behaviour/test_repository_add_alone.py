@@ -26,6 +26,7 @@ from tests.fixtures.models import Audit
 from tests.fixtures.observer import Observer
 from tests.fixtures.proxy import Proxy
 from unitwork import Base, CommitOutcomeUnknownError, Database, Repository
+from unitwork.observe import StatementLog
 from unitwork.options import Lane
 
 SERVERS = pytest.mark.only("postgresql", "mariadb", reason="SQLite has no server to lose")
@@ -152,6 +153,27 @@ async def test_locked_file_is_waited_for_once(db: Database, locked: Connection, 
     assert "In " in "\n".join(caught.value.__notes__)
     locked.execute("ROLLBACK")
     await Audits(db).add(Audit(note="stored"))
+    assert await observer.notes(Audit) == ["stored"]
+
+
+@pytest.mark.only("sqlite", reason="others lock no file")
+@pytest.mark.parametrize("observed", [False, True])
+async def test_block_that_cannot_begin_says_why(
+    db: Database, locked: Connection, observer: Observer, *, observed: bool
+) -> None:
+    """The error of the file itself, whose class decides whether it is tried again; the next one is stored."""
+    log = StatementLog(*[db] * observed)
+
+    with log, pytest.raises(OperationalError, match="locked") as caught:
+        async with db.transaction() as session:
+            session.add(Audit(note="refused"))
+
+    assert caught.value.statement == "BEGIN IMMEDIATE"
+    assert "In the block" in "\n".join(caught.value.__notes__)
+    assert [told.error for told in log.control] == ["OperationalError"] * observed
+    locked.execute("ROLLBACK")
+    async with db.transaction() as session:
+        session.add(Audit(note="stored"))
     assert await observer.notes(Audit) == ["stored"]
 
 

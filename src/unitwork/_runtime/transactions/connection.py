@@ -267,14 +267,15 @@ class Checkout:
     def begin(self) -> None:
         """Begin in the mode of the frame. In a greenlet."""
         connection = self._taken
+        self._ending = True  # SQLAlchemy rolls back by itself what cannot begin
         try:
             if self._options:
                 _set(connection, self._options)
             connection.begin()
         except BaseException:
-            self._ending = True
             connection.close()
             raise
+        self._ending = False
 
     @property
     def _taken(self) -> Connection:
