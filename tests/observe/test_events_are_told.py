@@ -1,6 +1,7 @@
 """An observer hears of all that happens: units, blocks, hooks, connections, waits, swallowed errors."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -333,3 +334,37 @@ async def test_choice_of_a_server_is_told_with_its_reason(far: Database, cluster
     assert {each.server for each in chosen[2:]} == {f"{cluster.primary.host}:{cluster.primary.port}"}
     taken = {each.server for each in heard.of(ConnectionTaken)}
     assert taken == {each.server for each in chosen}
+
+
+async def test_statements_of_a_generator_are_those_of_its_block(db: Database) -> None:
+    """On every lane, BEGIN and COMMIT and the connection included; those of whoever iterates are not."""
+    heard = Heard()
+
+    async def numbers() -> AsyncGenerator[int, None]:
+        async with db.transaction() as session:
+            await session.execute(text("SELECT 7"))
+            await Repository[Account](db).count()
+            yield 1
+            await session.scalars(select(Audit))
+
+    db.observe(heard)
+    async for _number in numbers():
+        async with db.transaction(read_only=True) as session:
+            await session.execute(text("SELECT 8"))
+
+    generator, consumer = [event.block_id for event in heard.of(BlockEntered)]
+    told = [event for event in heard.events if isinstance(event, ConnectionTaken | StatementExecuted)]
+    assert {event.block_id for event in told} == {generator, consumer}
+    assert [event.block_id for event in heard.of(ConnectionTaken)] == [generator, consumer]
+    assert [
+        (event.block_id, event.sql.partition("FROM")[0].strip())
+        for event in heard.of(StatementExecuted)
+        if event.sql.startswith(("SELECT", "COMMIT"))
+    ] == [
+        (generator, "SELECT 7"),
+        (generator, "SELECT count(*) AS count_1"),
+        (consumer, "SELECT 8"),
+        (consumer, "COMMIT"),
+        (generator, "SELECT audit.id, audit.note"),
+        (generator, "COMMIT"),
+    ]

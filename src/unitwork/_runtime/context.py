@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from contextvars import Context, ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from unitwork._runtime.stack import callers
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Mapping
-    from types import CodeType, FrameType
+    from types import CodeType
 
 
 class OpenScope(Protocol):
@@ -274,12 +275,7 @@ def this_task() -> asyncio.Task[Any] | None:
 
 def _runs_in(code: CodeType) -> bool:
     """Say whether the code that runs was called by this one."""
-    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as `inspect.stack`, much faster
-    while frame is not None:
-        if frame.f_code is code:
-            return True
-        frame = frame.f_back
-    return False
+    return any(frame.f_code is code for frame in callers(1))
 
 
 def current_source() -> Any:  # noqa: ANN401  # of a higher floor

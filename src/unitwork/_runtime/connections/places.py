@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import sys
 import sysconfig
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import sqlalchemy
+
+from unitwork._runtime.stack import callers
 
 _UNITWORK = Path(__file__).parents[2]
 _FOLDERS = (_UNITWORK, *(Path(str(module.__file__)).parent for module in (asyncio, sqlalchemy)))
@@ -66,12 +65,8 @@ def call_site(*, within_task: bool = False) -> str | None:
     Args:
         within_task: In no installed package, if there is such, and not that of whoever runs the loop.
     """
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    # SQLAlchemy imports it when it needs it first.
-    greenlet: Any = sys.modules.get("greenlet")
-    thread: Any = None if greenlet is None else greenlet.getcurrent()
     asked: str | None = None
-    while frame is not None:
+    for frame in callers():
         file = frame.f_code.co_filename
         if not _is_ours(file):
             place = f"{file}:{frame.f_lineno}"
@@ -80,11 +75,6 @@ def call_site(*, within_task: bool = False) -> str | None:
             asked = asked or place
         elif within_task and file in _LOOPS:
             break
-        frame = frame.f_back
-        while frame is None and thread is not None and thread.parent is not None:
-            # SQLAlchemy runs in greenlets; what awaits it is suspended in the one around.
-            thread = thread.parent
-            frame = thread.gr_frame
     return asked
 
 
