@@ -138,3 +138,24 @@ def test_pool_says_that_two_connections_in_a_row_had_ended() -> None:
 
     assert str(raised.value) == CLOSED_TWICE
     assert Backend(make_url("other://")).is_lost(raised.value)
+
+
+async def test_listeners_of_an_engine_change_at_one_stroke(people: Database) -> None:
+    """Also while somebody goes through them; ours hears what `event.listen` would let it hear."""
+    engine = people.engine.sync_engine
+    heard: list[str] = []
+
+    def listen(*told: Any) -> tuple[Any, Any]:
+        heard.append("ours")
+        private.remove_listener(engine, "before_cursor_execute", listen)
+        return f"{told[2]} -- ours", told[3]
+
+    private.add_listener(engine, "before_cursor_execute", listen)
+    event.listen(engine, "before_cursor_execute", lambda *told: heard.append(told[2]))
+    async with people.engine.connect() as connection:
+        for _ in range(2):
+            heard.clear()
+            await connection.exec_driver_sql("SELECT 2")
+            private.add_listener(engine, "before_cursor_execute", lambda *told: told[2:4])
+
+    assert heard == ["SELECT 2"]

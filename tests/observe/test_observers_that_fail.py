@@ -1,17 +1,24 @@
 """An observer that fails changes nothing of what it observes, and is told of once."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from time import sleep
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, insert, text
 from sqlalchemy.exc import DBAPIError
 
 from tests.fixtures.models import Account, Audit
 from tests.fixtures.observer import Observer
 from unitwork import Database, Propagation, Repository, TransactionRefusedError
-from unitwork.events import Event
+from unitwork.events import Event, StatementExecuted
+
+
+class OwnError(BaseException):
+    """What `except Exception` does not catch, as `pytest.fail` raises it."""
 
 
 class Failing:
@@ -41,7 +48,9 @@ async def told() -> AsyncIterator[list[dict[str, Any]]]:
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("mine"), asyncio.CancelledError()], ids=["error", "cancelled"]
+    "error",
+    [RuntimeError("mine"), asyncio.CancelledError(), OwnError()],
+    ids=["error", "cancelled", "no exception"],
 )
 @pytest.mark.parametrize("only", ["", "BlockEntered", "StatementExecuted", "BlockEnded", "Connection"])
 async def test_observer_that_fails_harms_nobody(
@@ -92,3 +101,75 @@ async def test_other_observers_hear_all(db: Database, told: list[dict[str, Any]]
     assert other.heard == another.heard
     assert other.heard[0] == "BlockEntered"
     assert len(told) == 2
+
+
+@dataclass
+class Leaving:
+    """Goes when it is told of a statement. All of them are equal."""
+
+    heard: list[str] = field(default_factory=list[str], compare=False)
+    db: Database | None = field(default=None, compare=False)
+
+    def notice(self, event: Event) -> None:
+        """Take note, and go."""
+        self.heard.append(type(event).__name__)
+        if self.db is not None and isinstance(event, StatementExecuted):
+            self.db.unobserve(self)
+            self.db = None
+
+
+async def test_observer_may_go_while_it_is_told(db: Database, observer: Observer) -> None:
+    """It alone, the last one too; what others hear of the statement, and its outcome, stay the same."""
+    traced: list[str] = []
+    engine = db.engine.sync_engine
+    event.listen(engine, "after_cursor_execute", lambda *told: traced.append(told[2]))
+    before, leaving, after = Leaving(), Leaving(db=db), Leaving()
+    for each in (before, leaving, after):
+        db.observe(each)
+    db.unobserve(before)
+
+    for name in ("first", "second"):
+        async with db.transaction() as session:
+            await session.execute(insert(Account).values(name=name))
+        if after.db is None:
+            after.db = db
+
+    assert not before.heard
+    assert leaving.heard.count("StatementExecuted") == 1
+    assert "BlockEnded" in after.heard
+    assert after.heard[-1] == "StatementExecuted"
+    assert [sql.split()[0] for sql in traced].count("INSERT") == 2
+    assert await observer.column("SELECT name FROM account ORDER BY id") == ["first", "second"]
+    with pytest.raises(ValueError, match="does not observe"):
+        db.unobserve(after)
+
+
+@pytest.mark.only("sqlite", reason="listeners are the same for all")
+async def test_observers_come_and_go_in_another_thread(db: Database) -> None:
+    """No statement meets a change of what listens to it."""
+    engine = db.engine.sync_engine
+    over = threading.Event()
+
+    def come_and_go() -> None:
+        while not over.is_set():
+            observer = Leaving()
+            db.observe(observer)
+            db.unobserve(observer)
+
+    def dawdle(*_told: object) -> None:
+        for _ in range(200):
+            sleep(0)  # lets the other thread run
+
+    event.listen(engine, "before_cursor_execute", dawdle)
+    event.listen(engine, "after_cursor_execute", dawdle)
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        for _ in range(20):
+            async with db.transaction() as session:
+                await session.execute(text("SELECT 1"))
+    finally:
+        over.set()
+        thread.join()
+
+    assert not db.source.watch.active

@@ -5,6 +5,7 @@ Each function does one thing that has no public name. A test fails when SQLAlche
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine.result import SimpleResultMetaData
@@ -138,3 +139,20 @@ def watch_changes(session: Session, tell: Callable[[InstanceState[Any]], None]) 
 def forget_changes(state: InstanceState[Any]) -> None:
     """Take back that an entity has changes, where the first of them was refused."""
     state.modified = False
+
+
+def add_listener(engine: Any, name: str, listener: Callable[..., object]) -> None:  # noqa: ANN401  # as below
+    """Listen to an event of an engine as `event.listen` with `retval=True` does, but at one stroke.
+
+    SQLAlchemy changes the very collection that others may go through now, here or in another thread: these
+    would raise an error in the middle of their statement.
+    """
+    collection = getattr(engine.dispatch, name).for_modify(engine.dispatch)
+    collection.listeners = deque((*collection.listeners, listener))
+    engine._has_events = True  # noqa: SLF001  # as the event itself does
+
+
+def remove_listener(engine: Any, name: str, listener: Callable[..., object]) -> None:  # noqa: ANN401  # not in its type
+    """Listen to it no more, in the same way."""
+    collection = getattr(engine.dispatch, name)
+    collection.listeners = deque(each for each in collection.listeners if each != listener)

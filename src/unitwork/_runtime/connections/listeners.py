@@ -7,9 +7,8 @@ from collections import Counter
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import event
-
 from unitwork._logic.routing import LaneRefusal
+from unitwork._runtime.sqlalchemy_private import add_listener, remove_listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sized
@@ -75,6 +74,10 @@ class Audience:
         if any(self._unheard) or sum(map(len, self._listeners)) != self._count:
             return self._look()
         return self._found
+
+    def look_again(self) -> None:
+        """Look anew the next time: the collections hold their listeners elsewhere now."""
+        self._count = -1
 
     def _look(self) -> str | None:
         self._known = [
@@ -202,14 +205,16 @@ class EngineListeners:
         """Whether anybody else hears what cursors send, as of the last time that `foreign` was asked."""
 
     def add(self, name: str, listener: Callable[..., object]) -> None:
-        """Listen to an event of the engine; the lanes count that as ours."""
+        """Listen to an event of the engine, as with `retval=True`; the lanes count that as ours."""
         self._ours[name] += 1
-        event.listen(self._engine, name, listener)
+        add_listener(self._engine, name, listener)
+        self._sending.look_again()
 
     def remove(self, name: str, listener: Callable[..., object]) -> None:
         """Listen to it no more."""
-        event.remove(self._engine, name, listener)
+        remove_listener(self._engine, name, listener)
         self._ours[name] -= 1
+        self._sending.look_again()
 
     def are_complete(self) -> None:
         """Count what is installed by now as ours."""

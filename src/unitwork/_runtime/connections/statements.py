@@ -155,8 +155,11 @@ class StatementWatch:
             ("after_cursor_execute", self._ends),
         ]
 
-    def _begins(self, connection: Connection, *_more: object) -> None:
+    def _begins(
+        self, connection: Connection, _cursor: DBAPICursor, sql: str, parameters: object, *_more: object
+    ) -> tuple[str, object]:
         connection.info[_STARTED] = time.perf_counter()
+        return sql, parameters
 
     def _ends(self, connection: Connection, cursor: DBAPICursor, sql: str, *more: Any) -> None:
         parameters, context, many = more

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Protocol, TypeGuard, TypeVar
 
@@ -103,6 +104,8 @@ class Watch:
         self.database = database
         self._source = source
         self.statements = StatementWatch(database, self.tell, self.place)
+        self._changing = threading.Lock()
+        """Held by whoever comes or goes, in any thread."""
         self._observers: list[Observer] = []
         self._engines: list[EngineListeners] = []
         self._pools: list[PoolWatch] = []
@@ -112,36 +115,51 @@ class Watch:
 
     def add(self, observer: Observer) -> None:
         """Tell this observer of all that happens from now on."""
-        if not self._observers:
-            for engine in self._engines:
-                self.statements.listen(engine)
-            for pool in self._pools:
-                pool.begin()
-            self._backend.tell = self.statements.begun_or_ended
-        self._observers.append(observer)
-        self.active = True
+        with self._changing:
+            if not self._observers:
+                for engine in self._engines:
+                    self.statements.listen(engine)
+                for pool in self._pools:
+                    pool.begin()
+                self._backend.tell = self.statements.begun_or_ended
+            self._observers.append(observer)
+            self.active = True
 
     def remove(self, observer: Observer) -> None:
-        """Tell this observer no more."""
-        self._observers.remove(observer)
-        self._failed = [known for known in self._failed if known is not observer]
-        self.active = bool(self._observers)
-        if not self.active:
-            for engine in self._engines:
-                self.statements.ignore(engine)
-            for pool in self._pools:
-                pool.end()
-            self._backend.tell = None
+        """Tell this observer no more.
+
+        Raises:
+            ValueError: It is none.
+        """
+        with self._changing:
+            # By identity: two that are equal are two.
+            place = next((place for place, each in enumerate(self._observers) if each is observer), None)
+            if place is None:
+                message = (
+                    f"{observer!r} does not observe database {self.database!r}: "
+                    "pass the very object that was given to `observe`, and once for each time."
+                )
+                raise ValueError(message)
+            del self._observers[place]
+            self._failed = [known for known in self._failed if known is not observer]
+            self.active = bool(self._observers)
+            if not self.active:
+                for engine in self._engines:
+                    self.statements.ignore(engine)
+                for pool in self._pools:
+                    pool.end()
+                self._backend.tell = None
 
     def equip(self, place: WatchedPlace) -> None:
         """Watch the statements and the connections of one more engine."""
         pool = PoolWatch(place.engine.sync_engine, self.database, self.tell, self.place)
         place.pool_watch = pool
-        self._engines.append(place.listeners)
-        self._pools.append(pool)
-        if self.active:
-            self.statements.listen(place.listeners)
-            pool.begin()
+        with self._changing:
+            self._engines.append(place.listeners)
+            self._pools.append(pool)
+            if self.active:
+                self.statements.listen(place.listeners)
+                pool.begin()
 
     def no_faster(self, refusal: LaneRefusal | None) -> None:
         """Take note of why the next read of this task takes no faster lane; None: it takes the fastest."""
@@ -258,7 +276,9 @@ class Watch:
         for observer in tuple(self._observers):
             try:
                 observer.notice(what)
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # told, not raised
+            except (KeyboardInterrupt, SystemExit):
+                raise  # they end the program, not what is observed
+            except BaseException as error:  # noqa: BLE001  # told, not raised
                 self._tell_failure(observer, error)
 
     def _tell_failure(self, observer: Observer, error: BaseException) -> None:
