@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
-from sqlalchemy import Select, event, select, text
+from sqlalchemy import Select, event, insert, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import selectinload
 
@@ -146,6 +146,24 @@ async def test_each_lane_tells_of_each_statement_once(people: Database) -> None:
     assert all(each.duration_s > 0 for each in sent)
 
 
+async def test_text_with_the_values_of_many_rows_is_sent_once(people: Database) -> None:
+    """An INSERT of several rows that answers; the driver repeats one that does not, and that is told."""
+    table = Person.metadata.tables["person"]
+    people_to_come = [{"name": name, "age": 1, "active": True} for name in ("Abe", "Bea", "Cid")]
+
+    with watched(people) as sent:
+        async with people.transaction() as session:
+            await session.execute(insert(table).returning(table.c.id), people_to_come)
+        answered = list(sent)
+        sent.clear()
+        async with people.transaction() as session:
+            await session.execute(insert(table), people_to_come)
+
+    assert {each.many for each in answered} == {1}
+    assert sum(each.rows or 0 for each in answered) == 3
+    assert [each.many for each in sent] == [3]
+
+
 @pytest.mark.every_lane
 async def test_tracer_gets_what_it_expects_on_each_lane(people: Database) -> None:
     """Each statement begins and ends on one context, or fails on it; the text goes out as it was made."""
@@ -168,6 +186,7 @@ async def test_tracer_gets_what_it_expects_on_each_lane(people: Database) -> Non
             async with people.transaction():
                 await repository.wrong()
 
+    assert [each.rows for each in sent[:2]] == [1, 1]
     assert len(tracer.failed) == 2
     assert tracer.begun == tracer.ended + tracer.failed
     assert people.pool_status().checked_out == 0

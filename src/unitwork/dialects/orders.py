@@ -90,9 +90,14 @@ class Announced:
     Args:
         statement: The SQL.
         send: Sends it, or what a listener has made of it: another text, and other values, or None for both.
+            Returns how many rows came, if it is known.
+
+    Attributes:
+        rows: What it has returned.
     """
 
-    def __init__(self, statement: str, send: Callable[[str, Any], Awaitable[None]]) -> None:
+    def __init__(self, statement: str, send: Callable[[str, Any], Awaitable[int | None]]) -> None:
+        self.rows: int | None = None
         self.statement = statement
         self._send = send
         self._sql = statement
@@ -104,7 +109,7 @@ class Announced:
 
     async def run(self, driver: Any) -> None:  # noqa: ANN401, ARG002  # of any driver
         """Send it."""
-        await self._send(self._sql, self._parameters)
+        self.rows = await self._send(self._sql, self._parameters)
 
 
 class Failed:

@@ -11,7 +11,7 @@ from unitwork._logic.routing import LaneRefusal
 from unitwork._logic.sql.shown import is_control
 from unitwork._runtime.connections.addresses import server_of_connection
 from unitwork._runtime.sqlalchemy_private import rows_fetched
-from unitwork.dialects.orders import LANE, Failed, order_of
+from unitwork.dialects.orders import LANE, Announced, Failed, order_of
 from unitwork.dialects.prepared import of_driver
 from unitwork.events import StatementExecuted
 from unitwork.options import Lane
@@ -162,10 +162,13 @@ class StatementWatch:
         return sql, parameters
 
     def _ends(self, connection: Connection, cursor: DBAPICursor, sql: str, *more: Any) -> None:
-        parameters, context, many = more
-        times = len(parameters) if many else 1
+        parameters, context, _many = more
+        # SQLAlchemy says "many" of an INSERT of many rows as well, which is one text with all their values.
+        times = len(parameters) if isinstance(parameters, list) else 1
         call = _Sent(sql, _lane(context), server_of_connection(connection), _started(connection), times)
-        self._tell_of(call, self._refusal_of(sql, context), rows=rows_fetched(cursor))
+        order = order_of(context)
+        rows = order.rows if isinstance(order, Announced) else rows_fetched(cursor)
+        self._tell_of(call, self._refusal_of(sql, context), rows=rows)
 
     def _fails(self, context: ExceptionContext) -> None:
         connection, sent, sql = context.connection, context.execution_context, context.statement

@@ -219,14 +219,16 @@ class DriverLane:
         direct: Any = self._connections.backend.direct
         found: list[Rows | LaneRefusal] = []
 
-        async def send(sql: str, parameters: Any) -> None:  # noqa: ANN401  # of any driver
+        async def send(sql: str, parameters: Any) -> int | None:  # noqa: ANN401  # of any driver
             sent = changed_by_listeners(statement, sql, parameters)
             try:
-                found.append(await rows_alone(sent, direct, held, home.prepared))
+                rows = await rows_alone(sent, direct, held, home.prepared)
             except BaseException as error:
                 if not isinstance(error, Exception):
                     await direct.stopped(held.driver_connection)
                 raise
+            found.append(rows)
+            return None if isinstance(rows, LaneRefusal) else len(rows)
 
         connection = Connection(home.engine.sync_engine, held)
         home.held[connection] = Visitor(statement.name, statement.sql)
