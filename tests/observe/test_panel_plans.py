@@ -95,6 +95,27 @@ async def test_only_reads_are_run(db: Database, client: httpx.AsyncClient, obser
     assert await observer.column("SELECT balance FROM account") == [7]
 
 
+@pytest.mark.only("postgresql", "mariadb", reason="functions of SQLite are the program's, and are not run")
+@pytest.mark.parametrize("analyze", [False, True])
+async def test_functions_that_may_do_more_than_compute_are_not_run(
+    db: Database, client: httpx.AsyncClient, *, analyze: bool
+) -> None:
+    """No ROLLBACK gives back a lock that belongs to the session: it would stay with a pooled connection."""
+    lock, count = {
+        "postgresql": ("pg_advisory_lock(16)", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"),
+        "mysql": ("get_lock('sixteen', 1)", "SELECT IS_USED_LOCK('sixteen') IS NOT NULL"),
+    }[db.source.backend.dialect]
+    async with db.transaction() as session:
+        await session.execute(text(f"SELECT held FROM (SELECT {lock} AS held) AS once"))
+    await db.dispose()
+
+    told = await plan(client, "once", analyze=analyze)
+
+    assert analyze <= ("It is not run" in told.get("error", "")), told
+    async with db.transaction() as session:
+        assert await session.scalar(text(count)) == 0
+
+
 async def test_what_has_no_plan_is_said(db: Database, client: httpx.AsyncClient) -> None:
     """A statement that the database does not plan, and one about a table that is gone, are told in words."""
     async with db.transaction() as session:
