@@ -257,7 +257,8 @@ async def test_senseless_requests_are_answered(db: Database, web: Web) -> None:
     ):
         assert (await client.post("/explain", content=body, headers=ASKED)).status_code == 400
     assert (await client.post("/explain", json={"query": 99}, headers=ASKED)).status_code == 404
-    for path in ("/trace", "/trace?number=x", "/trace?number=5", "/trace?number=-1", "/trace?number=%FF"):
+    numbers = ("", "?number=x", "?number=5", "?number=-1", "?number=%FF", f"?number={'9' * 5000}")
+    for path in (f"/trace{number}" for number in numbers):
         assert (await client.get(path)).status_code == 404
     async with looking(client, **{"Last-Event-ID": "x-'; DROP"}) as known:
         assert known.hello["panel"]

@@ -51,6 +51,7 @@ _GRACE_S = 30.0
 _QUERIES = 300
 _BRIEF = 50
 _BODY_BYTES = 10_000
+_DIGITS = 20
 _STREAMS = 100
 _EXPLAIN_S = 15.0
 _LEAST_BYTES = 1_000_000
@@ -184,7 +185,7 @@ class Panel:
         self._look()
         last = header(scope, b"last-event-id") or _asked(scope, "since") or ""
         mine, _, since = last.partition("-")
-        known = int(since) if mine == self._id and since.isascii() and since.isdigit() else 0
+        known = (_number(since) or 0) if mine == self._id else 0
         stream = Stream(self._journal, (self._id, known), self._hello(), self._present)
         self._streams.append(stream)
         try:
@@ -254,8 +255,8 @@ class Panel:
         return _Answer(200, told, more=more)
 
     async def _trace(self, scope: Scope, receive: Receive) -> _Answer:  # noqa: ARG002  # as above
-        number = _asked(scope, "number") or ""
-        found = self._journal.trace(int(number)) if number.isascii() and number.isdigit() else None
+        number = _number(_asked(scope, "number") or "")
+        found = self._journal.trace(number) if number is not None else None
         return _Answer(404, {"error": "It is no longer kept."}) if found is None else _Answer(200, found)
 
     async def _clear(self, scope: Scope, receive: Receive) -> _Answer:  # noqa: ARG002  # as above
@@ -351,6 +352,11 @@ def _may_be_the_page(scope: Scope, name: str) -> bool:
     """Say whether a person asks for a name that is perhaps that of the panel, since nobody has said it."""
     root_known = bool(scope.get("root_path"))
     return not root_known and "." not in name and "text/html" in (header(scope, b"accept") or "")
+
+
+def _number(text: str) -> int | None:
+    """Return a number of ours; None for what is none, and for those that Python takes for an attack."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else None
 
 
 def _asked(scope: Scope, name: str) -> str | None:
