@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
+import tracemalloc
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,28 @@ def tell(journal: Journal, *events: Event) -> None:
     """Tell a journal, as a Database does."""
     for event in events:
         journal.notice(event)
+
+
+def test_one_long_job_keeps_to_its_memory() -> None:
+    """However many blocks and texts it has: their number and its end are told, and others have room."""
+    journal = Journal(MEGABYTE)
+    tracemalloc.start()
+    began, *_, ended = request(1)
+    tell(journal, began)
+    for number in range(10, 4_000):
+        _, entered, sent, left, _ = request(number, f"SELECT {number} /* {'x' * 500} */")
+        assert isinstance(entered, BlockEntered)
+        assert isinstance(sent, StatementExecuted)
+        tell(journal, replace(entered, work_id=1), replace(sent, work_id=1), left)
+    used, _most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    tell(journal, ended, *request(2))
+    job, other = journal.newest()["traces"]
+
+    assert used < 4 * MEGABYTE
+    assert (job["statements"], job["state"], other["state"]) == (3_990, "well", "well")
+    assert job["left_out"] > 5_000
+    assert len(job["entries"]) + job["left_out"] == 2 * 3_990
 
 
 def test_journal_keeps_to_its_memory() -> None:

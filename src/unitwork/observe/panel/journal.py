@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _OPEN = 20_000
 """So many works and blocks may be open at once; what is older is no longer followed."""
 _SHARE = 4
-"""The texts of statements may take one part of so many."""
+"""The texts of statements may take one part of so many; a single trace, two."""
 _WAITED_S = 0.0005
 """Shorter waits are not worth a line."""
 _WAITING = 1_000
@@ -199,7 +199,7 @@ class Journal:
         trace = self._works.get(event.work_id)
         if trace is None:
             # It is shown when it does something: many requests never touch a database.
-            trace = Trace(0, "work", event.name, time.perf_counter(), time.time())
+            trace = Trace(0, "work", event.name, time.perf_counter(), time.time(), 2 * self._limit // _SHARE)
             _keep(self._works, event.work_id, trace)
         trace.open_works += 1
         trace.databases[event.database] = None
@@ -223,15 +223,15 @@ class Journal:
             trace = self._begin("block", event.name)
         trace.databases[event.database] = None
         bar = Bar(event, trace.since())
-        trace.bars[event.block_id] = bar
+        if not trace.is_full:
+            trace.bars[event.block_id] = bar
         _keep(self._blocks, event.block_id, trace)
         self._add(trace, bar)
 
     def _block_ended(self, event: BlockEnded) -> None:
         trace = self._blocks.pop(event.block_id, None)
-        if trace is None:
-            return
-        bar = trace.bars[event.block_id]
+        if trace is None or (bar := trace.bars.get(event.block_id)) is None:
+            return  # it began before somebody looked, or there was no room for it
         bar.ended = event
         if trace.kind == "block" and not any(each.ended is None for each in trace.bars.values()):
             trace.duration_s = bar.at_s + event.duration_s
@@ -340,7 +340,8 @@ class Journal:
         return trace
 
     def _begin(self, kind: str, name: str, ago_s: float = 0.0) -> Trace:
-        trace = Trace(0, kind, name, time.perf_counter() - ago_s, time.time() - ago_s)
+        began, started = time.perf_counter() - ago_s, time.time() - ago_s
+        trace = Trace(0, kind, name, began, started, 2 * self._limit // _SHARE)
         self._number(trace)
         return trace
 

@@ -132,6 +132,7 @@ class Trace:
     Attributes:
         kind: "work", "block" or "statement".
         began: When, by the clock of durations.
+        most: Of what would take more bytes, only the number is kept.
         changed: Counts up with what happens anywhere; what a reader has seen is older.
         gone: Whether it was forgotten, since there was no room.
     """
@@ -142,6 +143,7 @@ class Trace:
     began: float
     started: float
     """When, in seconds since 1970."""
+    most: int
     entries: list[Entry] = field(default_factory=list["Entry"])
     databases: dict[str, None] = field(default_factory=dict[str, None])
     texts: dict[int, Query] = field(default_factory=dict[int, "Query"])
@@ -160,9 +162,14 @@ class Trace:
         """Return when something began that has just ended, in seconds since the beginning."""
         return max(time.perf_counter() - duration_s - self.began, 0.0)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for more."""
+        return len(self.entries) >= ENTRIES or self.size >= self.most
+
     def add(self, entry: Entry) -> None:
         """Add what happened, while there is room."""
-        if len(self.entries) >= ENTRIES:
+        if self.is_full:
             self.left_out += 1
             return
         self.entries.append(entry)
@@ -171,14 +178,17 @@ class Trace:
     def send(self, sent: Sent) -> None:
         """Add a statement; after many of one kind, only their number grows."""
         query = sent.query
+        self.statements += sent.many
+        place = (query.number, sent.site)
+        if self.is_full and place not in self.counts:
+            self.left_out += 1
+            return
         if query.number not in self.texts:
             self.texts[query.number] = query
             self.size += 100 + len(query.sql)
-        self.statements += sent.many
         if query.is_control:
             self.add(sent)
             return
-        place = (query.number, sent.site)
         self.counts[place] += 1
         times = self.counts[place]
         if times >= REPEATS:
