@@ -22,6 +22,27 @@ _COMPARES = frozenset(
         *("LIKE", "GLOB", "MATCH", "REGEXP", "BETWEEN"),
     }
 )
+_NAMING = frozenset(
+    {
+        *(".", "AS", "COLUMN", "CONSTRAINT", "EXISTS", "FROM", "INDEX", "INTO", "JOIN", "ON", "RECURSIVE"),
+        *(
+            "REFERENCES",
+            "RELEASE",
+            "RENAME",
+            "SAVEPOINT",
+            "SET",
+            "TABLE",
+            "TO",
+            "TRIGGER",
+            "UPDATE",
+            "VIEW",
+            "WITH",
+        ),
+    }
+)
+"""What stands before a name, and not before a value."""
+_LISTING = frozenset({"KEY", "UNIQUE", "USING", "CONFLICT"})
+_SWITCHES = frozenset({"ON", "OFF", "TRUE", "FALSE", "DEFAULT", "NULL"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +144,7 @@ def _line(words: Sequence[str]) -> str:
 
 def _without_values(way: SQLText, begin: int) -> str:
     quoted = _quoted_values(way) if way.grammar.name == "sqlite" else frozenset[int]()
+    quoted = quoted.union(_set_values(way))
     parts: list[str] = []
     before: Token | None = None
     for token in way.tokens:
@@ -151,15 +173,46 @@ def _quoted_values(way: SQLText) -> frozenset[int]:
 
 
 def _places_of_quoted_values(parts: Sequence[Token]) -> Iterator[int]:
-    opened, closed = [""], ""
+    names = [False]
     for place, token in enumerate(parts):
-        before = parts[place - 1].upper if place else ""
         if token.upper == "(":
-            # Rows follow each other: `VALUES (…), (…)`.
-            opened.append(closed if before == "," and closed == "VALUES" else before)
-        elif token.upper == ")" and len(opened) > 1:
-            closed = opened.pop()
-        listed = opened[-1] in ("VALUES", "IN") and before in ("(", ",")
-        dotted = place + 1 < len(parts) and parts[place + 1].upper == "."
-        if token.text.startswith('"') and not dotted and (listed or before in _COMPARES):
-            yield token.start
+            names.append(_lists_names(parts, place))
+        elif token.upper == ")" and len(names) > 1:
+            names.pop()
+        elif token.text.startswith('"'):
+            before, after, value = (
+                parts[there].upper if 0 <= there < len(parts) else ""
+                for there in (place - 1, place + 1, place + 2)
+            )
+            if before == "FROM" and place > 1 and parts[place - 2].upper == "DISTINCT":
+                before = "="  # IS DISTINCT FROM
+            listed = names[-1] and before in ("(", ",")
+            # What is compared with a parameter or a literal is none itself.
+            compared = after in _COMPARES - {"||"} and before not in _COMPARES and value in ("", "?")
+            if not (listed or compared or before in _NAMING or after in (".", "(")):
+                yield token.start
+
+
+def _lists_names(parts: Sequence[Token], opening: int) -> bool:
+    """Say whether a parenthesis holds names of columns, as that of `INTO t (…)` does."""
+    place = opening - 1
+    if place >= 0 and parts[place].upper in _LISTING:
+        return True
+    while place > 1 and parts[place - 1].upper == ".":
+        place -= 2
+    return place > 0 and parts[place].is_name and parts[place - 1].upper in _NAMING
+
+
+def _set_values(way: SQLText) -> Iterator[int]:
+    """Yield where words stand that a setting is set to: they may be values, such as a tenant or a key."""
+    for statement in way.statements:
+        if statement.verb not in ("SET", "PRAGMA") or statement.inner is not None:
+            continue
+        behind = False
+        for token in statement.parts:
+            if token.upper in ("=", ":=", "TO", "("):
+                behind = True
+            elif token.upper == "," and way.grammar.name == "mysql":
+                behind = False  # elsewhere it parts the values of one setting
+            elif behind and token.is_name and token.upper not in _SWITCHES:
+                yield token.start
