@@ -1,10 +1,10 @@
 """A connection that dies: the original exception survives, the outcome is told, the pool stays clean."""
 
 import asyncio
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import event, insert, text
 from sqlalchemy.exc import DBAPIError
 
 from tests.fixtures.errors import StockError
@@ -19,7 +19,9 @@ from unitwork import (
     Repository,
     TransactionTimeoutError,
     UnexpectedRollbackError,
+    query,
 )
+from unitwork.observe import StatementLog
 
 pytestmark = pytest.mark.only("postgresql", "mariadb", reason="SQLite has no server to lose")
 
@@ -277,3 +279,45 @@ async def test_unknown_outcome_of_requires_new_does_not_harm_the_outer(
 
         assert "outer" in await observer.notes(Audit)
         assert db.pool_status().checked_out == 0
+
+
+class Sleepers(Repository[Audit]):
+    """Whose reads take long."""
+
+    @query("(SELECT count(*) FROM pg_sleep(30)) = :number")
+    async def asleep(self, number: int) -> list[Audit]: ...  # type: ignore[empty-body]  # the text is the body
+
+
+@pytest.mark.only("postgresql", reason="MariaDB tells nothing to those whom it ends")
+@pytest.mark.parametrize("in_block", [False, True], ids=["alone", "in a block"])
+async def test_what_the_server_says_when_it_ends_a_read_is_raised(db: Database, *, in_block: bool) -> None:
+    """Not what the driver says of the closed connection afterwards; observers and listeners hear it once."""
+    log, heard = StatementLog(db), list[BaseException]()
+    event.listen(
+        db.engine.sync_engine, "handle_error", lambda context: heard.append(context.original_exception)
+    )
+    await Repository[Audit](db).add(Audit(note="read"))
+
+    async def read() -> None:
+        async with db.transaction() if in_block else nullcontext():
+            await Sleepers(db).asleep(1)
+
+    reading = asyncio.create_task(read())
+    async with db.engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        ending = text(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE query LIKE '%pg_sleep(30)%' AND state = 'active' AND pid <> pg_backend_pid()"
+        )
+        with log:
+            while (await connection.execute(ending)).first() is None:  # noqa: ASYNC110  # another process tells
+                await asyncio.sleep(0.05)
+            with pytest.raises(DBAPIError, match="terminating connection") as caught:
+                await reading
+
+    assert caught.value.connection_invalidated
+    assert len(heard) == 1
+    assert heard[0] is caught.value.orig
+    told = [each.error for each in log.statements if "audit" in each.sql]
+    assert [str(error).startswith("AdminShutdown") for error in told] == [True]
+    assert db.pool_status().checked_out == 0

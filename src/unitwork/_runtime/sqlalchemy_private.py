@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Result, Select
+    from sqlalchemy import Connection, Result, Select
     from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import InstanceState, Session, SessionTransaction
     from sqlalchemy.sql.cache_key import CacheKey
@@ -156,3 +156,13 @@ def remove_listener(engine: Any, name: str, listener: Callable[..., object]) -> 
     """Listen to it no more, in the same way."""
     collection = getattr(engine.dispatch, name)
     collection.listeners = deque(each for each in collection.listeners if each != listener)
+
+
+def fail_without_cursor(
+    connection: Connection,
+    error: BaseException,
+    sql: str,
+    parameters: Any,  # noqa: ANN401  # of any driver
+) -> None:
+    """Fail as a statement does for which there is no cursor: its class of error, its events, what follows."""
+    connection._handle_dbapi_exception(error, sql, parameters, None, None)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

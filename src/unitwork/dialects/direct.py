@@ -71,6 +71,10 @@ class Direct:
         """Say whether the connection cannot be used on after an error."""
         raise NotImplementedError
 
+    def makes_cursors(self, driver: Any) -> bool:  # noqa: ANN401, ARG002  # as above; some do even when lost
+        """Say whether the connection, broken or not, makes a cursor still."""
+        return True
+
     def is_outdated(self, error: BaseException) -> bool:  # noqa: ARG002  # for those that keep statements
         """Say whether a statement failed because it was prepared before the schema was changed."""
         return False
@@ -190,6 +194,10 @@ class PsycopgDirect(Direct):
     @override
     def is_broken(self, driver: Any) -> bool:
         return bool(driver.closed)
+
+    @override
+    def makes_cursors(self, driver: Any) -> bool:
+        return not driver.closed
 
     @override
     def is_outdated(self, error: BaseException) -> bool:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from unitwork.options import Lane
 
 _ORDER = "unitwork_order"
+TOLD = "unitwork_told"
+"""What `connection.info` has while something fails of which observers were told."""
 LANE = "unitwork_lane"
 """Where the execution options of a statement say which lane has sent it, if not the session."""
 

@@ -11,7 +11,7 @@ from unitwork._logic.routing import LaneRefusal
 from unitwork._logic.sql.shown import is_control
 from unitwork._runtime.connections.addresses import server_of_connection
 from unitwork._runtime.sqlalchemy_private import rows_fetched
-from unitwork.dialects.orders import LANE, Announced, Failed, order_of
+from unitwork.dialects.orders import LANE, TOLD, Announced, Failed, order_of
 from unitwork.dialects.prepared import of_driver
 from unitwork.events import StatementExecuted
 from unitwork.options import Lane
@@ -176,7 +176,8 @@ class StatementWatch:
             return
         started = _started(connection)
         order = order_of(sent) if sent is not None else None
-        if not (isinstance(order, Failed) and order.told):
+        told = isinstance(order, Failed) and order.told
+        if not (told or connection.info.pop(TOLD, False)):
             call = _Sent(sql, _lane(sent), server_of_connection(connection), started)
             self._tell_of(call, self._refusal_of(sql, sent), error=context.original_exception)
 

@@ -280,7 +280,7 @@ class DriverLane:
         if not backend.begins_silently:
             connection.execution_options(**backend.execution_options(_BY_ITSELF))
         try:
-            fail_as_sqlalchemy(connection, statement, error)
+            fail_as_sqlalchemy(connection, statement, error, backend.direct)
         except DBAPIError as failure:
             failure.add_note(f"In {visit.place} on database {self._connections.name!r}.")
             raise

@@ -212,7 +212,7 @@ class FusedLane:
                 statement.forget_columns()
                 await_only(direct.forget_statements(_driver(connection)))
         try:
-            fail_as_sqlalchemy(connection, statement, failure)
+            fail_as_sqlalchemy(connection, statement, failure, direct)
         except Exception:
             # A driver may have closed what was cancelled, and says only that.
             if is_error:

@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from sqlalchemy.util import greenlet_spawn
 
 from unitwork._logic.writes import leaves_nothing_when_it_fails
-from unitwork._runtime.sqlalchemy_private import begin_on_driver, heard_of_schema, tell_schema
+from unitwork._runtime.sqlalchemy_private import (
+    begin_on_driver,
+    fail_without_cursor,
+    heard_of_schema,
+    tell_schema,
+)
 from unitwork.dialects.direct import UnreadableRowsError
-from unitwork.dialects.orders import Failed, run_on_driver
+from unitwork.dialects.orders import TOLD, Failed, run_on_driver
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -183,11 +188,18 @@ def rows_of_cursor(
         cursor.close()
 
 
-def fail_as_sqlalchemy(connection: Connection, statement: StatementToSend, failure: BaseException) -> None:
+def fail_as_sqlalchemy(
+    connection: Connection, statement: StatementToSend, failure: BaseException, direct: Direct | None
+) -> None:
     """Let SQLAlchemy tell of a failed statement: its class of error, its events, what becomes of the block.
 
     Raises:
         sqlalchemy.exc.DBAPIError: It was an error of the driver.
     """
     error = failure.__cause__ or failure if isinstance(failure, UnreadableRowsError) else failure
-    run_on_driver(connection, Failed(statement.sql, error, told=True), statement.parameters)
+    if direct is None or direct.makes_cursors(connection.connection.driver_connection):
+        run_on_driver(connection, Failed(statement.sql, error, told=True), statement.parameters)
+        return
+    # Else SQLAlchemy would fail for want of a cursor, and say that instead.
+    connection.info[TOLD] = True
+    fail_without_cursor(connection, error, statement.sql, statement.parameters)
