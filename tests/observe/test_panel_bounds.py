@@ -224,6 +224,27 @@ async def test_slow_reader_holds_nothing_up(db: Database) -> None:
         await browser.leave()
 
 
+@pytest.mark.parametrize("ends", ["the panel", "the browser"])
+async def test_who_reads_no_more_is_not_waited_for(db: Database, ends: str) -> None:
+    """A computer that sleeps keeps no place among those who look, and no panel from its end."""
+    panel = Panel(db, development=True)
+    asleep = Browser(panel)
+    await asleep.until(lambda each: bool(each.told("now")))
+    asleep.reads.clear()
+    async with db.transaction():
+        await Repository[Account](db).count()
+    await asyncio.sleep(0.3)  # it is sent by then; without that the test proves less
+
+    if ends == "the panel":
+        panel.close()
+    else:
+        asleep.exchange.gone.set()
+    await asyncio.wait_for(asleep.end(), 10)
+
+    assert repr(panel) == "<Panel of 'default': nobody looks>"
+    panel.close()
+
+
 def _newest(browser: Browser) -> int:
     ended = [
         each["trace"] for told in browser.told("traces") for each in told["traces"] if each["duration_s"]

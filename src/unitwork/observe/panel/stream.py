@@ -65,16 +65,22 @@ class Stream:
         """Send until the browser goes away, the server stops, or it has been long."""
         gone = asyncio.ensure_future(_gone(receive))
         over = asyncio.ensure_future(self._over.wait())
+        hello = f"retry: {_AGAIN_MS}\n\n{_frame('hello', self._hello)}"
+        sending: asyncio.Future[Any] = over
         try:
             await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *headers]})
-            await _send_frame(send, f"retry: {_AGAIN_MS}\n\n{_frame('hello', self._hello)}")
+            sending = asyncio.ensure_future(_send_frame(send, hello))
             until = time.monotonic() + _LIFE_S
             while not (gone.done() or over.done() or server_stops() or time.monotonic() > until):
-                news = self._news()
+                news = self._news() if sending.done() else ""
                 if news:
-                    await _send_frame(send, news)
+                    sending.result()
+                    sending = asyncio.ensure_future(_send_frame(send, news))
+                # Who does not read is not waited for beyond all that.
                 await asyncio.wait({gone, over}, timeout=_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
-            if not gone.done():
+            await asyncio.wait({gone, sending}, timeout=_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
+            if not gone.done() and sending.done():
+                sending.result()
                 if not (over.done() or server_stops()):
                     await _send_frame(send, _frame("again", {}))
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -82,9 +88,10 @@ class Stream:
             pass  # as some servers tell that the browser went away
         finally:
             self._journal.close_reader(self._reader)
-            for task in (gone, over):
+            tasks = {gone, over, sending}
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(gone, over, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _news(self) -> str:
         """Return what has happened since, and, now and then, what is so now."""
