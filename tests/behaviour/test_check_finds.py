@@ -424,6 +424,9 @@ WRONG: list[tuple[str, str, str | None, str]] = [
     ('say', 'query.sql("UPDATE plain SET n = :x; UPDATE plain SET n = :x")', 'x: int', 'None'),
     ('sa', 'query.sql("DELETE FROM plain; DELETE FROM orders")', '', 'None'),
     ('spm', 'query.sql("INSERT INTO plain (id, n, nope) SELECT 1, 2, 3")', '', 'int'),
+    ('spm', 'query.sql("INSERT INTO orders (person_id, name, total) SELECT id, name FROM person WHERE age = :a")', 'a: int', 'int'),
+    ('m', 'query.sql("REPLACE INTO orders (id, person_id) SELECT id, id, age FROM person")', '', 'int'),
+    ('m', 'query.sql("INSERT INTO orders (id, person_id) SELECT id, id, age FROM person ON DUPLICATE KEY UPDATE total = 1")', '', 'int'),
 ]
 RIGHT: list[tuple[str, str, str | None, str]] = [
     ('spm', 'query("name = :n")', 'n: str', 'list[Person]'),
@@ -604,6 +607,10 @@ RIGHT: list[tuple[str, str, str | None, str]] = [
     ('spm', 'query.sql("UPDATE person SET data = :d WHERE id = :i")', 'd: dict[str, Any], i: int', 'int'),
     ('spm', 'query.sql("UPDATE person SET mood = :m WHERE mood <> :m")', 'm: Mood', 'int'),
     ('spm', 'query.sql("INSERT INTO other (id, n, t) VALUES (:i, :n, NULL)")', 'i: int, n: int', 'int'),
+    ('m', 'query.sql("INSERT INTO orders (person_id, name, total) SELECT p.id, concat(p.name, \',\'), (SELECT count(*) FROM person) FROM person p JOIN orders o ON o.id = p.id ON DUPLICATE KEY UPDATE total = VALUES(total) + 1")', '', 'int'),
+    ('m', 'query.sql("INSERT INTO orders (person_id, name, total) WITH x AS (SELECT id, name FROM person) SELECT id, name, :t FROM x UNION SELECT 1, \'y\', 2")', 't: int', 'int'),
+    ('m', 'query.sql("INSERT IGNORE INTO orders (person_id, name, total) (SELECT id, name, 1 FROM person)")', '', 'int'),
+    ('m', 'query.sql("INSERT INTO other (n, t) SELECT p.* FROM (SELECT id, name FROM person) p RETURNING n")', '', 'list[int]'),
     ('spm', 'query.sql("INSERT INTO other (n, t) SELECT :n, name FROM person WHERE age = :a")', 'n: int, a: int', 'int'),
     ('spm', 'query.sql("INSERT INTO other VALUES (:i, :n, :t)")', 'i: int, n: int, t: str | None', 'int'),
     ('spm', 'query.sql("SELECT id FROM person WHERE active = :x")', 'x: bool', 'list[int]'),

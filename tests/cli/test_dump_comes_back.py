@@ -1,5 +1,6 @@
 """What `unitwork dump` has written, `unitwork load` stores again as it was: each type, in each format."""
 
+import datetime as dt
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,15 @@ import pytest
 from click import ClickException
 from sqlalchemy import (
     JSON,
+    Date,
+    DateTime,
     Double,
     Float,
     Integer,
     MetaData,
     Numeric,
     String,
+    Text,
     cast,
     delete,
     insert,
@@ -27,7 +31,7 @@ from sqlalchemy.types import TypeDecorator
 
 from tests.fixtures.columns import SAMPLES, Absent, Sample, Wordy
 from tests.fixtures.databases import Backend
-from unitwork import Database
+from unitwork import Database, Repository
 from unitwork.cli._dumping import Dumping
 from unitwork.cli._files import NewFile
 from unitwork.cli._loading import Loading, LoadOptions
@@ -265,3 +269,98 @@ async def test_what_a_format_cannot_tell_from_null_is_refused(
         assert not file.exists()
     assert await held(db, Secret) == before
     await db.drop_all(Odd)
+
+
+class Ends(DeclarativeBase):
+    """Tables that hold PostgreSQL's ends of time."""
+
+
+class Contract(Ends):
+    """Without an end."""
+
+    __tablename__ = "contracts"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    since: Mapped[dt.datetime | None] = mapped_column(DateTime(timezone=True))
+    until: Mapped[dt.datetime | None] = mapped_column(DateTime)
+    day: Mapped[dt.date | None] = mapped_column(Date)
+
+
+@pytest.mark.only("asyncpg", reason="only its driver answers with them")
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+async def test_ends_of_time_come_back(db: Database, tmp_path: Path, kind: str) -> None:
+    """Also where times have a zone, which these have not; and bulk writes take them as `add` does."""
+    await db.create_all(Ends)
+    first, last = dt.datetime.min, dt.datetime.max  # noqa: DTZ901  # as asyncpg answers them
+    contracts = Repository[Contract](db)
+    await contracts.add(Contract(id=1, since=first, until=last, day=dt.date.max))
+    for count in (1, 60):
+        rows = [
+            {"id": 100 * count + n, "since": last, "until": first, "day": dt.date.min} for n in range(count)
+        ]
+        await contracts.bulk_insert(rows)
+    names = (Contract.since, Contract.until, Contract.day)
+
+    async def ends() -> list[tuple[str, ...]]:
+        async with db.transaction() as session:
+            found = await session.execute(select(*(cast(each, Text) for each in names)).order_by(Contract.id))
+            return [tuple(row) for row in found]
+
+    before = await ends()
+    assert before == [("-infinity", "infinity", "infinity"), *[("infinity", "-infinity", "-infinity")] * 61]
+
+    assert await there_and_back(db, Contract, tmp_path / f"contracts.{kind}", "") is None
+
+    assert await ends() == before
+    await db.drop_all(Ends)
+
+
+class Hidden(TypeDecorator[Any]):
+    """Does not say what it returns; -1 stands for None."""
+
+    impl = Integer
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: object) -> Any:  # noqa: ANN401  # nobody knows
+        """None is -1."""
+        return -1 if value is None else value
+
+    def process_result_value(self, value: Any, dialect: object) -> Any:  # noqa: ANN401  # as above
+        """And -1 is None."""
+        return None if value == -1 else value
+
+
+class Untold(DeclarativeBase):
+    """Tables of what nobody has said."""
+
+
+class Riddle(Untold):
+    """Only its type knows what its values are."""
+
+    __tablename__ = "riddles"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    value: Mapped[Any] = mapped_column(Hidden(), nullable=True)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+async def test_none_of_an_unknown_type_comes_back_or_is_refused(
+    db: Database, tmp_path: Path, kind: str
+) -> None:
+    """Parquet has no third thing beside a value and NULL, and no file that cannot be loaded is made."""
+    await db.create_all(Untold)
+    async with db.transaction() as session:
+        session.add_all([Riddle(id=1, value=None), Riddle(id=2, value=null()), Riddle(id=3, value=7)])
+    before = await held(db, Riddle)
+    assert [value for _id, value in before] == ["-1", None, "7"]
+
+    file = tmp_path / f"riddles.{kind}"
+    if kind == "parquet":
+        with pytest.raises(ClickException, match="value, which is None but not NULL; only --format jsonl"):
+            await there_and_back(db, Riddle, file, "")
+        assert not file.exists()
+    else:
+        assert await there_and_back(db, Riddle, file, "") is None
+
+    assert await held(db, Riddle) == before
+    await db.drop_all(Untold)

@@ -10,13 +10,14 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import URL
 
+from tests.fixtures.databases import Backend
 from unitwork.cli import main
 
 MODELS = """
 import datetime as dt
 from decimal import Decimal
 
-from sqlalchemy import CheckConstraint, DateTime, Float, ForeignKey, MetaData, Numeric, Text
+from sqlalchemy import CheckConstraint, DateTime, Float, ForeignKey, MetaData, Numeric, Text, Uuid
 from sqlalchemy.orm import Mapped, mapped_column
 
 from unitwork import Base
@@ -46,6 +47,8 @@ class Thing(Base):
     whole: Mapped[int | None]
     rounded: Mapped[Decimal | None] = mapped_column(Numeric(12))
     ready: Mapped[bool | None]
+    zoned: Mapped[dt.datetime | None] = mapped_column(DateTime(timezone=True))
+    number: Mapped[str | None] = mapped_column(Uuid(as_uuid=False))
 """
 
 
@@ -463,6 +466,31 @@ def test_value_that_would_change_is_refused(program: Program, name: str, text: s
 
     assert failed.exit_code == 1
     assert f"Line 2 of a.csv cannot be stored: {name}: {reason}." in failed.stderr
+
+
+def test_value_that_only_some_databases_take_is_rejected_alone(program: Program, backend: Backend) -> None:
+    """What a bulk write, a driver or a type would not take, or not give back, is its row's matter."""
+    told = {
+        "zoned,2024-02-29": "needs a time zone" if backend.database == "postgresql" else None,
+        "weight,-inf": "is not finite" if backend.database == "mariadb" else None,
+        "number,no-uuid": "",
+        "at,infinity": "cannot read 'infinity'" if backend.id != "asyncpg" else None,
+    }
+    for case, reason in told.items():
+        name, value = case.split(",")
+        Path("a.csv").write_text(f"id,{name}\n1,{value}\n2,\n")
+        load = ("load", "a.csv", "--into", "broken_models:Thing", "--on-conflict", "update")
+        if reason is not None:
+            failed = program.run(*load)
+            assert failed.exit_code == 1
+            assert "Line 2 of a.csv cannot be stored: " in failed.stderr, failed.stderr
+            assert reason in failed.stderr
+
+        passed = program.run(*load, "--rejects", f"{name}.csv")
+
+        assert passed.exit_code == 0, passed.stderr
+        found = rejects(f"{name}.csv") if Path(f"{name}.csv").exists() else []
+        assert [line for line, _reason, _record in found] == ([] if reason is None else [2]), case
 
 
 @pytest.mark.only("postgresql", "mariadb", reason="SQLite keeps numbers as floats")

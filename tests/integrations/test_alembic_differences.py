@@ -20,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     TypeDecorator,
     UniqueConstraint,
     text,
@@ -231,6 +232,41 @@ async def test_table_of_a_load_that_was_stopped_stays(adopted: Migrations, db: D
 
     async with db.transaction() as session:
         await session.execute(text("DROP TABLE unitwork_load_5ad1"))
+
+
+PARTS = {
+    "postgresql": [
+        "CREATE TABLE measured (id INTEGER, body TEXT) PARTITION BY RANGE (id)",
+        "CREATE TABLE measured_1 PARTITION OF measured FOR VALUES FROM (1) TO (10)",
+        "CREATE TABLE of_extension (id INTEGER PRIMARY KEY)",
+        "ALTER EXTENSION plpgsql ADD TABLE of_extension",
+    ],
+    "sqlite": ["CREATE VIRTUAL TABLE measured USING fts5(id, body)"],
+}
+
+
+@pytest.mark.only("postgresql", "sqlite", reason="they have tables that are parts of others")
+async def test_part_of_another_table_is_no_drop(db: Database, observer: Observer, folder: Path) -> None:
+    """Partitions, tables of extensions and of virtual tables stay, whatever is allowed to be dropped."""
+    for statement in PARTS[db.engine.dialect.name]:
+        await observer.run(statement)
+    await observer.run("INSERT INTO measured (id, body) VALUES (1, 'kept')")
+    await observer.run("CREATE TABLE strange (id INTEGER PRIMARY KEY)")
+    models = MetaData()
+    Table("measured", models, Column("id", Integer), Column("body", Text))
+    migrations = Migrations(db, folder, [models])
+    migrations.init()
+
+    dropped = [each for each in await migrations.check() if each.startswith("remove_table")]
+    await migrations.revision("without the stranger", allow_drop=True)
+    await migrations.upgrade()
+
+    assert dropped == ["remove_table strange"]
+    assert await observer.scalar("SELECT body FROM measured") == "kept"
+    if db.engine.dialect.name == "postgresql":
+        await observer.run("ALTER EXTENSION plpgsql DROP TABLE of_extension")
+        await observer.run("DROP TABLE of_extension")
+    await observer.run("DROP TABLE measured")
 
 
 @pytest.mark.only("sqlite", reason="it is the same for all")
@@ -598,6 +634,27 @@ class Sign(Typed):
     point: Mapped[str] = mapped_column(Point)
     varied: Mapped[str] = mapped_column(String(10).with_variant(Upper(30), "sqlite", "postgresql", "mysql"))
     other: Mapped[str] = mapped_column(Upper(30).with_variant(String(10), "oracle"))
+
+
+@pytest.mark.only("sqlite", reason="columns of the others have a type")
+async def test_migration_of_a_column_without_a_type_runs(
+    db: Database, observer: Observer, folder: Path
+) -> None:
+    """What is changed and has no type is written, and keeps what it holds."""
+    await observer.run("CREATE TABLE loose (id INTEGER PRIMARY KEY, anything)")
+    await observer.run("INSERT INTO loose VALUES (1, '07')")
+    models = MetaData()
+    Table("loose", models, Column("id", Integer, primary_key=True), Column("anything", Text, nullable=False))
+    migrations = Migrations(db, folder, [models])
+    migrations.init()
+
+    [file] = await migrations.revision("strict")
+    await migrations.upgrade()
+
+    assert "NullType" in body(file)
+    assert await migrations.check() == []
+    assert await observer.scalar("SELECT anything FROM loose") == "07"
+    await observer.run("DROP TABLE loose")
 
 
 async def test_migration_with_types_of_ones_own_runs(db: Database, folder: Path, observer: Observer) -> None:

@@ -82,7 +82,7 @@ WAYS: tuple[tuple[Callable[[Ways, Sequence[Any]], Awaitable[None]], tuple[int, .
 
 
 UNORDERED = {
-    "json", "json_or_null", "pickle", "own_json", "points", "jsonb", "mysql_json",
+    "json", "json_of_halves", "json_or_null", "pickle", "own_json", "points", "jsonb", "mysql_json",
     "numbers", "texts", "moods", "grid", "uuids", "set",
 }  # fmt: skip
 """Types whose values nobody sorts by."""

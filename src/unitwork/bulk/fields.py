@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import enum
 import uuid
 from collections.abc import Callable, Sequence
@@ -25,6 +26,8 @@ NONE = type(None)
 _JSON_NULL = type(JSON.NULL)
 """Its value is a number as well."""
 _KNOWN = "unitwork_bulk"
+_ENDS = (dt.datetime.max, dt.datetime.min)  # noqa: DTZ901  # as asyncpg answers them
+"""What PostgreSQL's ends of time are to asyncpg, with a time zone and without."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -127,7 +130,7 @@ class Field:
             kinds = set(map(type, values))
         zoned = self.values.is_zoned(dialect)
         if zoned is not None:
-            self._check_zones(values, numbers, zoned=zoned)
+            self._check_zones(values, numbers, zoned=zoned, ends=_ENDS if dialect.driver == "asyncpg" else ())
         if self.values.is_normal(kinds):
             return values
         found: list[Any] = []
@@ -139,10 +142,12 @@ class Field:
                 raise RowError(number, self.name, f"holds {name}, and this is {error}") from error
         return found
 
-    def _check_zones(self, values: Sequence[Any], numbers: Sequence[int], *, zoned: bool) -> None:
+    def _check_zones(
+        self, values: Sequence[Any], numbers: Sequence[int], *, zoned: bool, ends: Sequence[object]
+    ) -> None:
         # Drivers and COPY read such a time each in its own way: as that of the client, of the server, or not.
         for number, value in zip(numbers, values, strict=True):
-            if value is not None and (value.tzinfo is not None) is not zoned:
+            if value is not None and (value.tzinfo is not None) is not zoned and value not in ends:
                 problem = "needs a time zone" if zoned else "holds times without a time zone"
                 raise RowError(number, self.name, problem)
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Double, Float, Numeric, cast, type_coerce
+from sqlalchemy import Double, Float, Numeric, Uuid, cast, type_coerce
 
 from unitwork._logic.values.columns import inner_type
 from unitwork._logic.values.texts import UnreadableValueError
@@ -30,6 +31,9 @@ Held = Callable[[Any], Any]
 """Makes of what the database holds the value that comes back to it as it is."""
 
 _FINEST = 6
+_MARIADB = ("mysql", "mariadb")
+_ENDLESS = "is not finite, and MariaDB keeps finite numbers only"
+_HEX_OF_UUID = re.compile("[0-9a-fA-F]{32}")
 _SINGLE = 24
 """Bits of the digits of a FLOAT of MariaDB; with more it is a DOUBLE."""
 
@@ -42,6 +46,8 @@ def check_for(values: ColumnValues, dialect: Dialect) -> Check | None:
         return _decimals(_scale(inner_type(values.type, dialect), dialect), dialect)
     if values.kind is float:
         return _floats(dialect)
+    if values.kind is str and isinstance(values.inner, Uuid) and not dialect.supports_native_uuid:
+        return _uuids
     return _times(values, dialect) if values.kind in (dt.datetime, dt.time) else None
 
 
@@ -57,7 +63,7 @@ def held(values: ColumnValues, column: Any, dialect: Dialect) -> tuple[Any, Held
     if not by_float:
         return column, None
     single = isinstance(inner, Float) and (inner.precision or 0) <= _SINGLE and not isinstance(inner, Double)
-    as_double = dialect.name in ("mysql", "mariadb") and single
+    as_double = dialect.name in _MARIADB and single
     selected: Any = cast(column, Double()) if as_double else type_coerce(column, Double())
     if values.kind is float:
         return (selected, None) if as_double else (column, None)
@@ -94,10 +100,11 @@ def _digits(value: decimal.Decimal) -> int:
 
 def _decimals(scale: int | None, dialect: Dialect) -> Check:
     by_float = dialect.name == "sqlite"
+    boundless_is_refused = dialect.name in _MARIADB
 
     def check(value: decimal.Decimal) -> str | None:
         if not value.is_finite():
-            return None
+            return _ENDLESS if boundless_is_refused else None
         digits = _digits(value)
         if scale is not None and digits > scale:
             return f"has {digits} digits after the point, and the column keeps {scale}"
@@ -109,14 +116,21 @@ def _decimals(scale: int | None, dialect: Dialect) -> Check:
 
 
 def _floats(dialect: Dialect) -> Check | None:
+    if dialect.name in _MARIADB:
+        return lambda value: None if math.isfinite(value) else _ENDLESS
     if dialect.name != "sqlite":
         return None
     return lambda value: "is not a number, which SQLite keeps as NULL" if math.isnan(value) else None
 
 
+def _uuids(value: str) -> str | None:
+    # Stored as text, of which SQLAlchemy could not make a value again.
+    return None if _HEX_OF_UUID.fullmatch(value.replace("-", "")) else "is no UUID"
+
+
 def _times(values: ColumnValues, dialect: Dialect) -> Check:
     inner: Any = inner_type(values.type, dialect)
-    fine = _FINEST if dialect.name not in ("mysql", "mariadb") else getattr(inner, "fsp", None) or 0
+    fine = _FINEST if dialect.name not in _MARIADB else getattr(inner, "fsp", None) or 0
     step = 10 ** (_FINEST - fine)
     zoned = bool(getattr(values.inner, "timezone", False))
     keeps_zones = zoned and dialect.name == "postgresql"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import IO, Any, Protocol
 
 import click
 
-from unitwork._logic.values.texts import UnreadableValueError
+from unitwork._logic.values.texts import UnreadableValueError, json_text
 from unitwork.cli._reading import parquet_library
 from unitwork.cli._values import JSON_NULL, TYPES_NONE, Attribute, csv_text
 
@@ -90,7 +89,7 @@ class JsonWriter:
                     continue  # What is not there is NULL; null would be JSON's own, or the type's.
                 plain = value is None or value is JSON_NULL or value is TYPES_NONE
                 record[attribute.name] = None if plain else attribute.to_json(value)
-            self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+            self._file.write(json_text(record).encode() + b"\n")
 
     @staticmethod
     def _check_left_out(attribute: Attribute) -> None:
@@ -109,7 +108,7 @@ class ParquetWriter:
         self._pyarrow, parquet = parquet_library()
         native = [self._native(attribute) for attribute in attributes]
         self._convert: list[Callable[[Any], Any]] = [
-            partial(_native_value, attribute) if known is not None else csv_text(attribute)
+            partial(_parquet_value, attribute, _same if known is not None else csv_text(attribute))
             for attribute, known in zip(attributes, native, strict=True)
         ]
         self._schema = self._pyarrow.schema(
@@ -150,8 +149,12 @@ class ParquetWriter:
         self._writer.close()
 
 
-def _native_value(attribute: Attribute, value: Any) -> Any:  # noqa: ANN401  # a value of an attribute
+def _same(value: Any) -> Any:  # noqa: ANN401  # a value of an attribute
+    return value
+
+
+def _parquet_value(attribute: Attribute, written: Callable[[Any], Any], value: Any) -> Any:  # noqa: ANN401  # as above
     if value is TYPES_NONE:
         problem = "which is None but not NULL; only --format jsonl tells these apart"
         raise UnreadableValueError(f"{attribute.name}, {problem}")
-    return value
+    return written(value)

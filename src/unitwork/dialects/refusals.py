@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError, StatementError
 
 from unitwork.dialects.mysql import code_of
 from unitwork.dialects.postgresql import sqlstate_of
+from unitwork.errors import RowError
 
 # Data exception, integrity constraint, check option of a view.
 _STATES = ("22", "23", "44")
@@ -39,8 +40,10 @@ def refuses_values(error: BaseException) -> bool:
     """Say whether an error may be due to the values of one row, so that others can be stored without it.
 
     Args:
-        error: Of SQLAlchemy, or of a driver itself.
+        error: Of SQLAlchemy, of a driver itself, or of a bulk write.
     """
+    if isinstance(error, RowError):
+        return True
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return False
     cause = getattr(error, "orig", None) or error

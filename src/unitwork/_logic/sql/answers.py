@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -144,3 +145,24 @@ def returned_as_query(text: SQLText) -> SQLText | None:
     items = text.sql[parts[places[-1]].end :].rstrip().removesuffix(";")
     query = f"SELECT {items} FROM {name}{alias}"  # noqa: S608  # parts of the statement itself
     return read(query, text.grammar)
+
+
+def inserted_as_query(text: SQLText) -> tuple[SQLText, int] | None:
+    """Return the SELECT whose rows an INSERT stores, and in how many columns; None if that is not plain."""
+    statement = text.statements[0]
+    words, parts = statement.words, statement.parts
+    first = next((place for place in statement.top if words[place] == "SELECT"), 0)
+    if statement.verb not in ("INSERT", "REPLACE") or not first or words[first - 1] != ")":
+        return None
+    opening = max(place for place in range(first) if words[place] == "(")
+    scopes = Scopes(statement)
+    names = scopes.names_in(opening)
+    if not names or scopes.behind(opening) != first or words[opening - 1] == "PARTITION":
+        return None
+    last = next((place for place in statement.top if place > first and _ends_query(words, place)), None)
+    end = len(text.sql) if last is None else parts[last].start
+    return read(text.sql[parts[first].start : end], text.grammar), len(names)
+
+
+def _ends_query(words: Sequence[str], place: int) -> bool:
+    return words[place] in ("RETURNING", ";") or tuple(words[place : place + 2]) == ("ON", "DUPLICATE")

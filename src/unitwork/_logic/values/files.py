@@ -11,7 +11,7 @@ from sqlalchemy import TypeDecorator
 from unitwork._logic.values.classes import class_of
 from unitwork._logic.values.columns import ColumnValues
 from unitwork._logic.values.ranges import bound_type, is_range, range_text, read_range
-from unitwork._logic.values.texts import UnreadableValueError
+from unitwork._logic.values.texts import DAYS, ENDS_OF_TIME, UnreadableValueError, json_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,7 @@ class FileForm:
         if self._inside is not None:
             return self._inside.to_text(self._stored(value))
         if self.is_structured:
-            return json.dumps(self.to_json(value), ensure_ascii=False)
+            return json_text(self.to_json(value))
         if self.values.is_pickled:
             raise UnreadableValueError("a pickle, which files do not hold")
         if is_range(self.values.inner):
@@ -91,6 +91,9 @@ class FileForm:
             return read_range(text, self.values.inner, self._ends.from_text)
         if self._labels:
             return self._member(text)
+        if text in ENDS_OF_TIME and self.values.kind in DAYS and self._dialect.driver != "asyncpg":
+            # asyncpg alone takes Python's first and last day for them; elsewhere they would become that day.
+            raise UnreadableValueError(text)
         return text if self.values.known is None else self.values.known.read(text)
 
     def to_json(self, value: Any) -> Any:  # noqa: ANN401  # what JSON holds

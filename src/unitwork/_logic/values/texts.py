@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import decimal
 import enum
+import json
 import math
 import re
 from collections.abc import Callable
@@ -21,6 +22,7 @@ _NUMBER = re.compile(
     r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|nan|inf(?:inity)?)", re.IGNORECASE
 )
 _LENGTH = re.compile(r"(?:(-?[0-9]+) days?,? ?)?(?:([+-]?)([0-9]+):([0-9]{2}):([0-9]{2}(?:\.[0-9]{1,6})?))?")
+_HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
 _MICROSECOND = dt.timedelta(microseconds=1)
 _HEX = "\\x"
 _EXACT_MICROSECONDS = 2**53
@@ -124,7 +126,20 @@ def bytes_of_json(value: object) -> bytes:
     return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else refuse(value)
 
 
+# --- JSON ---
+
+
+def json_text(value: object) -> str:
+    """Write JSON in characters that UTF-8 has: halves of a pair stay escapes, as databases hold them."""
+    text = json.dumps(value, ensure_ascii=False)
+    return json.dumps(value) if _HALF_OF_A_PAIR.search(text) else text
+
+
 # --- times ---
+
+
+DAYS = (dt.date, dt.datetime)
+ENDS_OF_TIME = frozenset({"infinity", "-infinity"})
 
 
 def endless(kind: Any) -> Callable[[str], Any]:  # noqa: ANN401  # date or datetime

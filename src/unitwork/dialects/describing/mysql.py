@@ -12,7 +12,7 @@ from sqlalchemy.util import await_only
 from typing_extensions import override
 
 from unitwork._logic.promises import Sending
-from unitwork._logic.sql.answers import returned_as_query
+from unitwork._logic.sql.answers import inserted_as_query, returned_as_query
 from unitwork._logic.sql.scopes import Table
 from unitwork._logic.sql.statement import CHANGES, QUERIES
 from unitwork.dialects.backend import READ_WRITE
@@ -74,6 +74,7 @@ class MySQLDescriber(Describer):
             return Answer({}, None, "it is several statements")
         try:
             columns = self._prepared(connection, question)
+            self._check_width(connection, question)
             if not columns and statement.verb in CHANGES and statement.returns_rows:
                 query = returned_as_query(question.text)
                 columns = self._prepared(connection, replace(question, text=query)) if query else None
@@ -97,6 +98,19 @@ class MySQLDescriber(Describer):
             if code == _LOCK_WAIT:
                 raise _NotPreparedError("a table is locked by somebody else") from error
             raise RefusedError(first_line(error)) from error
+
+    def _check_width(self, connection: Connection, question: Question) -> None:
+        """Count the columns of INSERT … SELECT, which the server does only when it runs it."""
+        inserted = inserted_as_query(question.text)
+        if inserted is None:
+            return
+        query, width = inserted
+        try:
+            columns = self._prepared(connection, replace(question, text=query))
+        except RefusedError:
+            return  # it is a part that does not stand alone
+        if columns and len(columns) != width:
+            raise RefusedError(f"it inserts {len(columns)} values into {width} columns")
 
     @override
     def scanned(self, connection: Connection, question: Question) -> list[Table]:

@@ -22,6 +22,7 @@ from unitwork._logic.own_tables import LOAD_PREFIX
 from unitwork.database import Database
 from unitwork.errors import OptionError
 from unitwork.integrations.alembic.differences import keep_form, refuse_drops
+from unitwork.integrations.alembic.keeping.parts import parts_of_others
 from unitwork.integrations.alembic.locks import DatabaseLock
 from unitwork.integrations.alembic.rendering import render
 from unitwork.models.loaded import loaded_metadata, modules_of
@@ -154,6 +155,8 @@ class _Environment:
                 return False
         if kind == "table" and (parents.get("schema_name"), name) in self._of_others:
             return False
+        if kind == "table" and (parents.get("schema_name"), name) in self._parts:
+            return False
         if kind == "table" and name is not None and name.startswith(LOAD_PREFIX):
             return False  # a load that was stopped goes on with it
         asked = self._options.get("include_name")
@@ -167,6 +170,12 @@ class _Environment:
     def _of_others(self) -> set[tuple[str | None, str]]:
         """The tables of models that are loaded, but not compared."""
         return _names(loaded_metadata()) - _names(self._compared)
+
+    @functools.cached_property
+    def _parts(self) -> set[tuple[str | None, str]]:
+        """The tables that go with another one, or an extension, where no model names them."""
+        # Not before Alembic has begun its transaction, or it would leave the end of it to us.
+        return parts_of_others(context.get_context().connection) - _names(self._compared)
 
     def _rendered(self, kind: str, found: Any, autogenerate: AutogenContext) -> str | Literal[False]:  # noqa: ANN401  # whatever is written
         asked = self._options.get("render_item")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from alembic.autogenerate.render import _repr_type  # pyright: ignore[reportPrivateUsage]
 from sqlalchemy import TypeDecorator
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import NullType, TypeEngine
 
 from unitwork.models import UTCDateTime
 
@@ -25,6 +25,9 @@ def render(kind: str, found: Any, autogenerate: AutogenContext) -> str | Literal
     if kind == "type" and isinstance(found, UTCDateTime):
         autogenerate.imports.add("import unitwork.models")
         return "unitwork.models.UTCDateTime()"
+    if kind == "type" and type(found) is NullType:
+        # A column of SQLite may have no type. Alembic's `sa.NullType` is nowhere.
+        return f"{autogenerate.opts['sqlalchemy_module_prefix']}types.NullType()"
     if kind == "type" and isinstance(found, TypeEngine):
         return _type(found, autogenerate)
     function = getattr(found, "arg", None) if kind == "server_default" else None
