@@ -7,9 +7,11 @@ from contextlib import suppress
 
 import pytest
 from sqlalchemy import URL, event, insert, select, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 
 from tests.fixtures.dialogue import Dialogue
+from tests.fixtures.errors import ShopError
 from tests.fixtures.models import Account, Audit
 from tests.fixtures.observer import Observer
 from tests.fixtures.proxy import Proxy
@@ -283,3 +285,23 @@ async def test_cancelled_opening_closes_its_connection_at_once(database_url: URL
 
     assert kept.value.__traceback__ is not None
     assert db.pool_status().checked_out == 0
+
+
+async def test_connection_that_a_listener_refuses_is_closed(database_url: URL) -> None:
+    """What sets it up fails after it was opened: nothing is left to the collector, and the next is whole."""
+    db = Database(database_url, pool_size=1, max_overflow=0, pool_timeout=1)
+    opened: list[DBAPIConnection] = []
+
+    def refuse(connection: DBAPIConnection, _entry: object) -> None:
+        if not opened:
+            opened.append(connection)
+            raise ShopError
+
+    event.listen(db.engine.sync_engine, "connect", refuse)
+    with pytest.raises(ShopError):
+        await block(db)
+
+    assert db.source.backend.is_closed(opened[0])
+    await block(db)
+    assert db.pool_status().checked_out == 0
+    await db.dispose()

@@ -41,7 +41,7 @@ def test_demo_creates_a_user_in_one_transaction(shown: str) -> None:
     lines = part(shown, 1).splitlines()
 
     assert "╭ SignUp.register  REQUIRED → new transaction" in lines
-    assert "│ INSERT INTO users (name, email) VALUES (?, ?)" in lines
+    assert "│ INSERT INTO users (name, email) VALUES (?, ?) RETURNING id" in lines
     assert "╰ ✔ committed" in lines
 
 

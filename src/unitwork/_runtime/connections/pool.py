@@ -168,13 +168,29 @@ class Place(_ConnectionRecord):
 
     __slots__ = ()
 
+    def __init__(self, pool: Pool, connect: bool = True) -> None:  # noqa: FBT001, FBT002  # as SQLAlchemy's
+        try:
+            super().__init__(pool, connect)
+        except BaseException as error:
+            self._close_what_was_opened()
+            _let_go_of_half_opened(error)
+            raise
+
     @override
     def get_connection(self) -> DBAPIConnection:
         try:
             return super().get_connection()
         except BaseException as error:
+            self._close_what_was_opened()
             _let_go_of_half_opened(error)
             raise
+
+    def _close_what_was_opened(self) -> None:
+        """Close a connection that was opened and not set up: a listener failed, or it was interrupted."""
+        opened, self.dbapi_connection = self.dbapi_connection, None
+        if opened is not None:
+            pool = cast("Any", self)._ConnectionRecord__pool  # noqa: SLF001  # see above
+            pool._close_connection(opened, terminate=True)  # noqa: SLF001
 
     def checkin(self, _fairy_was_created: bool = True) -> None:  # noqa: FBT001, FBT002  # as SQLAlchemy's
         self.is_back = False
@@ -222,11 +238,7 @@ class TurnPool(AsyncAdaptedQueuePool):
 
     @override
     def _create_connection(self) -> ConnectionPoolEntry:
-        try:
-            return Place(self)
-        except BaseException as error:
-            _let_go_of_half_opened(error)
-            raise
+        return Place(self)
 
     @override
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from unitwork._logic.freshness import BEGINNING
 from unitwork._runtime import context
+from unitwork._runtime.finish import finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -140,8 +141,7 @@ class Sampling:
                         async with asyncio.timeout(_REST_S if self.rounds > _HASTY_ROUNDS else _HURRIED_S):
                             await self._wanted.wait()
         finally:
-            for server in list(self._connections):
-                await self._hang_up(server)
+            await finish(self._hang_up_all())
 
     async def _ask_all(self) -> None:
         """Ask the primary, then the replicas: what they have by then may be all that it has written."""
@@ -192,10 +192,21 @@ class Sampling:
             server.failed(error)
             await self._hang_up(server)
 
+    async def _hang_up_all(self) -> None:
+        for server in list(self._connections):
+            await self._hang_up(server)
+
     async def _hang_up(self, server: Server) -> None:
         connection = self._connections.pop(server, None)
-        if connection is not None:
-            with suppress(Exception):
-                await connection.invalidate()
-            with suppress(Exception):
-                await connection.close()
+        if connection is None:
+            return
+        cancelled = (await finish(_closed(connection))).cancelled
+        if cancelled is not None:
+            raise cancelled
+
+
+async def _closed(connection: AsyncConnection) -> None:
+    with suppress(Exception):
+        await connection.invalidate()
+    with suppress(Exception):
+        await connection.close()
