@@ -97,7 +97,8 @@ class StatementExecuted:
     `rows` is how many came back, or were changed; None where the driver does not say. `lane` is the way it
     took, and `refusal` why it took no faster one, None where it took the fastest there is. `server` is the
     `host:port` that it went to, None for SQLite. `work_id` is that of the unit of work around it. `many` is
-    how often one text was sent with other values at once.
+    how often one text was sent with other values at once. `code` is what the database has answered where it
+    failed: an SQLSTATE of PostgreSQL, else the number of the error.
     """
 
     block_id: int | None
@@ -111,6 +112,7 @@ class StatementExecuted:
     server: str | None = None
     work_id: int | None = None
     many: int = 1
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,8 @@ async def test_each_lane_tells_of_each_statement_once(people: Database) -> None:
             await repository.get(3)
 
     assert [each.error is None for each in sent] == [True, False, True]
+    code = {"postgresql": "42703", "mysql": "1054", "mariadb": "1054", "sqlite": "1"}
+    assert [each.code for each in sent] == [None, code[people.engine.dialect.name], None]
     assert all(each.duration_s > 0 for each in sent)
 
 

@@ -172,6 +172,7 @@ async def test_request_is_one_trace(watched: Database, telemetry: Telemetry, dat
     assert (told.get("server.address"), told.get("server.port")) == (database_url.host, database_url.port)
     assert failed.status.status_code is StatusCode.ERROR
     assert attributes_of(failed)["error.type"]
+    assert attributes_of(failed)["db.response.status_code"]
     counted = next(span for span in telemetry.spans if span.name == "SELECT account")
     assert attributes_of(counted)["db.query.text"] == "SELECT count(*) FROM account WHERE name = ?"
 

@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError, StatementError
 
 from unitwork.dialects.mysql import code_of
 from unitwork.dialects.postgresql import sqlstate_of
+from unitwork.dialects.prepared import of_driver
 from unitwork.errors import RowError
 
 # Data exception, integrity constraint, check option of a view.
@@ -63,6 +64,15 @@ def reason_of(error: BaseException) -> str:
     said = orig.args[1] if code_of(orig) is not None and len(orig.args) > 1 else orig
     text = " ".join(_CLASS.sub("", str(said)).split())
     return text.rstrip(".") or type(orig).__name__
+
+
+def response_code_of(error: BaseException) -> str | None:
+    """Return the code that a database has answered with: an SQLSTATE, or the number of MariaDB or SQLite."""
+    cause = of_driver(error)
+    if isinstance(cause, OSError):
+        return None
+    code = code_of(cause) or sqlstate_of(cause) or getattr(cause, "sqlite_errorcode", None)
+    return None if code is None else str(code)
 
 
 def column_of(error: BaseException) -> str | None:

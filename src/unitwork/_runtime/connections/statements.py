@@ -13,6 +13,7 @@ from unitwork._runtime.connections.addresses import server_of_connection
 from unitwork._runtime.sqlalchemy_private import rows_fetched
 from unitwork.dialects.orders import LANE, TOLD, Announced, Failed, order_of
 from unitwork.dialects.prepared import of_driver
+from unitwork.dialects.refusals import response_code_of
 from unitwork.events import StatementExecuted
 from unitwork.options import Lane
 
@@ -126,6 +127,7 @@ class StatementWatch:
                 sql=call.sql,
                 duration_s=time.perf_counter() - call.started,
                 error=None if error is None else type(of_driver(error)).__name__,
+                code=None if error is None else response_code_of(error),
                 rows=rows,
                 lane=call.lane,
                 refusal=None if refusal is None else str(refusal),

@@ -48,6 +48,7 @@ def attributes_of(event: StatementExecuted, summary: Summary, facts: Facts | Non
             "db.query.summary": summary.line or None,
             "server.address": host,
             "server.port": port,
+            "db.response.status_code": event.code,
             ERROR_TYPE: event.error,
         }
     )
