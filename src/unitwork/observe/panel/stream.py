@@ -88,7 +88,7 @@ class Stream:
             pass  # as some servers tell that the browser went away
         finally:
             self._journal.close_reader(self._reader)
-            tasks = {gone, over, sending}
+            tasks: set[asyncio.Future[Any]] = {gone, over, sending}
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
