@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from unitwork import Database
+from unitwork.observe import StatementLog
 
 pytestmark = pytest.mark.only("sqlite", reason="its databases are files")
 
@@ -47,3 +49,20 @@ async def test_several_open_a_new_file_at_once(tmp_path: Path) -> None:
 
         for db in opening:
             await db.dispose()
+
+
+async def test_two_databases_share_an_engine_that_was_given(tmp_path: Path) -> None:
+    """Each block begins once, whoever of them watches."""
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'shop.db'}")
+    first, second = Database(engine, name="first"), Database(engine, name="second")
+
+    async with first.transaction() as session:
+        await session.execute(text("CREATE TABLE account (id INTEGER)"))
+    with StatementLog(first) as log:
+        async with second.transaction() as session:
+            await session.execute(text("INSERT INTO account VALUES (1)"))
+        async with first.transaction() as session:
+            assert await session.scalar(text("SELECT count(*) FROM account")) == 1
+
+    assert [sent.sql for sent in log.control].count("BEGIN IMMEDIATE") == 2
+    await first.dispose()

@@ -6,6 +6,7 @@ import asyncio
 import time
 from threading import Thread
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
@@ -38,6 +39,8 @@ _BUSY_S = 5.0
 _BUSY_AGAIN_S = 0.01
 _PRAGMAS = (f"busy_timeout={_BUSY_S * 1000:.0f}", "foreign_keys=ON", "synchronous=NORMAL")
 _JOURNAL = "PRAGMA journal_mode=WAL"
+_backends: WeakKeyDictionary[Dialect, WeakSet[SQLiteBackend]] = WeakKeyDictionary()
+"""Those of each engine: one that was given may serve several Databases."""
 
 
 def in_memory(url: URL) -> bool:
@@ -82,11 +85,12 @@ class SQLiteBackend(Backend):
     def install(self, engine: AsyncEngine) -> None:
         event.listen(engine.sync_engine, "connect", self._keep)
         event.listen(engine.sync_engine, "close", self._forget)
-        event.listen(engine.sync_engine, "begin", self._begin)
+        event.listen(engine.sync_engine, "begin", _begin)
         event.listen(engine.sync_engine, "reset", _reset)
         event.listen(engine.sync_engine, "do_execute", _execute)
         event.listen(engine.sync_engine, "handle_error", _keep_after_cancellation)
         _keep_silent(engine.sync_engine.dialect)
+        _backends.setdefault(engine.sync_engine.dialect, WeakSet()).add(self)
 
     @override
     def connected(self, connection: DBAPIConnection) -> None:
@@ -99,37 +103,6 @@ class SQLiteBackend(Backend):
         # The one connection of a database in memory outlives the pool, which is replaced for a new loop.
         if self.shared_between_loops:
             self.kept = connection
-
-    def _begin(self, connection: Connection) -> None:
-        options = connection.get_execution_options()
-        if options.get("isolation_level") == "AUTOCOMMIT" or LENT in options:
-            return
-        statement = options.get(_BEGIN, "BEGIN IMMEDIATE")
-        if statement == _READ_ONLY:
-            connection.info[_READ_ONLY] = True
-            self._send(connection, "PRAGMA query_only=ON")
-        if statement is not None:
-            self._send(connection, statement)
-
-    def _send(self, connection: Connection, statement: str) -> None:
-        """Send a statement in one visit to the driver's thread; through SQLAlchemy it takes four."""
-        tell, events = self.tell, cast("Any", connection.dispatch)
-        heard = events.before_cursor_execute
-        if (heard and (tell is None or len(heard) > 1)) or connection.engine.echo:
-            connection.exec_driver_sql(statement)
-            return
-        driver: Any = connection.connection.driver_connection
-        started = time.perf_counter() if tell is not None else 0
-        try:
-            await_only(driver.execute_fetchall(statement))
-        except BaseException as error:
-            if not isinstance(error, Exception):
-                await_only(stop(driver))
-            # As if SQLAlchemy had sent it: its class of error, and its events.
-            run_on_driver(connection, Failed(statement, error))
-            raise
-        if tell is not None:
-            tell(statement, started, connection)
 
     def _forget(self, _connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
         self.kept = None
@@ -214,6 +187,39 @@ def _run(connection: DBAPIConnection, statement: str) -> None:
     cursor = connection.cursor()
     cursor.execute(statement)
     cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    options = connection.get_execution_options()
+    if options.get("isolation_level") == "AUTOCOMMIT" or LENT in options:
+        return
+    statement = options.get(_BEGIN, "BEGIN IMMEDIATE")
+    if statement == _READ_ONLY:
+        connection.info[_READ_ONLY] = True
+        _send(connection, "PRAGMA query_only=ON")
+    if statement is not None:
+        _send(connection, statement)
+
+
+def _send(connection: Connection, statement: str) -> None:
+    """Send a statement in one visit to the driver's thread; through SQLAlchemy it takes four."""
+    heard = cast("Any", connection.dispatch).before_cursor_execute
+    told = [backend.tell for backend in _backends.get(connection.dialect, ()) if backend.tell is not None]
+    if (heard and len(heard) > len(told)) or connection.engine.echo:
+        connection.exec_driver_sql(statement)
+        return
+    driver: Any = connection.connection.driver_connection
+    started = time.perf_counter()
+    try:
+        await_only(driver.execute_fetchall(statement))
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            await_only(stop(driver))
+        # As if SQLAlchemy had sent it: its class of error, and its events.
+        run_on_driver(connection, Failed(statement, error))
+        raise
+    for tell in told:
+        tell(statement, started, connection)
 
 
 def _write_ahead(connection: DBAPIConnection, deadline: float) -> None:
