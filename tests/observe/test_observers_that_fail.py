@@ -157,7 +157,7 @@ async def test_observers_come_and_go_in_another_thread(db: Database) -> None:
             db.unobserve(observer)
 
     def dawdle(*_told: object) -> None:
-        for _ in range(200):
+        for _ in range(4):
             sleep(0)  # lets the other thread run
 
     event.listen(engine, "before_cursor_execute", dawdle)
