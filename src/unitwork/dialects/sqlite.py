@@ -19,7 +19,7 @@ from unitwork.dialects.direct import SQLiteDirect, is_busy, stop
 from unitwork.dialects.orders import Failed, order_of, run_on_driver
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import URL, Connection
     from sqlalchemy.engine.interfaces import (
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     )
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
+
+    from unitwork.dialects.backend import Telling
 
 _BEGIN = "unitwork_begin"
 _READ_ONLY = "BEGIN DEFERRED"
@@ -204,8 +206,8 @@ def _begin(connection: Connection) -> None:
 def _send(connection: Connection, statement: str) -> None:
     """Send a statement in one visit to the driver's thread; through SQLAlchemy it takes four."""
     heard = cast("Any", connection.dispatch).before_cursor_execute
-    told = [backend.tell for backend in _backends.get(connection.dialect, ()) if backend.tell is not None]
-    if (heard and len(heard) > len(told)) or connection.engine.echo:
+    told = _told_of(connection.dialect) if heard else ()
+    if len(heard) > len(told) or connection.engine.echo:
         connection.exec_driver_sql(statement)
         return
     driver: Any = connection.connection.driver_connection
@@ -220,6 +222,11 @@ def _send(connection: Connection, statement: str) -> None:
         raise
     for tell in told:
         tell(statement, started, connection)
+
+
+def _told_of(dialect: Dialect) -> Sequence[Telling]:
+    """Return what tells the observers of each Database on an engine: they listen to its cursors, too."""
+    return [backend.tell for backend in _backends.get(dialect, ()) if backend.tell is not None]
 
 
 def _write_ahead(connection: DBAPIConnection, deadline: float) -> None:

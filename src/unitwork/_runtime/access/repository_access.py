@@ -20,7 +20,7 @@ from unitwork._runtime.blocks.block import Scope
 from unitwork._runtime.blocks.starvation import held_by_this_task
 from unitwork._runtime.connections.latest import ReadFromPrimary
 from unitwork._runtime.lanes.calls import KeyLookup, StatementCall
-from unitwork._runtime.lanes.choice import A_BLOCK, A_TRANSACTION, DRIVER
+from unitwork._runtime.lanes.choice import A_BLOCK, A_TRANSACTION
 from unitwork._runtime.lanes.results import ResultReader, rows_of
 from unitwork._runtime.sessions.permission import write_refused
 from unitwork._runtime.sessions.session import AmbientSession
@@ -206,7 +206,7 @@ class RepositoryAccess:
         if read is None:
             options = _READ_ANYWHERE if _only_reads(source, call) else _READ
             return await self._with_session(reader.name, slowest, options, around)
-        if choice.lane is DRIVER:
+        if choice.lane is lanes.driver.lane:
             found = await lanes.driver.read(read, cast("Frame | None", here))
             if source.watch.is_taken(found):
                 return found

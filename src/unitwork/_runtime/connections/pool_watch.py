@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import event
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from unitwork._runtime.connections.addresses import SERVER, shown_address
+from unitwork._runtime.connections.addresses import server_of, shown_address
 from unitwork.events import ConnectionReturned, ConnectionTaken, PoolTimedOut
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ class PoolWatch:
         self._database = database
         self._tell = tell
         self._place = place
-        self._address = shown_address(engine.url)
         self._while_observed: object | None = None
         """What stands for the time since the first observer came; None if there is none."""
 
@@ -108,7 +107,8 @@ class PoolWatch:
             held = connect()
         except PoolTimeoutError:
             wait_s = time.perf_counter() - started
-            self._tell(PoolTimedOut(self._place()[0], self._database, self._address, wait_s))
+            server = shown_address(self._engine.url)
+            self._tell(PoolTimedOut(self._place()[0], self._database, server, wait_s))
             raise
         now = time.perf_counter()
         info = held.info
@@ -116,7 +116,7 @@ class PoolWatch:
         # One connection may be given out several times at once.
         info.setdefault(_TAKEN, []).append(_Taken(while_observed, number, now))
         opened = info.pop(_OPENED, started - 1) >= started
-        server = info.get(SERVER, self._address)
+        server = server_of(self._engine, info)
         block, wait_s = self._place()[0], now - started
         try:
             self._tell(ConnectionTaken(block, self._database, number, server, wait_s, opened))
@@ -133,7 +133,7 @@ class PoolWatch:
             put(entry)
         finally:
             if taken is not None and taken.while_observed is self._while_observed:
-                server = info.get(SERVER, self._address)
+                server = server_of(self._engine, info)
                 use_s = time.perf_counter() - taken.since
                 discarded = entry.dbapi_connection is None
                 self._tell(ConnectionReturned(self._database, taken.number, server, use_s, discarded))

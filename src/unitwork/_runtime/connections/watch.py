@@ -107,8 +107,7 @@ class Watch:
         self._changing = threading.Lock()
         """Held by whoever comes or goes, in any thread."""
         self._observers: list[Observer] = []
-        self._engines: list[EngineListeners] = []
-        self._pools: list[PoolWatch] = []
+        self._places: list[tuple[EngineListeners, PoolWatch]] = []
         self._failed: list[Observer] = []
         self._condemned: dict[int, str] = {}
         """What has condemned the blocks that are open, by their number."""
@@ -117,9 +116,8 @@ class Watch:
         """Tell this observer of all that happens from now on."""
         with self._changing:
             if not self._observers:
-                for engine in self._engines:
-                    self.statements.listen(engine)
-                for pool in self._pools:
+                for listeners, pool in self._places:
+                    self.statements.listen(listeners)
                     pool.begin()
                 self._backend.tell = self.statements.begun_or_ended
             self._observers.append(observer)
@@ -144,9 +142,8 @@ class Watch:
             self._failed = [known for known in self._failed if known is not observer]
             self.active = bool(self._observers)
             if not self.active:
-                for engine in self._engines:
-                    self.statements.ignore(engine)
-                for pool in self._pools:
+                for listeners, pool in self._places:
+                    self.statements.ignore(listeners)
                     pool.end()
                 self._backend.tell = None
 
@@ -155,8 +152,7 @@ class Watch:
         pool = PoolWatch(place.engine.sync_engine, self.database, self.tell, self.place)
         place.pool_watch = pool
         with self._changing:
-            self._engines.append(place.listeners)
-            self._pools.append(pool)
+            self._places.append((place.listeners, pool))
             if self.active:
                 self.statements.listen(place.listeners)
                 pool.begin()
@@ -172,11 +168,10 @@ class Watch:
             self.statements.no_faster(_OUTSIDE)
 
     def is_taken(self, answer: R | LaneRefusal) -> TypeGuard[R]:
-        """Say whether a lane has answered, or take note of why not."""
-        if not isinstance(answer, LaneRefusal):
-            return True
-        self.no_faster(answer)
-        return False
+        """Say whether a lane has answered or is prepared to, or take note of why not."""
+        refusal = answer if isinstance(answer, LaneRefusal) else None
+        self.no_faster(refusal)
+        return refusal is None
 
     def place(self) -> tuple[int | None, int | None]:
         """Return the numbers of the block and the unit of work that the calling code is in.

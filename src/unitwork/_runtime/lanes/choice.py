@@ -20,7 +20,7 @@ A_BLOCK = LaneRefusal("a block is open")
 A_TRANSACTION = LaneRefusal("a transaction is open")
 _BEGINS = LaneRefusal("it locks, or calls a function that may write: the transaction begins with it")
 # Looked up once: the class of an enum takes long for that in Python 3.11.
-_SESSION, DRIVER, _FUSED = Lane.SESSION, Lane.DRIVER, Lane.FUSED
+_SESSION = Lane.SESSION
 
 
 class Choice(NamedTuple):
@@ -75,14 +75,14 @@ class Lanes:
         if read.read.needs_transaction and _begins_with_writes(here):
             return Choice(_SESSION, None, _BEGINS)
         obstacle = self._driver_obstacle(here)
-        return Choice(DRIVER if obstacle is None else _FUSED, read, obstacle)
+        return Choice(self.driver.lane if obstacle is None else self.fused.lane, read, obstacle)
 
     def adds_alone(self, here: FrameAccess | LaneRefusal | None) -> bool:
         """Say whether the driver lane may insert an entity here: it commits with its statement."""
         return not _begins_with_writes(here) and self._driver_obstacle(here) is None
 
     def _driver_obstacle(self, here: FrameAccess | LaneRefusal | None) -> LaneRefusal | None:
-        if self.statements.fastest is not DRIVER:
+        if self.statements.fastest is not self.driver.lane:
             return NO_FASTER
         return self.driver.obstacle() or (here if isinstance(here, LaneRefusal) else None)
 

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from unitwork.dialects.direct import Direct, Rows
 
 _BY_ITSELF = BeginMode(autocommit=True)
-DRIVER = Lane.DRIVER
 
 _UNKNOWN_DRIVER = LaneRefusal("the driver is not known well enough")
 _ONE_CONNECTION = LaneRefusal("all share one connection")
@@ -57,6 +56,8 @@ class _Visit(NamedTuple):
 
 class DriverLane:
     """The statements that commit by themselves, of one Database. Lives: as long as its lanes."""
+
+    lane = Lane.DRIVER
 
     def __init__(self, connections: Connections, statements: CompiledStatements) -> None:
         self._connections = connections
@@ -211,7 +212,7 @@ class DriverLane:
         self, sending: Awaitable[Rows | LaneRefusal], statement: StatementToSend, visit: _Visit
     ) -> Awaitable[Rows | LaneRefusal]:
         server = server_of(visit.home.engine.sync_engine, visit.held.info)
-        return self._watch.statements.sent(statement.sql, DRIVER, server, sending)
+        return self._watch.statements.sent(statement.sql, self.lane, server, sending)
 
     def _rows_announced(self, visit: _Visit, statement: StatementToSend) -> Rows | LaneRefusal:
         """Send a read so that whoever listens to SQLAlchemy's cursors hears of it. In a greenlet."""
@@ -235,7 +236,7 @@ class DriverLane:
         try:
             # What a listener sends by itself commits by itself, too.
             connection.execution_options(**self._connections.backend.execution_options(_BY_ITSELF))
-            run_on_driver(connection, Announced(statement.sql, send), statement.parameters, DRIVER)
+            run_on_driver(connection, Announced(statement.sql, send), statement.parameters, self.lane)
         except BaseException as error:
             if isinstance(error, UnreadableRowsError):
                 return _UNREADABLE

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from unitwork._runtime.lanes.sending import StatementToSend
     from unitwork.dialects.direct import Direct, Rows
 
-FUSED = Lane.FUSED
-
 _SESSION_IS_ASKED = LaneRefusal("the session has changes, or the entity")
 _SAVEPOINT_BY_HAND = LaneRefusal("a savepoint was begun by hand")
 _NO_BLOCK = LaneRefusal("no transaction block is open")
@@ -47,6 +45,8 @@ class FusedLane:
 
     Each runs when it is the turn of its task in the session of the block.
     """
+
+    lane = Lane.FUSED
 
     def __init__(self, connections: Connections, statements: CompiledStatements) -> None:
         self._connections = connections
@@ -153,7 +153,7 @@ class FusedLane:
                 sending = send(statement, direct, connection.connection, prepared)
             if self._watch.active:
                 server = server_of_connection(connection)
-                sending = self._watch.statements.sent(statement.sql, FUSED, server, sending)
+                sending = self._watch.statements.sent(statement.sql, self.lane, server, sending)
             return await sending
         except BaseException as failure:
             await greenlet_spawn(self._fail, connection, statement, failure)
@@ -174,7 +174,7 @@ class FusedLane:
                 return _CONNECTION_IS_HEARD
             heard = heard or listeners.of_cursors_on(connection)
         if direct is None or heard:
-            options = {LANE: FUSED}
+            options = {LANE: self.lane}
             result = connection.exec_driver_sql(
                 statement.sql, statement.parameters, execution_options=options
             )
@@ -184,7 +184,7 @@ class FusedLane:
         try:
             if watch.active:
                 server = server_of_connection(connection)
-                return watch.statements.sent_at_once(statement.sql, FUSED, server, send)
+                return watch.statements.sent_at_once(statement.sql, self.lane, server, send)
             return send()
         except BaseException as failure:
             self._fail(connection, statement, failure)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import Select
 
-from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.lanes.calls import KeyLookup
 
 if TYPE_CHECKING:
@@ -29,7 +28,8 @@ def read_of(session: ReadingSession, statement: object) -> ReadCall | None:
     if not _is_in_block(session):
         session.source.watch.outside_of_blocks()
         return None
-    return _taken(session, session.source.lanes.statements.read_of(statement))
+    read = session.source.lanes.statements.read_of(statement)
+    return read if session.source.watch.is_taken(read) else None
 
 
 def read_by_key(session: ReadingSession, entity: Any, ident: Any) -> ReadCall | None:  # noqa: ANN401  # as SQLAlchemy
@@ -44,13 +44,8 @@ def read_by_key(session: ReadingSession, entity: Any, ident: Any) -> ReadCall | 
     if values is None or None in values.values():
         return None
     reader, identity = lookup.reader("a statement of the session"), lookup.identity(values)
-    return _taken(session, session.source.lanes.statements.read(reader, lookup.call(values), identity))
-
-
-def _taken(session: ReadingSession, read: ReadCall | LaneRefusal) -> ReadCall | None:
-    refusal = read if isinstance(read, LaneRefusal) else None
-    session.source.watch.no_faster(refusal)
-    return None if isinstance(read, LaneRefusal) else read
+    read = session.source.lanes.statements.read(reader, lookup.call(values), identity)
+    return read if session.source.watch.is_taken(read) else None
 
 
 def _is_in_block(session: ReadingSession) -> bool:
