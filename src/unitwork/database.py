@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from sqlalchemy import URL
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
 
 from unitwork._logic.routing import LaneChoice
 from unitwork._runtime import context, live
@@ -15,6 +15,7 @@ from unitwork._runtime.blocks.hooks import NothingToAwait, run_at_once
 from unitwork._runtime.live import DEFAULT_NAME
 from unitwork._runtime.opening import WrittenAddresses, open_source, refuse_second
 from unitwork._runtime.transactions.hooks import Hook
+from unitwork.adoption import AdoptedBlock
 from unitwork.errors import NoTransactionError, OptionError, TransactionRefusedError
 from unitwork.lifecycle import Lifecycle, caller
 from unitwork.options import (
@@ -44,6 +45,7 @@ __all__ = ["Database", "get_session"]
 P = ParamSpec("P")
 R = TypeVar("R")
 M = TypeVar("M")
+SessionT = TypeVar("SessionT", bound=AsyncSession)
 RepositoryT = TypeVar("RepositoryT", bound=Repository[Any])
 
 
@@ -214,6 +216,35 @@ class Database(Lifecycle):
             ...     await db.commit()
         """
         return UnitOfWork(self._source, f"the unit of work at {caller()}", atomic=atomic)
+
+    def adopt(self, session: SessionT | async_scoped_session[SessionT]) -> AdoptedBlock[SessionT]:
+        """Make a session of yours the ambient one: `async with db.adopt(session):`.
+
+        For programs of which a part makes and commits its sessions itself. Blocks inside take part in the
+        transaction of the session, or use savepoints in it, and commit nothing; repositories use it. Whoever
+        has made it commits, rolls back and closes it, inside (outside of blocks) or later: then what waits
+        for that is told, such as `on_commit`.
+
+        Args:
+            session: An `AsyncSession` of this Database's engine, inside or outside of a transaction; or an
+                `async_scoped_session`, whose session for the code that runs is meant.
+
+        Raises:
+            TransactionRefusedError: It is of another engine or event loop, or is adopted already by other
+                code. On entry.
+            UnexpectedRollbackError: From the owner's commit: a block inside had failed, or is open still.
+            AfterCommitError: From the owner's commit: stored, but an `on_commit` function failed.
+            OptionError: It is no session, or each of its statements commits by itself.
+
+        Database:
+            Nothing by itself: the session begins with its first statement, as always.
+
+        Example:
+            >>> async with db.session_factory() as session, db.adopt(session):
+            ...     _ = await Repository[User](db).create(email="old@example.com")
+            ...     await session.commit()
+        """
+        return AdoptedBlock(self._source, session, f"the session adopted at {caller()}")
 
     @overload
     def repository(  # pyright: ignore[reportOverlappingOverload]  # a class of repositories comes first

@@ -12,7 +12,7 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from unitwork._logic.patches import patch_values
 from unitwork._runtime.access.flushing import flush_new
-from unitwork._runtime.access.repository_access import RepositoryAccess
+from unitwork._runtime.access.repository_access import GivenSession, RepositoryAccess
 from unitwork._runtime.lanes.calls import StatementCall
 from unitwork.bulk import BulkWrites
 from unitwork.errors import DeclarationError, NoRowError, OptionError, StaleRowError
@@ -45,7 +45,8 @@ class Repository(BulkWrites[M], Generic[M]):
     Lives: as long as you like; it holds no session. May be shared between tasks.
 
     Args:
-        where: A Database, or an `AsyncSession` of yours (then nothing is ever committed here).
+        where: A Database, or an `AsyncSession` or `async_scoped_session` of yours (then nothing is ever
+            committed here).
             Without it, the Database of the innermost block, or the only one called "default".
 
     Example:
@@ -56,7 +57,7 @@ class Repository(BulkWrites[M], Generic[M]):
 
     _entity_class: type[Any]
 
-    def __init__(self, where: HasSource | AsyncSession | None = None) -> None:
+    def __init__(self, where: HasSource | GivenSession | None = None) -> None:
         self._database_access = RepositoryAccess(None, None) if where is None else access_to(where)
 
     def __init_subclass__(cls, **keywords: Any) -> None:

@@ -105,6 +105,8 @@ class Backend:
     """How its servers are asked for their part in a cluster, if that is known."""
     connect_limit: Mapping[str, Any] = MappingProxyType({})
     """What makes the driver give up a server that does not answer, where there are others."""
+    fails_as_a_whole = False
+    """After a statement that has failed, its transaction can only roll back: the server refuses all else."""
     may_end_inside = False
     """A statement may end the transaction that it is sent in, and the driver does not tell."""
     shared_between_loops = False
