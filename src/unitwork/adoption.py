@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from unitwork._runtime.source import Source
 
-__all__ = ["AdoptedBlock", "session_from"]
+__all__ = ["AdoptedBlock"]
 
 SessionT = TypeVar("SessionT", bound=AsyncSession)
 

@@ -14,6 +14,7 @@ from unitwork._runtime import context, live
 from unitwork._runtime.blocks.hooks import NothingToAwait, run_at_once
 from unitwork._runtime.live import DEFAULT_NAME
 from unitwork._runtime.opening import WrittenAddresses, open_source, refuse_second
+from unitwork._runtime.sessions.session import known_session_class
 from unitwork._runtime.transactions.hooks import Hook
 from unitwork.adoption import AdoptedBlock
 from unitwork.errors import NoTransactionError, OptionError, TransactionRefusedError
@@ -62,6 +63,8 @@ class Database(Lifecycle):
         replicas: Servers that replicate it. Read-only blocks and reads of repositories outside of
             transactions go there, once they have all that the reader has written and read.
         name: What `using="..."` calls it. Two live Databases cannot be given the same name.
+        session_class: What `db.session` is, besides an `AsyncSession`: a subclass, such as SQLModel's, or one
+            with methods of your own. Repositories read past what it overrides.
         session_options: Passed to each session, as to `sqlalchemy.ext.asyncio.AsyncSession`.
             `expire_on_commit` is False unless you say otherwise.
         observers: Told of each unit of work, block, statement and connection; see `unitwork.events`.
@@ -73,6 +76,9 @@ class Database(Lifecycle):
             primary.
         max_lag_s: Replicas that are more seconds behind get no reads.
         failover_s: How many seconds to look for the server that takes writes, where there are several.
+        begin_immediate: SQLite alone: sessions and connections by hand begin as blocks do, with the write
+            lock, and cannot fail for others having written meanwhile. True, unless the engine is yours: then
+            they begin as SQLite does, with their first write.
         transaction_pooling: Rely on nothing that outlives a transaction: a pooler before PostgreSQL, such
             as PgBouncer, gives each one another connection.
         **engine_options: Passed to `sqlalchemy.ext.asyncio.create_async_engine`, for each server.
@@ -80,7 +86,8 @@ class Database(Lifecycle):
     Raises:
         DatabaseChoiceError: Another live Database was given this name.
         MissingExtraError: The driver in the URL is not installed.
-        OptionError: No such lane; no grace above zero; `transaction_pooling` of another database.
+        OptionError: No such lane; no grace above zero; `transaction_pooling` or `begin_immediate` of another
+            database; a `session_class` that is none, or uses a name that ambient sessions need.
         sqlalchemy.exc.ArgumentError: The URL cannot be read.
 
     Example:
@@ -96,6 +103,7 @@ class Database(Lifecycle):
         urls: Sequence[str | URL | DatabaseSettings] = (),
         replicas: Sequence[str | URL | DatabaseSettings] = (),
         name: str = DEFAULT_NAME,
+        session_class: type[AsyncSession] = AsyncSession,
         session_options: Mapping[str, Any] | None = None,
         observers: tuple[Observer, ...] | list[Observer] = (),
         fastest_lane: Lane | LaneName = Lane.DRIVER,
@@ -103,6 +111,7 @@ class Database(Lifecycle):
         replica_wait_s: float = 0.05,
         max_lag_s: float = 30.0,
         failover_s: float = 10.0,
+        begin_immediate: bool | None = None,
         transaction_pooling: bool = False,
         **engine_options: Any,
     ) -> None:
@@ -115,6 +124,8 @@ class Database(Lifecycle):
         super().__init__(open_source(written, name, engine_options, session_options or {}))
         self._source.lanes.fastest = lane
         self._source.grace_s = end_grace_s
+        self._source.session_class = known_session_class(session_class)
+        self._source.backend.begin_by_hand(immediate=begin_immediate, given=self._source.engines.given)
         if transaction_pooling:
             self._source.backend.expect_transaction_pooling()
         live.enlist(self._source)

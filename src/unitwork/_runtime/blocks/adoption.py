@@ -183,6 +183,8 @@ class Adoption(Scope):
             await self._undo(savepoint)
         self.outcome = Outcome.JOINED if frame.condemned is None else Outcome.CONDEMNED
         give_up(adopted, self._ends.hand_back(frame, error))
+        # A context may outlive this, such as that of a timer, and knows its scopes.
+        del self._session, self._adopted, self._ends
         self.forget(frame)
         failure = failure or stopped or cancelled
         if failure is not None and failure is not error:

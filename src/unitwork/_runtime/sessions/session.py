@@ -613,6 +613,18 @@ def opened_session(source: Source, loop: asyncio.AbstractEventLoop, blocks: Bloc
     return session
 
 
+def known_session_class(kind: object) -> type[AsyncSession]:
+    """Return the class that ambient sessions shall have something of, if they can.
+
+    Raises:
+        OptionError: It is none of sessions, or uses a name for something else than they.
+    """
+    if not (isinstance(kind, type) and issubclass(kind, AsyncSession)):
+        raise OptionError("session_class", kind, ["a subclass of `sqlalchemy.ext.asyncio.AsyncSession`"])
+    ambient_class(kind)
+    return kind
+
+
 def refuse_taken_names(ambient: type[AmbientSession], kind: type[AsyncSession], own: Iterable[str]) -> None:
     """Refuse sessions that use a name for something of their own that ambient ones need.
 

@@ -10,11 +10,10 @@ from typing_extensions import override
 
 from unitwork._runtime.sqlalchemy_private import note_new
 from unitwork._runtime.transactions.connection import Checkout
-from unitwork._runtime.transactions.ends import CHECKOUT
 from unitwork._runtime.transactions.frame import Frame
 from unitwork._runtime.transactions.inner_ends import InnerEnds
 from unitwork.dialects import READ_WRITE, BeginMode
-from unitwork.dialects.backend import LENT
+from unitwork.dialects.backend import CHECKOUT, LENT
 from unitwork.errors import TransactionRefusedError
 from unitwork.options import Isolation
 
@@ -85,15 +84,18 @@ class AdoptedTransaction(Frame):
 
     @override
     def condemn(self, *arguments: Any, **keywords: Any) -> None:
-        if not self.ended:
-            self._begin()
-        super().condemn(*arguments, **keywords)
+        if not self.ended and self._begin():
+            super().condemn(*arguments, **keywords)
 
-    def _begin(self) -> None:
-        """Let the session know of a transaction, or nobody would hear of its end. Sends nothing."""
+    def _begin(self) -> bool:
+        """Let the session know of a transaction, or nobody would hear of its end. Sends nothing.
+
+        Say whether there is one: the owner may have said that he alone begins.
+        """
         held: Session = self.session.sync_session
         if held.autobegin and not Session.in_transaction(held):
             Session.begin(held)
+        return Session.in_transaction(held)
 
     def go_on_with(self, other: AdoptedTransaction) -> None:
         """Take over what waits for the end of the same transaction, from when it was adopted before."""
