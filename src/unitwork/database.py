@@ -81,7 +81,7 @@ class Database(Lifecycle):
         OptionError: No such lane; no grace above zero; `transaction_pooling` of another database.
         sqlalchemy.exc.ArgumentError: The URL cannot be read.
 
-    Example:
+    Examples:
         >>> db = Database("sqlite+aiosqlite:///:memory:", name="example")
         >>> db.name
         'example'
@@ -133,7 +133,7 @@ class Database(Lifecycle):
         Raises:
             OptionError: It is neither.
 
-        Example:
+        Examples:
             >>> from sqlalchemy import select
             >>> print(db.explain_lane(select(User)))
             driver lane
@@ -164,7 +164,7 @@ class Database(Lifecycle):
             BEGIN with the first statement, COMMIT or ROLLBACK at the end; nothing for an empty
             block. A joined block sends nothing, NESTED sends SAVEPOINT and RELEASE.
 
-        Example:
+        Examples:
             >>> async with db.transaction():
             ...     db.session.add(User(email="ann@example.com"))
         """
@@ -208,7 +208,7 @@ class Database(Lifecycle):
             the end COMMIT, or ROLLBACK when an exception leaves. By hand, outside of blocks,
             `commit()`, `rollback()` and `close()` end what there is so far.
 
-        Example:
+        Examples:
             >>> async with db.unit_of_work():
             ...     db.session.add(User(email="unit@example.com"))
             ...     await db.commit()
@@ -233,7 +233,7 @@ class Database(Lifecycle):
         Database:
             As `transaction()`: joins the transaction that is open, or begins and ends one.
 
-        Example:
+        Examples:
             >>> async with db.repository(User) as users:
             ...     await users.create(email="script@example.com")
             User(id=1, email='script@example.com', active=True)

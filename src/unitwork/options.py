@@ -101,7 +101,7 @@ class RetryPolicy:
     Raises:
         OptionError: A number is out of range.
 
-    Example:
+    Examples:
         >>> RetryPolicy(attempts=5, total_s=10).attempts
         5
     """
@@ -162,7 +162,7 @@ class SchemaKeywords(TypedDict, total=False):
 class TransactionOptions:
     """How a transaction block behaves. Lives: as long as the declaration that it belongs to.
 
-    Example:
+    Examples:
         >>> TransactionOptions.of(propagation="NESTED").propagation
         <Propagation.NESTED: 'NESTED'>
     """
@@ -257,7 +257,7 @@ def _error_classes(option: str, value: object) -> tuple[type[BaseException], ...
 class DatabaseSettings:
     """The parts of a database URL; the password is escaped in the URL and never printed.
 
-    Example:
+    Examples:
         >>> settings = DatabaseSettings(
         ...     drivername="postgresql+asyncpg", username="app", password="p@ss", host="db"
         ... )

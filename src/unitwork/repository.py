@@ -48,7 +48,7 @@ class Repository(BulkWrites[M], Generic[M]):
         where: A Database, or an `AsyncSession` of yours (then nothing is ever committed here).
             Without it, the Database of the innermost block, or the only one called "default".
 
-    Example:
+    Examples:
         >>> class Users(Repository[User]):
         ...     @query("email = :email")
         ...     async def by_email(self, email: str) -> User | None: ...

@@ -50,7 +50,7 @@ def session_of(database: Database) -> Any:  # noqa: ANN401  # what FastAPI's `De
     a unit of work around the endpoint: it commits when the endpoint returns and before the
     response is sent, and rolls back when the endpoint raises, `HTTPException` included.
 
-    Example:
+    Examples:
         >>> ReportSession = Annotated[AsyncSession, session_of(db)]
     """
     return _dependency(lambda: database.source)

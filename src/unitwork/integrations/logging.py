@@ -64,7 +64,7 @@ class Logging:
         pool_wait_s: A connection was waited for, or opened, longer.
         turn_wait_s: An operation waited longer for another task in the same session.
 
-    Example:
+    Examples:
         >>> db.observe(Logging(slow_statement_s=0.2))
     """
 

@@ -56,7 +56,7 @@ class PlainData:
             UnloadedAttributeError: An attribute is not loaded.
             OptionError: A name in `fields` is no attribute.
 
-        Example:
+        Examples:
             >>> User(id=1, email="ann@example.com").to_dict(fields=["id", "email"])
             {'id': 1, 'email': 'ann@example.com'}
         """
@@ -94,7 +94,7 @@ class PlainData:
                 column holds.
             TypeError: A dataclass model lacks a field.
 
-        Example:
+        Examples:
             >>> User.load({"email": "ann@example.com"}).email
             'ann@example.com'
         """

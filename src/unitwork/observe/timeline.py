@@ -92,7 +92,7 @@ class Timeline:
     Args:
         limit: How many outermost blocks are kept; the oldest ones are forgotten first.
 
-    Example:
+    Examples:
         >>> timeline = Timeline()
         >>> db.observe(timeline)
         >>> async with db.transaction(read_only=True):
