@@ -20,7 +20,6 @@ from unitwork.adoption import AdoptedBlock
 from unitwork.errors import NoTransactionError, OptionError, TransactionRefusedError
 from unitwork.lifecycle import Lifecycle, caller
 from unitwork.options import (
-    DatabaseSettings,
     Lane,
     LaneName,
     RetryPolicy,
@@ -30,8 +29,9 @@ from unitwork.options import (
 )
 from unitwork.query.lanes import lane_of
 from unitwork.repository import Repository
+from unitwork.settings import DatabaseSettings
 from unitwork.transaction import Decoration, RepositoryBlock, TransactionBlock
-from unitwork.unit_of_work import UnitOfWork, run_parallel
+from unitwork.unit_of_work import Running, UnitOfWork, run_parallel
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -46,6 +46,10 @@ __all__ = ["Database", "get_session"]
 P = ParamSpec("P")
 R = TypeVar("R")
 M = TypeVar("M")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
 SessionT = TypeVar("SessionT", bound=AsyncSession)
 RepositoryT = TypeVar("RepositoryT", bound=Repository[Any])
 
@@ -90,7 +94,7 @@ class Database(Lifecycle):
             database; a `session_class` that is none, or uses a name that ambient sessions need.
         sqlalchemy.exc.ArgumentError: The URL cannot be read.
 
-    Example:
+    Examples:
         >>> db = Database("sqlite+aiosqlite:///:memory:", name="example")
         >>> db.name
         'example'
@@ -146,7 +150,7 @@ class Database(Lifecycle):
         Raises:
             OptionError: It is neither.
 
-        Example:
+        Examples:
             >>> from sqlalchemy import select
             >>> print(db.explain_lane(select(User)))
             driver lane
@@ -177,7 +181,7 @@ class Database(Lifecycle):
             BEGIN with the first statement, COMMIT or ROLLBACK at the end; nothing for an empty
             block. A joined block sends nothing, NESTED sends SAVEPOINT and RELEASE.
 
-        Example:
+        Examples:
             >>> async with db.transaction():
             ...     db.session.add(User(email="ann@example.com"))
         """
@@ -221,7 +225,7 @@ class Database(Lifecycle):
             the end COMMIT, or ROLLBACK when an exception leaves. By hand, outside of blocks,
             `commit()`, `rollback()` and `close()` end what there is so far.
 
-        Example:
+        Examples:
             >>> async with db.unit_of_work():
             ...     db.session.add(User(email="unit@example.com"))
             ...     await db.commit()
@@ -250,7 +254,7 @@ class Database(Lifecycle):
         Database:
             Nothing by itself: the session begins with its first statement, as always.
 
-        Example:
+        Examples:
             >>> async with db.session_factory() as session, db.adopt(session):
             ...     _ = await Repository[User](db).create(email="old@example.com")
             ...     await session.commit()
@@ -275,7 +279,7 @@ class Database(Lifecycle):
         Database:
             As `transaction()`: joins the transaction that is open, or begins and ends one.
 
-        Example:
+        Examples:
             >>> async with db.repository(User) as users:
             ...     await users.create(email="script@example.com")
             User(id=1, email='script@example.com', active=True)
@@ -286,7 +290,30 @@ class Database(Lifecycle):
         )
         return RepositoryBlock(block, made)
 
-    async def parallel(self, *work: Coroutine[Any, Any, Any]) -> list[Any]:
+    @overload
+    async def parallel(self) -> tuple[()]: ...
+    @overload
+    async def parallel(self, one: Running[A], /) -> tuple[A]: ...
+    @overload
+    async def parallel(self, one: Running[A], two: Running[B], /) -> tuple[A, B]: ...
+    @overload
+    async def parallel(self, one: Running[A], two: Running[B], three: Running[C], /) -> tuple[A, B, C]: ...
+    @overload
+    async def parallel(
+        self, one: Running[A], two: Running[B], three: Running[C], four: Running[D], /
+    ) -> tuple[A, B, C, D]: ...
+    @overload
+    async def parallel(
+        self,
+        one: Running[A],
+        two: Running[A],
+        three: Running[A],
+        four: Running[A],
+        five: Running[A],
+        /,
+        *more: Running[A],
+    ) -> tuple[A, ...]: ...
+    async def parallel(self, *work: Running[Any]) -> tuple[Any, ...]:
         """Run coroutines at the same time, each in a unit of work and on a connection of its own.
 
         Args:
@@ -294,7 +321,7 @@ class Database(Lifecycle):
                 has connections.
 
         Returns:
-            Their results, in the order of the arguments.
+            Their results, in the order of the arguments; of up to four a type checker knows each.
 
         Raises:
             TransactionRefusedError: This task holds the connections that they would wait for.
