@@ -30,7 +30,7 @@ from unitwork.query.lanes import lane_of
 from unitwork.repository import Repository
 from unitwork.settings import DatabaseSettings
 from unitwork.transaction import Decoration, RepositoryBlock, TransactionBlock
-from unitwork.unit_of_work import UnitOfWork, run_parallel
+from unitwork.unit_of_work import Running, UnitOfWork, run_parallel
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -45,6 +45,10 @@ __all__ = ["Database", "get_session"]
 P = ParamSpec("P")
 R = TypeVar("R")
 M = TypeVar("M")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
 RepositoryT = TypeVar("RepositoryT", bound=Repository[Any])
 
 
@@ -82,7 +86,7 @@ class Database(Lifecycle):
         OptionError: No such lane; no grace above zero; `transaction_pooling` of another database.
         sqlalchemy.exc.ArgumentError: The URL cannot be read.
 
-    Example:
+    Examples:
         >>> db = Database("sqlite+aiosqlite:///:memory:", name="example")
         >>> db.name
         'example'
@@ -134,7 +138,7 @@ class Database(Lifecycle):
         Raises:
             OptionError: It is neither.
 
-        Example:
+        Examples:
             >>> from sqlalchemy import select
             >>> print(db.explain_lane(select(User)))
             driver lane
@@ -165,7 +169,7 @@ class Database(Lifecycle):
             BEGIN with the first statement, COMMIT or ROLLBACK at the end; nothing for an empty
             block. A joined block sends nothing, NESTED sends SAVEPOINT and RELEASE.
 
-        Example:
+        Examples:
             >>> async with db.transaction():
             ...     db.session.add(User(email="ann@example.com"))
         """
@@ -209,7 +213,7 @@ class Database(Lifecycle):
             the end COMMIT, or ROLLBACK when an exception leaves. By hand, outside of blocks,
             `commit()`, `rollback()` and `close()` end what there is so far.
 
-        Example:
+        Examples:
             >>> async with db.unit_of_work():
             ...     db.session.add(User(email="unit@example.com"))
             ...     await db.commit()
@@ -234,7 +238,7 @@ class Database(Lifecycle):
         Database:
             As `transaction()`: joins the transaction that is open, or begins and ends one.
 
-        Example:
+        Examples:
             >>> async with db.repository(User) as users:
             ...     await users.create(email="script@example.com")
             User(id=1, email='script@example.com', active=True)
@@ -245,7 +249,30 @@ class Database(Lifecycle):
         )
         return RepositoryBlock(block, made)
 
-    async def parallel(self, *work: Coroutine[Any, Any, Any]) -> list[Any]:
+    @overload
+    async def parallel(self) -> tuple[()]: ...
+    @overload
+    async def parallel(self, one: Running[A], /) -> tuple[A]: ...
+    @overload
+    async def parallel(self, one: Running[A], two: Running[B], /) -> tuple[A, B]: ...
+    @overload
+    async def parallel(self, one: Running[A], two: Running[B], three: Running[C], /) -> tuple[A, B, C]: ...
+    @overload
+    async def parallel(
+        self, one: Running[A], two: Running[B], three: Running[C], four: Running[D], /
+    ) -> tuple[A, B, C, D]: ...
+    @overload
+    async def parallel(
+        self,
+        one: Running[A],
+        two: Running[A],
+        three: Running[A],
+        four: Running[A],
+        five: Running[A],
+        /,
+        *more: Running[A],
+    ) -> tuple[A, ...]: ...
+    async def parallel(self, *work: Running[Any]) -> tuple[Any, ...]:
         """Run coroutines at the same time, each in a unit of work and on a connection of its own.
 
         Args:
@@ -253,7 +280,7 @@ class Database(Lifecycle):
                 has connections.
 
         Returns:
-            Their results, in the order of the arguments.
+            Their results, in the order of the arguments; of up to four a type checker knows each.
 
         Raises:
             TransactionRefusedError: This task holds the connections that they would wait for.

@@ -98,7 +98,7 @@ class RetryPolicy:
     Raises:
         OptionError: A number is out of range.
 
-    Example:
+    Examples:
         >>> RetryPolicy(attempts=5, total_s=10).attempts
         5
     """
@@ -159,7 +159,7 @@ class SchemaKeywords(TypedDict, total=False):
 class TransactionOptions:
     """How a transaction block behaves. Lives: as long as the declaration that it belongs to.
 
-    Example:
+    Examples:
         >>> TransactionOptions.of(propagation="NESTED").propagation
         <Propagation.NESTED: 'NESTED'>
     """

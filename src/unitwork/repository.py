@@ -56,7 +56,7 @@ class Repository(BulkWrites[M], Generic[M]):
     Raises:
         DeclarationError: The class is about another entity.
 
-    Example:
+    Examples:
         >>> class Users(Repository[User]):
         ...     @query("email = :email")
         ...     async def by_email(self, email: str) -> User | None: ...

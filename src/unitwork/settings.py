@@ -34,7 +34,7 @@ class DatabaseSettings:
     Raises:
         OptionError: Neither `dsn` nor `drivername` is given, or `query` is other text.
 
-    Example:
+    Examples:
         >>> settings = DatabaseSettings(
         ...     drivername="postgresql+asyncpg", username="app", password="p@ss", host="db"
         ... )
@@ -75,7 +75,7 @@ class DatabaseSettings:
         Raises:
             OptionError: No variable says where the database is, two say it, or a port is no number.
 
-        Example:
+        Examples:
             >>> variables = {"SHOP_URL": "postgresql+asyncpg://app@db/shop", "SHOP_PASSWORD": "p@ss"}
             >>> DatabaseSettings.from_environment("SHOP_", variables).url()
             postgresql+asyncpg://app:***@db/shop

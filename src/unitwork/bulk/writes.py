@@ -127,7 +127,7 @@ class BulkWrites(Generic[M]):
             with many rows. Commits only if no transaction is open. With `returning=False`, entities
             that the session has already do not change.
 
-        Example:
+        Examples:
             >>> class Users(Repository[User]): ...
             >>> rows = ({"email": f"user{n}@example.com"} for n in range(3))
             >>> await Users(db).bulk_insert(rows, returning=False)
@@ -167,7 +167,7 @@ class BulkWrites(Generic[M]):
         Database:
             One INSERT. Commits only if no transaction is open.
 
-        Example:
+        Examples:
             >>> class Users(Repository[User]): ...
             >>> user = await Users(db).upsert({"email": "ann@example.com"}, index_elements=["email"])
             >>> user.email

@@ -79,7 +79,7 @@ class UnitOfWorkMiddleware:
         AfterCommitError: The work is stored, but functions registered with `on_commit` failed.
             When the response has been sent: it is what the client gets.
 
-    Example:
+    Examples:
         >>> async def application(scope, receive, send): ...
         >>> app = UnitOfWorkMiddleware(application, database=db)
     """
@@ -394,7 +394,7 @@ def lifespan(*databases: Database) -> Lifespan:
     For Starlette and FastAPI: `FastAPI(lifespan=lifespan(db))`. In a lifespan of your own, write
     `async with db:` around its `yield` instead.
 
-    Example:
+    Examples:
         >>> running = lifespan(db)
     """
     return Lifespan(databases)

@@ -40,7 +40,7 @@ class UnitworkPlugin(InitPlugin):
         commit_when: As for `UnitOfWorkMiddleware`.
         on_commit_error: As for `UnitOfWorkMiddleware`.
 
-    Example:
+    Examples:
         >>> from litestar import Litestar
         >>> app = Litestar(plugins=[UnitworkPlugin(db)])
     """

@@ -56,7 +56,7 @@ class PlainData:
             UnloadedAttributeError: An attribute is not loaded.
             OptionError: A name in `fields` is no attribute.
 
-        Example:
+        Examples:
             >>> User(id=1, email="ann@example.com").to_dict(fields=["id", "email"])
             {'id': 1, 'email': 'ann@example.com'}
         """
@@ -88,7 +88,7 @@ class PlainData:
 
         A new entity has no key yet; its text is that of this object alone.
 
-        Example:
+        Examples:
             >>> User(id=1, email="ann@example.com").id_key()
             'User:1'
         """
@@ -109,7 +109,7 @@ class PlainData:
                 column holds.
             TypeError: A dataclass model lacks a field.
 
-        Example:
+        Examples:
             >>> User.load({"email": "ann@example.com"}).email
             'ann@example.com'
         """

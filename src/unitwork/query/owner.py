@@ -107,7 +107,7 @@ def repository(cls: Any = None, /, *, entity: type | None = None) -> Any:
         QueryDeclarationError: A declared query cannot work. At import.
         DeclarationError: A public method is an async generator. At import.
 
-    Example:
+    Examples:
         >>> @repository(entity=User)
         ... class Users:
         ...     @query("email = :email")
