@@ -29,7 +29,7 @@ from unitwork.options import (
 from unitwork.query.lanes import lane_of
 from unitwork.repository import Repository
 from unitwork.transaction import Decoration, RepositoryBlock, TransactionBlock
-from unitwork.unit_of_work import UnitOfWork, run_parallel
+from unitwork.unit_of_work import Running, UnitOfWork, run_parallel
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -44,6 +44,10 @@ __all__ = ["Database", "get_session"]
 P = ParamSpec("P")
 R = TypeVar("R")
 M = TypeVar("M")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
 RepositoryT = TypeVar("RepositoryT", bound=Repository[Any])
 
 
@@ -244,7 +248,30 @@ class Database(Lifecycle):
         )
         return RepositoryBlock(block, made)
 
-    async def parallel(self, *work: Coroutine[Any, Any, Any]) -> list[Any]:
+    @overload
+    async def parallel(self) -> tuple[()]: ...
+    @overload
+    async def parallel(self, one: Running[A], /) -> tuple[A]: ...
+    @overload
+    async def parallel(self, one: Running[A], two: Running[B], /) -> tuple[A, B]: ...
+    @overload
+    async def parallel(self, one: Running[A], two: Running[B], three: Running[C], /) -> tuple[A, B, C]: ...
+    @overload
+    async def parallel(
+        self, one: Running[A], two: Running[B], three: Running[C], four: Running[D], /
+    ) -> tuple[A, B, C, D]: ...
+    @overload
+    async def parallel(
+        self,
+        one: Running[A],
+        two: Running[A],
+        three: Running[A],
+        four: Running[A],
+        five: Running[A],
+        /,
+        *more: Running[A],
+    ) -> tuple[A, ...]: ...
+    async def parallel(self, *work: Running[Any]) -> tuple[Any, ...]:
         """Run coroutines at the same time, each in a unit of work and on a connection of its own.
 
         Args:
@@ -252,7 +279,7 @@ class Database(Lifecycle):
                 has connections.
 
         Returns:
-            Their results, in the order of the arguments.
+            Their results, in the order of the arguments; of up to four a type checker knows each.
 
         Raises:
             TransactionRefusedError: This task holds the connections that they would wait for.

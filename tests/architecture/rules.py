@@ -40,6 +40,7 @@ TWO_NOUNS_LINES = 300
 LONG_BUT_WHOLE = {
     f"{PACKAGE}._runtime.blocks.ending",  # the end of a block, in its four phases
     f"{PACKAGE}._runtime.blocks.block",  # a block, from its entry to its end
+    f"{PACKAGE}.database",  # the handle: a method for each thing that a program asks of a database
     f"{PACKAGE}._runtime.sessions.session",  # one class with the interface of SQLAlchemy's
 }
 

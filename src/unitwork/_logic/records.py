@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from unitwork._logic.values import Converter, converter_for
+from unitwork._logic.values import Converter, classes_as_promised, converter_for
 
 _Class: typing.TypeAlias = Any
-Builder: typing.TypeAlias = Callable[[Sequence[Any]], Any]
+Builder: typing.TypeAlias = Callable[[Sequence[Sequence[Any]]], list[Any]]
+"""Makes items of rows."""
 
 
 class MissingColumnError(Exception):
@@ -71,7 +72,7 @@ def _hints(kind: _Class) -> dict[str, Any]:
 
 
 def record_builder(kind: _Class, names: Sequence[str], *, convert: bool = True) -> Builder:
-    """Return a function that makes a record from a row whose columns have these names.
+    """Return a function that makes records from rows whose columns have these names.
 
     Columns that the record does not know are left out. With `convert`, values that the database
     gives in another type than the field's annotation become what the annotation says.
@@ -81,24 +82,31 @@ def record_builder(kind: _Class, names: Sequence[str], *, convert: bool = True) 
     """
     known = fields_of(kind)
     if known is None:  # a plain dict: all columns
-        return lambda row: dict(zip(names, row, strict=True))
+        return lambda rows: [dict(zip(names, row, strict=True)) for row in rows]
     for name in known:
         if name not in names and name in required_fields_of(kind):
             raise MissingColumnError(name)
     used = [name for name in known if name in names]
-    chosen = _chooser([list(names).index(name) for name in used], len(names))
-    build = _constructor(kind, used)
-    converters = _converters(kind, used) if convert else []
-    if not converters:
-        return build if chosen is None else lambda row: build(chosen(row))
+    places = [list(names).index(name) for name in used]
+    chosen, build = _chooser(places, len(names)), _constructor(kind, used)
+    converted = _converted(kind, used) if convert else []
 
-    def build_converted(row: Sequence[Any]) -> object:
-        values = list(row if chosen is None else chosen(row))
-        for place, converter in converters:
-            values[place] = converter(values[place])
-        return build(values)
+    def build_all(rows: Sequence[Sequence[Any]]) -> list[Any]:
+        if chosen is not None:
+            rows = [chosen(row) for row in rows]
+        for place, converter, as_promised in converted:
+            # Column by column, since nearly always all values are what they should be.
+            if not as_promised.issuperset(map(type, map(itemgetter(place), rows))):
+                rows = [_with(row, place, converter) for row in rows]
+        return [build(row) for row in rows]
 
-    return build_converted
+    return build_all
+
+
+def _with(row: Sequence[Any], place: int, converter: Converter) -> Sequence[Any]:
+    values = list(row)
+    values[place] = converter(values[place])
+    return values
 
 
 def _chooser(places: list[int], width: int) -> Callable[[Sequence[Any]], Sequence[Any]] | None:
@@ -137,7 +145,9 @@ def _takes_positions(kind: _Class, names: list[str]) -> bool:
     return config is None
 
 
-def _converters(kind: _Class, names: list[str]) -> list[tuple[int, Converter]]:
+def _converted(kind: _Class, names: list[str]) -> list[tuple[int, Converter, frozenset[type]]]:
+    """Return the places of values that may have to be converted, by what, and the classes that need not."""
     types = field_types_of(kind)
-    found = ((place, converter_for(types.get(name, Any))) for place, name in enumerate(names))
-    return [(place, converter) for place, converter in found if converter is not None]
+    annotations = ((place, types.get(name, Any)) for place, name in enumerate(names))
+    found = ((place, converter_for(each), classes_as_promised(each)) for place, each in annotations)
+    return [(place, converter, kinds) for place, converter, kinds in found if converter is not None]
