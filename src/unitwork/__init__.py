@@ -41,9 +41,10 @@ from unitwork.models import (
     UUIDPKMixin,
     VersionMixin,
 )
-from unitwork.options import DatabaseSettings, Isolation, Lane, Propagation, RetryPolicy, TransactionOptions
+from unitwork.options import Isolation, Lane, Propagation, RetryPolicy, TransactionOptions
 from unitwork.query import query
 from unitwork.repository import Repository, repository
+from unitwork.settings import DatabaseSettings
 from unitwork.transaction import TransactionBlock, transactional
 from unitwork.unit_of_work import UnitOfWork
 

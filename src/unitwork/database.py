@@ -18,7 +18,6 @@ from unitwork._runtime.transactions.hooks import Hook
 from unitwork.errors import NoTransactionError, OptionError, TransactionRefusedError
 from unitwork.lifecycle import Lifecycle, caller
 from unitwork.options import (
-    DatabaseSettings,
     Lane,
     LaneName,
     RetryPolicy,
@@ -28,6 +27,7 @@ from unitwork.options import (
 )
 from unitwork.query.lanes import lane_of
 from unitwork.repository import Repository
+from unitwork.settings import DatabaseSettings
 from unitwork.transaction import Decoration, RepositoryBlock, TransactionBlock
 from unitwork.unit_of_work import Running, UnitOfWork, run_parallel
 

@@ -83,6 +83,21 @@ class PlainData:
         found = self.to_dict(fields, with_meta=with_meta)
         return {name: to_json(name, value) for name, value in found.items()}
 
+    def id_key(self) -> str:
+        """Return a text that names this row among those of all models, for caches and logs. Sends nothing.
+
+        A new entity has no key yet; its text is that of this object alone.
+
+        Examples:
+            >>> User(id=1, email="ann@example.com").id_key()
+            'User:1'
+        """
+        state = _state(self)
+        names = [state.mapper.get_property_by_column(column).key for column in state.mapper.primary_key]
+        key = [state.dict.get(name) for name in names]
+        name = f"transient_{id(self)}" if None in key else ",".join(map(str, key))
+        return f"{type(self).__name__}:{name}"
+
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Self:
         """Make a new entity of what `to_dict` or `dump_model` returned, or of a part of it. Sends nothing.
