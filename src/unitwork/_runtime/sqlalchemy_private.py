@@ -6,18 +6,22 @@ Each function does one thing that has no public name. A test fails when SQLAlche
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from sqlalchemy import Select
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.orm import Session
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Connection, Result, Select
+    from sqlalchemy import Connection, Result
     from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import InstanceState, Session, SessionTransaction
     from sqlalchemy.sql.cache_key import CacheKey
+
+M = TypeVar("M")
 
 SET_BY_ASYNC_SESSION = ("sync_session", "_proxied", "_async_bind", "_async_binds")
 """The attributes that `AsyncSession.__init__` sets."""
@@ -28,6 +32,26 @@ def cache_key(statement: Any) -> CacheKey | None:  # noqa: ANN401  # any stateme
     """Return what SQLAlchemy knows a statement by, whatever its values; memoized in there."""
     key: CacheKey | None = statement._generate_cache_key()  # noqa: SLF001  # as its extensions do
     return key
+
+
+class WatchedSelect(Select[M]):
+    """A `Select` that knows whether it was written as SQL, or looked for among those that were.
+
+    One of both is done with a statement that is sent, by itself or inside another.
+    """
+
+    inherit_cache = True
+    written = False
+
+    @override
+    def _gen_cache_key(self, am: Any, bindparams: Any) -> Any:
+        self.written = True
+        return super()._gen_cache_key(am, bindparams)
+
+    @override
+    def _compiler_dispatch(self, visitor: Any, **options: Any) -> Any:
+        self.written = True
+        return super()._compiler_dispatch(visitor, **options)
 
 
 def has_loader_options(statement: Select[Any]) -> bool:
