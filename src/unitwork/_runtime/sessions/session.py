@@ -28,7 +28,8 @@ from unitwork._runtime.sessions.sync_session import (
     guarded_class,
     is_handed_out,
 )
-from unitwork._runtime.sqlalchemy_private import SET_BY_ASYNC_SESSION, end_quietly, has_unsent, watch_changes
+from unitwork._sqlalchemy.private import end_quietly, has_unsent, watch_changes
+from unitwork._sqlalchemy.versions import SET_BY_ASYNC_SESSION, WRITES_OF_SESSION
 from unitwork.dialects import BeginMode
 from unitwork.errors import TransactionRefusedError
 from unitwork.options import Isolation
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-_OPERATIONS = ("connection", "get_one", "refresh", "run_sync", "delete", "delete_all", "merge", "merge_all")
+_OPERATIONS = ("connection", "get_one", "refresh", "run_sync", *WRITES_OF_SESSION)
 
 
 class Blocks(Protocol):

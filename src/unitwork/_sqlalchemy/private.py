@@ -1,4 +1,4 @@
-"""This module holds what is private in SQLAlchemy, or differs between its versions.
+"""This module holds what is private in SQLAlchemy, and the same in all versions that are supported.
 
 Each function does one thing that has no public name. A test fails when SQLAlchemy changes it.
 """
@@ -9,7 +9,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Select
-from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.orm import Session
 from typing_extensions import override
 
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 M = TypeVar("M")
 
-SET_BY_ASYNC_SESSION = ("sync_session", "_proxied", "_async_bind", "_async_binds")
-"""The attributes that `AsyncSession.__init__` sets."""
 _SCHEMA_CHANGED = "_invalidate_schema_cache_asof"
 
 
@@ -62,11 +59,6 @@ def has_loader_options(statement: Select[Any]) -> bool:
 def mark_loaded(state: InstanceState[Any]) -> None:
     """Make what an entity holds now what the database holds; what it does not hold was NULL there."""
     state._commit_all(state.dict)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-
-def entity_result(name: str, entity: Any) -> SimpleResultMetaData:  # noqa: ANN401  # class or alias
-    """Return the description of a result whose only column is an entity, each of which counts once."""
-    return SimpleResultMetaData([name], [(entity,)], _create_unique_filters=lambda _result: [id])
 
 
 def needs_unique(result: Result[Any]) -> bool:
