@@ -125,6 +125,15 @@ def savepoint_names(transaction: SessionTransaction) -> set[str]:
     return {getattr(each[1], "_savepoint", "") for each in begun.values()}
 
 
+def connection_of(transaction: SessionTransaction | None) -> Connection | None:
+    """Return the connection that a session has taken for this transaction, or for those around it."""
+    begun: Any = None
+    while transaction is not None and not begun:
+        begun = transaction._connections  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # by connection and by engine
+        transaction = transaction.parent
+    return next((each[0] for each in begun.values()), None) if begun else None
+
+
 def has_unsent(session: Session) -> bool:
     """Say whether entities wait in a session to be inserted or deleted: `new` and `deleted` copy them all."""
     return bool(session._new or session._deleted)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
@@ -150,6 +159,13 @@ def watch_changes(session: Session, tell: Callable[[InstanceState[Any]], None]) 
     held: Any = session.identity_map
     if not isinstance(held._modified, _Watched):  # noqa: SLF001  # InstanceState puts itself in there
         held._modified = _Watched(held._modified, tell)  # noqa: SLF001
+
+
+def ignore_changes(session: Session) -> None:
+    """Tell of changes no more."""
+    held: Any = session.identity_map
+    if isinstance(held._modified, _Watched):  # noqa: SLF001  # as above
+        held._modified = set(held._modified)  # noqa: SLF001
 
 
 def forget_changes(state: InstanceState[Any]) -> None:

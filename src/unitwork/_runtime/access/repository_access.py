@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 
 from unitwork._logic.effects import effects_of
 from unitwork._logic.paging import signing_key
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from unitwork._runtime.transactions.frame import Frame
 
 R = TypeVar("R")
+GivenSession: TypeAlias = AsyncSession | async_scoped_session[Any]
 
 _READ = TransactionOptions(propagation=Propagation.SUPPORTS)
 _READ_ANYWHERE = TransactionOptions(propagation=Propagation.SUPPORTS)
@@ -50,11 +51,17 @@ class RepositoryAccess:
     Lives: as long as its repository; holds no session of its own.
     """
 
-    __slots__ = ("given", "source")
+    __slots__ = ("_given", "source")
 
-    def __init__(self, source: Source | None, given: AsyncSession | None) -> None:
+    def __init__(self, source: Source | None, given: GivenSession | None) -> None:
         self.source = source
-        self.given = given
+        self._given = given
+
+    @property
+    def given(self) -> AsyncSession | None:
+        """The session that is given; of a scoped one, that of the code that runs."""
+        given = self._given
+        return given() if isinstance(given, async_scoped_session) else given
 
     def where(self) -> Source:
         """Return the Database that is meant here."""
