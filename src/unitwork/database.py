@@ -10,6 +10,7 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
 
 from unitwork._logic.routing import LaneChoice
+from unitwork._logic.urls import shown
 from unitwork._runtime import context, live
 from unitwork._runtime.blocks.hooks import NothingToAwait, run_at_once
 from unitwork._runtime.live import DEFAULT_NAME
@@ -137,7 +138,7 @@ class Database(Lifecycle):
             self.observe(observer)
 
     def __repr__(self) -> str:
-        return f"<Database {self.name!r} at {self._source.url.render_as_string(hide_password=True)}>"
+        return f"<Database {self.name!r} at {shown(self._source.url)}>"
 
     def explain_lane(self, query: object, /, *arguments: Any, **keywords: Any) -> LaneChoice:
         """Say which way a read takes to the database here and now, and why no faster one. Sends nothing.

@@ -109,6 +109,11 @@ class Source:
         return self.backend.url
 
     @property
+    def addresses(self) -> list[URL]:
+        """The URLs of all its servers, first that of the database."""
+        return [self.url, *self._addresses.primaries, *self._addresses.replicas]
+
+    @property
     def pinned(self) -> StandIn | None:
         """What lends the one connection that everything runs on while `db.rolled_back()` is open, else None.
 

@@ -14,6 +14,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import await_only
 from typing_extensions import override
 
+from unitwork._sqlalchemy.versions import let_go_of_cursor
 from unitwork.dialects.backend import CHECKOUT, LENT, Backend, BeginMode, Fault
 from unitwork.dialects.direct import SQLiteDirect, is_busy, stop
 from unitwork.dialects.orders import Failed, order_of, run_on_driver
@@ -283,6 +284,7 @@ def _execute(cursor: DBAPICursor, statement: str, parameters: object, context: E
             # The driver's thread works on after a cancellation; stop it, or the ROLLBACK waits for it.
             driver: Any = context.root_connection.connection.driver_connection
             await_only(stop(driver))
+            let_go_of_cursor(error)
         raise
     return True
 

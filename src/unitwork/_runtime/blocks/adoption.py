@@ -24,8 +24,8 @@ from unitwork._runtime.blocks.waiting import last_operation
 from unitwork._runtime.connections.loop_engine import INSTEAD_OF_AUTOCOMMIT, commits_by_itself
 from unitwork._runtime.sessions.adopted import AdoptedSession, adopt, adopted_already, give_up
 from unitwork._runtime.sessions.session import AmbientSession
-from unitwork._runtime.sqlalchemy_private import connection_of
 from unitwork._runtime.transactions.transaction import Savepoint
+from unitwork._sqlalchemy.private import connection_of
 from unitwork.errors import OptionError, TransactionRefusedError
 from unitwork.events import Outcome
 from unitwork.options import DEFAULT_OPTIONS

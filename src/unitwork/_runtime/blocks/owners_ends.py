@@ -21,8 +21,8 @@ from unitwork._runtime.blocks.hooks import (
     run_before_commit,
 )
 from unitwork._runtime.connections.listeners import HARMLESS_ON
-from unitwork._runtime.sqlalchemy_private import connection_of
 from unitwork._runtime.transactions.adopted import AdoptedTransaction
+from unitwork._sqlalchemy.private import connection_of
 from unitwork.events import Outcome
 from unitwork.options import DEFAULT_OPTIONS
 

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from unitwork._logic.routing import LaneRefusal
-from unitwork._runtime.sqlalchemy_private import add_listener, remove_listener
+from unitwork._sqlalchemy.private import add_listener, remove_listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sized

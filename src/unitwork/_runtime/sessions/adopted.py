@@ -16,7 +16,7 @@ from unitwork._runtime import context
 from unitwork._runtime.sessions import permission
 from unitwork._runtime.sessions.session import AmbientSession, refuse_taken_names
 from unitwork._runtime.sessions.sync_session import guard_connection, guarded_class, unguard_connection
-from unitwork._runtime.sqlalchemy_private import ignore_changes
+from unitwork._sqlalchemy.private import ignore_changes
 from unitwork.errors import TransactionRefusedError
 
 if TYPE_CHECKING:

@@ -31,7 +31,8 @@ from unitwork._runtime.sessions.sync_session import (
     is_handed_out,
 )
 from unitwork._runtime.sessions.turns import Turns
-from unitwork._runtime.sqlalchemy_private import SET_BY_ASYNC_SESSION, end_quietly, has_unsent, watch_changes
+from unitwork._sqlalchemy.private import end_quietly, has_unsent, watch_changes
+from unitwork._sqlalchemy.versions import SET_BY_ASYNC_SESSION, WRITES_OF_SESSION
 from unitwork.dialects import BeginMode
 from unitwork.errors import OptionError, TransactionRefusedError
 from unitwork.options import Isolation
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-_OPERATIONS = ("connection", "get_one", "refresh", "run_sync", "delete", "delete_all", "merge", "merge_all")
+_OPERATIONS = ("connection", "get_one", "refresh", "run_sync", *WRITES_OF_SESSION)
 
 
 class Blocks(Protocol):

@@ -13,6 +13,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from unitwork._logic.remembered import once_for_class
 from unitwork._runtime.sessions import permission
+from unitwork._sqlalchemy.versions import WRITES_OF_SESSION, flush_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -154,6 +155,7 @@ def _sends(method: _Method) -> _Method:
     def run(self: GuardedSession, statement: object, *arguments: Any, **keywords: Any) -> object:
         def send() -> object:
             permission.to_send(self.ambient, statement)
+            flush_before(self, statement)
             return method(self, statement, *arguments, **keywords)
 
         return self.ambient.sent_on_access(send)
@@ -201,7 +203,7 @@ def _ends(method: _Method) -> _Method:
 
 for _guarded, _names in (
     (_sends, ("execute", "scalar", "scalars")),
-    (_writes, ("delete", "delete_all", "merge", "merge_all")),
+    (_writes, WRITES_OF_SESSION),
     (_flushes, ("bulk_save_objects", "bulk_insert_mappings", "bulk_update_mappings")),
     (_ends, ("commit", "rollback", "close", "reset", "invalidate", "prepare")),
 ):

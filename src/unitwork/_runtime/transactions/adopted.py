@@ -8,10 +8,10 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 from typing_extensions import override
 
-from unitwork._runtime.sqlalchemy_private import note_new
 from unitwork._runtime.transactions.connection import Checkout
 from unitwork._runtime.transactions.frame import Frame
 from unitwork._runtime.transactions.inner_ends import InnerEnds
+from unitwork._sqlalchemy.private import note_new
 from unitwork.dialects import READ_WRITE, BeginMode
 from unitwork.dialects.backend import CHECKOUT, LENT
 from unitwork.errors import TransactionRefusedError
