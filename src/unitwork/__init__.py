@@ -3,6 +3,7 @@
 from unitwork._logic.findings import CheckReport, Finding
 from unitwork._logic.paging import CursorPage, CursorRequest, Page, PageRequest, Sort
 from unitwork._logic.routing import LaneChoice
+from unitwork.adoption import AdoptedBlock
 from unitwork.database import Database, get_session
 from unitwork.errors import (
     AfterCommitError,
@@ -49,6 +50,7 @@ from unitwork.transaction import TransactionBlock, transactional
 from unitwork.unit_of_work import UnitOfWork
 
 __all__ = [
+    "AdoptedBlock",
     "AfterCommitError",
     "Base",
     "CheckReport",

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from sqlalchemy import URL
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
 
 from unitwork._logic.routing import LaneChoice
 from unitwork._logic.urls import shown
@@ -15,7 +15,9 @@ from unitwork._runtime import context, live
 from unitwork._runtime.blocks.hooks import NothingToAwait, run_at_once
 from unitwork._runtime.live import DEFAULT_NAME
 from unitwork._runtime.opening import WrittenAddresses, open_source, refuse_second
+from unitwork._runtime.sessions.session import known_session_class
 from unitwork._runtime.transactions.hooks import Hook
+from unitwork.adoption import AdoptedBlock
 from unitwork.errors import NoTransactionError, OptionError, TransactionRefusedError
 from unitwork.lifecycle import Lifecycle, caller
 from unitwork.options import (
@@ -49,6 +51,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
 D = TypeVar("D")
+SessionT = TypeVar("SessionT", bound=AsyncSession)
 RepositoryT = TypeVar("RepositoryT", bound=Repository[Any])
 
 
@@ -65,6 +68,8 @@ class Database(Lifecycle):
         replicas: Servers that replicate it. Read-only blocks and reads of repositories outside of
             transactions go there, once they have all that the reader has written and read.
         name: What `using="..."` calls it. Two live Databases cannot be given the same name.
+        session_class: What `db.session` is, besides an `AsyncSession`: a subclass, such as SQLModel's, or one
+            with methods of your own. Repositories read past what it overrides.
         session_options: Passed to each session, as to `sqlalchemy.ext.asyncio.AsyncSession`.
             `expire_on_commit` is False unless you say otherwise.
         observers: Told of each unit of work, block, statement and connection; see `unitwork.events`.
@@ -76,6 +81,9 @@ class Database(Lifecycle):
             primary.
         max_lag_s: Replicas that are more seconds behind get no reads.
         failover_s: How many seconds to look for the server that takes writes, where there are several.
+        begin_immediate: SQLite alone: sessions and connections by hand begin as blocks do, with the write
+            lock, and cannot fail for others having written meanwhile. True, unless the engine is yours: then
+            they begin as SQLite does, with their first write.
         transaction_pooling: Rely on nothing that outlives a transaction: a pooler before PostgreSQL, such
             as PgBouncer, gives each one another connection.
         **engine_options: Passed to `sqlalchemy.ext.asyncio.create_async_engine`, for each server.
@@ -83,7 +91,8 @@ class Database(Lifecycle):
     Raises:
         DatabaseChoiceError: Another live Database was given this name.
         MissingExtraError: The driver in the URL is not installed.
-        OptionError: No such lane; no grace above zero; `transaction_pooling` of another database.
+        OptionError: No such lane; no grace above zero; `transaction_pooling` or `begin_immediate` of another
+            database; a `session_class` that is none, or uses a name that ambient sessions need.
         sqlalchemy.exc.ArgumentError: The URL cannot be read.
 
     Examples:
@@ -99,6 +108,7 @@ class Database(Lifecycle):
         urls: Sequence[str | URL | DatabaseSettings] = (),
         replicas: Sequence[str | URL | DatabaseSettings] = (),
         name: str = DEFAULT_NAME,
+        session_class: type[AsyncSession] = AsyncSession,
         session_options: Mapping[str, Any] | None = None,
         observers: tuple[Observer, ...] | list[Observer] = (),
         fastest_lane: Lane | LaneName = Lane.DRIVER,
@@ -106,6 +116,7 @@ class Database(Lifecycle):
         replica_wait_s: float = 0.05,
         max_lag_s: float = 30.0,
         failover_s: float = 10.0,
+        begin_immediate: bool | None = None,
         transaction_pooling: bool = False,
         **engine_options: Any,
     ) -> None:
@@ -118,6 +129,8 @@ class Database(Lifecycle):
         super().__init__(open_source(written, name, engine_options, session_options or {}))
         self._source.lanes.fastest = lane
         self._source.grace_s = end_grace_s
+        self._source.session_class = known_session_class(session_class)
+        self._source.backend.begin_by_hand(immediate=begin_immediate, given=self._source.engines.given)
         if transaction_pooling:
             self._source.backend.expect_transaction_pooling()
         live.enlist(self._source)
@@ -219,6 +232,35 @@ class Database(Lifecycle):
             ...     await db.commit()
         """
         return UnitOfWork(self._source, f"the unit of work at {caller()}", atomic=atomic)
+
+    def adopt(self, session: SessionT | async_scoped_session[SessionT]) -> AdoptedBlock[SessionT]:
+        """Make a session of yours the ambient one: `async with db.adopt(session):`.
+
+        For programs of which a part makes and commits its sessions itself. Blocks inside take part in the
+        transaction of the session, or use savepoints in it, and commit nothing; repositories use it. Whoever
+        has made it commits, rolls back and closes it, inside (outside of blocks) or later: then what waits
+        for that is told, such as `on_commit`.
+
+        Args:
+            session: An `AsyncSession` of this Database's engine, inside or outside of a transaction; or an
+                `async_scoped_session`, whose session for the code that runs is meant.
+
+        Raises:
+            TransactionRefusedError: It is of another engine or event loop, or is adopted already by other
+                code. On entry.
+            UnexpectedRollbackError: From the owner's commit: a block inside had failed, or is open still.
+            AfterCommitError: From the owner's commit: stored, but an `on_commit` function failed.
+            OptionError: It is no session, or each of its statements commits by itself.
+
+        Database:
+            Nothing by itself: the session begins with its first statement, as always.
+
+        Example:
+            >>> async with db.session_factory() as session, db.adopt(session):
+            ...     _ = await Repository[User](db).create(email="old@example.com")
+            ...     await session.commit()
+        """
+        return AdoptedBlock(self._source, session, f"the session adopted at {caller()}")
 
     @overload
     def repository(  # pyright: ignore[reportOverlappingOverload]  # a class of repositories comes first

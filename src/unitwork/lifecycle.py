@@ -117,7 +117,9 @@ class Lifecycle:
         """SQLAlchemy's own factory, for sessions that you commit and close yourself; it may be kept, too."""
         if self._session_factory is None:
             options: dict[str, Any] = {"expire_on_commit": False, **self._source.session_options}
-            self._session_factory = async_sessionmaker(self._source.engine, **options)
+            self._session_factory = async_sessionmaker(
+                self._source.engine, class_=self._source.session_class, **options
+            )
         return self._session_factory
 
     def observe(self, observer: Observer) -> None:

@@ -14,7 +14,7 @@ from unitwork._logic.foreign_words import refuse_foreign
 from unitwork._logic.patches import patch_values
 from unitwork._runtime.access.flushing import flush_new
 from unitwork._runtime.access.identities import held_in, key_of
-from unitwork._runtime.access.repository_access import RepositoryAccess
+from unitwork._runtime.access.repository_access import GivenSession, RepositoryAccess
 from unitwork._runtime.lanes.calls import StatementCall
 from unitwork.bulk import BulkWrites
 from unitwork.errors import DeclarationError, NoRowError, OptionError, StaleRowError
@@ -48,7 +48,8 @@ class Repository(BulkWrites[M], Generic[M]):
     Lives: as long as you like; it holds no session. May be shared between tasks.
 
     Args:
-        where: A Database, or an `AsyncSession` of yours (then nothing is ever committed here).
+        where: A Database, or an `AsyncSession` or `async_scoped_session` of yours (then nothing is ever
+            committed here).
             Without it, the Database of the innermost block, or the only one called "default".
         entity: The mapped class, where the class does not say it: `Repository(db, User)` is
             `Repository[User](db)`.
@@ -64,7 +65,7 @@ class Repository(BulkWrites[M], Generic[M]):
 
     _entity_class: type[Any]
 
-    def __init__(self, where: HasSource | AsyncSession | None = None, entity: type[M] | None = None) -> None:
+    def __init__(self, where: HasSource | GivenSession | None = None, entity: type[M] | None = None) -> None:
         self._database_access = RepositoryAccess(None, None) if where is None else access_to(where)
         if entity is not None:
             known = getattr(self, "_entity_class", entity)

@@ -3,11 +3,12 @@
 import datetime as dt
 import types
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from typing import Any, NamedTuple, TypedDict
 
 import pytest
-from pydantic import BaseModel, Field
+import typing_extensions
+from pydantic import AliasChoices, AliasPath, BaseModel, Field
 from sqlalchemy import (
     Column,
     CompoundSelect,
@@ -172,6 +173,36 @@ class People(Repository[Person]):
         return select(Person).order_by(Person.id)  # type: ignore[return-value]  # as above
 
 
+class ByChoice(BaseModel):
+    """Is read by one of several names."""
+
+    name: str = Field(validation_alias=AliasChoices(AliasPath("names", 0), "fullName"))
+
+
+class ByPath(BaseModel):
+    """Is read by a path."""
+
+    name: str = Field(validation_alias=AliasPath("names", 0))
+
+
+class ReadOnlyDict(typing_extensions.TypedDict):
+    """As Pydantic wants them before Python 3.12."""
+
+    id: typing_extensions.ReadOnly[int]
+    name: typing_extensions.NotRequired[str]
+
+
+@dataclass
+class Shouted:
+    """Is made of what it does not keep."""
+
+    name: InitVar[str]
+    loud: str = field(init=False)
+
+    def __post_init__(self, name: str) -> None:
+        self.loud = name.upper()
+
+
 CONTACTS = [Contact(1, "Ann"), Contact(2, "Bob"), Contact(3, "Cid")]
 
 
@@ -217,6 +248,38 @@ async def test_joins_unions_and_aliases_of_pydantic(people: Database) -> None:
         ("Bob", None),
         ("Cid", None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (ByChoice, ByChoice(fullName="Ann")),  # type: ignore[call-arg]  # by its alias
+        (ByPath, ByPath(names=["Ann"])),  # type: ignore[call-arg]  # by its alias
+        (ReadOnlyDict, {"id": 1, "name": "Ann"}),
+        (Shouted, Shouted("Ann")),
+    ],
+)
+async def test_records_of_unusual_kinds(people: Database, kind: Any, told: object) -> None:  # noqa: ANN401  # a class
+    """Aliases that are no one name, TypedDicts of typing_extensions, `InitVar`; of each form of a query."""
+
+    async def condition(self: object) -> object: ...
+
+    condition.__annotations__["return"] = kind
+
+    def body(self: object) -> Select[Person]:
+        del self
+        return select(Person).where(Person.id == 1)
+
+    found: list[object] = []
+    for method in (
+        query("id = 1")(condition),
+        query.sql("SELECT name, id FROM person WHERE id = 1")(condition),
+        query.one(into=kind)(body),
+    ):
+        fill = types.new_class("Odd", (Repository[Person],), {}, lambda space, q=method: space.update(q=q))  # type: ignore[misc]  # each its own
+        found.append(await fill(people).q())
+
+    assert found == [told] * 3
 
 
 @pytest.mark.every_lane

@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.async_api import expect
+from starlette.staticfiles import StaticFiles
 
 import unitwork
 from tests.docs.site import Entry, Page, build, searchable
+from tests.fixtures.browsers import Eyes
+from tests.fixtures.web import Web
 from unitwork import Database, Repository
 from unitwork.errors import MissingExtraError
 
@@ -172,16 +176,18 @@ def test_pages_can_be_dark_and_code_copied(site: Path) -> None:
         assert "content.code.copy" in text, path
 
 
-@pytest.mark.parametrize(
-    ("words", "page"),
-    [
-        ("read replica", "how-to/replicas/"),
-        ("lazy loading", "how-to/when-it-does-not-work/"),
-        ("MissingGreenlet", "how-to/when-it-does-not-work/"),
-        ("N+1", "how-to/when-it-does-not-work/"),
-    ],
-)
-def test_search_finds(words: str, page: str, site: Path) -> None:
+# What people look for, and the page that helps.
+SOUGHT = {
+    "read replica": "how-to/replicas/",
+    "lazy loading": "how-to/when-it-does-not-work/",
+    "MissingGreenlet": "how-to/when-it-does-not-work/",
+    "existing session": "coming-from/sqlalchemy/",
+    "N+1": "how-to/when-it-does-not-work/",
+}
+
+
+@pytest.mark.parametrize(("words", "page"), SOUGHT.items())
+def test_search_knows(words: str, page: str, site: Path) -> None:
     """The index has a section whose heading has all the words that a reader types, on the page that helps."""
     wanted = [word.lower() for word in words.split()]
     found = [
@@ -191,6 +197,19 @@ def test_search_finds(words: str, page: str, site: Path) -> None:
     ]
 
     assert any(location.startswith(page) for location in found), found
+
+
+@pytest.mark.only("sqlite", reason="the pages are the same on all")
+async def test_search_finds(site: Path, web: Web, eyes: Eyes) -> None:
+    """Whoever types these words into the search of a page is led to the page that helps."""
+    server = await web.serve(StaticFiles(directory=site, html=True))
+    host, port = server.address
+    for words, page in SOUGHT.items():
+        opened = await eyes.look(f"http://{host}:{port}/")
+        await opened.get_by_role("button", name="Search").click()
+        await opened.locator('input[aria-label="Search"]').fill(words)
+
+        await expect(opened.locator(f'a[href*="{page}?h="]').first).to_be_visible()
 
 
 def test_how_to_index_names_each_task_once(site: Path) -> None:

@@ -231,6 +231,7 @@ async def repositories(db: Database) -> None:
 async def fluent(people: People) -> None:
     statement = people.where(Person.id > 1).order_by(Person.name).limit(3)
     assert_type(statement, FluentSelect[Person])
+    assert_type(await statement, list[Person])
     assert_type(await statement.all(), list[Person])
     assert_type(await statement.first(), Person | None)
     assert_type(await statement.one(), Person)

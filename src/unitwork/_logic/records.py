@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
+from typing_extensions import get_type_hints, is_typeddict
+
 from unitwork._logic.values import Converter, classes_as_promised, converter_for
 
 _Class: typing.TypeAlias = Any
@@ -23,10 +25,10 @@ class MissingColumnError(Exception):
 def fields_of(kind: _Class) -> tuple[str, ...] | None:
     """Return the names of the fields that rows fill in a record class; None for other classes."""
     if dataclasses.is_dataclass(kind):
-        return tuple(field.name for field in dataclasses.fields(kind) if field.init)
+        return tuple(_parameters_of(kind))
     if hasattr(kind, "_fields"):
         return tuple(kind._fields)
-    if typing.is_typeddict(kind):
+    if is_typeddict(kind):
         return tuple(_hints(kind))
     if hasattr(kind, "__struct_fields__"):  # msgspec
         return tuple(kind.__struct_fields__)
@@ -40,13 +42,13 @@ def required_fields_of(kind: _Class) -> frozenset[str]:
     if dataclasses.is_dataclass(kind):
         missing = dataclasses.MISSING
         return frozenset(
-            field.name
-            for field in dataclasses.fields(kind)
-            if field.init and field.default is missing and field.default_factory is missing
+            name
+            for name, field in _parameters_of(kind).items()
+            if field.default is missing and field.default_factory is missing
         )
     if hasattr(kind, "_fields"):
         return frozenset(kind._fields) - frozenset(kind._field_defaults)
-    if typing.is_typeddict(kind):
+    if is_typeddict(kind):
         return frozenset(vars(kind)["__required_keys__"])
     if hasattr(kind, "__struct_fields__"):
         parameters = inspect.signature(kind).parameters.values()
@@ -60,12 +62,25 @@ def field_types_of(kind: _Class) -> Mapping[str, Any]:
     if hasattr(kind, "__pydantic_validator__") and not hasattr(kind, "model_fields"):
         # A dataclass of Pydantic's: its validators say what becomes of None.
         return {name: each | None for name, each in _hints(kind).items()}
-    return {} if hasattr(kind, "model_fields") else _hints(kind)
+    if hasattr(kind, "model_fields"):
+        return {}
+    return {
+        name: each.type if isinstance(each, dataclasses.InitVar) else each
+        for name, each in _hints(kind).items()
+    }
+
+
+def _parameters_of(kind: _Class) -> dict[str, dataclasses.Field[Any]]:
+    """Return the fields that the constructor of a dataclass takes, `InitVar` among them."""
+    stored = {field.name: field.init for field in dataclasses.fields(kind)}
+    known: dict[str, dataclasses.Field[Any]] = kind.__dataclass_fields__
+    passed = {name for name, each in _hints(kind).items() if isinstance(each, dataclasses.InitVar)}
+    return {name: field for name, field in known.items() if stored.get(name, name in passed)}
 
 
 def _hints(kind: _Class) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(kind)
+        return get_type_hints(kind)
     except (NameError, TypeError):
         # Names that only a type checker knows: the values are taken as they come.
         return dict.fromkeys(getattr(kind, "__annotations__", ()), Any)
@@ -119,21 +134,27 @@ def _chooser(places: list[int], width: int) -> Callable[[Sequence[Any]], Sequenc
 
 
 def _constructor(kind: _Class, names: list[str]) -> Callable[[Sequence[Any]], Any]:
-    if typing.is_typeddict(kind):
+    if is_typeddict(kind):
         return lambda values: dict(zip(names, values, strict=True))
     if hasattr(kind, "model_validate"):
         keys = [_pydantic_key(kind, name) for name in names]
         validate = kind.model_validate
+        if None in keys:
+            return lambda values: validate(dict(zip(names, values, strict=True)), by_name=True)
         return lambda values: validate(dict(zip(keys, values, strict=True)))
     if _takes_positions(kind, names):
         return lambda values: kind(*values)
     return lambda values: kind(**dict(zip(names, values, strict=True)))
 
 
-def _pydantic_key(kind: _Class, name: str) -> str:
+def _pydantic_key(kind: _Class, name: str) -> str | None:
+    """Return what a Pydantic model reads a field by; None where it is a path, and no one name."""
     alias = kind.model_fields[name].validation_alias
     by_name = kind.model_config.get("populate_by_name") or kind.model_config.get("validate_by_name")
-    return name if by_name or not isinstance(alias, str) else alias
+    if alias is None or by_name:
+        return name
+    choices = [alias, *getattr(alias, "choices", ())]
+    return next((each for each in choices if isinstance(each, str)), None)
 
 
 def _takes_positions(kind: _Class, names: list[str]) -> bool:

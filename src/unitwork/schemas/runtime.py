@@ -75,6 +75,8 @@ def _kind(kind: Any) -> Any:  # noqa: ANN401  # a type
     if not isinstance(kind, Related):
         return kind
     inner = class_of(kind.schema)
+    if kind.key is not NOTHING:
+        return dict[kind.key, inner]  # type: ignore[valid-type]  # known at run time
     if kind.many:
         return list[inner]  # type: ignore[valid-type]  # known at run time
     return inner | None if kind.optional else inner
