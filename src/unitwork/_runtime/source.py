@@ -13,6 +13,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
 from unitwork._runtime import context
+from unitwork._runtime.access.registry import room_for_statements
 from unitwork._runtime.connections.current import CurrentEngine
 from unitwork._runtime.connections.engines import Engines
 from unitwork._runtime.connections.holders import told
@@ -270,7 +271,8 @@ class Source:
         # A pool of the user's own has options of its own.
         own = {"pool", "poolclass"} & self._engine_options.keys()
         defaults = {} if own else self.backend.engine_options()
-        return create_async_engine(url or self.url, **{**defaults, **self._engine_options})
+        chosen = {"query_cache_size": room_for_statements(), **defaults, **self._engine_options}
+        return create_async_engine(url or self.url, **chosen)
 
 
 def _asked(engines: Engines) -> LoopEngine:
