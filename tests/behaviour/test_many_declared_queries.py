@@ -7,7 +7,6 @@ import pytest
 
 from tests.fixtures.people import Person
 from unitwork import Database, Repository, query
-from unitwork._runtime.lanes import compiled
 from unitwork._runtime.lanes.reads import CompiledRead
 
 MANY = 800
@@ -35,7 +34,7 @@ async def test_each_statement_is_compiled_once(people: Database, monkeypatch: py
         seen.append(call.statement)
         return original(call, dialect)
 
-    monkeypatch.setattr(compiled.CompiledRead, "of", counted)
+    monkeypatch.setattr(CompiledRead, "of", counted)
     many = people_of(MANY)(people)
     methods = [getattr(many, f"query_{place}") for place in range(MANY)]
 

@@ -13,7 +13,6 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
 from unitwork._runtime import context
-from unitwork._runtime.access.registry import room_for_statements
 from unitwork._runtime.connections.current import CurrentEngine
 from unitwork._runtime.connections.engines import Engines
 from unitwork._runtime.connections.holders import told
@@ -21,6 +20,7 @@ from unitwork._runtime.connections.server import Server
 from unitwork._runtime.connections.servers import Servers
 from unitwork._runtime.connections.watch import Watch
 from unitwork._runtime.lanes.choice import Lanes
+from unitwork._runtime.lanes.registry import room_for_statements
 from unitwork._runtime.transactions.ends import tell_ends
 from unitwork.events import ServerChosen
 

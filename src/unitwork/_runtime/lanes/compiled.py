@@ -10,11 +10,11 @@ from sqlalchemy.util import LRUCache
 
 from unitwork._logic.routing import LaneRefusal
 from unitwork._logic.shape import Item, Rows, Shape
-from unitwork._runtime.access.registry import room_for_statements
 from unitwork._runtime.connections.listeners import SessionListeners
 from unitwork._runtime.lanes.calls import StatementCall
 from unitwork._runtime.lanes.inserts import CompiledInsert, InsertCall, given_values
 from unitwork._runtime.lanes.reads import CompiledRead, ReadCall
+from unitwork._runtime.lanes.registry import room_for_statements
 from unitwork._runtime.lanes.results import ResultReader
 from unitwork._sqlalchemy.private import cache_key
 from unitwork.options import Lane
