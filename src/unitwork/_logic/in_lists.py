@@ -16,10 +16,10 @@ from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import BinaryExpression
 from sqlalchemy.types import NullType, String, Text
 
-from unitwork._logic.modules import postgresql
 from unitwork._logic.sql.clause import binds_of, plain_clause
 from unitwork._logic.sql.parts import with_lists
 from unitwork._logic.sql.reading import readings
+from unitwork._sqlalchemy.dialects import postgresql
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect

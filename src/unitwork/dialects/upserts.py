@@ -10,7 +10,7 @@ from sqlalchemy import column as sql_column
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
-from unitwork._logic.modules import mysql, postgresql, sqlite
+from unitwork._sqlalchemy.dialects import mysql, postgresql, sqlite
 from unitwork.dialects.mysql import code_of
 
 if TYPE_CHECKING:

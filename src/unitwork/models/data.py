@@ -18,10 +18,10 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.base import PASSIVE_NO_FETCH, PASSIVE_NO_RESULT, PassiveFlag
 
-from unitwork._logic.modules import is_of
 from unitwork._logic.records import fields_of
 from unitwork._logic.values import values_of
 from unitwork._runtime.edges import edge
+from unitwork._sqlalchemy.dialects import is_of
 from unitwork.errors import OptionError, UnloadedAttributeError
 from unitwork.models.values import from_json, to_json
 
@@ -67,7 +67,7 @@ class PlainData:
             UnloadedAttributeError: An attribute is not loaded.
             OptionError: A name in `fields` is no attribute.
 
-        Example:
+        Examples:
             >>> User(id=1, email="ann@example.com").to_dict(fields=["id", "email"])
             {'id': 1, 'email': 'ann@example.com'}
         """
@@ -98,6 +98,21 @@ class PlainData:
             for name, value in found.items()
         }
 
+    def id_key(self) -> str:
+        """Return a text that names this row among those of all models, for caches and logs. Sends nothing.
+
+        A new entity has no key yet; its text is that of this object alone.
+
+        Examples:
+            >>> User(id=1, email="ann@example.com").id_key()
+            'User:1'
+        """
+        state = _state(self)
+        names = [state.mapper.get_property_by_column(column).key for column in state.mapper.primary_key]
+        key = [state.dict.get(name) for name in names]
+        name = f"transient_{id(self)}" if None in key else ",".join(map(str, key))
+        return f"{type(self).__name__}:{name}"
+
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Self:
         """Make a new entity of what `to_dict` or `dump_model` returned, or of a part of it. Sends nothing.
@@ -109,7 +124,7 @@ class PlainData:
                 column holds.
             TypeError: A dataclass model lacks a field.
 
-        Example:
+        Examples:
             >>> User.load({"email": "ann@example.com"}).email
             'ann@example.com'
         """

@@ -12,7 +12,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from typing_extensions import override
 
-from unitwork._logic.modules import mysql
+from unitwork._sqlalchemy.dialects import mysql
 from unitwork.models.shared import SharedColumn
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from sqlalchemy import FromClause, Select, exists, func, literal_column, select
 from sqlalchemy import inspect as inspect_entity
 from sqlalchemy.sql.visitors import iterate
 
+from unitwork._sqlalchemy.versions import parts_before_columns
 from unitwork.errors import OptionError
 
 if TYPE_CHECKING:
@@ -168,6 +169,6 @@ def is_distinct(statement: Select[Any]) -> bool:
 
 def distinct_on(statement: Select[Any]) -> list[Any]:
     """Return the expressions of a DISTINCT ON, which PostgreSQL has."""
-    extension = statement._pre_columns_clause  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    extension = parts_before_columns(statement)
     parts = [statement, *(iterate(extension) if extension is not None else ())]
     return [expression for part in parts for expression in getattr(part, "_distinct_on", ())]

@@ -15,7 +15,7 @@ from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime.access.repository_access import RepositoryAccess
 from unitwork._runtime.lanes.calls import StatementCall
 from unitwork._runtime.lanes.results import ResultReader
-from unitwork._runtime.sqlalchemy_private import WatchedSelect
+from unitwork._sqlalchemy.private import WatchedSelect
 from unitwork.errors import OptionError
 from unitwork.query.clauses import changing, counted, found_any, limits_itself
 from unitwork.query.declared import DeclaredQuery

@@ -37,7 +37,7 @@ def schema_for(model: type, **options: Unpack[SchemaKeywords]) -> type[EntitySch
         DeclarationError: The class is no model.
         OptionError: An option has a value that does not exist.
 
-    Example:
+    Examples:
         >>> schema = schema_for(User, purpose="create")
         >>> schema(email="ann@example.com").active
         True

@@ -37,6 +37,14 @@ def source_of(schemas: Iterable[Schema], remark: str) -> str:
 
     Raises:
         DeclarationError: A field needs a class that cannot be imported, or two classes have one name.
+
+    Examples:
+        >>> from unitwork.schemas.description import Options, describe
+        >>> source = source_of([describe(User, Options.of(purpose="create"))], "For the API.")
+        >>> print(source.splitlines()[0])
+        # For the API.
+        >>> "class UserCreateSchema(EntitySchema):" in source
+        True
     """
     return _Source(list(_innermost_first(schemas)), remark).text()
 

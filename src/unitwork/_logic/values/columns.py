@@ -25,7 +25,6 @@ from sqlalchemy import (
 from sqlalchemy import inspect as inspect_entity
 from sqlalchemy.sql.elements import Null
 
-from unitwork._logic.modules import is_of
 from unitwork._logic.remembered import remembered
 from unitwork._logic.values.annotations import (
     NOTHING,
@@ -35,6 +34,8 @@ from unitwork._logic.values.annotations import (
     without_none,
 )
 from unitwork._logic.values.classes import known_class
+from unitwork._sqlalchemy.dialects import is_of
+from unitwork._sqlalchemy.versions import class_said
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -298,10 +299,7 @@ def class_of_type(kind: TypeEngine[Any]) -> type | None:
     """Return the class of a type's values; None if the type does not know it."""
     if is_set(kind):
         return set
-    try:
-        found = kind.python_type
-    except NotImplementedError:
-        return None
+    found = class_said(kind)
     if found is object:
         return int if any(is_of(kind, *classes) for classes in _UNSAID_WHOLE) else None
     return found

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import Date, DateTime, Integer, Numeric
 from sqlalchemy.types import TypeEngine
 
-from unitwork._logic.modules import is_of, postgresql
 from unitwork._logic.values.texts import UnreadableValueError
+from unitwork._sqlalchemy.dialects import is_of, postgresql
 
 _TYPES = "sqlalchemy.dialects.postgresql.ranges"
 _BOUNDS: Mapping[str, TypeEngine[Any]] = {

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 
 from unitwork._logic.effects import effects_of
-from unitwork._logic.in_lists import with_short_lists
 from unitwork._logic.paging import signing_key
 from unitwork._logic.routing import LaneChoice, LaneRefusal
 from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime import context, live
+from unitwork._runtime.access.in_session import collected, executed, items_of, ready
 from unitwork._runtime.access.noted import Noted
 from unitwork._runtime.access.single_work import READ, READ_ANYWHERE, WRITE, with_session
 from unitwork._runtime.access.streams import RowStream, StreamApart, takes_the_last_connection
@@ -27,7 +27,7 @@ from unitwork._runtime.sessions.session import AmbientSession
 from unitwork.errors import NoTransactionError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from sqlalchemy import URL
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from unitwork._runtime.transactions.frame import Frame
 
 R = TypeVar("R")
+GivenSession: TypeAlias = AsyncSession | async_scoped_session[Any]
 
 _SCALAR = Shape(Rows.ONE, Item.SCALAR)
 
@@ -45,11 +46,17 @@ class RepositoryAccess:
     Lives: as long as its repository; holds no session of its own.
     """
 
-    __slots__ = ("given", "source")
+    __slots__ = ("_given", "source")
 
-    def __init__(self, source: Source | None, given: AsyncSession | None) -> None:
+    def __init__(self, source: Source | None, given: GivenSession | None) -> None:
         self.source = source
-        self.given = given
+        self._given = given
+
+    @property
+    def given(self) -> AsyncSession | None:
+        """The session that is given; of a scoped one, that of the code that runs."""
+        given = self._given
+        return given() if isinstance(given, async_scoped_session) else given
 
     def where(self) -> Source:
         """Return the Database that is meant here."""
@@ -126,8 +133,8 @@ class RepositoryAccess:
         """Run a statement on the fastest lane that can, and return what the reader promises."""
         try:
             if call.writes:
-                return await self.write(reader.name, partial(_collected, reader, call))
-            items = await self._read_items(reader, call, partial(_items, reader, call))
+                return await self.write(reader.name, partial(collected, reader, call))
+            items = await self._read_items(reader, call, partial(items_of, reader, call))
             return reader.settled(items, call.statement)
         except SQLAlchemyError as error:
             self.noted(reader.name, call).note(error)
@@ -225,8 +232,7 @@ class RepositoryAccess:
         """Run a statement; return its items without the last columns, and these columns of each row."""
 
         async def work(session: AsyncSession) -> tuple[Sequence[Any], Sequence[Sequence[Any]]]:
-            statement, parameters = _fitting(call, session)
-            rows, names = rows_of(await session.execute(statement, parameters))
+            rows, names = rows_of(await executed(call, session))
             items = reader.items_of([row[:-added] for row in rows], names[:-added])
             return items, [row[-added:] for row in rows]
 
@@ -238,10 +244,8 @@ class RepositoryAccess:
         """Run a statement that writes, and return how many rows it touched."""
 
         async def work(session: AsyncSession) -> int:
-            statement, parameters = _fitting(call, session)
             # psycopg counts an INSERT that returns keys only when it is asked to.
-            options = {"preserve_rowcount": True}
-            result = await session.execute(statement, parameters, execution_options=options)
+            result = await executed(call, session, preserve_rowcount=True)
             return cast("int", getattr(result, "rowcount", -1))
 
         with self.noted(name, call):
@@ -271,7 +275,7 @@ class RepositoryAccess:
         # One generator, not several inside each other: what is left early ends in order, and at once.
         try:
             with self.noted(reader.name, call):
-                await stream.begin(*_fitting(call, stream.session), batch)
+                await stream.begin(*await ready(call, stream.session), batch)
             while True:
                 with self.noted(reader.name, call):
                     items = await stream.more(batch)
@@ -333,19 +337,3 @@ async def _read_on_any_server(source: Source, read: Callable[[], Awaitable[Seque
         source.watch.swallowed("a read at a replica", error)
     with ReadFromPrimary(source.servers):
         return await read()
-
-
-async def _items(reader: ResultReader, call: StatementCall, session: AsyncSession) -> Sequence[Any]:
-    statement, parameters = _fitting(call, session)
-    return reader.items(await session.execute(statement, parameters))
-
-
-async def _collected(reader: ResultReader, call: StatementCall, session: AsyncSession) -> object:
-    statement, parameters = _fitting(call, session)
-    return reader.collect(await session.execute(statement, parameters), call.statement)
-
-
-def _fitting(call: StatementCall, session: AsyncSession) -> tuple[Any, Mapping[str, Any] | None]:
-    """Return the statement and its parameters as this session's database can take them."""
-    bind: Any = session.bind if isinstance(session.bind, AsyncEngine) else session.get_bind()
-    return with_short_lists(call.statement, call.parameters, bind.dialect)

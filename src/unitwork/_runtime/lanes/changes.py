@@ -11,7 +11,7 @@ from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.lanes.loading import why_not_simple
 from unitwork._runtime.lanes.reads import Arguments, encoders
 from unitwork._runtime.lanes.sending import parameters_of
-from unitwork._runtime.sqlalchemy_private import cache_key, has_loader_options
+from unitwork._sqlalchemy.private import cache_key, has_loader_options
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect

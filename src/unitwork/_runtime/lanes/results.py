@@ -11,7 +11,7 @@ from unitwork._logic.nulls import PromisedValue, promised_values
 from unitwork._logic.records import Builder, MissingColumnError, record_builder
 from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._logic.values import ValueTypeError, converter_for
-from unitwork._runtime.sqlalchemy_private import needs_unique
+from unitwork._sqlalchemy.private import needs_unique
 from unitwork.errors import NoRowError, QueryDeclarationError, TooManyRowsError
 
 if TYPE_CHECKING:
