@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from inspect import signature
 from typing import Annotated, Any, TypeAlias
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,12 +16,18 @@ from unitwork.integrations.asgi import UnitOfWorkMiddleware, lifespan
 from unitwork.unit_of_work import UnitOfWork
 
 try:
-    from fastapi import Depends
+    from fastapi import Depends, __version__
     from fastapi.requests import HTTPConnection
 except ModuleNotFoundError as missing:
     raise MissingExtraError("unitwork.integrations.fastapi", "fastapi", "fastapi") from missing
 
 __all__ = ["SessionDep", "UnitOfWorkMiddleware", "lifespan", "session_of"]
+
+_VERSION = tuple(map(int, __version__.split(".")[:2]))
+# FastAPI's own default scope would commit after the response has been sent.
+_SCOPE: dict[str, Any] = {"scope": "function"} if "scope" in signature(Depends).parameters else {}
+_ENDS_IN_TIME = bool(_SCOPE) or (0, 106) <= _VERSION < (0, 118)
+"""Whether a dependency ends before the response is sent; in some versions it cannot be asked to."""
 
 
 def _dependency(source: Callable[[], Source]) -> Any:  # noqa: ANN401  # what FastAPI's `Depends` returns
@@ -36,11 +43,16 @@ def _dependency(source: Callable[[], Source]) -> Any:  # noqa: ANN401  # what Fa
         if scope is not None:
             yield scope.frame.session
             return
+        if not _ENDS_IN_TIME:
+            raise TransactionRefusedError(
+                here.name,
+                f"FastAPI {__version__} commits the session of database {here.name!r} after the response.",
+                "add `UnitOfWorkMiddleware`, or use FastAPI 0.121 or newer.",
+            )
         async with UnitOfWork(here, "the session dependency of a request", atomic=True) as own:
             yield own
 
-    # FastAPI's own default scope would commit after the response has been sent.
-    return Depends(session, scope="function")
+    return Depends(session, **_SCOPE)
 
 
 def session_of(database: Database) -> Any:  # noqa: ANN401  # what FastAPI's `Depends` returns
