@@ -52,7 +52,7 @@ def test_composite_that_is_none_has_no_parts() -> None:
     """Both ways; what a missing one reads as depends on SQLAlchemy's version."""
     tree = Tree.load({"kind": "oak", "place": None})
 
-    assert (tree.latitude, tree.longitude) == (None, None)
+    assert [tree.latitude, tree.longitude] == [None, None]
     assert tree.dump_model(["latitude"]) == {"latitude": None}
 
 
