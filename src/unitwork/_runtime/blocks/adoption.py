@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import Connection
@@ -11,15 +12,13 @@ from sqlalchemy.orm import Session
 from sqlalchemy.util import greenlet_spawn
 from typing_extensions import override
 
-from unitwork._logic.outcome import Verdict
 from unitwork._logic.plan import Step
 from unitwork._logic.states import ENDED
 from unitwork._runtime import context
 from unitwork._runtime.blocks.block import Scope
 from unitwork._runtime.blocks.by_hand import ByHand, HandTransaction
 from unitwork._runtime.blocks.generators import iterated_generator
-from unitwork._runtime.blocks.hooks import run_before_commit
-from unitwork._runtime.blocks.owners_ends import OwnersEnds
+from unitwork._runtime.blocks.owners_ends import OwnersEnds, last_work
 from unitwork._runtime.blocks.waiting import last_operation
 from unitwork._runtime.connections.loop_engine import INSTEAD_OF_AUTOCOMMIT, commits_by_itself
 from unitwork._runtime.sessions.adopted import AdoptedSession, adopt, adopted_already, give_up
@@ -31,6 +30,7 @@ from unitwork.events import Outcome
 from unitwork.options import DEFAULT_OPTIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from types import FrameType
 
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -81,7 +81,7 @@ class Adoption(Scope):
         except BaseException as error:
             self._refused(outer, error)
             raise
-        self._ends = OwnersEnds.of(adopted.sync_session, source)
+        self._ends = OwnersEnds.of(adopted.sync_session, source, partial(_work_inside, source, self.name))
         self._ends.adopted_by(self, adopted)
         if caller is not None:
             self.generator = iterated_generator(caller)
@@ -132,9 +132,10 @@ class Adoption(Scope):
         """
         frame = self._frame
         frame.check_open()
-        willing = frame.verdict(None, DEFAULT_OPTIONS) is Verdict.COMMIT
-        if verb == "commit" and willing and frame.hooks_or_none is not None and not frame.nested:
-            await run_before_commit(frame)
+        if verb == "commit":
+            self._ends.refuse_half()
+            if frame.hooks_or_none is not None and not frame.nested:
+                await last_work(frame)
         await self._ends.by_hand(self._end(frame, verb))
 
     async def _end(self, frame: Frame, verb: str) -> None:
@@ -195,6 +196,20 @@ class Adoption(Scope):
         if isinstance(savepoint, Savepoint):
             await savepoint.see_through(savepoint.roll_back)
         savepoint.rolled_back()
+
+
+async def _work_inside(
+    source: Source, name: str, session: AsyncSession, work: Callable[[], Awaitable[None]]
+) -> None:
+    """Adopt a session for some work."""
+    adoption = Adoption(source, name, session)
+    await adoption.enter()
+    try:
+        await work()
+    except BaseException as error:
+        await adoption.leave(error)
+        raise
+    await adoption.leave(None)
 
 
 class OwnersTransaction(HandTransaction):
