@@ -134,11 +134,15 @@ class OwnersEnds:
                 each.await_end(connection)
         return connection
 
-    async def by_hand(self, end: Any) -> None:  # noqa: ANN401  # a coroutine
-        """End something in the extent itself, then do what waits for that, when the session is free again."""
+    async def by_hand(self, end: Callable[[], Awaitable[None]], *, commits: bool) -> None:
+        """End all that is open in the extent itself; do what waits for that while the session is free."""
+        if commits:
+            self.refuse_half()
+            for frame in reversed(list(self._frames.values())):
+                await self._prepare(frame)
         self._later = []
         try:
-            await end
+            await end()
         finally:
             ended, self._later = self._later, None
             for frame in ended:
@@ -171,17 +175,9 @@ class OwnersEnds:
         if frame is None:
             return
         self.refuse_half()
-        if frame is self._frames.get(None) and frame.hooks_or_none is not None:
-            _wait(self._run_before_commit(held, frame))
+        if not frame.nested and self._later is None:
+            _wait(self._prepare_inside(held, frame))
             self.refuse_half()
-
-    async def _run_before_commit(self, held: Session, frame: AdoptedTransaction) -> None:
-        """Do what is to be done inside; when the session was handed back, it is adopted for that."""
-        session = async_session(held)
-        if self._adopted is not None or session is None:
-            await last_work(frame)
-        elif frame.hooks.before_commit:
-            await self._inside(session, lambda: last_work(self._frames[None]))
 
     def _after_commit(self, held: Session) -> None:
         frame = self._innermost(held)
@@ -229,7 +225,25 @@ class OwnersEnds:
         """Return the frame of the innermost transaction; None if that is a savepoint of a block."""
         return self._frames.get(Session.get_nested_transaction(held))
 
-    # -- after an end ----------------------------------------------------------------------------
+    # -- before and after an end ----------------------------------------------------------------------------
+
+    async def _prepare(self, frame: AdoptedTransaction) -> None:
+        """Do what is to be done inside, before a COMMIT; if that fails, the owner can only roll back."""
+        if frame.hooks_or_none is None:
+            return
+        try:
+            await run_before_commit(frame)
+        except BaseException as error:
+            frame.condemn(frame.owner, error)
+            raise
+
+    async def _prepare_inside(self, held: Session, frame: AdoptedTransaction) -> None:
+        """The same; when the session was handed back, it is adopted for that."""
+        session = async_session(held)
+        if self._adopted is not None or session is None:
+            await self._prepare(frame)
+        elif frame.hooks_or_none is not None and frame.hooks.before_commit:
+            await self._inside(session, lambda: self._prepare(self._frames[None]))
 
     async def _tell(self, frame: AdoptedTransaction) -> None:
         """Do what waits for an end that has come, and raise what its owner must hear of."""
@@ -248,15 +262,6 @@ class OwnersEnds:
             raise failure
         if cancelled is not None:
             raise cancelled
-
-
-async def last_work(frame: AdoptedTransaction) -> None:
-    """Do what is to be done before COMMIT. What fails in it has done half of it: all can only roll back."""
-    try:
-        await run_before_commit(frame)
-    except BaseException as error:
-        frame.condemn(frame.owner, error)
-        raise
 
 
 _known: WeakKeyDictionary[Session, dict[Source, OwnersEnds]] = WeakKeyDictionary()
