@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import warnings
 import weakref
 from contextlib import suppress
 from functools import partial
@@ -281,3 +282,35 @@ async def test_functions_that_have_run_are_let_go(db: Database) -> None:
     gc.collect()
 
     assert known() is None
+
+
+async def test_session_that_nobody_closes(db: Database) -> None:
+    """It is freed as without the adoption, with its connection, though somebody waits for its end."""
+
+    async def forget() -> list[str]:
+        session = db.session_factory()
+        async with db.adopt(session):
+            await write(db, "x")
+            return told_of(db)
+
+    told = await forget()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SQLAlchemy's own, of a connection that was not given back
+        gc.collect()
+
+    assert db.pool_status().checked_out == 0
+    assert told == []
+
+
+async def test_rollback_only_is_remembered(db: Database, observer: Observer) -> None:
+    """What new code has asked for holds when the session is adopted again, too."""
+    async with db.session_factory() as session:
+        async with db.adopt(session):
+            await write(db, "x")
+            db.set_rollback_only()
+        async with db.adopt(session):
+            await write(db, "y")
+        with pytest.raises(UnexpectedRollbackError):
+            await session.commit()
+
+    assert await observer.notes(Audit) == []

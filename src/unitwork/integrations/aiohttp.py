@@ -49,8 +49,9 @@ def setup(  # noqa: PLR0913  # what a person says of requests
     and every other exception rolls back. If COMMIT fails, the client gets an error and never a success.
     A response that the handler prepares itself (a stream, a WebSocket) ends the unit when it is prepared;
     what follows holds no connection, and opens transactions of its own. Of a `web.FileResponse` the status
-    counts that the handler has returned it with: whether there is such a file is found out later. A request that never touches
-    the database sends and opens nothing. When the application ends, the connections are closed.
+    counts that the handler has returned it with: whether there is such a file is found out later. A request
+    that never touches the database sends and opens nothing. When the application ends, the connections are
+    closed.
 
     Call it before the application starts. Its middleware comes first, so that what other middleware does
     belongs to the unit of work as well; applications that are added to this one are served, too.

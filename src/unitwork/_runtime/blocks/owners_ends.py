@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession, async_session
@@ -75,7 +74,8 @@ class OwnersEnds:
             source: The Database.
             inside: What adopts the session again, for what is to be done before a COMMIT that comes later.
         """
-        known = _known.setdefault(held, {})
+        # Kept by the session itself: what waits for its end may know it, and both are freed together.
+        known: dict[Source, OwnersEnds] = vars(held).setdefault(_KNOWN, {})
         if source not in known:
             ends = known[source] = cls(source, inside)
             for name in ("after_begin", "before_commit", "after_commit", "after_transaction_end"):
@@ -264,7 +264,7 @@ class OwnersEnds:
             raise cancelled
 
 
-_known: WeakKeyDictionary[Session, dict[Source, OwnersEnds]] = WeakKeyDictionary()
+_KNOWN = "_unitwork_ends"
 
 
 def _around(transaction: SessionTransaction) -> SessionTransaction | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.orm import Session
@@ -274,34 +275,46 @@ class AdoptedCheckout(Checkout):
 
 
 class AwaitedEnd(Visitor):
-    """The connection of a session that was handed back before its end. Lives: until its owner ends it."""
+    """The connection of a session that was handed back before its end. Lives: until its owner ends it.
 
-    __slots__ = ("_connection", "_frame", "_info")
+    The pool knows it, so it knows the session and its connection weakly: whoever forgets to close a
+    session leaves them to the garbage collector.
+    """
+
+    __slots__ = ("_connection", "_frame", "_info", "_source")
 
     may_write = in_transaction = True
 
     def __init__(self, frame: AdoptedTransaction, connection: Connection) -> None:
-        super().__init__(frame.owner, frame.last_statement)
-        self._frame = frame
-        self._connection = connection
+        super().__init__(frame.owner)
+        self._source = frame.source
+        self._frame = weakref.ref(frame)
+        self._connection = weakref.ref(connection)
         self._info = connection.info
         self._info[CHECKOUT] = self
-        frame.source.engines.take(connection, self)
 
     @override
     def database_failed(self, error: BaseException, within: NestedTransaction | None) -> None:
-        """What fails now is the owner's; but it may be why COMMIT was not answered."""
-        self._frame.commit.failed(error)
+        """COMMIT has failed."""
+        self.database_ended(error)
 
     @override
     def database_ended(self, error: BaseException) -> None:
-        self._frame.commit.failed(error)
+        frame = self._frame()
+        if frame is not None:
+            frame.commit.failed(error)
 
     def committed_by(self, send: Callable[[], object]) -> None:
         """Send COMMIT, if it would not store half of the work."""
-        self._frame.commit.send_by(self._frame, send)
-        if self._frame.source.servers is not None:
-            self._frame.source.servers.wrote_by_hand()
+        frame, connection = self._frame(), self._connection()
+        if frame is None or connection is None:
+            send()
+            return
+        self._source.engines.take(connection, self)  # to hear what SQLAlchemy makes of an error
+        frame.commit.send_by(frame, send)
+        self._source.engines.give_back(connection)
+        if self._source.servers is not None:
+            self._source.servers.wrote_by_hand()
 
     def rolled_back_by(self, send: Callable[[], object]) -> None:
         """Send ROLLBACK."""
@@ -319,11 +332,14 @@ class AwaitedEnd(Visitor):
 
     def sever(self) -> None:
         """Break the connection under what waits for it."""
-        if not (self._connection.closed or self._connection.invalidated):
-            self._frame.source.backend.sever(self._connection.connection.driver_connection)
+        connection = self._connection()
+        if connection is not None and not (connection.closed or connection.invalidated):
+            self._source.backend.sever(connection.connection.driver_connection)
 
     def forget(self) -> None:
         """Hear no more of it."""
+        connection = self._connection()
         if self._info.get(CHECKOUT) is self:
             del self._info[CHECKOUT]
-        self._frame.source.engines.give_back(self._connection)
+        if connection is not None:
+            self._source.engines.give_back(connection)
