@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self, TypeAlias
@@ -13,6 +14,8 @@ from sqlalchemy.exc import ArgumentError
 from unitwork.errors import OptionError
 
 __all__ = ["DatabaseSettings"]
+
+_DRIVER_NAME = re.compile(r"[\w.+-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +35,8 @@ class DatabaseSettings:
         dsn: A whole URL; parts that are given too replace its own.
 
     Raises:
-        OptionError: Neither `dsn` nor `drivername` is given, or `query` is other text.
+        OptionError: Neither `dsn` nor `drivername` is given, `drivername` is a whole URL, `password` is no
+            text, or `query` is other text.
 
     Examples:
         >>> settings = DatabaseSettings(
@@ -56,6 +60,13 @@ class DatabaseSettings:
     def __post_init__(self) -> None:
         if not (self.dsn or self.drivername):
             raise OptionError("drivername", self.drivername, ["such as 'postgresql+asyncpg'", "a `dsn`"])
+        if self.drivername and not _DRIVER_NAME.fullmatch(self.drivername):
+            # Neither are these repeated, for the same reason as below.
+            allowed = ["a name such as 'postgresql+asyncpg'; a whole URL is a `dsn`"]
+            raise OptionError("drivername", "text of another form", allowed)
+        if not isinstance(self.password, str | None):
+            allowed = ["text; that of a `SecretStr` is `.get_secret_value()`"]
+            raise OptionError("password", type(self.password).__name__, allowed)
         if isinstance(self.query, str) and not all("=" in each for each in self.query.split("&") if each):
             # It is not repeated: arguments may be secrets.
             raise OptionError("query", "text of another form", ["text such as 'ssl=require&timeout=5'"])

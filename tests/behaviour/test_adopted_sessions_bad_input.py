@@ -114,6 +114,10 @@ async def test_what_is_no_session(db: Database) -> None:
             pass
     with pytest.raises(OptionError, match="async with factory"):
         Repository[Audit](factory)
+    others: list[Any] = [db.engine, "shop", AsyncSession, Database]
+    for other in others:
+        with pytest.raises(OptionError, match="a Database, which makes its own sessions"):
+            Repository[Audit](other)
     with pytest.raises(OptionError, match="an AsyncSession"):
         async with db.adopt(cast("Any", Session())):
             pass

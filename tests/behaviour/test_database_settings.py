@@ -1,7 +1,9 @@
 """Where a database is, said by parts, by a URL, by variables, or by Pydantic settings."""
 
+from typing import Any
+
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
@@ -107,6 +109,16 @@ def test_secrets_are_not_shown() -> None:
     with pytest.raises(ArgumentError) as caught:
         DatabaseSettings(dsn="postgresql://app:sec/ret@db:port/shop").url()
     assert not any(part in str(caught.value) for part in ("sec", "ret"))
+
+
+def test_wrong_parts_are_refused_and_not_shown() -> None:
+    """A URL where the driver belongs, and what only prints as a password, such as stars."""
+    with pytest.raises(OptionError, match="a whole URL is a `dsn`") as caught:
+        DatabaseSettings(drivername=f"postgresql+asyncpg://app:{SECRET}@db")
+    assert SECRET not in str(caught.value)
+    hidden: Any = SecretStr(SECRET)
+    with pytest.raises(OptionError, match="get_secret_value"):
+        DatabaseSettings(drivername="postgresql+asyncpg", password=hidden)
 
 
 def test_pydantic_settings_read_each_part(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -106,6 +106,23 @@ async def test_exception_that_is_a_response_counts_by_its_status(
 
     assert (await client.post("/")).status_code == raised.status
     assert await observer.names(Account) == names
+
+
+@pytest.mark.parametrize("returned", [None, {"id": 1}])
+async def test_what_is_no_response_rolls_back(
+    db: Database, serving: Web, observer: Observer, caplog: pytest.LogCaptureFixture, returned: object
+) -> None:
+    """A forgotten `return` is an error that says what to write; the client gets 500."""
+
+    async def handler(_request: web.Request) -> object:
+        db.session.add(Account(name="ann"))
+        return returned
+
+    client = await serving.client(application(cast("Handler", handler), db))
+
+    assert (await client.post("/")).status_code == 500
+    assert "Fix: return a `web.Response`." in caplog.text
+    assert await observer.names(Account) == []
 
 
 async def test_middleware_of_the_application_is_inside(

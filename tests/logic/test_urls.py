@@ -14,6 +14,7 @@ from unitwork._logic.urls import shown, without_secrets
         ("postgresql+psycopg://app@db/x?password=s&sslmode=require", "?password=***&sslmode=require"),
         ("postgresql+psycopg://db/x?sslpassword=s&passfile=f", "?passfile=f&sslpassword=***"),
         ("mysql+asyncmy://db/x?auth_token=a&auth_token=b&Api_Key=c", "?Api_Key=***&auth_token=***"),
+        ("mysql+asyncmy://db/x?pwd=a&pass=b&passive=c", "?pass=***&passive=c&pwd=***"),
         ("sqlite+aiosqlite:///shop.db", "sqlite+aiosqlite:///shop.db"),
     ],
 )
@@ -25,6 +26,9 @@ def test_url_is_shown_without_its_secrets(url: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("url", "text", "expected"),
     [
+        # However it is escaped.
+        ("postgresql://app:p%40ss%2fw@db", "at postgresql://app:p%40ss%2fw@db", "at postgresql://app:***@db"),
+        ("postgresql://app:a'b%22c@db", "no 'a\\'b\"c'", "no '***'"),
         # As drivers and servers say it.
         (
             "postgresql://app:app@db/app",

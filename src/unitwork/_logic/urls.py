@@ -11,10 +11,12 @@ from sqlalchemy import URL
 HIDDEN = "***"
 
 _SECRET_ARGUMENT = re.compile(
-    r"password|passwd|passphrase|secret|token|credential|(api|access|account|private)_?key", re.IGNORECASE
+    r"password|passwd|passphrase|pwd|^pass$|secret|token|credential|(api|access|account|private)_?key",
+    re.IGNORECASE,
 )
 _MARK = "unitwork-hides-this"
 """What stands in the place of a secret until the URL is text: stars would be escaped."""
+_ESCAPE = re.compile(r"%[0-9A-F]{2}")
 _WORD = re.compile(r"[a-z]+|[A-Z][a-z]*|[A-Z]+")
 _CALLED_SO = r"((?i:pass(?:word|wd|phrase)?|pwd|secret|token)[\"']?\s*[:=]\s*[\"']?)"
 
@@ -53,7 +55,13 @@ def _without_ambiguous(text: str, form: str) -> str:
 
 
 def _forms(value: str) -> set[str]:
-    return {value, quote(value), quote(value, safe=""), quote_plus(value)}
+    """Return how a secret may be written: as it is, inside of a repr, or escaped as in a URL."""
+    escaped = {quote(value), quote(value, safe=""), quote_plus(value)}
+    return {value, repr(value)[1:-1], *escaped, *(_ESCAPE.sub(_lower, form) for form in escaped)}
+
+
+def _lower(escape: re.Match[str]) -> str:
+    return escape.group().lower()
 
 
 def _secrets(url: URL) -> Iterator[str]:

@@ -48,8 +48,10 @@ def setup(  # noqa: PLR0913  # what a person says of requests
     The status decides, also that of a `web.HTTPException` that is raised: below 400 commits, anything else
     and every other exception rolls back. If COMMIT fails, the client gets an error and never a success.
     A response that the handler prepares itself (a stream, a WebSocket) ends the unit when it is prepared;
-    what follows holds no connection, and opens transactions of its own. A request that never touches
-    the database sends and opens nothing. When the application ends, the connections are closed.
+    what follows holds no connection, and opens transactions of its own. Of a `web.FileResponse` the status
+    counts that the handler has returned it with: whether there is such a file is found out later. A request
+    that never touches the database sends and opens nothing. When the application ends, the connections are
+    closed.
 
     Call it before the application starts. Its middleware comes first, so that what other middleware does
     belongs to the unit of work as well; applications that are added to this one are served, too.
@@ -167,6 +169,9 @@ class _Middleware:
         except web.HTTPException as response_raised:
             await self._ended(units, response_raised)
             raise
+        if not isinstance(response, web.StreamResponse):
+            problem = f"the handler has returned {type(response).__name__}, which is no response"
+            raise DeclarationError(f"{request.method} {request.path}", problem, "return a `web.Response`.")
         await self._ended(units, response)
         return response
 

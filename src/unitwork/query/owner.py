@@ -48,15 +48,17 @@ def access_to(where: HasSource | GivenSession) -> RepositoryAccess:
     """Return the way to a Database, or to a session that is given.
 
     Raises:
-        OptionError: It is a factory of sessions, of which nobody would end those that it makes.
+        OptionError: It is neither, such as a factory of sessions: nobody would end those that it makes.
     """
     if isinstance(where, (AsyncSession, async_scoped_session)):
         return RepositoryAccess(None, where)
-    if isinstance(where, async_sessionmaker):
-        of_it = "a session of it: `async with factory() as session:`"
-        raise OptionError(
-            "where", "an async_sessionmaker", [of_it, "a Database, which makes its own sessions"]
-        )
+    written: Any = where
+    if isinstance(written, type) or not hasattr(written, "source"):
+        is_factory = isinstance(written, async_sessionmaker)
+        of_it = "a session of it: `async with factory() as session:`" if is_factory else "an AsyncSession"
+        given = written if isinstance(written, type) else type(written)
+        allowed = [of_it, "a Database, which makes its own sessions"]
+        raise OptionError("where", given.__name__, allowed)
     return RepositoryAccess(where.source, None)
 
 

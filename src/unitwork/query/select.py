@@ -143,6 +143,7 @@ class FluentSelect(WatchedSelect[M]):
             of its own, which ends with the loop. Memory does not grow with the rows, unless the pool
             has no second connection for the loop's body: then all are fetched first.
         """
+        self.written = True  # an ending has been asked for, and says itself what is wrong with it
         if batch < 1:
             raise OptionError("batch", batch, ["a number from 1"])
         reader = ResultReader(self._ended("stream"), self._shape(Rows.STREAM))

@@ -30,6 +30,7 @@ from unitwork.events import Outcome
 from unitwork.options import DEFAULT_OPTIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from types import FrameType
 
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -81,7 +82,7 @@ class Adoption(Scope):
         except BaseException as error:
             self._refused(outer, error)
             raise
-        self._ends = OwnersEnds.of(adopted.sync_session, source)
+        self._ends = OwnersEnds.of(adopted.sync_session, source, partial(_work_inside, source, self.name))
         self._ends.adopted_by(self, adopted)
         if caller is not None:
             self.generator = iterated_generator(caller)
@@ -192,6 +193,20 @@ class Adoption(Scope):
         if isinstance(savepoint, Savepoint):
             await savepoint.see_through(savepoint.roll_back)
         savepoint.rolled_back()
+
+
+async def _work_inside(
+    source: Source, name: str, session: AsyncSession, work: Callable[[], Awaitable[None]]
+) -> None:
+    """Adopt a session for some work."""
+    adoption = Adoption(source, name, session)
+    await adoption.enter()
+    try:
+        await work()
+    except BaseException as error:
+        await adoption.leave(error)
+        raise
+    await adoption.leave(None)
 
 
 class OwnersTransaction(HandTransaction):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakKeyDictionary
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncSession, async_session
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
@@ -21,14 +22,12 @@ from unitwork._runtime.blocks.hooks import (
     run_before_commit,
 )
 from unitwork._runtime.connections.listeners import HARMLESS_ON
-from unitwork._runtime.transactions.adopted import AdoptedTransaction
+from unitwork._runtime.transactions.adopted import AdoptedTransaction, OwnersCommit
 from unitwork._sqlalchemy.private import connection_of
 from unitwork.events import Outcome
 from unitwork.options import DEFAULT_OPTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from sqlalchemy import Connection
 
     from unitwork._runtime.sessions.adopted import AdoptedSession
@@ -44,14 +43,20 @@ class AdoptingScope(Protocol):
         """Let what comes now take part in this transaction, or savepoint, of the owner's."""
 
 
+WorkInside: TypeAlias = Callable[[AsyncSession, Callable[[], Awaitable[None]]], Awaitable[None]]
+"""What does some work with a session that is adopted for that."""
+
+
 class OwnersEnds:
     """What waits for the ends of the transactions of one session. Lives: as long as the session.
 
     The owner may commit or roll back while his session is adopted, or after that. SQLAlchemy tells of both.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, inside: WorkInside) -> None:
         self._source = source
+        self._inside = inside
+        self._commit = OwnersCommit(self.refuse_half)
         self._frames: dict[SessionTransaction | None, AdoptedTransaction] = {}
         """By savepoint; None is the transaction around them all, which need not have begun."""
         self._adopted: tuple[AdoptingScope, AdoptedSession] | None = None
@@ -61,11 +66,18 @@ class OwnersEnds:
         """The exception that has left the extent, and may be why the owner rolls back."""
 
     @classmethod
-    def of(cls, held: Session, source: Source) -> OwnersEnds:
-        """Return what hears of the ends of a session for a Database; it is made once for each."""
-        known = _known.setdefault(held, {})
+    def of(cls, held: Session, source: Source, inside: WorkInside) -> OwnersEnds:
+        """Return what hears of the ends of a session for a Database; it is made once for each.
+
+        Args:
+            held: The session.
+            source: The Database.
+            inside: What adopts the session again, for what is to be done before a COMMIT that comes later.
+        """
+        # Kept by the session itself: what waits for its end may know it, and both are freed together.
+        known: dict[Source, OwnersEnds] = vars(held).setdefault(_KNOWN, {})
         if source not in known:
-            ends = known[source] = cls(source)
+            ends = known[source] = cls(source, inside)
             for name in ("after_begin", "before_commit", "after_commit", "after_transaction_end"):
                 event.listen(held, name, getattr(ends, f"_{name}"))
                 HARMLESS_ON.setdefault(held, Counter())[name] += 1
@@ -94,7 +106,7 @@ class OwnersEnds:
         assert self._adopted is not None  # noqa: S101  # its frames belong to the adopted session
         scope, session = self._adopted
         frame = self._frames[transaction] = AdoptedTransaction(
-            session, scope.name, nested=transaction is not None
+            session, scope.name, self._commit, nested=transaction is not None
         )
         if transaction in before:
             frame.go_on_with(before[transaction])
@@ -118,12 +130,14 @@ class OwnersEnds:
         for each in self._frames.values():
             each.close()
             each.forget_session()
+            if connection is not None:
+                each.await_end(connection)
         return connection
 
     async def by_hand(self, end: Callable[[], Awaitable[None]], *, commits: bool) -> None:
         """End all that is open in the extent itself; do what waits for that while the session is free."""
-        willing = all(each.verdict(None, DEFAULT_OPTIONS) is Verdict.COMMIT for each in self._frames.values())
-        if commits and willing:
+        if commits:
+            self.refuse_half()
             for frame in reversed(list(self._frames.values())):
                 await self._prepare(frame)
         self._later = []
@@ -138,19 +152,32 @@ class OwnersEnds:
 
     def _after_begin(self, held: Session, _transaction: SessionTransaction, connection: Connection) -> None:
         frame = self._innermost(held)
-        if self._adopted is not None and frame is not None:
+        if frame is None:
+            return
+        if self._adopted is None:
+            frame.await_end(connection)
+        else:
             frame.begun_on(connection)
+
+    def refuse_half(self) -> None:
+        """Refuse a COMMIT where something can only be rolled back.
+
+        Raises:
+            UnexpectedRollbackError: A block had failed, or is open still.
+        """
+        for each in self._frames.values():
+            if each.verdict(None, DEFAULT_OPTIONS) is not Verdict.COMMIT:
+                raise each.unexpected(None)
 
     def _before_commit(self, held: Session) -> None:
         """Refuse what can only roll back; else do what is to be done inside, before a COMMIT."""
         frame = self._innermost(held)
         if frame is None:
             return
-        for each in self._frames.values():
-            if each.verdict(None, DEFAULT_OPTIONS) is not Verdict.COMMIT:
-                raise each.unexpected(None)
+        self.refuse_half()
         if not frame.nested and self._later is None:
-            _wait(self._prepare(frame))
+            _wait(self._prepare_inside(held, frame))
+            self.refuse_half()
 
     def _after_commit(self, held: Session) -> None:
         frame = self._innermost(held)
@@ -164,8 +191,7 @@ class OwnersEnds:
         frame = self._frames.pop(key, None)
         if frame is None:
             return
-        if frame.outcome is not Outcome.COMMITTED:
-            frame.end(committed=False)
+        self._end(frame)
         self._go_on(frame, transaction)
         around = self._frames.get(_around(transaction)) if key is not None else None
         if frame.outcome is Outcome.COMMITTED and around is not None:
@@ -176,12 +202,18 @@ class OwnersEnds:
         elif frame.hooks_or_none is not None:
             _wait(self._tell(frame))
 
+    def _end(self, frame: AdoptedTransaction) -> None:
+        if frame.outcome is not Outcome.COMMITTED:
+            frame.end(committed=False)
+        frame.give_up_connection()
+        if not frame.nested:
+            self._commit = OwnersCommit(self.refuse_half)
+
     def _go_on(self, frame: AdoptedTransaction, transaction: SessionTransaction) -> None:
         """Let the extent go on in what is around, or in the next transaction."""
         if self._adopted is None:
             return
         _scope, session = self._adopted
-        frame.give_up_connection()
         if session.turns.top.root is not frame:
             return
         key = _around(transaction) if transaction.nested else None
@@ -205,6 +237,14 @@ class OwnersEnds:
             frame.condemn(frame.owner, error)
             raise
 
+    async def _prepare_inside(self, held: Session, frame: AdoptedTransaction) -> None:
+        """The same; when the session was handed back, it is adopted for that."""
+        session = async_session(held)
+        if self._adopted is not None or session is None:
+            await self._prepare(frame)
+        elif frame.hooks_or_none is not None and frame.hooks.before_commit:
+            await self._inside(session, lambda: self._prepare(self._frames[None]))
+
     async def _tell(self, frame: AdoptedTransaction) -> None:
         """Do what waits for an end that has come, and raise what its owner must hear of."""
         if frame.hooks_or_none is None:
@@ -213,17 +253,18 @@ class OwnersEnds:
         if frame.outcome is Outcome.COMMITTED:
             failures, cancelled = await run_after_commit(frame)
             failure = after_commit_failed(self._source.name, failures)
-        elif frame.hooks.after_rollback:
+        elif frame.outcome is not Outcome.UNKNOWN and frame.hooks.after_rollback:
             failures, cancelled = await run_after_rollback(frame, outside=not frame.nested)
             failure = after_rollback_failed(self.left_with, failures)
         frame.hooks.tell_end()
+        frame.hooks_or_none = None  # a context that knows the frame may outlive what they know
         if failure is not None:
             raise failure
         if cancelled is not None:
             raise cancelled
 
 
-_known: WeakKeyDictionary[Session, dict[Source, OwnersEnds]] = WeakKeyDictionary()
+_KNOWN = "_unitwork_ends"
 
 
 def _around(transaction: SessionTransaction) -> SessionTransaction | None:
