@@ -16,10 +16,16 @@ APART = {"aiogram"}
 
 
 def pinned(file: Path) -> dict[str, Version]:
-    """The versions that a file of requirements names."""
-    lines = (line for line in file.read_text().splitlines() if line and not line.startswith("#"))
-    pairs = (line.split("==") for line in lines)
-    return {name: Version(version) for name, version in pairs}
+    """The versions that a file of requirements names, and those that it includes."""
+    found: dict[str, Version] = {}
+    for line in file.read_text().splitlines():
+        option, _, other = line.partition(" ")
+        name, _, version = line.partition("==")
+        if option == "--requirement":
+            found |= pinned(file.with_name(other))
+        elif version:
+            found[name] = Version(version)
+    return found
 
 
 def floors() -> dict[str, Version]:

@@ -202,10 +202,9 @@ class People(Repository[Person]):
         return cast("Select[Any]", counted)
 
     @query.page
-    def pairs(self, page: PageRequest) -> Select[Any]:
+    def pairs(self, page: PageRequest) -> Select[str, str]:
         del page
-        both: Any = select(Person.name, Pet.name).join(Person.pets).order_by(Person.name)
-        return cast("Select[Any]", both)
+        return select(Person.name, Pet.name).join(Person.pets).order_by(Person.name)
 
     @query.cursor_page
     def distinct_walk(self, page: CursorRequest) -> Select[Person]:

@@ -33,6 +33,24 @@ def test_cache_key_is_that_of_the_statement_without_its_values() -> None:
     assert [bind.value for bind in two.bindparams] == [2]
 
 
+async def test_select_knows_whether_it_was_written(people: Database) -> None:
+    """By being sent, alone or inside another, or compiled; not by being built on."""
+
+    def fresh() -> private.WatchedSelect[Any]:
+        return private.WatchedSelect(Person.id).where(Person.id > 1)
+
+    built, compiled, sent, inside = fresh(), fresh(), fresh(), fresh()
+    assert not built.order_by(Person.name).written
+    around = select(inside.subquery())
+    compiled.compile()
+    async with people.engine.connect() as connection:
+        await connection.execute(sent)
+        assert not inside.written
+        await connection.execute(around)
+
+    assert [each.written for each in (built, compiled, sent, inside)] == [False, True, True, True]
+
+
 def test_loader_options_are_seen() -> None:
     """Whether a statement has some."""
     assert not private.has_loader_options(select(Person))

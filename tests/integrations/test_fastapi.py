@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from inspect import signature
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import fastapi
 import pytest
 from fastapi import Depends, FastAPI, HTTPException
+from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -16,13 +16,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from tests.fixtures.models import Account, Audit
 from tests.fixtures.observer import Observer
 from tests.fixtures.web import Exchange, Web
-from unitwork import Database, DatabaseChoiceError, Repository, TransactionRefusedError
+from unitwork import (
+    Database,
+    DatabaseChoiceError,
+    Repository,
+    TransactionEndedError,
+    TransactionRefusedError,
+)
 from unitwork.integrations.fastapi import SessionDep, UnitOfWorkMiddleware, lifespan, session_of
 
-# FastAPI has scopes from 0.121 on; before, some versions ended dependencies before the response anyway.
+# FastAPI has scopes from 0.121 on; before, no dependency can be asked to end before the response.
 SCOPED: dict[str, Any] = {"scope": "function"} if "scope" in signature(Depends).parameters else {}
-IN_TIME = bool(SCOPED) or "0.106" <= fastapi.__version__ < "0.118"
-in_time = pytest.mark.skipif(not IN_TIME, reason="this FastAPI ends dependencies after the response")
+in_time = pytest.mark.skipif(not SCOPED, reason="this FastAPI ends dependencies after the response")
 with_and_without = pytest.mark.parametrize("middleware", [pytest.param(False, marks=in_time), True])
 
 TAKEN = "INSERT INTO account (id, name, balance) VALUES (1, 'ann', 0)"
@@ -111,13 +116,51 @@ async def test_exception_handler_answers_a_failing_commit_of_the_dependency(
     assert (exchange.statuses, exchange.raised) == ([409], None)
 
 
-@pytest.mark.skipif(IN_TIME, reason="this FastAPI ends dependencies before the response")
-async def test_session_dependency_that_would_commit_too_late_is_refused(db: Database) -> None:
-    """Where FastAPI ends it after the response, only the middleware can commit in time."""
-    exchange = await Exchange("/ann", "POST").run(shop(db, middleware=False))
+@in_time
+@pytest.mark.parametrize("middleware", [False, True])
+@pytest.mark.parametrize("scope", ["function", "request", None])
+async def test_session_under_a_dependency_that_yields(
+    db: Database, observer: Observer, scope: Literal["function", "request"] | None, *, middleware: bool
+) -> None:
+    """Whether that ends before the response or after it, the endpoint's work is stored before the answer."""
+    app = FastAPI()
+    if middleware:
+        app.add_middleware(UnitOfWorkMiddleware, database=db)
+    ends: list[object] = []
 
-    assert isinstance(exchange.raised, TransactionRefusedError)
-    assert "UnitOfWorkMiddleware" in str(exchange.raised)
+    async def accounts(session: SessionDep) -> AsyncIterator[AsyncSession]:
+        yield session
+        try:
+            session.add(Account(name="at-the-end"))
+            ends.append("in time")
+        except TransactionEndedError:
+            ends.append(await observer.names(Account))
+
+    Accounts = Annotated[AsyncSession, Depends(accounts, scope=scope)]  # noqa: N806 - a type
+
+    @app.post("/{name}")
+    async def create(name: str, session: Accounts) -> bool:
+        session.add(Account(name=name))
+        if name == "bob":
+            raise HTTPException(409)
+        return session is db.session
+
+    answers = [await Exchange(f"/{name}", "POST").run(app) for name in ("ann", "bob")]
+
+    assert [answer.statuses for answer in answers] == [[200], [409]]
+    assert answers[0].body == b"true"
+    ends_in_time = scope == "function"
+    assert ends == (["in time"] if ends_in_time else [["ann"]])
+    assert await observer.names(Account) == (["ann", "at-the-end"] if ends_in_time else ["ann"])
+    assert db.pool_status().checked_out == 0
+
+
+async def test_session_where_fastapi_could_only_commit_late(db: Database) -> None:
+    """Without the middleware, a FastAPI before 0.121, which ends nothing in time, is refused."""
+    given: Any = session_of(db)
+
+    with pytest.raises(TransactionRefusedError, match="add `UnitOfWorkMiddleware`"):
+        await given.dependency(HTTPConnection({"type": "http"}))
 
 
 @in_time

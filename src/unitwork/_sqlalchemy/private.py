@@ -6,17 +6,21 @@ Each function does one thing that has no public name. A test fails when SQLAlche
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from sqlalchemy import Select
 from sqlalchemy.orm import Session
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Connection, Result, Select
+    from sqlalchemy import Connection, Result
     from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import InstanceState, Session, SessionTransaction
     from sqlalchemy.sql.cache_key import CacheKey
+
+M = TypeVar("M")
 
 _SCHEMA_CHANGED = "_invalidate_schema_cache_asof"
 
@@ -27,9 +31,29 @@ def cache_key(statement: Any) -> CacheKey | None:  # noqa: ANN401  # any stateme
     return key
 
 
-def has_loader_options(statement: Select[Any]) -> bool:
+class WatchedSelect(Select[M]):
+    """A `Select` that knows whether it was written as SQL, or looked for among those that were.
+
+    One of both is done with a statement that is sent, by itself or inside another.
+    """
+
+    inherit_cache = True
+    written = False
+
+    @override
+    def _gen_cache_key(self, am: Any, bindparams: Any) -> Any:
+        self.written = True
+        return super()._gen_cache_key(am, bindparams)
+
+    @override
+    def _compiler_dispatch(self, visitor: Any, **options: Any) -> Any:
+        self.written = True
+        return super()._compiler_dispatch(visitor, **options)
+
+
+def has_loader_options(statement: Any) -> bool:  # noqa: ANN401  # a SELECT, UPDATE or DELETE
     """Say whether a statement has options such as `selectinload`: they can be added in public, not seen."""
-    return bool(statement._with_options)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return bool(statement._with_options)  # noqa: SLF001
 
 
 def mark_loaded(state: InstanceState[Any]) -> None:
@@ -101,6 +125,15 @@ def savepoint_names(transaction: SessionTransaction) -> set[str]:
     return {getattr(each[1], "_savepoint", "") for each in begun.values()}
 
 
+def connection_of(transaction: SessionTransaction | None) -> Connection | None:
+    """Return the connection that a session has taken for this transaction, or for those around it."""
+    begun: Any = None
+    while transaction is not None and not begun:
+        begun = transaction._connections  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # by connection and by engine
+        transaction = transaction.parent
+    return next((each[0] for each in begun.values()), None) if begun else None
+
+
 def has_unsent(session: Session) -> bool:
     """Say whether entities wait in a session to be inserted or deleted: `new` and `deleted` copy them all."""
     return bool(session._new or session._deleted)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
@@ -126,6 +159,13 @@ def watch_changes(session: Session, tell: Callable[[InstanceState[Any]], None]) 
     held: Any = session.identity_map
     if not isinstance(held._modified, _Watched):  # noqa: SLF001  # InstanceState puts itself in there
         held._modified = _Watched(held._modified, tell)  # noqa: SLF001
+
+
+def ignore_changes(session: Session) -> None:
+    """Tell of changes no more."""
+    held: Any = session.identity_map
+    if isinstance(held._modified, _Watched):  # noqa: SLF001  # as above
+        held._modified = set(held._modified)  # noqa: SLF001
 
 
 def forget_changes(state: InstanceState[Any]) -> None:

@@ -49,6 +49,9 @@ READ_WRITE = BeginMode()
 CLOSED_TWICE = "This connection is closed"
 """What SQLAlchemy's pool says when a connection and the one in its place had ended before they were used."""
 
+CHECKOUT = "unitwork_checkout"
+"""Where the information about a connection says what it was taken for, if that is a block."""
+
 LENT = "unitwork_lent"
 """The execution option of a connection that is lent: its transactions are savepoints of another one."""
 
@@ -105,6 +108,8 @@ class Backend:
     """How its servers are asked for their part in a cluster, if that is known."""
     connect_limit: Mapping[str, Any] = MappingProxyType({})
     """What makes the driver give up a server that does not answer, where there are others."""
+    fails_as_a_whole = False
+    """After a statement that has failed, its transaction can only roll back: the server refuses all else."""
     may_end_inside = False
     """A statement may end the transaction that it is sent in, and the driver does not tell."""
     shared_between_loops = False
@@ -124,6 +129,19 @@ class Backend:
     def engine_options(self) -> Mapping[str, Any]:
         """Return defaults for `create_async_engine`; what the user passes comes first."""
         return {"pool_use_lifo": True}
+
+    def begin_by_hand(self, *, immediate: bool | None, given: bool) -> None:  # noqa: ARG002  # for those that can
+        """Say how sessions and connections by hand begin.
+
+        Args:
+            immediate: Whether they take the lock to write at once; None where nobody has said so.
+            given: The engine is the program's own.
+
+        Raises:
+            OptionError: It was said, and the database has no such lock.
+        """
+        if immediate is not None:
+            raise OptionError("begin_immediate", immediate, [f"it for SQLite: this is {self.dialect}"])
 
     def expect_transaction_pooling(self) -> None:
         """Rely on nothing of the server's connection that outlives a transaction.

@@ -140,7 +140,7 @@ def row_key(statement: Select[Any]) -> list[Any]:
         return list(statement._group_by_clauses)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     # PostgreSQL wants these first.
     key = distinct_on(statement)
-    only = _only_entity(statement)
+    only = only_entity(statement)
     if only is not None:
         return [*key, *key_of(only)]
     for described in statement.column_descriptions:
@@ -152,7 +152,7 @@ def row_key(statement: Select[Any]) -> list[Any]:
     return key
 
 
-def _only_entity(statement: Select[Any]) -> Any:  # noqa: ANN401  # class or alias
+def only_entity(statement: Select[Any]) -> Any:  # noqa: ANN401  # class or alias
     """Return the entity that a statement selects, and nothing else; None if it selects other things."""
     # What `column_descriptions` tells as well, in many times the time.
     columns = statement._raw_columns  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

@@ -30,14 +30,15 @@ def schema_for(model: type, **options: Unpack[SchemaKeywords]) -> type[EntitySch
         model: The mapped class.
         **options: `purpose`: "read" (the default) has all columns that are not deferred; "create" those
             that a new row needs, without keys, versions and times that are filled in; "update" the same,
-            each of which may be left out. `include`: these attributes instead, also relationships and
-            hybrids. `exclude`: not these. `depth`: follow relationships so many steps (0); "read" only.
+            each of which may be left out. `include`: these attributes instead; of "read" also relationships,
+            hybrids, composites, synonyms and association proxies. `exclude`: not these. `depth`: follow
+            relationships so many steps (0); "read" only.
 
     Raises:
         DeclarationError: The class is no model.
-        OptionError: An option has a value that does not exist.
+        OptionError: An option has a value that does not exist, or names what such a schema cannot have.
 
-    Example:
+    Examples:
         >>> schema = schema_for(User, purpose="create")
         >>> schema(email="ann@example.com").active
         True
@@ -75,6 +76,8 @@ def _kind(kind: Any) -> Any:  # noqa: ANN401  # a type
     if not isinstance(kind, Related):
         return kind
     inner = class_of(kind.schema)
+    if kind.key is not NOTHING:
+        return dict[kind.key, inner]  # type: ignore[valid-type]  # known at run time
     if kind.many:
         return list[inner]  # type: ignore[valid-type]  # known at run time
     return inner | None if kind.optional else inner

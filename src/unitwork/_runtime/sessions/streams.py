@@ -13,6 +13,9 @@ from unitwork._sqlalchemy.versions import part_source
 if TYPE_CHECKING:
     from sqlalchemy import Result
 
+    from unitwork._runtime.sessions.turns import Turns
+    from unitwork.errors import TransactionEndedError
+
 
 _Fetch = TypeVar("_Fetch", bound=Callable[..., Coroutine[Any, Any, Any]])
 
@@ -33,8 +36,18 @@ _FETCHES = (
 )
 
 
+class StreamedFrame(Protocol):
+    """The transaction that a result is streamed in."""
+
+    def ended_error(self) -> TransactionEndedError:
+        """Build the error for whoever comes after the end."""
+        ...
+
+
 class StreamingSession(Protocol):
     """A session whose results are fetched in turns."""
+
+    turns: Turns
 
     async def fetch(self, rows: Coroutine[Any, Any, object]) -> object:
         """Fetch more rows, when it is this task's turn."""
@@ -44,11 +57,12 @@ class StreamingSession(Protocol):
 class TurnedResult(AsyncResult[Any]):
     """An `AsyncResult` whose fetches wait for their turn. Its transaction closes it at the end."""
 
-    __slots__ = ("__weakref__", "ambient")
+    __slots__ = ("__weakref__", "ambient", "frame")
 
     def __init__(self, result: Result[Any], ambient: StreamingSession) -> None:
         super().__init__(result)
         self.ambient = ambient
+        self.frame: StreamedFrame = ambient.turns.top
 
     def scalars(self, index: Any = 0) -> AsyncScalarResult[Any]:  # noqa: ANN401  # as SQLAlchemy's
         """As `AsyncResult.scalars`."""
@@ -65,11 +79,11 @@ class TurnedResult(AsyncResult[Any]):
 
 
 class _TurnedScalars(AsyncScalarResult[Any]):
-    __slots__ = ("ambient",)
+    __slots__ = ("ambient", "frame")
 
     def __init__(self, turned: TurnedResult, index: Any) -> None:  # noqa: ANN401  # as SQLAlchemy's
         super().__init__(part_source(turned), index)
-        self.ambient = turned.ambient
+        self.ambient, self.frame = turned.ambient, turned.frame
 
     async def partitions(self, size: int | None = None) -> AsyncIterator[Sequence[Any]]:
         while rows := await self.fetchmany(size):
@@ -77,11 +91,11 @@ class _TurnedScalars(AsyncScalarResult[Any]):
 
 
 class _TurnedMappings(AsyncMappingResult):
-    __slots__ = ("ambient",)
+    __slots__ = ("ambient", "frame")
 
     def __init__(self, turned: TurnedResult) -> None:
         super().__init__(part_source(turned))
-        self.ambient = turned.ambient
+        self.ambient, self.frame = turned.ambient, turned.frame
 
     async def partitions(self, size: int | None = None) -> AsyncIterator[Sequence[Any]]:
         while rows := await self.fetchmany(size):
@@ -91,6 +105,10 @@ class _TurnedMappings(AsyncMappingResult):
 def _in_turn(fetch: _Fetch) -> _Fetch:
     @wraps(fetch)
     async def run(self: TurnedResult, *arguments: Any, **keywords: Any) -> object:
+        if not hasattr(self.ambient, "turns"):  # it was adopted, and is its owner's again
+            if fetch.__name__ == "close":
+                return None
+            raise self.frame.ended_error()
         return await self.ambient.fetch(fetch(self, *arguments, **keywords))
 
     return cast("_Fetch", run)
