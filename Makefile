@@ -52,7 +52,8 @@ $(LOWEST)/.ready: requirements/lowest.txt pyproject.toml
 
 lowest: $(LOWEST)/.ready ## run the tests that tell versions apart on the lowest of everything, SQLAlchemy 2.0 first
 	@$(LOWEST)/bin/python -m pytest -c tests/lowest.ini --rootdir . --quiet --numprocesses auto --dist worksteal \
-		--database sqlite --ignore tests/integrations/test_aiogram.py $(LOWEST_TESTS:%=tests/%)
+		--database sqlite --ignore tests/integrations/test_aiogram.py --ignore tests/integrations/test_sanic.py \
+		$(LOWEST_TESTS:%=tests/%)
 	@$(LOWEST)/bin/python -m pytest -c tests/lowest.ini --rootdir . --quiet --numprocesses auto --dist worksteal \
 		--database postgresql --database mariadb $(LOWEST_SERVERS:%=tests/behaviour/test_%.py)
 
