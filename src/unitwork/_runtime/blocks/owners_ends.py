@@ -199,7 +199,7 @@ class OwnersEnds:
                 around.hooks.take_over(frame.hooks_or_none)
         elif self._later is not None:
             self._later.append(frame)
-        elif frame.hooks_or_none is not None:
+        elif frame.hooks_or_none is not None or frame.commit.cancelled is not None:
             _wait(self._tell(frame))
 
     def _end(self, frame: AdoptedTransaction) -> None:
@@ -247,8 +247,17 @@ class OwnersEnds:
 
     async def _tell(self, frame: AdoptedTransaction) -> None:
         """Do what waits for an end that has come, and raise what its owner must hear of."""
-        if frame.hooks_or_none is None:
-            return
+        failure = cancelled = None
+        if frame.hooks_or_none is not None:
+            failure, cancelled = await self._run_hooks(frame)
+            frame.hooks_or_none = None  # a context that knows the frame may outlive what they know
+        failure = failure or cancelled or frame.commit.cancelled
+        if failure is not None:
+            raise failure
+
+    async def _run_hooks(
+        self, frame: AdoptedTransaction
+    ) -> tuple[BaseException | None, asyncio.CancelledError | None]:
         failure = cancelled = None
         if frame.outcome is Outcome.COMMITTED:
             failures, cancelled = await run_after_commit(frame)
@@ -257,11 +266,7 @@ class OwnersEnds:
             failures, cancelled = await run_after_rollback(frame, outside=not frame.nested)
             failure = after_rollback_failed(self.left_with, failures)
         frame.hooks.tell_end()
-        frame.hooks_or_none = None  # a context that knows the frame may outlive what they know
-        if failure is not None:
-            raise failure
-        if cancelled is not None:
-            raise cancelled
+        return failure, cancelled
 
 
 _KNOWN = "_unitwork_ends"

@@ -37,7 +37,7 @@ class OwnersCommit:
         refuse_half: Raises if something in it can only be rolled back: COMMIT would store the rest.
     """
 
-    __slots__ = ("_error", "_refuse_half", "_sent", "answered")
+    __slots__ = ("_error", "_refuse_half", "_sent", "answered", "cancelled")
 
     def __init__(self, refuse_half: Callable[[], None]) -> None:
         self._refuse_half = refuse_half
@@ -45,6 +45,8 @@ class OwnersCommit:
         self._error: BaseException | None = None
         self.answered = False
         """The database has said that the work is stored."""
+        self.cancelled: BaseException | None = None
+        """The cancellation that came after it, and is raised when all that waited has been told."""
 
     def send_by(self, frame: AdoptedTransaction, send: Callable[[], object]) -> None:
         """Send it, unless it would store half of the work. In a greenlet.
@@ -60,6 +62,20 @@ class OwnersCommit:
         self.answered = True
         if done.cancelled is not None:
             raise done.cancelled
+
+    def clean_by(self, frame: AdoptedTransaction, send: Callable[[], object]) -> None:
+        """Send ROLLBACK. In a greenlet.
+
+        After a COMMIT it is the pool that cleans the connection: SQLAlchemy tells nobody of the end if that
+        is cancelled.
+        """
+        if not self.answered:
+            send()
+            return
+        done = await_only(frame.see_through(send))
+        if done.error is not None:
+            raise done.error
+        self.cancelled = self.cancelled or done.cancelled
 
     def failed(self, error: BaseException) -> None:
         """Take note of what may be why it was not answered; what SQLAlchemy makes of it says more."""
@@ -268,6 +284,10 @@ class AdoptedCheckout(Checkout):
             self.frame.source.servers.wrote_by_hand()
 
     @override
+    def rolled_back_by(self, send: Callable[[], object]) -> None:
+        super().rolled_back_by(lambda: self.frame.commit.clean_by(self.frame, send))
+
+    @override
     def refuse_by_hand(self, verb: str) -> None:
         """Refuse an end by what SQLAlchemy hands out, if a block takes part: else the owner is free to."""
         if self.frame.joined:
@@ -318,7 +338,11 @@ class AwaitedEnd(Visitor):
 
     def rolled_back_by(self, send: Callable[[], object]) -> None:
         """Send ROLLBACK."""
-        send()
+        frame = self._frame()
+        if frame is None:
+            send()
+        else:
+            frame.commit.clean_by(frame, send)
 
     def released_by(self, send: Callable[[], object], name: str) -> None:  # noqa: ARG002  # as of a block's
         """Send RELEASE."""
