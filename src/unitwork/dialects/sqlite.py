@@ -6,7 +6,6 @@ import asyncio
 import time
 from threading import Thread
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
@@ -14,12 +13,12 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import await_only
 from typing_extensions import override
 
-from unitwork.dialects.backend import LENT, Backend, BeginMode, Fault
+from unitwork.dialects.backend import LENT, Backend, BeginMode, Fault, told_of
 from unitwork.dialects.direct import SQLiteDirect, is_busy, stop
 from unitwork.dialects.orders import Failed, order_of, run_on_driver
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from sqlalchemy import URL, Connection
     from sqlalchemy.engine.interfaces import (
@@ -33,16 +32,12 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
-    from unitwork.dialects.backend import Telling
-
 _BEGIN = "unitwork_begin"
 _READ_ONLY = "BEGIN DEFERRED"
 _BUSY_S = 5.0
 _BUSY_AGAIN_S = 0.01
 _PRAGMAS = (f"busy_timeout={_BUSY_S * 1000:.0f}", "foreign_keys=ON", "synchronous=NORMAL")
 _JOURNAL = "PRAGMA journal_mode=WAL"
-_backends: WeakKeyDictionary[Dialect, WeakSet[SQLiteBackend]] = WeakKeyDictionary()
-"""Those of each engine: one that was given may serve several Databases."""
 
 
 def in_memory(url: URL) -> bool:
@@ -92,7 +87,7 @@ class SQLiteBackend(Backend):
         event.listen(engine.sync_engine, "do_execute", _execute)
         event.listen(engine.sync_engine, "handle_error", _keep_after_cancellation)
         _keep_silent(engine.sync_engine.dialect)
-        _backends.setdefault(engine.sync_engine.dialect, WeakSet()).add(self)
+        self.tells_of(engine)
 
     @override
     def connected(self, connection: DBAPIConnection) -> None:
@@ -206,7 +201,7 @@ def _begin(connection: Connection) -> None:
 def _send(connection: Connection, statement: str) -> None:
     """Send a statement in one visit to the driver's thread; through SQLAlchemy it takes four."""
     heard = cast("Any", connection.dispatch).before_cursor_execute
-    told = _told_of(connection.dialect) if heard else ()
+    told = told_of(connection.dialect) if heard else ()  # observers listen to cursors, too
     if len(heard) > len(told) or connection.engine.echo:
         connection.exec_driver_sql(statement)
         return
@@ -222,11 +217,6 @@ def _send(connection: Connection, statement: str) -> None:
         raise
     for tell in told:
         tell(statement, started, connection)
-
-
-def _told_of(dialect: Dialect) -> Sequence[Telling]:
-    """Return what tells the observers of each Database on an engine: they listen to its cursors, too."""
-    return [backend.tell for backend in _backends.get(dialect, ()) if backend.tell is not None]
 
 
 def _write_ahead(connection: DBAPIConnection, deadline: float) -> None:
