@@ -6,6 +6,8 @@ from typing import Any
 
 import asyncmy
 import pytest
+from asyncmy.converters import conversions
+from asyncmy.cursors import SSCursor
 from sqlalchemy import URL, insert, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -245,8 +247,8 @@ async def test_answer_that_cannot_be_read_costs_no_place_in_the_pool(database_ur
     def refuse(_value: Any) -> Any:  # noqa: ANN401  # of the driver
         raise LookupError
 
-    decoders = {**asyncmy.converters.conversions, 3: refuse}
-    arguments = {"connect_args": {"conv": decoders}, "pool_size": 1, "max_overflow": 0}
+    decoders = {**conversions, 3: refuse}
+    arguments: dict[str, Any] = {"connect_args": {"conv": decoders}, "pool_size": 1, "max_overflow": 0}
     async with Database(database_url, name="blind", **arguments) as db:
         async with db.transaction() as session:
             session.add(Account(name="ann"))
@@ -271,7 +273,7 @@ async def test_driver_shows_what_is_relied_on(database_url: URL) -> None:
         async with driver.cursor() as cursor:
             await cursor.execute(sql)
             told.append((is_open(driver), is_certain(driver), driver.get_autocommit()))
-    async with driver.cursor(asyncmy.cursors.SSCursor) as unread:
+    async with driver.cursor(SSCursor) as unread:
         await unread.execute("SELECT 1")
         told.append((is_open(driver), is_certain(driver), driver.get_autocommit()))
     await driver.ensure_closed()

@@ -137,14 +137,15 @@ def _end_what_is_open(dialect: Dialect) -> None:
 
 def _end(send: Callable[[Any], None], held: PoolProxiedConnection) -> None:
     connection: Any = held.dbapi_connection
-    if not isinstance(connection, AdaptedConnection):
+    if not isinstance(held.dbapi_connection, AdaptedConnection):
         send(connection)  # it is lent, and its transaction a savepoint
         return
     # Outside of AUTOCOMMIT a streamed statement may have begun one: its answer has told nothing.
     if may_be_open(connection.driver_connection) or not connection.get_autocommit():
         send(connection)
     trust(connection.driver_connection)
-    _put_to_rest(connection)
+    with suppress(Exception):  # the end has come; whoever is next finds what is wrong with the connection
+        _put_to_rest(connection)
 
 
 def _set_level(connection: DBAPIConnection, level: str) -> None:

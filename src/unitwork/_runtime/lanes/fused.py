@@ -214,7 +214,9 @@ class FusedLane:
     def _note(self, connection: Connection, statement: StatementToSend) -> None:
         """Let whoever has the connection know of a write, of which no cursor tells."""
         if statement.writes and self._connections.backend.may_end_inside:
-            self._connections.home().held[connection].before_statement(statement.sql)
+            holder = self._connections.home().held.get(connection)
+            if holder is not None:
+                holder.before_statement(statement.sql)
 
     def _rows_in_greenlet(
         self, statement: StatementToSend, session: SessionAccess, connection: Connection
