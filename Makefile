@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+DEMO   := $(VENV)/.demo
 STAMP  := $(VENV)/.ready
 PYTEST_ARGS ?=
 
@@ -12,17 +14,24 @@ help: ## list these targets
 	@echo "unitwork: make <target>"
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Remade only when the requirements or the project's own description change.
-$(STAMP): requirements/dev.txt pyproject.toml
+# Remade only when the requirements or the project's own description change. The demo needs the least,
+# so that a first look does not wait for the rest.
+$(DEMO): requirements/demo.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "unitwork needs Python 3.11 or newer; this is %d.%d. Use: make PYTHON=/path/to/python3.11" % v[:2])'
+	@echo "Installing SQLAlchemy, aiosqlite and rich into $(VENV): about 50 MB, a few seconds ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing the development environment into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements/dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(PIP) --no-compile --requirement requirements/demo.txt
 	@touch $@
 
-demo: $(STAMP) ## run the main job on SQLite and print each transaction as a timeline
-	@$(BIN)/python -m examples.demo
+$(STAMP): $(DEMO) requirements/dev.txt pyproject.toml
+	@echo "Installing what tests and checks need into $(VENV): database drivers and servers, frameworks, checkers."
+	@echo "About 1 GB, a minute or two, once ..."
+	@$(PIP) --requirement requirements/dev.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(DEMO) ## run the main job on SQLite and print each transaction as a timeline
+	@PYTHONPATH=src $(BIN)/python -m examples.demo
 
 test: $(STAMP) ## run the tests on every database found (PYTEST_ARGS="--database sqlite" for one)
 	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)

@@ -3,6 +3,7 @@
 from unitwork._logic.findings import CheckReport, Finding
 from unitwork._logic.paging import CursorPage, CursorRequest, Page, PageRequest, Sort
 from unitwork._logic.routing import LaneChoice
+from unitwork.adoption import AdoptedBlock
 from unitwork.database import Database, get_session
 from unitwork.errors import (
     AfterCommitError,
@@ -41,13 +42,15 @@ from unitwork.models import (
     UUIDPKMixin,
     VersionMixin,
 )
-from unitwork.options import DatabaseSettings, Isolation, Lane, Propagation, RetryPolicy, TransactionOptions
+from unitwork.options import Isolation, Lane, Propagation, RetryPolicy, TransactionOptions
 from unitwork.query import query
 from unitwork.repository import Repository, repository
+from unitwork.settings import DatabaseSettings
 from unitwork.transaction import TransactionBlock, transactional
 from unitwork.unit_of_work import UnitOfWork
 
 __all__ = [
+    "AdoptedBlock",
     "AfterCommitError",
     "Base",
     "CheckReport",

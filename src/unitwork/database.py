@@ -7,18 +7,20 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from sqlalchemy import URL
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
 
 from unitwork._logic.routing import LaneChoice
+from unitwork._logic.urls import shown
 from unitwork._runtime import context, live
 from unitwork._runtime.blocks.hooks import NothingToAwait, run_at_once
 from unitwork._runtime.live import DEFAULT_NAME
 from unitwork._runtime.opening import WrittenAddresses, open_source, refuse_second
+from unitwork._runtime.sessions.session import known_session_class
 from unitwork._runtime.transactions.hooks import Hook
+from unitwork.adoption import AdoptedBlock
 from unitwork.errors import NoTransactionError, OptionError, TransactionRefusedError
 from unitwork.lifecycle import Lifecycle, caller
 from unitwork.options import (
-    DatabaseSettings,
     Lane,
     LaneName,
     RetryPolicy,
@@ -28,8 +30,9 @@ from unitwork.options import (
 )
 from unitwork.query.lanes import lane_of
 from unitwork.repository import Repository
+from unitwork.settings import DatabaseSettings
 from unitwork.transaction import Decoration, RepositoryBlock, TransactionBlock
-from unitwork.unit_of_work import UnitOfWork, run_parallel
+from unitwork.unit_of_work import Running, UnitOfWork, run_parallel
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -44,6 +47,11 @@ __all__ = ["Database", "get_session"]
 P = ParamSpec("P")
 R = TypeVar("R")
 M = TypeVar("M")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+SessionT = TypeVar("SessionT", bound=AsyncSession)
 RepositoryT = TypeVar("RepositoryT", bound=Repository[Any])
 
 
@@ -60,6 +68,8 @@ class Database(Lifecycle):
         replicas: Servers that replicate it. Read-only blocks and reads of repositories outside of
             transactions go there, once they have all that the reader has written and read.
         name: What `using="..."` calls it. Two live Databases cannot be given the same name.
+        session_class: What `db.session` is, besides an `AsyncSession`: a subclass, such as SQLModel's, or one
+            with methods of your own. Repositories read past what it overrides.
         session_options: Passed to each session, as to `sqlalchemy.ext.asyncio.AsyncSession`.
             `expire_on_commit` is False unless you say otherwise.
         observers: Told of each unit of work, block, statement and connection; see `unitwork.events`.
@@ -71,6 +81,9 @@ class Database(Lifecycle):
             primary.
         max_lag_s: Replicas that are more seconds behind get no reads.
         failover_s: How many seconds to look for the server that takes writes, where there are several.
+        begin_immediate: SQLite alone: sessions and connections by hand begin as blocks do, with the write
+            lock, and cannot fail for others having written meanwhile. True, unless the engine is yours: then
+            they begin as SQLite does, with their first write.
         transaction_pooling: Rely on nothing that outlives a transaction: a pooler before PostgreSQL, such
             as PgBouncer, gives each one another connection.
         **engine_options: Passed to `sqlalchemy.ext.asyncio.create_async_engine`, for each server.
@@ -78,10 +91,11 @@ class Database(Lifecycle):
     Raises:
         DatabaseChoiceError: Another live Database was given this name.
         MissingExtraError: The driver in the URL is not installed.
-        OptionError: No such lane; no grace above zero; `transaction_pooling` of another database.
+        OptionError: No such lane; no grace above zero; `transaction_pooling` or `begin_immediate` of another
+            database; a `session_class` that is none, or uses a name that ambient sessions need.
         sqlalchemy.exc.ArgumentError: The URL cannot be read.
 
-    Example:
+    Examples:
         >>> db = Database("sqlite+aiosqlite:///:memory:", name="example")
         >>> db.name
         'example'
@@ -94,6 +108,7 @@ class Database(Lifecycle):
         urls: Sequence[str | URL | DatabaseSettings] = (),
         replicas: Sequence[str | URL | DatabaseSettings] = (),
         name: str = DEFAULT_NAME,
+        session_class: type[AsyncSession] = AsyncSession,
         session_options: Mapping[str, Any] | None = None,
         observers: tuple[Observer, ...] | list[Observer] = (),
         fastest_lane: Lane | LaneName = Lane.DRIVER,
@@ -101,6 +116,7 @@ class Database(Lifecycle):
         replica_wait_s: float = 0.05,
         max_lag_s: float = 30.0,
         failover_s: float = 10.0,
+        begin_immediate: bool | None = None,
         transaction_pooling: bool = False,
         **engine_options: Any,
     ) -> None:
@@ -113,6 +129,8 @@ class Database(Lifecycle):
         super().__init__(open_source(written, name, engine_options, session_options or {}))
         self._source.lanes.fastest = lane
         self._source.grace_s = end_grace_s
+        self._source.session_class = known_session_class(session_class)
+        self._source.backend.begin_by_hand(immediate=begin_immediate, given=self._source.engines.given)
         if transaction_pooling:
             self._source.backend.expect_transaction_pooling()
         live.enlist(self._source)
@@ -120,7 +138,7 @@ class Database(Lifecycle):
             self.observe(observer)
 
     def __repr__(self) -> str:
-        return f"<Database {self.name!r} at {self._source.url.render_as_string(hide_password=True)}>"
+        return f"<Database {self.name!r} at {shown(self._source.url)}>"
 
     def explain_lane(self, query: object, /, *arguments: Any, **keywords: Any) -> LaneChoice:
         """Say which way a read takes to the database here and now, and why no faster one. Sends nothing.
@@ -133,7 +151,7 @@ class Database(Lifecycle):
         Raises:
             OptionError: It is neither.
 
-        Example:
+        Examples:
             >>> from sqlalchemy import select
             >>> print(db.explain_lane(select(User)))
             driver lane
@@ -164,7 +182,7 @@ class Database(Lifecycle):
             BEGIN with the first statement, COMMIT or ROLLBACK at the end; nothing for an empty
             block. A joined block sends nothing, NESTED sends SAVEPOINT and RELEASE.
 
-        Example:
+        Examples:
             >>> async with db.transaction():
             ...     db.session.add(User(email="ann@example.com"))
         """
@@ -208,12 +226,41 @@ class Database(Lifecycle):
             the end COMMIT, or ROLLBACK when an exception leaves. By hand, outside of blocks,
             `commit()`, `rollback()` and `close()` end what there is so far.
 
-        Example:
+        Examples:
             >>> async with db.unit_of_work():
             ...     db.session.add(User(email="unit@example.com"))
             ...     await db.commit()
         """
         return UnitOfWork(self._source, f"the unit of work at {caller()}", atomic=atomic)
+
+    def adopt(self, session: SessionT | async_scoped_session[SessionT]) -> AdoptedBlock[SessionT]:
+        """Make a session of yours the ambient one: `async with db.adopt(session):`.
+
+        For programs of which a part makes and commits its sessions itself. Blocks inside take part in the
+        transaction of the session, or use savepoints in it, and commit nothing; repositories use it. Whoever
+        has made it commits, rolls back and closes it, inside (outside of blocks) or later: then what waits
+        for that is told, such as `on_commit`.
+
+        Args:
+            session: An `AsyncSession` of this Database's engine, inside or outside of a transaction; or an
+                `async_scoped_session`, whose session for the code that runs is meant.
+
+        Raises:
+            TransactionRefusedError: It is of another engine or event loop, or is adopted already by other
+                code. On entry.
+            UnexpectedRollbackError: From the owner's commit: a block inside had failed, or is open still.
+            AfterCommitError: From the owner's commit: stored, but an `on_commit` function failed.
+            OptionError: It is no session, or each of its statements commits by itself.
+
+        Database:
+            Nothing by itself: the session begins with its first statement, as always.
+
+        Example:
+            >>> async with db.session_factory() as session, db.adopt(session):
+            ...     _ = await Repository[User](db).create(email="old@example.com")
+            ...     await session.commit()
+        """
+        return AdoptedBlock(self._source, session, f"the session adopted at {caller()}")
 
     @overload
     def repository(  # pyright: ignore[reportOverlappingOverload]  # a class of repositories comes first
@@ -233,7 +280,7 @@ class Database(Lifecycle):
         Database:
             As `transaction()`: joins the transaction that is open, or begins and ends one.
 
-        Example:
+        Examples:
             >>> async with db.repository(User) as users:
             ...     await users.create(email="script@example.com")
             User(id=1, email='script@example.com', active=True)
@@ -244,7 +291,30 @@ class Database(Lifecycle):
         )
         return RepositoryBlock(block, made)
 
-    async def parallel(self, *work: Coroutine[Any, Any, Any]) -> list[Any]:
+    @overload
+    async def parallel(self) -> tuple[()]: ...
+    @overload
+    async def parallel(self, one: Running[A], /) -> tuple[A]: ...
+    @overload
+    async def parallel(self, one: Running[A], two: Running[B], /) -> tuple[A, B]: ...
+    @overload
+    async def parallel(self, one: Running[A], two: Running[B], three: Running[C], /) -> tuple[A, B, C]: ...
+    @overload
+    async def parallel(
+        self, one: Running[A], two: Running[B], three: Running[C], four: Running[D], /
+    ) -> tuple[A, B, C, D]: ...
+    @overload
+    async def parallel(
+        self,
+        one: Running[A],
+        two: Running[A],
+        three: Running[A],
+        four: Running[A],
+        five: Running[A],
+        /,
+        *more: Running[A],
+    ) -> tuple[A, ...]: ...
+    async def parallel(self, *work: Running[Any]) -> tuple[Any, ...]:
         """Run coroutines at the same time, each in a unit of work and on a connection of its own.
 
         Args:
@@ -252,7 +322,7 @@ class Database(Lifecycle):
                 has connections.
 
         Returns:
-            Their results, in the order of the arguments.
+            Their results, in the order of the arguments; of up to four a type checker knows each.
 
         Raises:
             TransactionRefusedError: This task holds the connections that they would wait for.

@@ -117,7 +117,9 @@ class Lifecycle:
         """SQLAlchemy's own factory, for sessions that you commit and close yourself; it may be kept, too."""
         if self._session_factory is None:
             options: dict[str, Any] = {"expire_on_commit": False, **self._source.session_options}
-            self._session_factory = async_sessionmaker(self._source.engine, **options)
+            self._session_factory = async_sessionmaker(
+                self._source.engine, class_=self._source.session_class, **options
+            )
         return self._session_factory
 
     def observe(self, observer: Observer) -> None:
@@ -148,7 +150,7 @@ class Lifecycle:
         Database:
             Nothing is sent.
 
-        Example:
+        Examples:
             >>> async with db.transaction():
             ...     _ = await db.session.scalars(select(User.email))
             ...     db.snapshot().servers[0].pools[0].held[0].last_statement
@@ -175,7 +177,7 @@ class Lifecycle:
             BEGIN and ROLLBACK; SAVEPOINT and RELEASE or ROLLBACK TO for each transaction, and for each
             statement outside of one. `isolation` is that of the whole. Sequences keep what they gave.
 
-        Example:
+        Examples:
             >>> async with db.rolled_back():
             ...     async with db.transaction():
             ...         db.session.add(User(email="eve@example.com"))
@@ -202,7 +204,7 @@ class Lifecycle:
             transactions that are rolled back at once. For a locked table a server waits 3 s at most.
             `explain=True` lets the server plan statements, and counts up to 10,000 rows of a table.
 
-        Example:
+        Examples:
             >>> class Users(Repository[User]):
             ...     @query("email = :email")
             ...     async def by_email(self, email: str) -> User | None: ...
@@ -294,7 +296,7 @@ class Lifecycle:
         For those who must see what others have just written. What was written here is seen anyway.
         Without replicas it changes nothing. Sends nothing.
 
-        Example:
+        Examples:
             >>> with db.primary():
             ...     number = await Repository[User](db).count()
         """

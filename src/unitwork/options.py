@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, cast
-
-from sqlalchemy import URL
 
 from unitwork.errors import OptionError
 
@@ -15,7 +13,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = [
-    "DatabaseSettings",
     "Isolation",
     "Lane",
     "Propagation",
@@ -101,7 +98,7 @@ class RetryPolicy:
     Raises:
         OptionError: A number is out of range.
 
-    Example:
+    Examples:
         >>> RetryPolicy(attempts=5, total_s=10).attempts
         5
     """
@@ -162,7 +159,7 @@ class SchemaKeywords(TypedDict, total=False):
 class TransactionOptions:
     """How a transaction block behaves. Lives: as long as the declaration that it belongs to.
 
-    Example:
+    Examples:
         >>> TransactionOptions.of(propagation="NESTED").propagation
         <Propagation.NESTED: 'NESTED'>
     """
@@ -251,38 +248,3 @@ def _error_classes(option: str, value: object) -> tuple[type[BaseException], ...
         if not (isinstance(item, type) and issubclass(item, BaseException)):
             raise OptionError(option, item, ["an exception class", "a tuple of them"])
     return cast("tuple[type[BaseException], ...]", classes)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseSettings:
-    """The parts of a database URL; the password is escaped in the URL and never printed.
-
-    Example:
-        >>> settings = DatabaseSettings(
-        ...     drivername="postgresql+asyncpg", username="app", password="p@ss", host="db"
-        ... )
-        >>> settings.url().render_as_string(hide_password=False)
-        'postgresql+asyncpg://app:p%40ss@db'
-        >>> "p@ss" in repr(settings)
-        False
-    """
-
-    drivername: str
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    host: str | None = None
-    port: int | None = None
-    database: str | None = None
-    query: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-    def url(self) -> URL:
-        """Build the SQLAlchemy URL; special characters are escaped."""
-        return URL.create(
-            self.drivername,
-            username=self.username,
-            password=self.password,
-            host=self.host,
-            port=self.port,
-            database=self.database,
-            query=self.query,
-        )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, cast
 
 from sqlalchemy import Select, func, inspect, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.exc import StaleDataError
 
+from unitwork._logic.foreign_words import refuse_foreign
 from unitwork._logic.patches import patch_values
 from unitwork._runtime.access.flushing import flush_new
-from unitwork._runtime.access.repository_access import RepositoryAccess
+from unitwork._runtime.access.identities import held_in, key_of
+from unitwork._runtime.access.repository_access import GivenSession, RepositoryAccess
 from unitwork._runtime.lanes.calls import StatementCall
 from unitwork.bulk import BulkWrites
 from unitwork.errors import DeclarationError, NoRowError, OptionError, StaleRowError
@@ -23,6 +25,7 @@ from unitwork.query.owner import access_of, access_to, complete, repository
 from unitwork.query.select import FluentSelect
 
 if TYPE_CHECKING:
+    from sqlalchemy import ColumnExpressionArgument
     from sqlalchemy.orm import InstanceState
     from sqlalchemy.sql.base import ExecutableOption
 
@@ -45,10 +48,16 @@ class Repository(BulkWrites[M], Generic[M]):
     Lives: as long as you like; it holds no session. May be shared between tasks.
 
     Args:
-        where: A Database, or an `AsyncSession` of yours (then nothing is ever committed here).
+        where: A Database, or an `AsyncSession` or `async_scoped_session` of yours (then nothing is ever
+            committed here).
             Without it, the Database of the innermost block, or the only one called "default".
+        entity: The mapped class, where the class does not say it: `Repository(db, User)` is
+            `Repository[User](db)`.
 
-    Example:
+    Raises:
+        DeclarationError: The class is about another entity.
+
+    Examples:
         >>> class Users(Repository[User]):
         ...     @query("email = :email")
         ...     async def by_email(self, email: str) -> User | None: ...
@@ -56,8 +65,14 @@ class Repository(BulkWrites[M], Generic[M]):
 
     _entity_class: type[Any]
 
-    def __init__(self, where: HasSource | AsyncSession | None = None) -> None:
+    def __init__(self, where: HasSource | GivenSession | None = None, entity: type[M] | None = None) -> None:
         self._database_access = RepositoryAccess(None, None) if where is None else access_to(where)
+        if entity is not None:
+            known = getattr(self, "_entity_class", entity)
+            if known is not entity:
+                problem = f"it is about {known.__name__}, but is given {entity.__name__}"
+                raise DeclarationError(type(self).__name__, problem, "leave the second argument out.")
+            self._entity_class = entity
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -158,17 +173,26 @@ class Repository(BulkWrites[M], Generic[M]):
         """
         return await self._having("find_by", attributes).first()
 
-    async def first(self, statement: Select[Any] | None = None) -> M | None:
-        """Return the first entity of a statement, by primary key if it has no order, or None. One SELECT."""
-        return await self._fluent(statement).first()
+    async def first(
+        self, query: Select[Any] | None = None, *, order_by: ColumnExpressionArgument[Any] | None = None
+    ) -> M | None:
+        """Return the first entity, or that of a statement, or None. One SELECT.
 
-    async def all(self, statement: Select[Any] | None = None) -> list[M]:
-        """Return all entities, or those of a statement. One SELECT."""
-        return await self._fluent(statement).all()
+        Args:
+            query: A statement that selects the entity.
+            order_by: What comes after the order of the statement; if there is neither, the primary key.
+        """
+        chosen = self._fluent(query)
+        return await (chosen if order_by is None else chosen.order_by(order_by)).first()
 
-    async def count(self, statement: Select[Any] | None = None) -> int:
+    async def all(self, query: Select[Any] | None = None, *, limit: int | None = None) -> list[M]:
+        """Return all entities, or those of a statement; with a limit, at most as many. One SELECT."""
+        chosen = self._fluent(query)
+        return await (chosen if limit is None else chosen.limit(limit)).all()
+
+    async def count(self, query: Select[Any] | None = None) -> int:
         """Return how many rows there are, or a statement has. One SELECT."""
-        chosen = select(func.count()).select_from(self.entity) if statement is None else counted(statement)
+        chosen = select(func.count()).select_from(self.entity) if query is None else counted(query)
         return cast("int", await self.database_access.scalar(self._name("count"), StatementCall(chosen)))
 
     async def exists(self, **attributes: Any) -> bool:
@@ -182,7 +206,7 @@ class Repository(BulkWrites[M], Generic[M]):
 
     # -- writes --------------------------------------------------------------------------------
 
-    async def add(self, entity: M) -> M:
+    async def add(self, entity: M, **foreign: Never) -> M:
         """Insert a new entity and return it, with what the database fills in.
 
         Raises:
@@ -191,12 +215,14 @@ class Repository(BulkWrites[M], Generic[M]):
         Database:
             One INSERT at once. Commits only if no transaction is open.
         """
+        refuse_foreign("add", foreign)
         if not await self.database_access.added_alone(self._name("add"), entity):
             await self._write("add", lambda session: flush_new(session, entity), entity)
         return entity
 
-    async def add_all(self, entities: Iterable[M]) -> list[M]:
+    async def add_all(self, entities: Iterable[M], **foreign: Never) -> list[M]:
         """Insert new entities and return them. For very many rows use `bulk_insert`."""
+        refuse_foreign("add_all", foreign)
         known = list(entities)
 
         await self._write("add_all", lambda session: flush_new(session, *known), *known)
@@ -206,7 +232,7 @@ class Repository(BulkWrites[M], Generic[M]):
         """Make an entity of these attributes and insert it; as `add` otherwise."""
         return await self.add(self.entity(**attributes))
 
-    async def save(self, entity: M) -> M:
+    async def save(self, entity: M, **foreign: Never) -> M:
         """Insert a new entity, or update a known one; return the one that the session holds.
 
         A detached entity is merged: the returned object is another one then.
@@ -217,6 +243,7 @@ class Repository(BulkWrites[M], Generic[M]):
         Database:
             INSERT or UPDATE, for a detached entity after a SELECT. Commits only if no transaction is open.
         """
+        refuse_foreign("save", foreign)
 
         async def work(session: AsyncSession) -> M:
             saved = entity
@@ -265,7 +292,7 @@ class Repository(BulkWrites[M], Generic[M]):
 
         return await self._write("update", work, key=key)
 
-    async def delete(self, entity: M) -> None:
+    async def delete(self, entity: M, **foreign: Never) -> None:
         """Delete an entity.
 
         Raises:
@@ -274,9 +301,10 @@ class Repository(BulkWrites[M], Generic[M]):
         Database:
             One DELETE, after the SELECTs that cascades need. Commits only if no transaction is open.
         """
+        refuse_foreign("delete", foreign)
 
         async def work(session: AsyncSession) -> None:
-            await session.delete(_held(session, entity))
+            await session.delete(held_in(session, entity))
             await session.flush()
 
         await self._write("delete", work, entity)
@@ -301,7 +329,7 @@ class Repository(BulkWrites[M], Generic[M]):
         """
 
         async def work(session: AsyncSession) -> M:
-            held = _held(session, entity)
+            held = held_in(session, entity)
             if held not in session:
                 session.add(held)
                 session.expire(held, attribute_names)
@@ -336,7 +364,7 @@ class Repository(BulkWrites[M], Generic[M]):
             with self.database_access.noted(name):
                 return await self.database_access.write(name, work)
         except StaleDataError as error:
-            keys = [_key_of(entity) for entity in about] if about else [key]
+            keys = [key_of(entity) for entity in about] if about else [key]
             told = "of one of these: " + ", ".join(map(repr, keys)) if len(keys) > 1 else repr(keys[0])
             raise StaleRowError(self.entity.__name__, told) from error
 
@@ -365,21 +393,6 @@ class Repository(BulkWrites[M], Generic[M]):
 def _entity_in_bases(cls: type) -> type | None:
     for base in getattr(cls, "__orig_bases__", ()):
         for argument in typing.get_args(base):
-            if isinstance(argument, type):
+            if isinstance(argument, type) and argument is not Any:
                 return argument
     return None
-
-
-def _held(session: AsyncSession, entity: M) -> M:
-    """Return the object that a session holds for the row of an entity, else the entity itself."""
-    state: InstanceState[M] = inspect(entity)
-    if state.key is None:
-        return entity
-    return cast("M", session.sync_session.identity_map.get(state.key, entity))
-
-
-def _key_of(entity: object) -> object:
-    identity = inspect(entity).identity
-    if identity is None:
-        return "a new row"
-    return identity[0] if len(identity) == 1 else tuple(identity)

@@ -278,7 +278,7 @@ def transactional(
     Database:
         BEGIN is sent with the first statement; a function that sends none costs nothing.
 
-    Example:
+    Examples:
         >>> @transactional(propagation="REQUIRES_NEW")
         ... async def record(note: str) -> None: ...
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from unitwork._runtime.blocks.generators import caller_in_generator
 from unitwork._runtime.blocks.starvation import held_by_this_task, of_this_pool, refuse_starvation
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from unitwork._runtime.source import Source
 
 __all__ = ["UnitOfWork"]
+
+T = TypeVar("T")
+
+Running: TypeAlias = Coroutine[Any, Any, T]
+"""What calling an `async def` function returns."""
 
 
 class UnitOfWork:
@@ -61,7 +66,7 @@ class UnitOfWork:
             await self._unit.close(error)
 
 
-async def run_parallel(source: Source, name: str, work: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+async def run_parallel(source: Source, name: str, work: Sequence[Running[Any]]) -> tuple[Any, ...]:
     """Run each coroutine in a unit of work of its own, at most as many at once as the pool allows.
 
     The first one that fails cancels the others, and its exception is raised when all have ended.
@@ -76,14 +81,14 @@ async def run_parallel(source: Source, name: str, work: Sequence[Coroutine[Any, 
     gate = asyncio.Semaphore(at_once or max(1, len(work)))
     started: set[int] = set()
 
-    async def run(number: int, coroutine: Coroutine[Any, Any, Any]) -> object:
+    async def run(number: int, coroutine: Running[Any]) -> object:
         async with gate, UnitOfWork(source, name, atomic=False):
             started.add(number)
             return await coroutine
 
     tasks = [asyncio.ensure_future(run(number, coroutine)) for number, coroutine in enumerate(work)]
     try:
-        return await asyncio.gather(*tasks)
+        return tuple(await asyncio.gather(*tasks))
     finally:
         for task in tasks:
             task.cancel()

@@ -11,7 +11,7 @@ RUNTIME = f"{PACKAGE}._runtime"
 
 # Lowest first. An import points to a lower floor, or stays on its own; those for type checkers count too.
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"finish", "deadline", "sqlalchemy_private", "edges", "stack"}),
+    frozenset({"finish", "deadline", "edges", "stack"}),
     frozenset({"context"}),
     frozenset({"connections"}),
     frozenset({"transactions"}),

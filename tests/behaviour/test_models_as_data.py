@@ -245,7 +245,8 @@ async def test_repr_tells_columns_and_loads_nothing(letters: Repository[Letter])
 
     assert repr(letter).startswith("Letter(id=1, key=UUID(")
     assert "title" not in repr(letter)
-    assert repr(Note("hi")) == "Note(text='hi')"
+    # SQLAlchemy 2.0 sets at once what 2.1 leaves to the flush.
+    assert repr(Note("hi")) in ("Note(text='hi')", "Note(id=None, text='hi', length=0)")
 
 
 def test_dataclass_entities_are_equal_only_to_themselves() -> None:

@@ -30,12 +30,12 @@ async def test_results_are_in_order(db: Database) -> None:
             gates[number - 1].set()
         return number
 
-    assert await db.parallel(*(answer(number) for number in range(4))) == [0, 1, 2, 3]
+    assert await db.parallel(*(answer(number) for number in range(4))) == (0, 1, 2, 3)
 
 
 async def test_nothing_to_do_gives_nothing(db: Database) -> None:
     """Without coroutines the result is empty."""
-    assert await db.parallel() == []
+    assert await db.parallel() == ()
 
 
 async def test_each_has_its_own_session_and_connection(db: Database) -> None:

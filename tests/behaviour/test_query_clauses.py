@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import pytest
 from sqlalchemy import ForeignKey, MetaData, Select, String, func, select
-from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Mapped, aliased, mapped_column, with_loader_criteria
 
 from tests.fixtures.mixins import Lamp
@@ -24,6 +23,7 @@ from unitwork import (
     Sort,
     query,
 )
+from unitwork._sqlalchemy.versions import select_distinct_on
 from unitwork.query.select import FluentSelect
 
 Narrowed = Callable[[FluentSelect[Person]], Any]
@@ -40,7 +40,7 @@ LIMITS: dict[str, Narrowed] = {
 CLAUSES: dict[str, Narrowed] = {
     **LIMITS,
     "distinct": lambda people: people.distinct(),
-    "distinct on": lambda people: people.ext(distinct_on(Person.active)),
+    "distinct on": lambda people: select_distinct_on(people, Person.active),
     "group by": lambda people: people.group_by(Person.id),
     "having": lambda people: people.group_by(Person.id).having(func.count() > 1),
     "join": lambda people: people.join(Person.pets),
@@ -202,10 +202,9 @@ class People(Repository[Person]):
         return cast("Select[Any]", counted)
 
     @query.page
-    def pairs(self, page: PageRequest) -> Select[Any]:
+    def pairs(self, page: PageRequest) -> Select[str, str]:
         del page
-        both: Any = select(Person.name, Pet.name).join(Person.pets).order_by(Person.name)
-        return cast("Select[Any]", both)
+        return select(Person.name, Pet.name).join(Person.pets).order_by(Person.name)
 
     @query.cursor_page
     def distinct_walk(self, page: CursorRequest) -> Select[Person]:
@@ -302,7 +301,7 @@ async def test_first_of_an_alias(people: Database) -> None:
 @pytest.mark.only("postgresql", reason="DISTINCT ON")
 async def test_pages_of_distinct_on(owners: Database) -> None:
     """One row of each kind, also in pages; their order is that of the statement."""
-    ages = Repository[Person](owners).select().ext(distinct_on(Person.age))
+    ages = select_distinct_on(Repository[Person](owners).select(), Person.age)
     pages = [await ages.page(PageRequest(number, size=2)) for number in range(3)]
 
     assert [person.age for page in pages for person in page.content] == [1, 2, 20, 30, None]

@@ -90,7 +90,8 @@ async def test_shapes_of_statements(people: Database) -> None:
         await queries.maybe("")
     assert [person.id for person in await queries.many(least=2)] == [3, 2]
     assert await queries.names() == ["Ann", "Bob", "Cid"]
-    assert [tuple(row) for row in await queries.rows()] == [(1, "Ann"), (2, "Bob"), (3, "Cid")]
+    rows = await queries.rows()  # type: ignore[no-untyped-call]  # as it is declared
+    assert [tuple(row) for row in rows] == [(1, "Ann"), (2, "Bob"), (3, "Cid")]
     assert [await queries.oldest(), await queries.total()] == [30, 50]
     assert type(await queries.total()) is int
     assert len(await queries.raw(2)) == 2

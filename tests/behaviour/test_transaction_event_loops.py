@@ -237,7 +237,7 @@ def test_pool_of_another_loop_is_not_held_by_this_one(database_url: URL) -> None
         async with db.transaction(propagation="REQUIRES_NEW", read_only=True) as session:
             return await session.scalar(text("SELECT 7"))
 
-    async def several() -> list[object]:
+    async def several() -> tuple[object, ...]:
         return await db.parallel(beside(), beside(), beside())
 
     async def outer() -> list[object]:
@@ -247,7 +247,7 @@ def test_pool_of_another_loop_is_not_held_by_this_one(database_url: URL) -> None
         await db.dispose()
         return found
 
-    assert asyncio.run(outer()) == [7, [7, 7, 7]]
+    assert asyncio.run(outer()) == [7, (7, 7, 7)]
     asyncio.run(db.dispose())
     gc.collect()
 

@@ -99,7 +99,7 @@ def test_command_line_comes_before_variables(monkeypatch: pytest.MonkeyPatch, pr
     [
         (("ping",), "Which database? Give --app"),
         (("ping", "--app", "x:y", "--url", "sqlite://"), "not both"),
-        (("ping", "--app", "shop"), "'module:attribute'"),
+        (("ping", "--app", "shop"), "Fix: write such as --app shop.main:db"),
         (("ping", "--url", "postgresql://user:sec/ret@host:port/x"), "escape the password"),
         (("ping", "--url", "nonsense"), "cannot be read"),
         (("no-such-command",), "No such command"),

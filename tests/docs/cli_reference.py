@@ -17,9 +17,11 @@ what `--help` says.
 - `--app shop.main:db` names the program's own Database: the current folder is searched first, the name may
   have dots, and a function that takes nothing is called. `--url` is an address instead. Without both,
   `UNITWORK_APP`, `UNITWORK_URL` and `DATABASE_URL` are read. A URL without a driver gets an installed one.
-- Data goes to stdout, messages to stderr. `--json` makes data readable for programs. Passwords are never
-  printed.
-- Exit code 0: all went well. 1: something failed, or differs. 2: the command line is wrong.
+- Data goes to stdout, messages to stderr. `--json` makes data readable for programs. Passwords, and
+  arguments of a URL that are called as secrets are (`sslpassword`, `token`), are never printed.
+- Exit code 0: all went well. 1: something failed, or differs. 2: the command line is wrong. 130: Ctrl-C.
+- What destroys (`drop-tables`, `migrations downgrade`) shows what, and asks. Jobs, which cannot answer, give
+  `--yes`.
 - An import that fails *inside* your program shows its traceback.
 - Completion: `eval "$(_UNITWORK_COMPLETE=bash_source unitwork)"`; `zsh_source` and `fish_source` exist, too.
 - `unitwork.cli.main` is a click group: `your_group.add_command(main, "db")` makes it a part of your own

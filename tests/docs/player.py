@@ -3,6 +3,8 @@
 It is started once for each page, in an empty folder, so that pages cannot help or hurt each other:
 models of the same name, live Databases and event loops are their own.
 
+Of a diff, the program that it leads to is run: what is added, and what stays.
+
 Code blocks and doctests may await at top level; all of a page share one event loop and, on a page
 of prose, one namespace. Each docstring has one of its own, in which the common names of unitwork and
 SQLAlchemy are defined, a model `User`, and `db`: a Database in which its table is empty.
@@ -79,7 +81,8 @@ class Player:
         self._runner.close()
 
     def regions(self, document: Document) -> Iterable[Region]:
-        """The Python blocks of a Markdown page; a block of `>>>` lines is a series of doctests."""
+        """The Python blocks and diffs of a Markdown page; a block of `>>>` lines is a series of doctests."""
+        yield from CodeBlockParser("diff", self.run_diff)(document)
         for language in ("python", "pycon"):
             for region in CodeBlockParser(language, self.run_block)(document):
                 if not region.parsed.startswith(">>>"):
@@ -95,9 +98,16 @@ class Player:
 
     def run_block(self, example: Example) -> None:
         """Run a block; its lines are numbered as in the page."""
+        self._run_source(example.parsed, example)
+
+    def run_diff(self, example: Example) -> None:
+        """Run what a diff leads to; its lines are numbered as in the page."""
+        self._run_source(after(example.parsed), example)
+
+    def _run_source(self, source: str, example: Example) -> None:
         offset = example.line + example.parsed.line_offset
-        source = "\n" * offset + example.parsed
-        self._run(compile(source, example.path, "exec", FLAGS, dont_inherit=True), example.namespace)
+        code = compile("\n" * offset + source, example.path, "exec", FLAGS, dont_inherit=True)
+        self._run(code, example.namespace)
 
     def check(self, example: Example) -> str | None:
         """Run a doctest and compare what it shows."""
@@ -147,6 +157,11 @@ class Player:
         self._runner.run(db.create_all(names["Base"]))
         yield {**names, "db": db}
         self._runner.run(db.dispose())
+
+
+def after(diff: str) -> str:
+    """The program that a diff leads to; a line that goes leaves an empty one."""
+    return "\n".join("" if line.startswith("-") else line[1:] for line in diff.splitlines())
 
 
 def place_of(example: Example) -> str:

@@ -11,11 +11,14 @@ import pytest
 from tests.fixtures.apart import ROOT, path_with
 
 PLAYER = Path(__file__).with_name("player.py")
-EXAMPLE = re.compile(r"^ *(```py|>>> )", re.MULTILINE)
+EXAMPLE = re.compile(r"^ *(```py|```diff|>>> )", re.MULTILINE)
 # Against one that hangs, on the slowest machine.
 TIMEOUT_S = 120
 # A short example may leave its connections to the end of the program.
 WARNINGS = ("-W", "error", "-W", "ignore::ResourceWarning")
+
+# Packages that do not go with those of the development environment, and their requirements.
+APART = {"aiogram": "aiogram", "advanced_alchemy": "advanced-alchemy"}
 
 
 def has_examples(path: Path) -> bool:
@@ -37,8 +40,9 @@ PAGES = [
 def played(path: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run the examples of one file in this folder, with warnings as errors."""
     sources = [ROOT / "src", folder / "src"]
-    needs_aiogram = "from aiogram" in path.read_text(encoding="utf-8")
-    python_path = path_with("aiogram", *sources) if needs_aiogram else os.pathsep.join(map(str, sources))
+    page = path.read_text(encoding="utf-8")
+    apart = next((name for package, name in APART.items() if f"from {package}" in page), None)
+    python_path = path_with(apart, *sources) if apart else os.pathsep.join(map(str, sources))
     return subprocess.run(
         [sys.executable, *WARNINGS, str(PLAYER), str(path)],
         capture_output=True,
@@ -104,6 +108,12 @@ async with asyncio.timeout(1):
 if __name__ == "__main__":
     asyncio.run(twice(1))
 ```
+
+```diff
+ kept = await twice(1)
+-raise SystemExit("this line has gone")
++assert kept == 2
+```
 """
 
 
@@ -113,6 +123,8 @@ if __name__ == "__main__":
         (GOOD_PAGE, ""),
         ("\n\n```python\nassert 1 == 2\n```\n", "page.md:3"),
         ("```python\nassert 1 == 2\n```\n", "AssertionError"),
+        ("```diff\n-assert 1 == 1\n+assert 1 == 2\n```\n", "AssertionError"),
+        ("```diff\n x = 1\n-y = 2\n+broken(\n```\n", "line 4"),
         ("```python\n\nx = 1\nbroken(\n```\n", "line 4"),
         ("```python\n>>> 1 + 1\n3\n```\n", "Expected:\n    3"),
         ("```python\n>>> [][0]\n```\n", "IndexError"),

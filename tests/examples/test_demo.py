@@ -92,3 +92,28 @@ def test_demo_shows_what_is_stored(shown: str) -> None:
         "radia@example.com",
     ]
     assert "ada@example.com asked to close the account" in stored
+
+
+IMPORTED = """
+import sys
+from importlib.metadata import packages_distributions
+import examples.demo
+used = {name.partition(".")[0] for name in sys.modules} & set(packages_distributions())
+print(*sorted({each.lower().replace("_", "-") for name in used for each in packages_distributions()[name]}))
+"""
+
+
+def test_demo_needs_what_make_installs_for_it() -> None:
+    """`make demo` installs a handful of packages: the demo imports none but these and unitwork."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"src{os.pathsep}."},
+    )
+    requirements = (ROOT / "requirements" / "demo.txt").read_text(encoding="utf-8")
+    installed = set(re.findall(r"^([\w-]+)==", requirements, re.MULTILINE))
+
+    assert set(done.stdout.split()) - {"unitwork", "setuptools"} <= installed

@@ -391,7 +391,7 @@ def test_command_line_offers_what_the_class_does(database_url: URL, tmp_path: Pa
     assert run("upgrade", "--json") == (0, '["one"]')
     assert run("current", "--json") == (0, '["one"]')
     assert run("history")[1].startswith("* one")
-    assert run("downgrade") == (0, "one")
+    assert run("downgrade", "--yes") == (0, "one")
     assert run("revision", "more", "--empty")[0] == 0
     assert run("init", "--directory", folder)[0] == 2  # it needs no database
 

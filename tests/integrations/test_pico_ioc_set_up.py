@@ -1,6 +1,7 @@
 """What prepares a database when a pico-ioc container starts: configurers and migrations."""
 
 import asyncio
+import importlib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -334,3 +335,35 @@ async def test_migrations_of_a_database_in_memory(folder: Path) -> None:
     async with container.get(SessionManager).transaction() as session:
         assert await session.scalar(text("SELECT count(*) FROM migrated_one")) == 1
     await container.cleanup_all_async()
+
+
+PUBLISHED = """
+from unitwork.integrations.pico_ioc import (
+    AppBase, DatabaseConfigurer, DatabaseSettings, Mapped, Page, PageRequest, SessionManager, Sort,
+    get_session, mapped_column, query, repository, transactional,
+)
+"""
+
+
+def test_names_of_the_published_package_are_there() -> None:
+    """Only the import line changes."""
+    exec(PUBLISHED, {})  # noqa: S102  # as an application has it
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("TransactionalInterceptor", "put `@transactional` on the method"),
+        ("RepositoryQueryInterceptor", "`@query` runs the query itself"),
+        ("SqlAlchemyFactory", "@provides(SessionManager)"),
+        ("AlembicMigrator", "set `database.migrations_path`"),
+    ],
+)
+def test_names_without_use_are_answered(name: str, instead: str) -> None:
+    """What the published package needs inside has nothing to do here; the import says what does it."""
+    with pytest.raises(ImportError) as caught:
+        exec(f"from unitwork.integrations.pico_ioc import {name}", {})  # noqa: S102  # as an application has it
+
+    assert f"has no {name}" in str(caught.value)
+    assert instead in str(caught.value)
+    assert not hasattr(importlib.import_module("unitwork.integrations.pico_ioc"), "nonsense")

@@ -4,11 +4,14 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from aiohttp import web as aio
 from fastapi import FastAPI
 
 from tests.fixtures.clusters.replicated import Cluster
 from tests.fixtures.models import Audit
+from tests.fixtures.web import Web
 from unitwork import Database, Repository
+from unitwork.integrations.aiohttp import setup
 from unitwork.integrations.asgi import UnitOfWorkMiddleware
 from unitwork.integrations.positions import ReadYourWrites
 
@@ -109,3 +112,30 @@ async def test_without_the_rule_no_response_is_changed(db: Database) -> None:
     """Nobody has asked for cookies."""
     async with browser(service(db, None)) as client:
         assert "set-cookie" not in (await client.post("/tea")).headers
+
+
+async def test_aiohttp_carries_it_as_well(db: Database, cluster: Cluster, web: Web) -> None:
+    """Whether the handler returns its response or sends it."""
+
+    async def write(request: aio.Request) -> aio.StreamResponse:
+        await Repository[Audit](db).add(Audit(note=request.path))
+        response = aio.StreamResponse() if request.path == "/sent" else aio.Response()
+        if request.path == "/sent":
+            await response.prepare(request)
+        return response
+
+    async def count(_request: aio.Request) -> aio.Response:
+        return aio.json_response(await Repository[Audit](db).count())
+
+    app = aio.Application()
+    app.add_routes([aio.post("/{note}", write), aio.get("/count", count)])
+    setup(app, database=db, read_your_writes=ReadYourWrites(SECRET))
+    client = await web.client(app)
+    cluster.hold()
+
+    for number, path in enumerate(("/returned", "/sent"), start=1):
+        told = await client.post(path)
+        assert "unitwork_position" in told.cookies
+        assert (await client.get("/count")).json() == number
+    client.cookies.clear()
+    assert (await client.get("/count")).json() == 0

@@ -15,7 +15,7 @@ from tests.fixtures.dialogue import Dialogue
 from tests.fixtures.models import Account, Audit
 from tests.fixtures.observer import Observer
 from tests.fixtures.saboteur import Saboteur
-from tests.fixtures.web import Exchange, Server, Web
+from tests.fixtures.web import AiohttpServer, Exchange, Server, Web
 from unitwork import Database
 from unitwork.integrations.asgi import UnitOfWorkMiddleware
 
@@ -36,7 +36,7 @@ def shop(db: Database, **options: Any) -> FastAPI:
     return app
 
 
-async def leave_after_asking(server: Server, path: str, leaving: asyncio.Event) -> None:
+async def leave_after_asking(server: Server | AiohttpServer, path: str, leaving: asyncio.Event) -> None:
     """Be a client that asks, and goes away without waiting for the answer."""
     _reader, writer = await asyncio.open_connection(*server.address)
     writer.write(f"POST {path} HTTP/1.1\r\nHost: shop\r\nContent-Length: 0\r\n\r\n".encode())

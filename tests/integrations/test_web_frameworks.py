@@ -1,17 +1,24 @@
 """The same shop answers the same in every framework, under a real server on a real socket."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
-from tests.fixtures.models import Account, Audit
+from tests.fixtures.models import Audit
 from tests.fixtures.observer import Observer
 from tests.fixtures.web import Web
-from tests.integrations.apps import django_app, fastapi_app, litestar_app, quart_app, starlette_app
+from tests.integrations.apps import (
+    aiohttp_app,
+    django_app,
+    fastapi_app,
+    litestar_app,
+    quart_app,
+    starlette_app,
+)
 from tests.integrations.apps.shop import Shop
-from unitwork import Database
+from tests.integrations.promises_of_requests import *  # noqa: F403 - the tests themselves
+from tests.integrations.promises_of_requests import Build
 
 APPLICATIONS = {
     "starlette": starlette_app.app,
@@ -19,17 +26,10 @@ APPLICATIONS = {
     "litestar": litestar_app.app,
     "quart": quart_app.app,
     "django": django_app.app,
+    "aiohttp": aiohttp_app.app,
 }
 # Those that run background work after the response. Django has none; Quart starts it at once.
 WITH_BACKGROUND_TASKS = ["starlette", "fastapi", "litestar"]
-
-Build = Callable[[Shop], Any]
-
-
-@pytest.fixture
-def shop(db: Database) -> Shop:
-    """The functions below the endpoints."""
-    return Shop(db)
 
 
 @pytest.fixture(params=APPLICATIONS)
@@ -37,91 +37,6 @@ def build(request: pytest.FixtureRequest) -> Iterator[Build]:
     """Builds the application of one framework."""
     yield APPLICATIONS[request.param]
     django_app.close_bodies()
-
-
-async def test_request_is_one_transaction(shop: Shop, build: Build, web: Web, observer: Observer) -> None:
-    """What the functions of a request write is committed when its success is answered."""
-    client = await web.client(build(shop))
-
-    answer = await client.post("/create/ann")
-
-    assert answer.status_code == 201
-    assert await observer.names(Account) == ["ann"]
-
-
-async def test_block_inside_a_request_commits(shop: Shop, build: Build, web: Web, observer: Observer) -> None:
-    """A transaction block inside a request commits on the session of the request."""
-    client = await web.client(build(shop))
-
-    answer = await client.post("/register/ann")
-
-    assert answer.is_success
-    assert await observer.names(Account) == ["ann"]
-
-
-@pytest.mark.parametrize("refusal", [("/refused/ann", 409), ("/broken/ann", 500)])
-async def test_error_answer_rolls_back(
-    shop: Shop, build: Build, web: Web, observer: Observer, refusal: tuple[str, int]
-) -> None:
-    """An error of the framework's own kind, and an exception, leave nothing behind."""
-    path, status = refusal
-    client = await web.client(build(shop))
-
-    answer = await client.post(path)
-
-    assert answer.status_code == status
-    assert await observer.names(Account) == []
-    assert shop.held() == 0
-
-
-async def test_failing_commit_is_never_a_success(
-    shop: Shop, build: Build, web: Web, observer: Observer
-) -> None:
-    """When the work cannot be stored at the end of the request, the client hears of it."""
-    await observer.run("INSERT INTO account (id, name, balance) VALUES (1, 'ann', 0)")
-    client = await web.client(build(shop))
-
-    answer = await client.post("/unsent/ann")
-
-    assert answer.status_code == 500
-    assert await observer.names(Account) == ["ann"]
-    assert (await client.post("/unsent/bob")).is_success
-    assert await observer.names(Account) == ["ann", "bob"]
-
-
-async def test_commit_and_close_by_hand_and_go_on(
-    shop: Shop, build: Build, web: Web, observer: Observer
-) -> None:
-    """A handler may commit and close early; what it does afterwards is committed at the end."""
-    client = await web.client(build(shop))
-
-    answer = await client.post("/early/ann")
-
-    assert (answer.is_success, answer.text) == (True, "0")
-    assert await observer.names(Account) == ["ann", "ann-late"]
-
-
-@pytest.mark.parametrize("path", ["/nothing", "/read"])
-async def test_request_holds_nothing_without_a_transaction(
-    shop: Shop, build: Build, web: Web, path: str
-) -> None:
-    """A request that asks nothing, or has read through a repository, holds no connection."""
-    client = await web.client(build(shop))
-
-    answer = await client.get(path)
-
-    assert (answer.status_code, answer.text) == (200, "0")
-
-
-async def test_streaming_body_holds_nothing(shop: Shop, build: Build, web: Web, observer: Observer) -> None:
-    """The transaction of the request has ended before its body streams, and has no session for it."""
-    await observer.run("INSERT INTO account (id, name, balance) VALUES (1, 'ann', 0)")
-    client = await web.client(build(shop))
-
-    count, held, error = (await client.get("/stream")).text.split()
-
-    assert (count, held) == ("1", "0")
-    assert error in ("TransactionEndedError", "NoTransactionError")
 
 
 @pytest.mark.parametrize("build", WITH_BACKGROUND_TASKS, indirect=True)
@@ -137,18 +52,3 @@ async def test_background_task_opens_its_own(shop: Shop, build: Build, web: Web,
     assert answer.is_success
     assert await observer.notes(Audit) == ["ann"]
     assert shop.heard[0].split() in (["TransactionEndedError", "0"], ["NoTransactionError", "0"])
-
-
-async def test_many_requests_at_once_each_have_their_own(
-    shop: Shop, build: Build, web: Web, observer: Observer
-) -> None:
-    """Requests at the same time never see each other's session: answers and rows agree."""
-    client = await web.client(build(shop))
-    kinds = ["create", "refused", "broken", "register"]
-
-    answers = await asyncio.gather(*(client.post(f"/{kinds[number % 4]}/{number}") for number in range(40)))
-
-    stored = {str(number) for number, answer in enumerate(answers) if answer.is_success}
-    assert len(stored) == 20
-    assert set(await observer.names(Account)) == stored
-    assert shop.held() == 0

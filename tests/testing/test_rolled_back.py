@@ -287,10 +287,10 @@ async def test_parallel_runs_one_after_another(undone: Database) -> None:
         await Repository[Account](undone).add(Account(name=name))
         return name
 
-    assert await undone.parallel(add("a"), add("b"), add("c")) == ["a", "b", "c"]
+    assert await undone.parallel(add("a"), add("b"), add("c")) == ("a", "b", "c")
     async with undone.transaction() as session:
         await session.scalar(select(1))
-        assert await undone.parallel(add("d"), add("e")) == ["d", "e"]
+        assert await undone.parallel(add("d"), add("e")) == ("d", "e")
 
     assert await names(undone) == ["a", "b", "c", "d", "e"]
 

@@ -4,9 +4,9 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
-from typing import assert_type
+from typing import Any, NamedTuple, TypedDict, assert_type
 
-from sqlalchemy import Select, Update, func, select, update
+from sqlalchemy import CompoundSelect, Row, Select, Update, func, select, union_all, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from unitwork import (
@@ -31,6 +31,14 @@ class Person(Base):
 
 @dataclass
 class Name:
+    name: str
+
+
+class Key(NamedTuple):
+    id: int
+
+
+class Titled(TypedDict):
     name: str
 
 
@@ -90,6 +98,62 @@ class People(Repository[Person]):
     def execute(self, name: str) -> Update:
         return update(Person).values(name=name)
 
+    @query.one
+    def one_row(self) -> Select[Person, int]:
+        return select(Person, func.count()).group_by(Person.id)
+
+    @query.maybe
+    def maybe_row(self) -> Select[int, str]:
+        return select(Person.id, Person.name)
+
+    @query.many
+    def rows(self, least: int) -> Select[int, str, int]:
+        return select(Person.id, Person.name, Person.id).where(Person.id > least)
+
+    @query.page
+    def row_page(self, page: PageRequest) -> Select[int, str]:
+        return select(Person.id, Person.name)
+
+    @query.cursor_page
+    def row_cursor_page(self, page: CursorRequest) -> Select[int, str]:
+        return select(Person.id, Person.name)
+
+    @query.stream
+    def row_stream(self) -> Select[int, str]:
+        return select(Person.id, Person.name)
+
+    @query.one(into=Name)
+    def one_record(self, name: str) -> Select[Person]:
+        return select(Person).where(Person.name == name)
+
+    @query.maybe(into=Key)
+    def maybe_record(self) -> Select[int]:
+        return select(Person.id)
+
+    @query.many(into=Titled)
+    def records(self, least: int) -> Select[str, int]:
+        return select(Person.name, Person.id).where(Person.id > least)
+
+    @query.many(into=dict[str, Any])
+    def mappings(self) -> Select[str, int]:
+        return select(Person.name, Person.id)
+
+    @query.many(into=Name)
+    def union(self) -> CompoundSelect[str]:
+        return union_all(select(Person.name), select(Person.name))
+
+    @query.page(into=Name)
+    def record_page(self, page: PageRequest) -> Select[Any]:
+        return select(Person)
+
+    @query.cursor_page(into=Name)
+    def record_cursor_page(self, page: CursorRequest) -> Select[Person]:
+        return select(Person)
+
+    @query.stream(into=Name)
+    def record_stream(self) -> Select[Person]:
+        return select(Person)
+
     async def own(self, key: int) -> str:
         return (await self.get_one(key)).name
 
@@ -122,6 +186,22 @@ async def declared(people: People) -> None:
     assert_type(await people.cursor_page(CursorRequest()), CursorPage[Person])
     assert_type(people.stream(), AsyncIterator[Person])
     assert_type(await people.execute("x"), int)
+    assert_type(await people.one_row(), Row[Person, int])
+    assert_type(await people.maybe_row(), Row[int, str] | None)
+    assert_type(await people.rows(1), list[Row[int, str, int]])
+    for number, name, again in await people.rows(1):
+        assert_type((number, name, again), tuple[int, str, int])
+    assert_type(await people.row_page(PageRequest()), Page[Row[int, str]])
+    assert_type(await people.row_cursor_page(CursorRequest()), CursorPage[Row[int, str]])
+    assert_type(people.row_stream(), AsyncIterator[Row[int, str]])
+    assert_type(await people.one_record("x"), Name)
+    assert_type(await people.maybe_record(), Key | None)
+    assert_type(await people.records(1), list[Titled])
+    assert_type(await people.mappings(), list[dict[str, Any]])
+    assert_type(await people.union(), list[Name])
+    assert_type(await people.record_page(PageRequest()), Page[Name])
+    assert_type(await people.record_cursor_page(CursorRequest()), CursorPage[Name])
+    assert_type(people.record_stream(), AsyncIterator[Name])
     assert_type(await people.own(1), str)
     assert_type(await Plain().text("x"), Person | None)
     assert_type(await Bare().number(), int)
@@ -151,6 +231,7 @@ async def repositories(db: Database) -> None:
 async def fluent(people: People) -> None:
     statement = people.where(Person.id > 1).order_by(Person.name).limit(3)
     assert_type(statement, FluentSelect[Person])
+    assert_type(await statement, list[Person])
     assert_type(await statement.all(), list[Person])
     assert_type(await statement.first(), Person | None)
     assert_type(await statement.one(), Person)
@@ -170,6 +251,7 @@ async def fluent(people: People) -> None:
 
 async def mistakes(people: People) -> None:
     await people.text(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await people.records("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await people.one()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await people.get_one(1, lock="exclusive")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await people.add("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -6,6 +6,7 @@ from typing import Any, assert_type
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from unitwork import Database, Isolation, Propagation, transactional
+from unitwork._runtime.rolled_back.block import RolledBack
 from unitwork.transaction import TransactionBlock
 
 db = Database("sqlite+aiosqlite:///:memory:", name="typing")
@@ -103,7 +104,30 @@ async def functions() -> None:
     db.before_commit(work)
 
 
+async def parallel() -> None:
+    async def number() -> int:
+        return 1
+
+    async def nothing() -> None: ...
+
+    assert_type(await db.parallel(), tuple[()])
+    assert_type(await db.parallel(number()), tuple[int])
+    assert_type(await db.parallel(number(), bare(1)), tuple[int, str])
+    assert_type(await db.parallel(number(), bare(1), nothing()), tuple[int, str, None])
+    assert_type(await db.parallel(number(), bare(1), nothing(), number()), tuple[int, str, None, int])
+    assert_type(await db.parallel(number(), number(), number(), number(), number()), tuple[int, ...])
+    assert_type(await db.parallel(*(number() for _ in range(3))), tuple[int, ...])
+    assert_type(await db.parallel(number(), *(number() for _ in range(3))), tuple[int, ...])
+
+
+async def undone() -> int:
+    assert_type(db.rolled_back(), RolledBack)
+    async with db.rolled_back():
+        return await with_members()
+
+
 async def mistakes() -> None:
+    await db.parallel(1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     await bare("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await bare()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await bare(1, currncy="USD")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

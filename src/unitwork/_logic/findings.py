@@ -53,7 +53,7 @@ class CheckReport:
         findings: What is wrong with them.
         unchecked: What the database does not tell before a query runs.
 
-    Example:
+    Examples:
         >>> report = CheckReport("main", ("shop.Users.by_email",), ())
         >>> report.ok
         True

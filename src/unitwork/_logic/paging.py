@@ -65,7 +65,7 @@ class PageRequest:
     Raises:
         OptionError: A number is out of range.
 
-    Example:
+    Examples:
         >>> PageRequest(page=2, size=20).offset
         40
     """
@@ -132,7 +132,7 @@ class Page(Generic[T]):
     Raises:
         OptionError: A number is out of range; a page without rows has a size too.
 
-    Example:
+    Examples:
         >>> page = Page(content=["x"], total_elements=41, page=2, size=20)
         >>> page.total_pages, page.is_first, page.is_last
         (3, False, True)

@@ -18,7 +18,7 @@ class Position:
     PostgreSQL has one stream, named by the system identifier of the cluster and counted in bytes of its
     log; MariaDB one for each GTID domain; Galera one, named by the UUID of the cluster.
 
-    Example:
+    Examples:
         >>> Position.of({"0": 7}).covers(Position.of({"0": 5}))
         True
         >>> str(Position.of({"0": 7, "1": 2}))

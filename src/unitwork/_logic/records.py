@@ -9,10 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from unitwork._logic.values import Converter, converter_for
+from typing_extensions import get_type_hints, is_typeddict
+
+from unitwork._logic.values import Converter, classes_as_promised, converter_for
 
 _Class: typing.TypeAlias = Any
-Builder: typing.TypeAlias = Callable[[Sequence[Any]], Any]
+Builder: typing.TypeAlias = Callable[[Sequence[Sequence[Any]]], list[Any]]
+"""Makes items of rows."""
 
 
 class MissingColumnError(Exception):
@@ -22,10 +25,10 @@ class MissingColumnError(Exception):
 def fields_of(kind: _Class) -> tuple[str, ...] | None:
     """Return the names of the fields that rows fill in a record class; None for other classes."""
     if dataclasses.is_dataclass(kind):
-        return tuple(field.name for field in dataclasses.fields(kind) if field.init)
+        return tuple(_parameters_of(kind))
     if hasattr(kind, "_fields"):
         return tuple(kind._fields)
-    if typing.is_typeddict(kind):
+    if is_typeddict(kind):
         return tuple(_hints(kind))
     if hasattr(kind, "__struct_fields__"):  # msgspec
         return tuple(kind.__struct_fields__)
@@ -39,13 +42,13 @@ def required_fields_of(kind: _Class) -> frozenset[str]:
     if dataclasses.is_dataclass(kind):
         missing = dataclasses.MISSING
         return frozenset(
-            field.name
-            for field in dataclasses.fields(kind)
-            if field.init and field.default is missing and field.default_factory is missing
+            name
+            for name, field in _parameters_of(kind).items()
+            if field.default is missing and field.default_factory is missing
         )
     if hasattr(kind, "_fields"):
         return frozenset(kind._fields) - frozenset(kind._field_defaults)
-    if typing.is_typeddict(kind):
+    if is_typeddict(kind):
         return frozenset(vars(kind)["__required_keys__"])
     if hasattr(kind, "__struct_fields__"):
         parameters = inspect.signature(kind).parameters.values()
@@ -59,19 +62,32 @@ def field_types_of(kind: _Class) -> Mapping[str, Any]:
     if hasattr(kind, "__pydantic_validator__") and not hasattr(kind, "model_fields"):
         # A dataclass of Pydantic's: its validators say what becomes of None.
         return {name: each | None for name, each in _hints(kind).items()}
-    return {} if hasattr(kind, "model_fields") else _hints(kind)
+    if hasattr(kind, "model_fields"):
+        return {}
+    return {
+        name: each.type if isinstance(each, dataclasses.InitVar) else each
+        for name, each in _hints(kind).items()
+    }
+
+
+def _parameters_of(kind: _Class) -> dict[str, dataclasses.Field[Any]]:
+    """Return the fields that the constructor of a dataclass takes, `InitVar` among them."""
+    stored = {field.name: field.init for field in dataclasses.fields(kind)}
+    known: dict[str, dataclasses.Field[Any]] = kind.__dataclass_fields__
+    passed = {name for name, each in _hints(kind).items() if isinstance(each, dataclasses.InitVar)}
+    return {name: field for name, field in known.items() if stored.get(name, name in passed)}
 
 
 def _hints(kind: _Class) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(kind)
+        return get_type_hints(kind)
     except (NameError, TypeError):
         # Names that only a type checker knows: the values are taken as they come.
         return dict.fromkeys(getattr(kind, "__annotations__", ()), Any)
 
 
 def record_builder(kind: _Class, names: Sequence[str], *, convert: bool = True) -> Builder:
-    """Return a function that makes a record from a row whose columns have these names.
+    """Return a function that makes records from rows whose columns have these names.
 
     Columns that the record does not know are left out. With `convert`, values that the database
     gives in another type than the field's annotation become what the annotation says.
@@ -81,24 +97,31 @@ def record_builder(kind: _Class, names: Sequence[str], *, convert: bool = True) 
     """
     known = fields_of(kind)
     if known is None:  # a plain dict: all columns
-        return lambda row: dict(zip(names, row, strict=True))
+        return lambda rows: [dict(zip(names, row, strict=True)) for row in rows]
     for name in known:
         if name not in names and name in required_fields_of(kind):
             raise MissingColumnError(name)
     used = [name for name in known if name in names]
-    chosen = _chooser([list(names).index(name) for name in used], len(names))
-    build = _constructor(kind, used)
-    converters = _converters(kind, used) if convert else []
-    if not converters:
-        return build if chosen is None else lambda row: build(chosen(row))
+    places = [list(names).index(name) for name in used]
+    chosen, build = _chooser(places, len(names)), _constructor(kind, used)
+    converted = _converted(kind, used) if convert else []
 
-    def build_converted(row: Sequence[Any]) -> object:
-        values = list(row if chosen is None else chosen(row))
-        for place, converter in converters:
-            values[place] = converter(values[place])
-        return build(values)
+    def build_all(rows: Sequence[Sequence[Any]]) -> list[Any]:
+        if chosen is not None:
+            rows = [chosen(row) for row in rows]
+        for place, converter, as_promised in converted:
+            # Column by column, since nearly always all values are what they should be.
+            if not as_promised.issuperset(map(type, map(itemgetter(place), rows))):
+                rows = [_with(row, place, converter) for row in rows]
+        return [build(row) for row in rows]
 
-    return build_converted
+    return build_all
+
+
+def _with(row: Sequence[Any], place: int, converter: Converter) -> Sequence[Any]:
+    values = list(row)
+    values[place] = converter(values[place])
+    return values
 
 
 def _chooser(places: list[int], width: int) -> Callable[[Sequence[Any]], Sequence[Any]] | None:
@@ -111,21 +134,27 @@ def _chooser(places: list[int], width: int) -> Callable[[Sequence[Any]], Sequenc
 
 
 def _constructor(kind: _Class, names: list[str]) -> Callable[[Sequence[Any]], Any]:
-    if typing.is_typeddict(kind):
+    if is_typeddict(kind):
         return lambda values: dict(zip(names, values, strict=True))
     if hasattr(kind, "model_validate"):
         keys = [_pydantic_key(kind, name) for name in names]
         validate = kind.model_validate
+        if None in keys:
+            return lambda values: validate(dict(zip(names, values, strict=True)), by_name=True)
         return lambda values: validate(dict(zip(keys, values, strict=True)))
     if _takes_positions(kind, names):
         return lambda values: kind(*values)
     return lambda values: kind(**dict(zip(names, values, strict=True)))
 
 
-def _pydantic_key(kind: _Class, name: str) -> str:
+def _pydantic_key(kind: _Class, name: str) -> str | None:
+    """Return what a Pydantic model reads a field by; None where it is a path, and no one name."""
     alias = kind.model_fields[name].validation_alias
     by_name = kind.model_config.get("populate_by_name") or kind.model_config.get("validate_by_name")
-    return name if by_name or not isinstance(alias, str) else alias
+    if alias is None or by_name:
+        return name
+    choices = [alias, *getattr(alias, "choices", ())]
+    return next((each for each in choices if isinstance(each, str)), None)
 
 
 def _takes_positions(kind: _Class, names: list[str]) -> bool:
@@ -137,7 +166,9 @@ def _takes_positions(kind: _Class, names: list[str]) -> bool:
     return config is None
 
 
-def _converters(kind: _Class, names: list[str]) -> list[tuple[int, Converter]]:
+def _converted(kind: _Class, names: list[str]) -> list[tuple[int, Converter, frozenset[type]]]:
+    """Return the places of values that may have to be converted, by what, and the classes that need not."""
     types = field_types_of(kind)
-    found = ((place, converter_for(types.get(name, Any))) for place, name in enumerate(names))
-    return [(place, converter) for place, converter in found if converter is not None]
+    annotations = ((place, types.get(name, Any)) for place, name in enumerate(names))
+    found = ((place, converter_for(each), classes_as_promised(each)) for place, each in annotations)
+    return [(place, converter, kinds) for place, converter, kinds in found if converter is not None]

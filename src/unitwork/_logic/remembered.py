@@ -1,8 +1,9 @@
-"""This module keeps what is known of a model as long as the model, where nobody else writes it down."""
+"""This module keeps what is known of a class, such as of a model, where nobody else writes it down."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy import inspect as inspect_entity
 
@@ -11,7 +12,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Mapper
 
+K = TypeVar("K", bound=type)
 T = TypeVar("T")
+
+
+def once_for_class(make: Callable[[K], T]) -> Callable[[K], T]:
+    """Let what is made of a class be remembered; mypy counts no class as something to remember by."""
+    return cast("Callable[[K], T]", lru_cache(make))
 
 
 def remembered(entity: type[Any], name: str, made: Callable[[type[Any], Mapper[Any]], T]) -> T:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError, InvalidRequestError
+from sqlalchemy import URL
+from sqlalchemy.exc import InvalidRequestError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from unitwork._runtime import live
@@ -16,9 +16,8 @@ from unitwork._runtime.connections.loop_engine import INSTEAD_OF_AUTOCOMMIT, com
 from unitwork._runtime.source import Source
 from unitwork.dialects import Backend, backend_for
 from unitwork.errors import DatabaseChoiceError, MissingExtraError, OptionError
-from unitwork.options import DatabaseSettings, ServerLimits
-
-WrittenURL: TypeAlias = str | URL | DatabaseSettings
+from unitwork.options import ServerLimits
+from unitwork.settings import WrittenURL, url_of
 
 _SESSION_OPTIONS = {
     "autobegin": True,
@@ -81,7 +80,7 @@ def open_source(
         raise MissingExtraError(
             f"A Database at {address.drivername!r}", error.name or "?", backend.extra
         ) from error
-    except InvalidRequestError as error:
+    except (InvalidRequestError, NoSuchModuleError) as error:
         error.add_note(_DRIVERS)
         raise
 
@@ -102,26 +101,12 @@ def _addresses(written: WrittenAddresses) -> Addresses:
     """Read the URLs that a person wrote."""
     if (written.url is None) == (not written.urls):
         raise OptionError("url", written.url and "beside `urls`", ["one of `url` and `urls`"])
-    primaries = [_address(url) for url in written.urls or (cast("WrittenURL", written.url),)]
+    primaries = [url_of(url) for url in written.urls or (cast("WrittenURL", written.url),)]
     return Addresses(
         [each for url in primaries for each in single(url)],
-        [each for url in written.replicas for each in single(_address(url))],
+        [each for url in written.replicas for each in single(url_of(url))],
         limits=written.limits,
     )
-
-
-def _address(url: str | URL | DatabaseSettings) -> URL:
-    if isinstance(url, DatabaseSettings):
-        return url.url()
-    try:
-        return make_url(url)
-    except (ArgumentError, ValueError):
-        # SQLAlchemy's own text for a wrong port can show a part of an unescaped password.
-        raise ArgumentError(
-            "The URL of the database cannot be read.\n"
-            "  Fix: write driver://user:password@host/name, such as 'postgresql+asyncpg://app@db/shop'; "
-            "escape the password, such as %40 for @."
-        ) from None
 
 
 def _checked(session_options: Mapping[str, Any]) -> dict[str, Any]:

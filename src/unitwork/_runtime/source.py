@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
 from sqlalchemy import event
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
@@ -61,6 +61,8 @@ class Source:
         self.name = name
         self.backend = backend
         self.session_options = session_options
+        self.session_class: type[AsyncSession] = AsyncSession
+        """What its sessions are, besides what blocks need of them."""
         self.grace_s = 2.0
         """How long the end of a block is waited for once its time is over, or its task is cancelled."""
         self._engine_options = engine_options
@@ -105,6 +107,11 @@ class Source:
     def url(self) -> URL:
         """The URL of the database; its password shows in no text."""
         return self.backend.url
+
+    @property
+    def addresses(self) -> list[URL]:
+        """The URLs of all its servers, first that of the database."""
+        return [self.url, *self._addresses.primaries, *self._addresses.replicas]
 
     @property
     def pinned(self) -> StandIn | None:

@@ -10,10 +10,10 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Table, case, column, false, func, literal_column, or_, select, table, text
-from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.exc import DBAPIError
 
 from unitwork._logic.conflicts import OnConflict
+from unitwork._sqlalchemy.versions import select_distinct_on
 from unitwork.bulk.plan import Plan
 from unitwork.bulk.statements import Statements, Wording
 from unitwork.dialects.orders import AsyncpgCopyIn, CopyTarget, PsycopgCopyIn, run_on_driver
@@ -98,7 +98,7 @@ class Stage(Generic[P]):
     def last_rows(self, key: Sequence[Any]) -> Any:  # noqa: ANN401  # a Select
         """Return a SELECT of the last row of each key."""
         parts = [*key, self._apart(key)]
-        return self.rows().ext(distinct_on(*parts)).order_by(*parts, _PLACE_IN_TABLE.desc())
+        return select_distinct_on(self.rows(), *parts).order_by(*parts, _PLACE_IN_TABLE.desc())
 
     def turns(self, key: Sequence[Any]) -> Any:  # noqa: ANN401  # a subquery
         """Return the rows with a number: the how manieth of its key each one is."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Never, Protocol, TypeAlias, TypeVar, cast, overload
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from unitwork._logic.foreign_words import refuse_foreign
 from unitwork.bulk.changes import BulkDelete, BulkUpdate
 from unitwork.bulk.feed import Feed, new_rows
 from unitwork.bulk.fields import Model
@@ -77,7 +78,7 @@ class BulkWrites(Generic[M]):
         batch_rows: int = ...,
         on_progress: Progress | None = ...,
     ) -> list[M] | int: ...
-    async def bulk_insert(  # noqa: PLR0913  # one INSERT has all of these
+    async def bulk_insert(  # noqa: D417, PLR0913  # one INSERT has all of these; nothing is foreign to it
         self,
         rows: Rows,
         *,
@@ -88,6 +89,7 @@ class BulkWrites(Generic[M]):
         columns: Sequence[str] | None = None,
         batch_rows: int = BATCH_ROWS,
         on_progress: Progress | None = None,
+        **foreign: Never,
     ) -> list[M] | int:
         """Insert many rows, all or none of them.
 
@@ -125,12 +127,13 @@ class BulkWrites(Generic[M]):
             with many rows. Commits only if no transaction is open. With `returning=False`, entities
             that the session has already do not change.
 
-        Example:
+        Examples:
             >>> class Users(Repository[User]): ...
             >>> rows = ({"email": f"user{n}@example.com"} for n in range(3))
             >>> await Users(db).bulk_insert(rows, returning=False)
             3
         """
+        refuse_foreign("bulk_insert", foreign)
         check_batch(batch_rows)
         repository = cast("_Repository", self)
         model = Model.of(repository.entity)
@@ -164,7 +167,7 @@ class BulkWrites(Generic[M]):
         Database:
             One INSERT. Commits only if no transaction is open.
 
-        Example:
+        Examples:
             >>> class Users(Repository[User]): ...
             >>> user = await Users(db).upsert({"email": "ann@example.com"}, index_elements=["email"])
             >>> user.email

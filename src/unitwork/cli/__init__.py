@@ -6,7 +6,8 @@ name begins with an underscore are what commands share:
 
 - `_target` holds `with_database`: the options `--app` and `--url`, and a Database for an `async def`.
 - `_modules` imports what a person named: `module`, `module:attribute`.
-- `_output` holds the option `--json`, and prints: data to stdout, messages to stderr.
+- `_output` holds the options `--json` and `--yes`, prints, and asks: data to stdout, messages to stderr.
+- `_failures` tells what failed, without secrets.
 
 The module of a command is imported when its name is on the command line, or to list all commands. Import
 heavy or optional packages inside its functions, so that `unitwork --help` stays fast and whole.
@@ -26,11 +27,15 @@ from unitwork.cli._commands import CommandFolder
 __all__ = ["main"]
 
 
-@click.group(cls=CommandFolder, context_settings={"help_option_names": ["-h", "--help"]})
+# Help is as wide as the terminal.
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 1_000}
+
+
+@click.group(cls=CommandFolder, context_settings=_SETTINGS)
 @click.version_option(package_name="unitwork", message="unitwork %(version)s")
 def main() -> None:
     """Transactions, sessions and repositories for async SQLAlchemy.
 
     Data goes to stdout, messages to stderr. The exit code is 0 when all went well, 1 when something
-    failed or differs, 2 when the command line is wrong.
+    failed or differs, 2 when the command line is wrong, 130 after Ctrl-C.
     """

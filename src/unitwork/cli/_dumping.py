@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from unitwork._logic.values.texts import UnreadableValueError
 from unitwork.bulk.fields import Model
+from unitwork.cli._blocks import block
 from unitwork.cli._values import Attribute
 from unitwork.cli._writing import RecordWriter, writer_of
 from unitwork.dialects.orders import AsyncpgCopyOut, PsycopgCopyOut, run_on_driver
@@ -51,7 +52,9 @@ class Dumping:
 
     async def run(self, file: IO[bytes], kind: str, null_text: str) -> int:
         """Write all rows, and return how many."""
-        async with self._database.transaction(read_only=True) as session:
+        async with block(
+            self._database, f"the dump of {self._model.entity.__name__}", read_only=True
+        ) as session:
             dialect = (await session.connection()).dialect
             if kind == "csv" and dialect.driver in _COPIES and self._is_copied_alike(dialect):
                 return await session.run_sync(self._copy, file, null_text)

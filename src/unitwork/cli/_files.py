@@ -96,7 +96,11 @@ def _beside(path: Path) -> tuple[Path, IO[bytes]]:
                 left.unlink()
     while True:
         new = path.with_name(f"{begins}{secrets.token_hex(6)}")
-        file = new.open("xb")
+        try:
+            file = new.open("xb")
+        except OSError as error:
+            # The name that a person knows.
+            raise type(error)(error.errno, error.strerror, str(path)) from None
         # Somebody else may have taken it for one that is not used, in the moment between.
         if _is_ours(file) is not False and new.exists():
             return new, file

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitwork.bulk.fields import Model
+from unitwork.cli._blocks import block
+from unitwork.cli._output import counted
 from unitwork.cli._rejects import GrowingRejects, NewRejects, Rejects, ToldRejects
 from unitwork.cli._resuming import Position, Progress
 from unitwork.cli._storing import Readable, Refused, Storing
 from unitwork.cli._values import Rows, ValueRefusedError
-from unitwork.errors import UnitworkError
+from unitwork.errors import UnitworkError, lines
 
 if TYPE_CHECKING:
     from unitwork.cli._reading import Found, Records
@@ -103,6 +106,8 @@ class Loading:
         self._tell = tell
         self._rejects: Rejects | None = None
         self.summary = Summary(dry_run=options.dry_run)
+        self._committed_to = 0
+        """Where the last record begins that this run has stored or rejected, and committed."""
 
     async def run(self, on_progress: Callable[[int], object]) -> Summary:
         """Load the file; `on_progress` is told how many bytes were read."""
@@ -134,15 +139,18 @@ class Loading:
 
     async def _at_once(self, on_progress: Callable[[int], object]) -> None:
         """Store all of the file in one transaction, or nothing."""
-        async with self._database.transaction():
+        async with block(self._database, f"the load of {self._records.name}"):
             if self._options.dry_run:
                 self._database.set_rollback_only()
+            line = 0
             for piece in self._pieces():
                 await self._store(piece)
                 on_progress(self._records.read)
+                line = piece.line
             self._columns.check_all_were_there()
             if self._rejects is not None:
                 self._rejects.save()
+            self._note_commit(line)
 
     async def _as_it_goes(self, progress: Progress, on_progress: Callable[[int], object]) -> None:
         """Store each piece in a transaction of its own, together with the position after it."""
@@ -151,17 +159,44 @@ class Loading:
             if not opened:
                 await progress.open(self._database)
                 opened = True
-            async with self._database.transaction() as session:
+            async with block(self._database, f"the load of {self._records.name}") as session:
                 await progress.lock(session)
                 await self._store(piece)
                 if self._rejects is not None:
                     self._rejects.save()
                 position = Position(line=piece.line, digest=piece.digest)
                 await progress.advance(session, position)
+                self._note_commit(piece.line)
             progress.keep(position)
             on_progress(self._records.read)
         self._columns.check_all_were_there()
         await progress.close(self._database)
+
+    def _note_commit(self, line: int) -> None:
+        """Remember, once the block around this is committed, what is stored."""
+        stored = self._storing.stored
+
+        def has_committed() -> None:
+            self.summary.stored, self._committed_to = stored, line
+
+        self._database.on_commit(has_committed)
+
+    def told_when_stopped(self) -> str:
+        """Say what is stored and how to go on, after somebody has stopped the load."""
+        name, summary = self._records.name, self.summary
+        if summary.dry_run:
+            return lines("Stopped: a dry run stores nothing.")
+        if self._progress is None:
+            if self._committed_to:
+                return lines(f"Stopped when all of {name} was stored: {counted(summary.stored, 'row')}.")
+            fix = "run it again; with --resume FILE a load commits as it goes, and can be gone on with."
+            return lines(f"Stopped: nothing of {name} is stored.", f"Fix: {fix}")
+        line = max(self._committed_to, self._progress.position.line)
+        place = f"; {name} is done up to {self._records.unit.lower()} {line:,}" if line else ""
+        return lines(
+            f"Stopped: {counted(summary.stored, 'row')} stored by this command{place}.",
+            "Fix: run the same command again to go on from there.",
+        )
 
     async def _store(self, piece: Piece) -> None:
         """Store what can be stored of a piece, and reject the rest, in the order of the file."""
@@ -236,13 +271,15 @@ class Columns:
         self._model = model
         self._rename = rename
         self._unseen = set(rename)
+        self._seen: dict[str, None] = {}
+        """What the columns, or the members of the records, are called; in the order that they come in."""
         records.check_names = self._check
 
     def _check(self, names: Sequence[str]) -> None:
         """Refuse a header that is not about this model, before anything is stored."""
         line = 1 if self._records.unit == "Line" else None
         seen: dict[str, str] = {}
-        self._unseen.difference_update(names)
+        self._note_names(names)
         self.check_all_were_there()
         for name in names:
             attribute = self._rename.get(name, name)
@@ -271,8 +308,15 @@ class Columns:
         return self._records.broken(
             line,
             f"cannot be stored: {attribute}: is no attribute of {entity}",
-            f"--rename '{name}=ATTRIBUTE', or '{name}=' to leave it out; {entity} has"
+            f"--rename '{name}={self._near(name)}', or '{name}=' to leave it out; {entity} has"
             f" {', '.join(self._model.fields)}",
+        )
+
+    def _near(self, name: str) -> str:
+        """Return the attribute that a column may be meant for, however it is written."""
+        known = {_letters(each): each for each in self._model.fields}
+        return next(
+            (known[each] for each in difflib.get_close_matches(_letters(name), known, 1)), "ATTRIBUTE"
         )
 
     def check_all_were_there(self) -> None:
@@ -283,9 +327,8 @@ class Columns:
         """
         if self._unseen:
             name = min(self._unseen)
-            raise self._records.broken(
-                None, f"has no {name!r}, which --rename speaks of", "write it as the file does"
-            )
+            fix = f"write it as the file does, which has {', '.join(map(repr, self._seen)) or 'nothing'}"
+            raise self._records.broken(None, f"has no {name!r}, which --rename speaks of", fix)
 
     def attributes(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the values of a record by attribute.
@@ -295,7 +338,7 @@ class Columns:
         """
         if not self._rename:
             return values
-        self._unseen.difference_update(values)
+        self._note_names(values)
         found: dict[str, Any] = {}
         for name, value in values.items():
             attribute = self._rename.get(name, name)
@@ -305,7 +348,16 @@ class Columns:
                 found[attribute] = value
         return found
 
+    def _note_names(self, names: Iterable[str]) -> None:
+        if self._unseen:
+            self._unseen.difference_update(names)
+            self._seen |= dict.fromkeys(names)
+
     def named(self, attribute: str | None) -> str | None:
         """Return what the file calls an attribute."""
         names = (old for old, new in self._rename.items() if new and new == attribute)
         return next(names, attribute)
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).lower()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import click
 from sqlalchemy import MetaData, inspect
 from sqlalchemy.orm import Mapper
 
-from unitwork.cli._modules import import_named, load_attribute
+from unitwork.cli._modules import Wanted, import_named, load_attribute, refuse_kind
 from unitwork.models.loaded import loaded_metadata, metadata_in
 
 models_option: Callable[[Any], Any] = click.option(
@@ -26,12 +26,15 @@ def model_named(reference: str, option: str) -> type[Any]:
     Raises:
         click.ClickException: It is something else.
     """
-    found = load_attribute(reference, option)
-    if not isinstance(found, type) or not isinstance(inspect(found, raiseerr=False), Mapper):
-        raise click.ClickException(
-            f"{reference!r} is no model.\n  Fix: name a mapped class: shop.models:User"
-        )
-    return found
+    wanted = Wanted(option, "MODULE:MODEL", "shop.models:User", _is_mapped)
+    found = load_attribute(reference, wanted)
+    if not _is_mapped(found):
+        raise refuse_kind(reference, f"{reference!r} is no model.", wanted)
+    return cast("type[Any]", found)
+
+
+def _is_mapped(found: object) -> bool:
+    return isinstance(found, type) and isinstance(inspect(found, raiseerr=False), Mapper)
 
 
 def chosen_metadata(modules: Iterable[str]) -> list[MetaData]:

@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
 
+INTERRUPTED = 130
+"""The exit code of programs that Ctrl-C has ended."""
+
 json_option: Callable[[Any], Any] = click.option(
     "--json", "as_json", is_flag=True, help="Print data as JSON."
 )
+
+
+yes_option: Callable[[Any], Any] = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+def ask(question: str) -> None:
+    """Go on only if a person says yes.
+
+    Raises:
+        click.Abort: The answer is no.
+        click.UsageError: Nobody answers, as in a job without a terminal.
+    """
+    try:
+        is_wanted = click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        click.echo(err=True)
+        raise click.UsageError("Nobody is there to answer.\n  Fix: give --yes.") from None
+    if not is_wanted:
+        raise click.Abort
 
 
 def say(message: str) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy import BigInteger, Column, MetaData, String, Table, insert, insp
 from sqlalchemy.exc import DBAPIError
 
 from unitwork._logic.own_tables import LOAD_PREFIX
+from unitwork.cli._blocks import block
 from unitwork.cli._files import STANDARD, replace_text
 from unitwork.cli._rejects import withdraw
 from unitwork.errors import UnitworkError
@@ -165,7 +166,7 @@ class Progress:
         async with database.engine.connect() as connection:
             exists = await connection.run_sync(lambda sync: inspect(sync).has_table(name))
         if exists:
-            async with database.transaction() as session:
+            async with block(database, "the load") as session:
                 self.position = await self._stored(session, _table(name))
         elif self._note.line:
             raise self._refused(

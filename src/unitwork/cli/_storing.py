@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unitwork.bulk.fields import Model
 from unitwork.bulk.order import InsertOrder
 from unitwork.bulk.past_refused import PastRefused
+from unitwork.cli._blocks import block
 from unitwork.dialects.refusals import column_of, reason_of, refuses_values
 from unitwork.errors import RowError
 from unitwork.repository import Repository
@@ -89,7 +90,7 @@ class Storing:
         """Insert rows one by one, and return those that are refused; None if this is no way here."""
         order = InsertOrder.of(self._model, self._on_conflict, self._key, None, returning=False)
         singly = PastRefused(order)
-        async with self._database.transaction(propagation="NESTED") as session:
+        async with block(self._database, "a part of the load", propagation="NESTED") as session:
             if not await session.run_sync(singly.insert, [each.row for each in rows]):
                 return None
         self.stored += singly.stored
@@ -98,7 +99,7 @@ class Storing:
     async def _insert(self, rows: Sequence[Readable]) -> Exception | None:
         """Insert all of these rows, or return why one of them cannot be."""
         try:
-            async with self._database.transaction(propagation="NESTED"):
+            async with block(self._database, "a part of the load", propagation="NESTED"):
                 stored = await self._repository.bulk_insert(
                     [each.row for each in rows],
                     on_conflict=self._on_conflict,

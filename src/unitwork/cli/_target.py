@@ -7,17 +7,16 @@ import functools
 import importlib.util
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
-from urllib.parse import quote, quote_plus
 
 import click
 from click.core import ParameterSource
 from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from unitwork.cli._modules import load_attribute
+from unitwork.cli._failures import failure
+from unitwork.cli._modules import Wanted, load_attribute, refuse_kind
 from unitwork.database import Database
-from unitwork.errors import UnitworkError
 
 Command: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 
@@ -29,6 +28,10 @@ _DRIVERS = {
     "mysql": ("mysql", ("asyncmy", "aiomysql")),
     "mariadb": ("mariadb", ("asyncmy", "aiomysql")),
 }
+
+_DATABASE = Wanted(
+    "--app", "MODULE:NAME", "shop.main:db", lambda found: isinstance(found, Database | AsyncEngine)
+)
 
 _app_option = click.option(
     "--app",
@@ -60,8 +63,11 @@ def with_database(command: Command) -> Callable[..., None]:
     def run(*, app: str | None, url: str | None, **parameters: Any) -> None:
         try:
             database = chosen_database(app, url)
-        except (SQLAlchemyError, UnitworkError) as error:
-            raise click.ClickException(_told(error)) from None
+        except Exception as error:
+            refused = failure(error, addresses_in(url))
+            if refused is None:
+                raise
+            raise refused from None
         run_on(database, lambda: command(database, **parameters))
 
     return run
@@ -76,10 +82,11 @@ def run_on(database: Database, work: Callable[[], Coroutine[Any, Any, None]]) ->
 
     try:
         asyncio.run(run())
-    except (SQLAlchemyError, UnitworkError, OSError, TimeoutError) as error:
-        address = database.source.url
-        shown = address.render_as_string(hide_password=True)
-        raise click.ClickException(_without(f"{_told(error)}\n  Database: {shown}", address)) from None
+    except Exception as error:
+        told = failure(error, database.source.addresses)
+        if told is None:
+            raise
+        raise told from None
 
 
 def chosen_database(app: str | None, url: str | None) -> Database:
@@ -94,18 +101,10 @@ def chosen_database(app: str | None, url: str | None) -> Database:
     if app is not None and not url_typed:
         return _from_app(app)
     if url is not None:
-        return _at(address(url))
+        return Database(address(url), name="command line")
     raise click.UsageError(
         "Which database? Give --app MODULE:NAME or --url URL, or set UNITWORK_URL or DATABASE_URL."
     )
-
-
-def _at(url: URL) -> Database:
-    try:
-        return Database(url, name="command line")
-    except ModuleNotFoundError as error:
-        # The driver of a database that unitwork does not know by name.
-        raise click.ClickException(_told(error)) from None
 
 
 def address(text: str) -> URL:
@@ -128,35 +127,25 @@ def address(text: str) -> URL:
     return url.set(drivername=f"{name}+{(installed or drivers)[0]}")
 
 
+def addresses_in(url: str | None) -> list[URL]:
+    """Return the URL that a person gave, if it can be read."""
+    try:
+        return [] if url is None else [make_url(url)]
+    except (ArgumentError, ValueError):
+        return []
+
+
 def _typed(parameter: str) -> bool:
     source = click.get_current_context().get_parameter_source(parameter)
     return source is ParameterSource.COMMANDLINE
 
 
 def _from_app(app: str) -> Database:
-    found = load_attribute(app, "--app")
+    found = load_attribute(app, _DATABASE)
     if callable(found) and not isinstance(found, Database):
         found = found()
     if isinstance(found, AsyncEngine):
         found = Database(found, name="command line")
     if not isinstance(found, Database):
-        raise click.ClickException(
-            f"{app!r} is a {type(found).__name__}, not a Database.\n"
-            "  Fix: name a Database, such as shop.main:db."
-        )
+        raise refuse_kind(app, f"{app!r} is a {type(found).__name__}, not a Database.", _DATABASE)
     return found
-
-
-def _told(error: BaseException) -> str:
-    if isinstance(error, UnitworkError):
-        return str(error)
-    text = str(error) or type(error).__name__
-    notes = [f"  {note}" for note in getattr(error, "__notes__", ())]
-    return "\n".join([f"{type(error).__name__}: {text}", *notes])
-
-
-def _without(text: str, url: URL) -> str:
-    password = str(url.password or "")
-    for form in {password, quote(password), quote(password, safe=""), quote_plus(password)} - {""}:
-        text = text.replace(form, "***")
-    return text

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from unitwork._logic.urls import shown
 from unitwork.cli._models import chosen_metadata, models_option
-from unitwork.cli._output import counted, json_option, say, show
+from unitwork.cli._output import ask, counted, json_option, say, show, yes_option
 from unitwork.cli._tables import existing_tables
 from unitwork.cli._target import with_database
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @models_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @json_option
 @with_database
 async def command(database: Database, *, models: tuple[str, ...], yes: bool, as_json: bool) -> None:
@@ -25,8 +26,8 @@ async def command(database: Database, *, models: tuple[str, ...], yes: bool, as_
     metadata = chosen_metadata(models)
     dropped = sorted(await existing_tables(database, metadata))
     if dropped and not yes:
-        say(f"On {database.source.url.render_as_string(hide_password=True)}: {', '.join(dropped)}")
-        click.confirm(f"Drop {counted(len(dropped), 'table')} with all their rows?", abort=True, err=True)
+        say(f"On {shown(database.source.url)}: {', '.join(dropped)}")
+        ask(f"Drop {counted(len(dropped), 'table')} with all their rows?")
     await database.drop_all(*metadata)
     show({"dropped": dropped}, as_json=as_json, text="\n".join(dropped))
     say(f"Dropped {counted(len(dropped), 'table')}.")

@@ -44,7 +44,7 @@ async def command(database: Database, *, model: str, output: str, kind: str | No
 
     chosen = kind or ("csv" if output == STANDARD else format_of(output, None))
     names = [name.strip() for name in asked["attributes"].split(",")] if asked["attributes"] else None
-    dumping = Dumping(database, model_named(model, "MODULE:MODEL"), names, asked["where"])
+    dumping = Dumping(database, model_named(model, "The model"), names, asked["where"])
     with NewFile(output) as file:
         rows = await dumping.run(file, chosen, asked["null"])
     say(f"Wrote {counted(rows, 'row')}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import click
 
 from unitwork.cli._files import FORMATS
 from unitwork.cli._options import null_option, text_encoding
-from unitwork.cli._output import counted, json_option, say, show
+from unitwork.cli._output import INTERRUPTED, counted, json_option, say, show
 from unitwork.cli._target import with_database
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ async def command(database: Database, *, file: str, into: str, as_json: bool, **
 
     FILE is CSV with a header, JSON lines, or Parquet; - is stdin. The header names attributes, not
     columns. All of the file is stored or nothing, unless --rejects allows to go on past bad records,
-    or --resume commits as it goes: run the same command again to go on after a failure, even after a
+    or --resume commits as it goes: run the same command again to go on after a failure, Ctrl-C or a
     kill. A first look at a file of somebody else: --dry-run --rejects bad.csv.
     """
     from unitwork.cli._files import format_of
@@ -70,8 +71,13 @@ async def command(database: Database, *, file: str, into: str, as_json: bool, **
     kind = format_of(file, asked["kind"])
     records = Records(file, kind, encoding=asked["encoding"], null=asked["null"])
     loading = Loading(database, _model(into), records, _options(asked), say)
-    with _Bar(records.size) as bar:
-        summary = await loading.run(bar.move)
+    try:
+        with _Bar(records.size) as bar:
+            summary = await loading.run(bar.move)
+    except asyncio.CancelledError:
+        # Ctrl-C; nobody else cancels a command.
+        say(loading.told_when_stopped())
+        raise click.exceptions.Exit(INTERRUPTED) from None
     show(dataclasses.asdict(summary), as_json=as_json, text="")
     say(_told(summary))
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from unitwork._logic.urls import shown
 from unitwork.cli._models import chosen_metadata, models_option
 from unitwork.cli._modules import import_named
-from unitwork.cli._output import counted, json_option, say, show
+from unitwork.cli._output import ask, counted, json_option, say, show, yes_option
 from unitwork.cli._target import with_database
 
 if TYPE_CHECKING:
@@ -97,11 +98,21 @@ async def upgrade(database: Database, *, revision: str, sql: bool, directory: Pa
 @command.command()
 @click.argument("revision", default="-1")
 @_directory_option
+@yes_option
 @json_option
 @with_database
-async def downgrade(database: Database, *, revision: str, directory: Path, as_json: bool) -> None:
-    """Undo the migrations down to REVISION (the last one alone; "base" for all), and print their ids."""
-    undone = await _alembic(_migrations(database, directory).downgrade(revision))
+async def downgrade(database: Database, *, revision: str, directory: Path, yes: bool, as_json: bool) -> None:
+    """Undo the migrations down to REVISION (the last one alone; "base" for all), and print their ids.
+
+    Asks before: what they have added to tables is dropped, with what it holds.
+    """
+    migrations = _migrations(database, directory)
+    planned = await _alembic(migrations.undone_by(revision))
+    if planned and not yes:
+        steps = "".join(f"\n  {each.id}  {each.message}" for each in planned)
+        say(f"On {shown(database.source.url)}:{steps}")
+        ask(f"Undo {counted(len(planned), 'migration')}, and lose what is stored in what they have added?")
+    undone = await _alembic(migrations.downgrade(revision))
     show(undone, as_json=as_json, text="\n".join(undone))
     say(f"Undid {counted(len(undone), 'migration')}.")
 

@@ -68,6 +68,8 @@ def _begin(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
         return
     driver: Any = connection.connection.driver_connection
+    if is_open(driver) and is_certain(driver):
+        return  # a listener of the program's own has begun
     started = time.perf_counter()
     try:
         await_only(driver.begin())

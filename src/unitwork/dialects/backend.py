@@ -17,7 +17,7 @@ from unitwork.errors import OptionError
 from unitwork.options import Isolation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import URL, Connection
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext
@@ -50,6 +50,9 @@ READ_WRITE = BeginMode()
 CLOSED_TWICE = "This connection is closed"
 """What SQLAlchemy's pool says when a connection and the one in its place had ended before they were used."""
 
+CHECKOUT = "unitwork_checkout"
+"""Where the information about a connection says what it was taken for, if that is a block."""
+
 _backends: WeakKeyDictionary[Dialect, WeakSet[Backend]] = WeakKeyDictionary()
 """Those of each engine: one that was given may serve several Databases."""
 
@@ -80,9 +83,14 @@ def shut_down(connection: Any) -> None:  # noqa: ANN401  # a socket, or asyncio'
         connection.shutdown(socket.SHUT_RDWR)
 
 
+def backends_on(dialect: Dialect) -> Iterable[Backend]:
+    """Return that of each Database on an engine."""
+    return _backends.get(dialect, ())
+
+
 def told_of(dialect: Dialect) -> Sequence[Telling]:
     """Return what tells the observers of each Database on an engine of what is sent past its cursors."""
-    return [backend.tell for backend in _backends.get(dialect, ()) if backend.tell is not None]
+    return [backend.tell for backend in backends_on(dialect) if backend.tell is not None]
 
 
 class Backend:
@@ -112,6 +120,8 @@ class Backend:
     """How its servers are asked for their part in a cluster, if that is known."""
     connect_limit: Mapping[str, Any] = MappingProxyType({})
     """What makes the driver give up a server that does not answer, where there are others."""
+    fails_as_a_whole = False
+    """After a statement that has failed, its transaction can only roll back: the server refuses all else."""
     may_end_inside = False
     """A statement may end the transaction that it is sent in, and the driver does not tell."""
     shared_between_loops = False
@@ -132,6 +142,19 @@ class Backend:
         """Return defaults for `create_async_engine`; what the user passes comes first."""
         return {"pool_use_lifo": True}
 
+    def begin_by_hand(self, *, immediate: bool | None, given: bool) -> None:  # noqa: ARG002  # for those that can
+        """Say how sessions and connections by hand begin.
+
+        Args:
+            immediate: Whether they take the lock to write at once; None where nobody has said so.
+            given: The engine is the program's own.
+
+        Raises:
+            OptionError: It was said, and the database has no such lock.
+        """
+        if immediate is not None:
+            raise OptionError("begin_immediate", immediate, [f"it for SQLite: this is {self.dialect}"])
+
     def expect_transaction_pooling(self) -> None:
         """Rely on nothing of the server's connection that outlives a transaction.
 
@@ -144,8 +167,8 @@ class Backend:
     def install(self, engine: AsyncEngine) -> None:
         """Add the listeners that this database needs to an engine."""
 
-    def tells_of(self, engine: AsyncEngine) -> None:
-        """Let observers of this Database hear of what is sent past the cursors of an engine."""
+    def serve(self, engine: AsyncEngine) -> None:
+        """Be one of those on an engine: observers of each hear what is sent past its cursors."""
         _backends.setdefault(engine.sync_engine.dialect, WeakSet()).add(self)
 
     def connected(self, connection: DBAPIConnection) -> None:

@@ -54,7 +54,7 @@ class MySQLBackend(Backend):
     @override
     def install(self, engine: AsyncEngine) -> None:
         keep_at_rest(engine.sync_engine)
-        self.tells_of(engine)
+        self.serve(engine)
         dialect: Any = engine.sync_engine.dialect
         compiler = dialect.statement_compiler
         if not issubclass(

@@ -66,6 +66,7 @@ class PostgreSQLBackend(Backend):
     """PostgreSQL: read-only and isolation ride on BEGIN, and cost no round trip."""
 
     replication = PostgreSQLReplication()
+    fails_as_a_whole = True
 
     deferred_exist = "SELECT EXISTS (SELECT FROM pg_constraint WHERE condeferred)"
     check_deferred = (

@@ -13,7 +13,8 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import await_only
 from typing_extensions import override
 
-from unitwork.dialects.backend import LENT, Backend, BeginMode, Fault, told_of
+from unitwork._sqlalchemy.versions import let_go_of_cursor
+from unitwork.dialects.backend import CHECKOUT, LENT, Backend, BeginMode, Fault, backends_on, told_of
 from unitwork.dialects.direct import SQLiteDirect, is_busy, stop
 from unitwork.dialects.orders import Failed, order_of, run_on_driver
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 _BEGIN = "unitwork_begin"
+_IMMEDIATE = "BEGIN IMMEDIATE"
+_READ_WRITE = "BEGIN"
 _READ_ONLY = "BEGIN DEFERRED"
 _BUSY_S = 5.0
 _BUSY_AGAIN_S = 0.01
@@ -64,6 +67,12 @@ class SQLiteBackend(Backend):
     def __init__(self, url: URL) -> None:
         super().__init__(url)
         self.shared_between_loops = in_memory(url)
+        self.immediate_by_hand = True
+        """Sessions and connections by hand begin with the lock to write, as blocks do."""
+
+    @override
+    def begin_by_hand(self, *, immediate: bool | None, given: bool) -> None:
+        self.immediate_by_hand = not given if immediate is None else immediate
 
     @override
     def engine_options(self) -> Mapping[str, Any]:
@@ -87,7 +96,7 @@ class SQLiteBackend(Backend):
         event.listen(engine.sync_engine, "do_execute", _execute)
         event.listen(engine.sync_engine, "handle_error", _keep_after_cancellation)
         _keep_silent(engine.sync_engine.dialect)
-        self.tells_of(engine)
+        self.serve(engine)
 
     @override
     def connected(self, connection: DBAPIConnection) -> None:
@@ -190,12 +199,23 @@ def _begin(connection: Connection) -> None:
     options = connection.get_execution_options()
     if options.get("isolation_level") == "AUTOCOMMIT" or LENT in options:
         return
-    statement = options.get(_BEGIN, "BEGIN IMMEDIATE")
+    if _driver_of(connection).in_transaction:
+        return  # a listener of the program's own has begun
+    statement = options.get(_BEGIN) if _BEGIN in options else _usual(connection)
     if statement == _READ_ONLY:
         connection.info[_READ_ONLY] = True
         _send(connection, "PRAGMA query_only=ON")
     if statement is not None:
         _send(connection, statement)
+
+
+def _usual(connection: Connection) -> str:
+    """Return how a transaction begins that may write."""
+    if CHECKOUT in connection.info:
+        return _IMMEDIATE
+    # Those by hand, as any Database on their engine has been told.
+    backends: Any = backends_on(connection.dialect)
+    return _IMMEDIATE if any(backend.immediate_by_hand for backend in backends) else _READ_WRITE
 
 
 def _send(connection: Connection, statement: str) -> None:
@@ -205,7 +225,7 @@ def _send(connection: Connection, statement: str) -> None:
     if len(heard) > len(told) or connection.engine.echo:
         connection.exec_driver_sql(statement)
         return
-    driver: Any = connection.connection.driver_connection
+    driver = _driver_of(connection)
     started = time.perf_counter()
     try:
         await_only(driver.execute_fetchall(statement))
@@ -217,6 +237,10 @@ def _send(connection: Connection, statement: str) -> None:
         raise
     for tell in told:
         tell(statement, started, connection)
+
+
+def _driver_of(connection: Connection) -> Any:  # noqa: ANN401  # of any driver
+    return connection.connection.driver_connection
 
 
 def _write_ahead(connection: DBAPIConnection, deadline: float) -> None:
@@ -250,6 +274,7 @@ def _execute(cursor: DBAPICursor, statement: str, parameters: object, context: E
             # The driver's thread works on after a cancellation; stop it, or the ROLLBACK waits for it.
             driver: Any = context.root_connection.connection.driver_connection
             await_only(stop(driver))
+            let_go_of_cursor(error)
         raise
     return True
 

@@ -35,7 +35,7 @@ class UnitOfWorkMiddleware(BaseMiddleware):  # type: ignore[misc]  # its types a
     Database:
         Nothing for an update that never touches it.
 
-    Example:
+    Examples:
         >>> from aiogram import Dispatcher
         >>> dispatcher = Dispatcher()
         >>> _ = dispatcher.update.outer_middleware(UnitOfWorkMiddleware(db))

@@ -6,18 +6,24 @@ import asyncio
 import inspect
 import json
 import sys
-from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from typing_extensions import override
 
 from unitwork._runtime import context
 from unitwork.database import Database
-from unitwork.errors import AfterCommitError, OptionError, TransactionRefusedError
-from unitwork.integrations.positions import Carried
-from unitwork.integrations.units import Units, several
+from unitwork.integrations.units import several
+from unitwork.integrations.web import (
+    FIRST_ERROR_STATUS,
+    FIRST_FINAL_STATUS,
+    NOT_STORED,
+    CommitRule,
+    ErrorRule,
+    RequestUnits,
+    Rules,
+    below_400,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -33,23 +39,14 @@ Message: TypeAlias = Any
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
-CommitRule: TypeAlias = Callable[[int], bool]
-ErrorRule: TypeAlias = Callable[[Exception], int | None]
 
 _Function = TypeVar("_Function", bound=Callable[..., Awaitable[None]])
 
 _INSIDE = "unitwork.databases"
 _REQUESTS = "unitwork.requests"
 _START = "http.response.start"
-_FIRST_FINAL_STATUS = 200
-_FIRST_ERROR_STATUS = 400
-_BODY = json.dumps({"detail": "The request could not be stored."}).encode()
+_BODY = json.dumps(NOT_STORED).encode()
 _HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(_BODY)).encode())]
-
-
-def below_400(status: int) -> bool:
-    """Commit what ended well: every status below 400."""
-    return status < _FIRST_ERROR_STATUS
 
 
 class UnitOfWorkMiddleware:
@@ -79,7 +76,7 @@ class UnitOfWorkMiddleware:
         AfterCommitError: The work is stored, but functions registered with `on_commit` failed.
             When the response has been sent: it is what the client gets.
 
-    Example:
+    Examples:
         >>> async def application(scope, receive, send): ...
         >>> app = UnitOfWorkMiddleware(application, database=db)
     """
@@ -95,7 +92,7 @@ class UnitOfWorkMiddleware:
         read_your_writes: ReadYourWrites | None = None,
     ) -> None:
         self._app = app
-        self._rules = _Rules(several(database), atomic, commit_when, on_commit_error, read_your_writes)
+        self._rules = Rules(several(database), atomic, commit_when, on_commit_error, read_your_writes)
         self._watches_answers = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,7 +104,7 @@ class UnitOfWorkMiddleware:
             self._watches_answers = True
             _watch_answers(self._app)
         inside: tuple[Database, ...] = scope.get(_INSIDE, ())
-        self._refuse_twice(inside)
+        self._rules.refuse_twice(inside, "UnitOfWorkMiddleware")
         # The scope itself is changed, not a copy: middleware outside may read what routers put there.
         scope[_INSIDE] = (*inside, *self._rules.databases)
         request = _Request(self._rules, scope, send)
@@ -129,26 +126,6 @@ class UnitOfWorkMiddleware:
         if request.failure is not None:
             raise request.failure
 
-    def _refuse_twice(self, inside: tuple[Database, ...]) -> None:
-        for database in self._rules.databases:
-            if database in inside:
-                raise TransactionRefusedError(
-                    database.name,
-                    f"UnitOfWorkMiddleware is installed twice for database {database.name!r}.",
-                    "remove one of them; one installation may serve several Databases.",
-                )
-
-
-@dataclass(frozen=True, slots=True)
-class _Rules:
-    """What one installation was told. Lives: as long as the application."""
-
-    databases: tuple[Database, ...]
-    atomic: bool
-    commit_when: CommitRule
-    on_commit_error: ErrorRule | None
-    read_your_writes: ReadYourWrites | None
-
 
 def _returns_coroutines(function: _Function) -> _Function:
     """Mark a function as if it were written with `async def`, for those that ask before they call it."""
@@ -158,59 +135,36 @@ def _returns_coroutines(function: _Function) -> _Function:
     return function
 
 
-class _Request(Units):
-    """The units of one request, which end when its status is known. Lives: as long as the request."""
+class _Request(RequestUnits):
+    """The units of one request, which end before the first message of its response is sent on."""
 
-    __slots__ = (
-        "_answered",
-        "_carried",
-        "_header",
-        "_marks",
-        "_refusal",
-        "_rules",
-        "_send",
-        "failure",
-        "settled",
-    )
+    __slots__ = ("_answered", "_marks", "_send")
 
-    def __init__(self, rules: _Rules, scope: Scope, send: Send) -> None:
-        name = f"the request {scope['method']} {scope['path']}"
-        super().__init__(rules.databases, name, atomic=rules.atomic)
-        self._rules = rules
+    def __init__(self, rules: Rules, scope: Scope, send: Send) -> None:
+        super().__init__(rules, f"the request {scope['method']} {scope['path']}", scope)
         self._send = send
         self._answered = False
-        self._carried: Carried | None = None
-        if rules.read_your_writes is not None:
-            self._carried = Carried(rules.read_your_writes, rules.databases, scope)
-        self._header: tuple[bytes, bytes] | None = None
-        """What the client is to be told in the response."""
         self._marks: list[OpenScope] = []
-        self.settled = False
-        """Whether the units have ended, or are about to."""
-        self._refusal: Exception | None = None
-        """Why no success may be answered."""
-        self.failure: Exception | None = None
-        """What is still to be raised, if the application does not do it."""
 
     @_returns_coroutines
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on; before the first of the response, commit or roll back."""
-        if self.settled and self._refusal is None and self._header is None:
+        if self.settled and self.refusal is None and self.header is None:
             return self._send(message)  # of many that a body may have
         return self._send_checked(message)
 
     async def _send_checked(self, message: Message) -> None:
         if not self.settled:
-            if message["type"] == _START and message["status"] >= _FIRST_FINAL_STATUS:
-                await self._end_by(message["status"])
-        elif self._refusal is not None:
-            if self._answered or message["type"] != _START or message["status"] < _FIRST_ERROR_STATUS:
-                raise self._refusal
+            if message["type"] == _START and message["status"] >= FIRST_FINAL_STATUS:
+                await self.end_by(message["status"])
+        elif self.refusal is not None:
+            if self._answered or message["type"] != _START or message["status"] < FIRST_ERROR_STATUS:
+                raise self.refusal
             # The application answers the failure by itself.
-            self._refusal = self.failure = None
-        if self._header is not None and message["type"] == _START:
-            message = {**message, "headers": [*message.get("headers", ()), self._header]}
-            self._header = None
+            self.answered_by_itself()
+        if self.header is not None and message["type"] == _START:
+            message = {**message, "headers": [*message.get("headers", ()), self.header]}
+            self.header = None
         await self._send(message)
 
     async def answered_inside(self, message: Message) -> None:
@@ -219,66 +173,28 @@ class _Request(Units):
         A body that comes piece by piece (it has no length) runs before anything is sent, and may use the
         database: so the units end now, by the application's own status.
         """
-        if self.settled or message["status"] < _FIRST_FINAL_STATUS:
+        if self.settled or message["status"] < FIRST_FINAL_STATUS:
             return
         if any(name.lower() == b"content-length" for name, _value in message.get("headers", ())):
             marks = (context.step_outside(unit.source, ended=unit) for unit in self._units)
             self._marks += [mark for mark in marks if mark is not None]
         else:
-            await self._end_by(message["status"])
+            await self.end_by(message["status"])
 
-    async def _end_by(self, status: int) -> None:
-        """Commit or roll back, as the status says."""
-        self.settled = True
-        if not self.end_asleep():
-            await self._settle(commit=self._rules.commit_when(status))
-
-    async def _settle(self, *, commit: bool) -> None:
+    @override
+    async def settle(self, *, commit: bool) -> None:
         while self._marks:
             context.drop(self._marks.pop())
         try:
-            await self.end(commit=commit)
-        except AfterCommitError as failure:
-            await self._tell_position()
-            # The work is stored, and so the answer is true: it goes out, the error is raised after it.
-            self.failure = failure
-        except CancelledError:
-            self._refusal = _cancelled(self._rules.databases)
-            raise
+            await super().settle(commit=commit)
         except Exception as failure:
-            self._refusal = self.failure = failure
             await self._answer(failure)
             raise
-        else:
-            await self._tell_position()
-
-    async def _tell_position(self) -> None:
-        if self._carried is not None:
-            self._header = await self._carried.header()
-
-    @override
-    def drop(self) -> None:
-        super().drop()
-        if self._carried is not None:
-            self._carried.drop()
-
-    async def fail(self, error: BaseException) -> bool:
-        """An exception leaves: roll back what no response has ended; say whether to raise it."""
-        if not self.settled:
-            self.settled = True
-            await self.leave(error)
-        if self._refusal is not None and isinstance(error, Exception):
-            # What follows from a failed COMMIT is that failure, or is answered already.
-            return False
-        if self.failure is not None:
-            error.add_note(str(self.failure))
-        return True
 
     async def _answer(self, failure: Exception) -> None:
         """Answer a failed COMMIT, if a rule says how."""
-        rule = self._rules.on_commit_error
         try:
-            status = _error_status(rule, failure) if rule is not None else None
+            status = self.rules.status_of(failure)
         except Exception as second:
             self.failure = second
             raise
@@ -353,21 +269,6 @@ _TRANSPARENT = frozenset(
 """Middleware that passes each message on at once."""
 
 
-def _error_status(rule: ErrorRule, failure: Exception) -> int | None:
-    status = rule(failure)
-    if status is not None and status < _FIRST_ERROR_STATUS:
-        raise OptionError("on_commit_error", status, ["a status of 400 or above", "None"]) from failure
-    return status
-
-
-def _cancelled(databases: tuple[Database, ...]) -> TransactionRefusedError:
-    return TransactionRefusedError(
-        databases[0].name,
-        "The request was cancelled while its work was being stored, so no success can be answered.",
-        "answer with a status of 400 or above, or let the cancellation pass.",
-    )
-
-
 class Lifespan:
     """What `lifespan()` returns. Lives: as long as the application."""
 
@@ -394,7 +295,7 @@ def lifespan(*databases: Database) -> Lifespan:
     For Starlette and FastAPI: `FastAPI(lifespan=lifespan(db))`. In a lifespan of your own, write
     `async with db:` around its `yield` instead.
 
-    Example:
+    Examples:
         >>> running = lifespan(db)
     """
     return Lifespan(databases)

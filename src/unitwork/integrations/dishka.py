@@ -33,7 +33,7 @@ class UnitworkProvider(Provider):
         database: A Database, or a function that makes one; the container gives it its arguments.
         component: Of the container; one for each Database, when there are several.
 
-    Example:
+    Examples:
         >>> from dishka import make_async_container
         >>> container = make_async_container(UnitworkProvider(db))
         >>> await container.get(Database) is db
@@ -66,7 +66,7 @@ class RepositoriesProvider(Provider):
         *kinds: Subclasses of `Repository`, or `Repository[Model]`.
         component: Of the container; that of their Database.
 
-    Example:
+    Examples:
         >>> from dishka import make_async_container
         >>> class Users(Repository[User]): ...
         >>> container = make_async_container(UnitworkProvider(db), RepositoriesProvider(Users))

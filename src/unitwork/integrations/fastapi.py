@@ -43,17 +43,20 @@ def _dependency(source: Callable[[], Source]) -> Any:  # noqa: ANN401  # what Fa
     return Depends(session, scope="function")
 
 
-def session_of(database: Database) -> Any:  # noqa: ANN401  # what FastAPI's `Depends` returns
+def session_of(database: Database) -> AsyncSession:
     """Return the dependency that gives an endpoint the session of one Database. A WebSocket is refused.
+
+    Type checkers take it for that session, as it may also stand behind the equals sign of a parameter.
 
     Under `UnitOfWorkMiddleware` it is the session of the request. Without it the dependency opens
     a unit of work around the endpoint: it commits when the endpoint returns and before the
     response is sent, and rolls back when the endpoint raises, `HTTPException` included.
 
-    Example:
+    Examples:
         >>> ReportSession = Annotated[AsyncSession, session_of(db)]
     """
-    return _dependency(lambda: database.source)
+    dependency: AsyncSession = _dependency(lambda: database.source)
+    return dependency
 
 
 SessionDep: TypeAlias = Annotated[AsyncSession, _dependency(live.current_or_default)]

@@ -35,7 +35,7 @@ class UnitOfWorkMiddleware:
     Database:
         Nothing for a message that never touches it.
 
-    Example:
+    Examples:
         >>> from faststream.nats import NatsBroker
         >>> broker = NatsBroker(middlewares=[UnitOfWorkMiddleware(db)])
     """

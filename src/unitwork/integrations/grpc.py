@@ -39,7 +39,7 @@ class UnitOfWorkInterceptor(ServerInterceptor):  # type: ignore[misc]  # grpc ha
     Database:
         Nothing for a call that never touches it.
 
-    Example:
+    Examples:
         >>> import grpc
         >>> server = grpc.aio.server(interceptors=[UnitOfWorkInterceptor(db)])
     """

@@ -8,14 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from unitwork.database import Database
 from unitwork.errors import MissingExtraError
-from unitwork.integrations.asgi import (
-    CommitRule,
-    ErrorRule,
-    UnitOfWorkMiddleware,
-    below_400,
-    lifespan,
-)
+from unitwork.integrations.asgi import UnitOfWorkMiddleware, lifespan
 from unitwork.integrations.units import several
+from unitwork.integrations.web import CommitRule, ErrorRule, below_400
 
 try:
     from litestar.config.app import AppConfig
@@ -40,7 +35,7 @@ class UnitworkPlugin(InitPlugin):
         commit_when: As for `UnitOfWorkMiddleware`.
         on_commit_error: As for `UnitOfWorkMiddleware`.
 
-    Example:
+    Examples:
         >>> from litestar import Litestar
         >>> app = Litestar(plugins=[UnitworkPlugin(db)])
     """

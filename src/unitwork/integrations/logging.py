@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from unitwork._logic.block_names import short_name
 from unitwork._runtime.context import call_later_outside
 from unitwork.events import (
     BlockEnded,
@@ -22,7 +23,7 @@ from unitwork.events import (
     StatementExecuted,
     TurnAwaited,
 )
-from unitwork.integrations.observed import ObservedDatabases, short_name
+from unitwork.integrations.observed import ObservedDatabases
 
 if TYPE_CHECKING:
     from unitwork.database import Database
@@ -64,7 +65,7 @@ class Logging:
         pool_wait_s: A connection was waited for, or opened, longer.
         turn_wait_s: An operation waited longer for another task in the same session.
 
-    Example:
+    Examples:
         >>> db.observe(Logging(slow_statement_s=0.2))
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,8 +11,6 @@ from unitwork._logic.sql.summary import Summary, summary_of
 if TYPE_CHECKING:
     from unitwork.database import Database
 
-_PLACE = re.compile(r"(?:the )?(.*?) at .*?([^/\\]+:\d+)$")
-_NAMED = re.compile(r"the ([a-z]+)")
 _SYSTEMS = {"mssql": "microsoft.sql_server", "oracle": "oracle.db"}
 
 
@@ -87,19 +84,3 @@ def host_and_port(server: str) -> tuple[str, int | None]:
     """Return the parts of `host:port`, as events name a server."""
     host, colon, port = server.rpartition(":")
     return (host, int(port)) if colon and port.isdecimal() and not host.endswith(":") else (server, None)
-
-
-def short_name(name: str) -> str:
-    """Return what a person calls a block: file and line, or class and function."""
-    place = _PLACE.match(name)
-    if place is not None:
-        return " at ".join(place.groups())
-    if name.startswith("the "):
-        return name.removeprefix("the ")
-    return ".".join(name.removeprefix("__main__.").rpartition("<locals>.")[2].split(".")[-2:])
-
-
-def kind_of_name(name: str) -> str:
-    """Return the same where it is one of few; of a message or a request only what it is."""
-    named = _NAMED.match(name) if _PLACE.match(name) is None else None
-    return named.group(1) if named is not None else short_name(name)

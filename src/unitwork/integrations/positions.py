@@ -52,7 +52,7 @@ class ReadYourWrites:
     Database:
         One more question to the primary after a request that has written, shared by all that end meanwhile.
 
-    Example:
+    Examples:
         >>> from unitwork.integrations.asgi import UnitOfWorkMiddleware
         >>> async def application(scope, receive, send): ...
         >>> app = UnitOfWorkMiddleware(

@@ -37,7 +37,7 @@ class UnitOfWorkExtension:
     Database:
         Nothing for an operation that never touches it.
 
-    Example:
+    Examples:
         >>> import strawberry
         >>> @strawberry.type
         ... class Query:

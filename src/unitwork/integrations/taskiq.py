@@ -35,7 +35,7 @@ class UnitOfWorkMiddleware(TaskiqMiddleware):
     Database:
         Nothing for a task that never touches it.
 
-    Example:
+    Examples:
         >>> from taskiq import InMemoryBroker
         >>> broker = InMemoryBroker().with_middlewares(UnitOfWorkMiddleware(db))
     """

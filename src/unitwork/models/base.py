@@ -26,7 +26,7 @@ class Base(PlainData, AsyncAttrs, DeclarativeBase):
 
     What the server fills in is there after the flush (`eager_defaults`).
 
-    Example:
+    Examples:
         >>> class Person(Base):
         ...     __tablename__ = "people"
         ...     id: Mapped[int] = mapped_column(primary_key=True)
@@ -46,7 +46,7 @@ class DataclassBase(PlainData, MappedAsDataclass, AsyncAttrs, DeclarativeBase, r
     The columns of mixins are keywords, or no arguments at all. Two entities are equal only if they are
     the same, as without a dataclass: they can be in sets, and comparing them loads nothing.
 
-    Example:
+    Examples:
         >>> class Pet(DataclassBase, IntPKMixin):
         ...     __tablename__ = "pets"
         ...     name: Mapped[str]

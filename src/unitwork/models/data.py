@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import inspect as python
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableSequence, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from sqlalchemy import inspect
-from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty
+from sqlalchemy.ext.associationproxy import AssociationProxy
+from sqlalchemy.orm import (
+    CompositeProperty,
+    InstanceState,
+    KeyFuncDict,
+    Mapper,
+    RelationshipProperty,
+    SynonymProperty,
+)
 from sqlalchemy.orm.base import PASSIVE_NO_FETCH, PASSIVE_NO_RESULT, PassiveFlag
 
+from unitwork._logic.records import fields_of
 from unitwork._logic.values import values_of
 from unitwork._runtime.edges import edge
 from unitwork.errors import OptionError, UnloadedAttributeError
@@ -56,7 +66,7 @@ class PlainData:
             UnloadedAttributeError: An attribute is not loaded.
             OptionError: A name in `fields` is no attribute.
 
-        Example:
+        Examples:
             >>> User(id=1, email="ann@example.com").to_dict(fields=["id", "email"])
             {'id': 1, 'email': 'ann@example.com'}
         """
@@ -80,8 +90,27 @@ class PlainData:
             UnloadedAttributeError: An attribute is not loaded.
             OptionError: A name in `fields` is no attribute, or a value has no form in JSON.
         """
+        composites = _state(self).mapper.composites
         found = self.to_dict(fields, with_meta=with_meta)
-        return {name: to_json(name, value) for name, value in found.items()}
+        return {
+            name: to_json(name, _parts(composites[name], value) if name in composites else value)
+            for name, value in found.items()
+        }
+
+    def id_key(self) -> str:
+        """Return a text that names this row among those of all models, for caches and logs. Sends nothing.
+
+        A new entity has no key yet; its text is that of this object alone.
+
+        Examples:
+            >>> User(id=1, email="ann@example.com").id_key()
+            'User:1'
+        """
+        state = _state(self)
+        names = [state.mapper.get_property_by_column(column).key for column in state.mapper.primary_key]
+        key = [state.dict.get(name) for name in names]
+        name = f"transient_{id(self)}" if None in key else ",".join(map(str, key))
+        return f"{type(self).__name__}:{name}"
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Self:
@@ -94,7 +123,7 @@ class PlainData:
                 column holds.
             TypeError: A dataclass model lacks a field.
 
-        Example:
+        Examples:
             >>> User.load({"email": "ann@example.com"}).email
             'ann@example.com'
         """
@@ -144,18 +173,67 @@ def _plain_columns(mapper: Mapper[Any]) -> list[str]:
 
 def _is_loaded(state: InstanceState[Any], name: str) -> bool:
     """Say whether reading this attribute would send nothing."""
-    if name in state.dict or name not in state.mapper.attrs:
+    if name in state.dict:
         return True
+    needed = _needed_for(state.mapper, name)
+    if needed is not None:
+        return all(_is_loaded(state, each) for each in needed)
     found: object = state.manager[name].impl.get(state, state.dict, _SENDS_NOTHING)
     return found is not PASSIVE_NO_RESULT
+
+
+def _needed_for(mapper: Mapper[Any], name: str) -> list[str] | None:
+    """Return the attributes that another one is read from; None if it is loaded by itself."""
+    descriptor = mapper.all_orm_descriptors.get(name)
+    if isinstance(descriptor, AssociationProxy):
+        return [descriptor.target_collection]
+    attribute = mapper.attrs.get(name)
+    if isinstance(attribute, CompositeProperty):
+        return [each.key for each in attribute.props]
+    if isinstance(attribute, SynonymProperty):
+        return [attribute.name]
+    return [] if attribute is None else None
+
+
+def is_keyed(relationship: RelationshipProperty[Any]) -> bool:
+    """Say whether the related entities are held in a dict."""
+    held = relationship.collection_class
+    return isinstance(held, type) and issubclass(held, Mapping)
 
 
 def _as_data(value: object) -> object:
     if isinstance(value, PlainData):
         return value.to_dict()
-    if isinstance(value, list | set | tuple):
+    if isinstance(value, Mapping):
+        return {key: _as_data(item) for key, item in value.items()}
+    if isinstance(value, MutableSequence | AbstractSet | tuple) and not isinstance(value, bytearray):
         return [_as_data(item) for item in value]
     return value
+
+
+def _parts(attribute: CompositeProperty[Any], value: Any) -> object:  # noqa: ANN401  # of any class
+    """Return the parts of a composite value by the names that its class gives them."""
+    if value is None:
+        return None
+    return {name: getattr(value, name) for name in _names_of(attribute)}
+
+
+def _names_of(attribute: CompositeProperty[Any]) -> Sequence[str]:
+    kind = attribute.composite_class
+    return fields_of(kind) or list(python.signature(kind).parameters)
+
+
+def _composed(mapper: Mapper[Any], attribute: CompositeProperty[Any], value: object) -> object:
+    """Make a composite value of its parts."""
+    if not isinstance(value, Mapping):
+        return value
+    held = dict(zip(_names_of(attribute), attribute.props, strict=True))
+    for name in value:
+        if name not in held:
+            raise OptionError(attribute.key, name, [repr(each) for each in held])
+    make: Callable[..., object] = attribute.composite_class
+    parts = {name: from_json(name, part, values_of(mapper, held[name].key)) for name, part in value.items()}
+    return make(**parts)
 
 
 def _metadata(mapper: Mapper[Any]) -> dict[str, str]:
@@ -170,16 +248,36 @@ def _loaded(mapper: Mapper[Any], name: str, value: object) -> object:
             return value
         raise OptionError("attribute", name, [repr(known.key) for known in mapper.attrs])
     if isinstance(attribute, RelationshipProperty):
-        return _related(attribute.mapper.class_, value)
+        return _related(attribute, value)
+    if isinstance(attribute, CompositeProperty):
+        return _composed(mapper, attribute, value)
     return from_json(name, value, values_of(mapper, name)) if name in mapper.column_attrs else value
 
 
-def _related(model: type[Any], value: object) -> object:
-    if isinstance(value, Mapping):
-        return model.load(value)
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return [_related(model, item) for item in value]
-    return value
+def _related(relationship: RelationshipProperty[Any], value: object) -> object:
+    """Make related entities of mappings: one, or several in a list, a set, or by their keys."""
+    model: type[PlainData] = relationship.mapper.class_
+    held = relationship.collection_class
+    if isinstance(value, Mapping) and is_keyed(relationship):
+        return _by_key(held, {key: _entity(model, item) for key, item in value.items()})
+    if isinstance(value, Iterable) and not isinstance(value, str | Mapping):
+        made = [_entity(model, item) for item in value]
+        return set(made) if isinstance(held, type) and issubclass(held, AbstractSet) else made
+    return _entity(model, value)
+
+
+def _by_key(kind: Any, entities: Mapping[Any, object]) -> Mapping[Any, object]:  # noqa: ANN401  # a class
+    """Return entities by the keys that they have, of which JSON has made text."""
+    held = kind()
+    if not isinstance(held, KeyFuncDict):
+        return entities
+    for entity in entities.values():
+        held.set(entity)
+    return dict(held)
+
+
+def _entity(model: type[PlainData], value: object) -> object:
+    return model.load(value) if isinstance(value, Mapping) else value
 
 
 def _accepted(model: type, names: Iterable[str]) -> list[str]:

@@ -19,6 +19,7 @@ from sqlalchemy.orm import (
 
 from unitwork._runtime.connections.listeners import HARMLESS, HIDING
 from unitwork._runtime.sessions.sync_session import SHOWS_HIDDEN
+from unitwork._sqlalchemy.versions import with_criteria
 from unitwork.models.shared import SharedColumn
 from unitwork.models.timestamps import UTCDateTime
 
@@ -75,7 +76,7 @@ def _hide(asked: ORMExecuteState) -> None:
     if _shows(asked):
         asked.statement = _without_option(asked.statement)
     else:
-        asked.statement = asked.statement.options(_HIDE)
+        asked.statement = with_criteria(asked.statement, _HIDE)
 
 
 def _without_option(statement: Any) -> Any:  # noqa: ANN401  # any SELECT

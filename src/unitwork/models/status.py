@@ -37,7 +37,7 @@ class StatusMixin:
 
     A model may have a `Status` of its own, whose first member is the default then.
 
-    Example:
+    Examples:
         >>> class Lamp(Base, IntPKMixin, StatusMixin):
         ...     __tablename__ = "lamps"
         >>> lamp = Lamp(status=Lamp.Status.DISABLED)

@@ -27,7 +27,7 @@ class StatementLog:
         *databases: Observed from the start of a `with` block to its end. Without `with`, call
             `db.observe(log)`.
 
-    Example:
+    Examples:
         >>> with StatementLog(db) as log:
         ...     async with db.transaction():
         ...         db.session.add(User(email="ann@example.com"))
@@ -71,7 +71,7 @@ class StatementLog:
     def count(self, beginning: str) -> int:
         """Return how many statements begin with these words, in capitals or not.
 
-        Example:
+        Examples:
             >>> StatementLog().count("SELECT")
             0
         """

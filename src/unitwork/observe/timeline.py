@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
+from unitwork._logic.block_names import short_name
 from unitwork._logic.sql.shown import is_control
 from unitwork.errors import MissingExtraError
 from unitwork.events import BlockEnded, BlockEntered, Outcome
@@ -29,7 +30,6 @@ _WIDTH = 100
 _DURATION_WIDTH = 9
 _COLUMNS_SHOWN = 40
 _SELECTED = re.compile(r"^(SELECT(?: DISTINCT)? )(.+?)( FROM )", re.IGNORECASE)
-_PLACE = re.compile(r"^the block at .*?([^/\\]+:\d+)$")
 
 _STYLES = {
     Outcome.COMMITTED: "bold green",
@@ -92,7 +92,7 @@ class Timeline:
     Args:
         limit: How many outermost blocks are kept; the oldest ones are forgotten first.
 
-    Example:
+    Examples:
         >>> timeline = Timeline()
         >>> db.observe(timeline)
         >>> async with db.transaction(read_only=True):
@@ -181,7 +181,7 @@ class _Drawing:
             yield _Row(Text.assemble((guide, style), row.text), row.duration_s)
 
     def _header(self, entered: BlockEntered) -> _Row:
-        text = Text(_short_name(entered.name), style="bold")
+        text = Text(short_name(entered.name), style="bold")
         if entered.read_only:
             text.append("  read-only", "not bold blue")
         text.append(f"  {entered.propagation} {self._guides.arrow} {entered.step}", "not bold cyan")
@@ -222,14 +222,6 @@ class _Drawing:
 
 def _style(ended: BlockEnded | None) -> str:
     return "dim" if ended is None else _STYLES.get(ended.outcome, "dim")
-
-
-def _short_name(name: str) -> str:
-    """Return what a person calls the block: file and line, or class and function."""
-    place = _PLACE.match(name)
-    if place is not None:
-        return f"block at {place.group(1)}"
-    return ".".join(name.rpartition("<locals>.")[2].split(".")[-2:])
 
 
 def _short_sql(sql: str, cut: str) -> str:

@@ -8,6 +8,7 @@ from sqlalchemy import FromClause, Select, exists, func, literal_column, select
 from sqlalchemy import inspect as inspect_entity
 from sqlalchemy.sql.visitors import iterate
 
+from unitwork._sqlalchemy.versions import parts_before_columns
 from unitwork.errors import OptionError
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def row_key(statement: Select[Any]) -> list[Any]:
         return list(statement._group_by_clauses)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     # PostgreSQL wants these first.
     key = distinct_on(statement)
-    only = _only_entity(statement)
+    only = only_entity(statement)
     if only is not None:
         return [*key, *key_of(only)]
     for described in statement.column_descriptions:
@@ -151,7 +152,7 @@ def row_key(statement: Select[Any]) -> list[Any]:
     return key
 
 
-def _only_entity(statement: Select[Any]) -> Any:  # noqa: ANN401  # class or alias
+def only_entity(statement: Select[Any]) -> Any:  # noqa: ANN401  # class or alias
     """Return the entity that a statement selects, and nothing else; None if it selects other things."""
     # What `column_descriptions` tells as well, in many times the time.
     columns = statement._raw_columns  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
@@ -168,6 +169,6 @@ def is_distinct(statement: Select[Any]) -> bool:
 
 def distinct_on(statement: Select[Any]) -> list[Any]:
     """Return the expressions of a DISTINCT ON, which PostgreSQL has."""
-    extension = statement._pre_columns_clause  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    extension = parts_before_columns(statement)
     parts = [statement, *(iterate(extension) if extension is not None else ())]
     return [expression for part in parts for expression in getattr(part, "_distinct_on", ())]

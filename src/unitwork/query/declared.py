@@ -89,6 +89,11 @@ class DeclaredQuery:
         return self.signature.name
 
     @property
+    def converts(self) -> bool:
+        """Whether the values of its rows become what the annotations say, in whatever type they come."""
+        return self.reader.converts
+
+    @property
     def parameters(self) -> Mapping[str, Any]:
         """The annotations of its parameters."""
         return self.signature.parameters

@@ -4,28 +4,52 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
-
-from sqlalchemy import Select
-from sqlalchemy.sql.base import Executable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    ParamSpec,
+    TypeAlias,
+    TypeVar,
+    TypeVarTuple,
+    cast,
+    overload,
+)
 
 from unitwork._logic.paging import CursorPage, Page
 from unitwork._logic.shape import Rows
 from unitwork.errors import QueryDeclarationError
 from unitwork.query.declared import Declaration, Form
-from unitwork.query.forms import Built, Derived, FullSQL, TextCondition
+from unitwork.query.forms import Derived, FullSQL, TextCondition
+from unitwork.query.statements import Built
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row, Select
+    from sqlalchemy.sql.base import Executable
+    from sqlalchemy.sql.selectable import TypedReturnsRows
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 Owner = TypeVar("Owner")
 M = TypeVar("M")
 P = ParamSpec("P")
 
-Body = Callable[Concatenate[Owner, P], Select[M]]
+A = TypeVar("A")
+B = TypeVar("B")
+Ts = TypeVarTuple("Ts")
+
+# Written as text: what `Select` is generic in differs between the versions of SQLAlchemy.
+Body: TypeAlias = "Callable[Concatenate[Owner, P], Select[M]]"
 """A method that returns a Select of one thing."""
-TupleBody = Callable[Concatenate[Owner, P], Select[tuple[M]]]
+TupleBody: TypeAlias = "Callable[Concatenate[Owner, P], Select[tuple[M]]]"
 """The same, as SQLAlchemy 2.0 wrote the type."""
-Asking = Callable[Concatenate[Owner, P], Coroutine[Any, Any, M]]
+RowBody: TypeAlias = "Callable[Concatenate[Owner, P], Select[A, B, *Ts]]"
+"""A method that returns a Select of several things."""
+RecordBody: TypeAlias = "Callable[Concatenate[Owner, P], TypedReturnsRows[*tuple[Any, ...]]]"
+"""A method that returns a statement whose rows become records."""
+Asking: TypeAlias = Callable[Concatenate[Owner, P], Coroutine[Any, Any, M]]
 """A method that runs a query."""
+Streaming: TypeAlias = Callable[Concatenate[Owner, P], AsyncIterator[M]]
+"""A method that runs a query row by row."""
 
 
 class QueryDecorator:
@@ -35,6 +59,11 @@ class QueryDecorator:
     `@query` alone reads the names of the parameters, and `@query.one`, `.maybe`, `.many`,
     `.scalar`, `.page`, `.cursor_page`, `.stream` and `.execute` run the statement that the body
     returns. What cannot work is refused at import.
+
+    The rows of a statement are what it selects: the entity or value of `Select[User]`, a `Row` of
+    `Select[int, str]`. With `@query.many(into=Contact)` each becomes a record: a dataclass, NamedTuple,
+    TypedDict, Pydantic model or msgspec Struct, filled by name, or a `dict`; of a statement that
+    selects an entity alone, only the columns of the record are selected.
     """
 
     @overload
@@ -83,25 +112,37 @@ class QueryDecorator:
     def one(self, body: TupleBody[Owner, P, M], /) -> Asking[Owner, P, M]: ...
     @overload
     def one(self, body: Body[Owner, P, M], /) -> Asking[Owner, P, M]: ...
-    def one(self, body: Callable[..., Any], /) -> Any:
+    @overload
+    def one(self, body: RowBody[Owner, P, A, B, *Ts], /) -> Asking[Owner, P, Row[A, B, *Ts]]: ...
+    @overload
+    def one(self, /, *, into: type[M]) -> Callable[[RecordBody[Owner, P]], Asking[Owner, P, M]]: ...
+    def one(self, body: Any = None, /, *, into: Any = None) -> Any:
         """Run the statement that the body returns; exactly one row, else NoRowError or TooManyRowsError."""
-        return _built(body, Rows.ONE)
+        return _built(body, Rows.ONE, into=into)
 
     @overload
     def maybe(self, body: TupleBody[Owner, P, M], /) -> Asking[Owner, P, M | None]: ...
     @overload
     def maybe(self, body: Body[Owner, P, M], /) -> Asking[Owner, P, M | None]: ...
-    def maybe(self, body: Callable[..., Any], /) -> Any:
+    @overload
+    def maybe(self, body: RowBody[Owner, P, A, B, *Ts], /) -> Asking[Owner, P, Row[A, B, *Ts] | None]: ...
+    @overload
+    def maybe(self, /, *, into: type[M]) -> Callable[[RecordBody[Owner, P]], Asking[Owner, P, M | None]]: ...
+    def maybe(self, body: Any = None, /, *, into: Any = None) -> Any:
         """Run the statement that the body returns; one row or None, else TooManyRowsError."""
-        return _built(body, Rows.MAYBE)
+        return _built(body, Rows.MAYBE, into=into)
 
     @overload
     def many(self, body: TupleBody[Owner, P, M], /) -> Asking[Owner, P, list[M]]: ...
     @overload
     def many(self, body: Body[Owner, P, M], /) -> Asking[Owner, P, list[M]]: ...
-    def many(self, body: Callable[..., Any], /) -> Any:
+    @overload
+    def many(self, body: RowBody[Owner, P, A, B, *Ts], /) -> Asking[Owner, P, list[Row[A, B, *Ts]]]: ...
+    @overload
+    def many(self, /, *, into: type[M]) -> Callable[[RecordBody[Owner, P]], Asking[Owner, P, list[M]]]: ...
+    def many(self, body: Any = None, /, *, into: Any = None) -> Any:
         """Run the statement that the body returns; all rows."""
-        return _built(body, Rows.MANY)
+        return _built(body, Rows.MANY, into=into)
 
     @overload
     def scalar(self, body: TupleBody[Owner, P, M], /) -> Asking[Owner, P, M]: ...
@@ -115,27 +156,41 @@ class QueryDecorator:
     def page(self, body: TupleBody[Owner, P, M], /) -> Asking[Owner, P, Page[M]]: ...
     @overload
     def page(self, body: Body[Owner, P, M], /) -> Asking[Owner, P, Page[M]]: ...
-    def page(self, body: Callable[..., Any], /) -> Any:
+    @overload
+    def page(self, body: RowBody[Owner, P, A, B, *Ts], /) -> Asking[Owner, P, Page[Row[A, B, *Ts]]]: ...
+    @overload
+    def page(self, /, *, into: type[M]) -> Callable[[RecordBody[Owner, P]], Asking[Owner, P, Page[M]]]: ...
+    def page(self, body: Any = None, /, *, into: Any = None) -> Any:
         """Page the statement that the body returns; one parameter is a PageRequest."""
-        return _built(body, Rows.PAGE)
+        return _built(body, Rows.PAGE, into=into)
 
     @overload
     def cursor_page(self, body: TupleBody[Owner, P, M], /) -> Asking[Owner, P, CursorPage[M]]: ...
     @overload
     def cursor_page(self, body: Body[Owner, P, M], /) -> Asking[Owner, P, CursorPage[M]]: ...
-    def cursor_page(self, body: Callable[..., Any], /) -> Any:
+    @overload
+    def cursor_page(
+        self, body: RowBody[Owner, P, A, B, *Ts], /
+    ) -> Asking[Owner, P, CursorPage[Row[A, B, *Ts]]]: ...
+    @overload
+    def cursor_page(
+        self, /, *, into: type[M]
+    ) -> Callable[[RecordBody[Owner, P]], Asking[Owner, P, CursorPage[M]]]: ...
+    def cursor_page(self, body: Any = None, /, *, into: Any = None) -> Any:
         """Page the statement that the body returns by cursors; one parameter is a CursorRequest."""
-        return _built(body, Rows.CURSOR_PAGE)
+        return _built(body, Rows.CURSOR_PAGE, into=into)
 
     @overload
-    def stream(
-        self, body: TupleBody[Owner, P, M], /
-    ) -> Callable[Concatenate[Owner, P], AsyncIterator[M]]: ...
+    def stream(self, body: TupleBody[Owner, P, M], /) -> Streaming[Owner, P, M]: ...
     @overload
-    def stream(self, body: Body[Owner, P, M], /) -> Callable[Concatenate[Owner, P], AsyncIterator[M]]: ...
-    def stream(self, body: Callable[..., Any], /) -> Any:
+    def stream(self, body: Body[Owner, P, M], /) -> Streaming[Owner, P, M]: ...
+    @overload
+    def stream(self, body: RowBody[Owner, P, A, B, *Ts], /) -> Streaming[Owner, P, Row[A, B, *Ts]]: ...
+    @overload
+    def stream(self, /, *, into: type[M]) -> Callable[[RecordBody[Owner, P]], Streaming[Owner, P, M]]: ...
+    def stream(self, body: Any = None, /, *, into: Any = None) -> Any:
         """Yield the rows of the statement that the body returns, in constant memory."""
-        return _built(body, Rows.STREAM)
+        return _built(body, Rows.STREAM, into=into)
 
     def execute(
         self, body: Callable[Concatenate[Owner, P], Executable], /
@@ -160,12 +215,20 @@ def _declare(method: Method, form: Form) -> Method:
     return cast("Method", Declaration(method, form))
 
 
-def _built(body: Callable[..., Any], rows: Rows, *, scalar: bool = False) -> Callable[..., Any]:
+def _built(
+    body: Callable[..., Any] | None,
+    rows: Rows,
+    *,
+    scalar: bool = False,
+    into: Any = None,  # noqa: ANN401  # a record class
+) -> Callable[..., Any]:
+    if body is None:
+        return lambda method: _built(method, rows, scalar=scalar, into=into)
     if inspect.iscoroutinefunction(body):
         raise QueryDeclarationError(
             _name_of(body), "its body returns a statement, but it is `async def`", "write `def`."
         )
-    declaration = Declaration(body, Built(body, rows, scalar=scalar), returns_statement=True)
+    declaration = Declaration(body, Built(body, rows, scalar=scalar, into=into), returns_statement=True)
     return cast("Callable[..., Any]", declaration)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Executable, exists, select
+from sqlalchemy import exists, select
 from sqlalchemy import inspect as inspect_entity
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql import Select
@@ -13,18 +13,15 @@ from sqlalchemy.sql import Select
 from unitwork._logic.paging import CursorPage, CursorRequest, Page, PageRequest
 from unitwork._logic.shape import Item, Rows, Shape, ShapeError, shape_of
 from unitwork._logic.values.annotations import allows_none
-from unitwork._logic.writes import is_write
 from unitwork._runtime.lanes.calls import StatementCall
 from unitwork._runtime.lanes.results import ResultReader
-from unitwork.errors import QueryDeclarationError
 from unitwork.query.declared import DeclaredQuery, page_parameter
 from unitwork.query.derived import conditions_for
+from unitwork.query.selecting import never_none, select_for
 from unitwork.query.signature import values_in
 from unitwork.query.text import (
     DeclaredText,
     mapper_of,
-    never_none,
-    select_for,
     takes_list,
 )
 
@@ -33,7 +30,7 @@ if TYPE_CHECKING:
 
     from unitwork.query.signature import QuerySignature
 
-_PAGES = {Page: Rows.PAGE, CursorPage: Rows.CURSOR_PAGE}
+PAGES = {Page: Rows.PAGE, CursorPage: Rows.CURSOR_PAGE}
 _REQUESTS = {Rows.PAGE: PageRequest, Rows.CURSOR_PAGE: CursorRequest}
 
 
@@ -44,7 +41,7 @@ def promised(signature: QuerySignature, entity: type | None) -> Shape:
         QueryDeclarationError: Rows cannot become that, or a page has no request.
     """
     try:
-        shape = shape_of(signature.returns, entity, _PAGES)
+        shape = shape_of(signature.returns, entity, PAGES)
     except ShapeError as error:
         raise signature.wrong(
             f"it returns {error}, which rows cannot become",
@@ -242,54 +239,3 @@ class Derived:
         query = DeclaredQuery(signature, _reader(signature, shape, known), ask, target=known)
         query.column_types = derived.column_types
         return query
-
-
-class Built:
-    """`@query.many` and its siblings: the body returns the statement."""
-
-    def __init__(self, function: Callable[..., Any], rows: Rows, *, scalar: bool = False) -> None:
-        self._function = function
-        self._rows = rows
-        self._scalar = scalar
-
-    def query(self, signature: QuerySignature, entity: type | None) -> DeclaredQuery:  # noqa: ARG002  # as each form
-        """Call the body for each call, and run what it returns."""
-        self._refuse_annotation(signature)
-        check_request(signature, self._rows)
-        # `Select[Model]` is plain `Select` at run time: each statement tells what its rows are.
-        item = Item.SCALAR if self._scalar else Item.ENTITY
-        reader = ResultReader(signature.name, Shape(self._rows, item))
-        query = DeclaredQuery(signature, reader, self._asker(signature))
-        query.counts = self._rows is Rows.NONE
-        return query
-
-    def _refuse_annotation(self, signature: QuerySignature) -> None:
-        returns = signature.returns
-        if isinstance(returns, type) and returns is not object and not issubclass(returns, Executable):
-            raise self._wrong(signature, returns)
-
-    def _wrong(self, signature: QuerySignature, returned: type) -> QueryDeclarationError:
-        decorator = f"@query.{'scalar' if self._scalar else self._rows.value}"
-        needed = "statement" if self._rows is Rows.NONE else "Select"
-        fix = "return `update(Model)...`, `delete(Model)...` or `insert(Model)...`."
-        if self._rows is not Rows.NONE:
-            fix = (
-                "return `select(Model).where(...)`; for raw SQL return "
-                "`select(Model).from_statement(text(...))`."
-            )
-        problem = f"it returns {returned.__name__}, but {decorator} needs a SQLAlchemy {needed}"
-        return signature.wrong(problem, fix)
-
-    def _asker(self, signature: QuerySignature) -> Callable[[Any, dict[str, Any]], StatementCall]:
-        function = self._function
-        wanted = Select if self._rows in _REQUESTS else Executable
-
-        def ask(owner: object, arguments: dict[str, Any]) -> StatementCall:
-            statement = function(owner, **arguments)
-            if not isinstance(statement, wanted):
-                raise self._wrong(signature, type(statement))
-            return StatementCall(
-                statement, None, writes=not isinstance(statement, Select) and is_write(statement)
-            )
-
-        return ask

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, overload
 
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
 
-from unitwork._runtime.access.repository_access import RepositoryAccess
-from unitwork.errors import DatabaseChoiceError, DeclarationError
+from unitwork._runtime.access.repository_access import GivenSession, RepositoryAccess
+from unitwork.errors import DatabaseChoiceError, DeclarationError, OptionError
 from unitwork.lifecycle import Lifecycle
 from unitwork.options import TransactionOptions
 from unitwork.query.declared import QUERY, HasAccess, bind_declarations
@@ -19,7 +19,7 @@ from unitwork.transaction import TRANSACTIONAL, HasSource, begins_with_first_wri
 R = TypeVar("R")
 
 _ANYWHERE = RepositoryAccess(None, None)
-_HANDLES = (Lifecycle, AsyncSession)
+_HANDLES = (Lifecycle, AsyncSession, async_scoped_session)
 
 
 def access_of(owner: Any) -> RepositoryAccess:  # noqa: ANN401  # of any class
@@ -44,10 +44,19 @@ def access_of(owner: Any) -> RepositoryAccess:  # noqa: ANN401  # of any class
     return access_to(held[0]) if held else _ANYWHERE
 
 
-def access_to(where: HasSource | AsyncSession) -> RepositoryAccess:
-    """Return the way to a Database, or to a session that is given."""
-    if isinstance(where, AsyncSession):
+def access_to(where: HasSource | GivenSession) -> RepositoryAccess:
+    """Return the way to a Database, or to a session that is given.
+
+    Raises:
+        OptionError: It is a factory of sessions, of which nobody would end those that it makes.
+    """
+    if isinstance(where, (AsyncSession, async_scoped_session)):
         return RepositoryAccess(None, where)
+    if isinstance(where, async_sessionmaker):
+        of_it = "a session of it: `async with factory() as session:`"
+        raise OptionError(
+            "where", "an async_sessionmaker", [of_it, "a Database, which makes its own sessions"]
+        )
     return RepositoryAccess(where.source, None)
 
 
@@ -107,7 +116,7 @@ def repository(cls: Any = None, /, *, entity: type | None = None) -> Any:
         QueryDeclarationError: A declared query cannot work. At import.
         DeclarationError: A public method is an async generator. At import.
 
-    Example:
+    Examples:
         >>> @repository(entity=User)
         ... class Users:
         ...     @query("email = :email")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+from opcode import opmap
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy import Select, delete, update
+from sqlalchemy import delete, update
 from sqlalchemy import inspect as inspect_entity
 
 from unitwork._logic.paging import CursorPage, CursorRequest, Page, PageRequest
@@ -12,6 +15,7 @@ from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime.access.repository_access import RepositoryAccess
 from unitwork._runtime.lanes.calls import StatementCall
 from unitwork._runtime.lanes.results import ResultReader
+from unitwork._sqlalchemy.private import WatchedSelect
 from unitwork.errors import OptionError
 from unitwork.query.clauses import changing, counted, found_any, limits_itself
 from unitwork.query.declared import DeclaredQuery
@@ -19,15 +23,22 @@ from unitwork.query.order import in_order, refuse_unknown
 from unitwork.query.signature import QuerySignature
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Generator
+    from types import FrameType
+
+    from sqlalchemy import Select
 
 M = TypeVar("M")
 
+_DROPS_VALUE = opmap["POP_TOP"]
 
-class FluentSelect(Select[M]):
+
+class FluentSelect(WatchedSelect[M]):
     """A `Select` of one entity that can be awaited: `await users.where(User.active).all()`.
 
-    Every method of `Select` works and keeps this type; it can be passed to `session.execute`.
+    Every method of `Select` works and keeps this type; it can be passed to `session.execute`. Awaited
+    without an ending it returns all entities, as `all()` does. A statement that makes one and drops
+    it, such as `users.where(User.active)` alone, asks nothing: a RuntimeWarning says so.
     """
 
     inherit_cache = True
@@ -53,6 +64,18 @@ class FluentSelect(Select[M]):
         vars(adopted).clear()
         vars(adopted).update(vars(statement), **own)
         return adopted
+
+    def __await__(self) -> Generator[Any, None, list[M]]:
+        return self.all().__await__()
+
+    def __del__(self) -> None:
+        if not self.written and _is_dropped_by(sys._getframe().f_back):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            warnings.warn(
+                f"A query of {self._name} was made and never awaited: nothing was asked.\n"
+                "  Fix: end it with `await ....all()`, or another ending, or pass it to a session.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     async def all(self) -> list[M]:
         """Return all entities. One SELECT."""
@@ -85,11 +108,11 @@ class FluentSelect(Select[M]):
 
     async def count(self) -> int:
         """Return how many rows there are. One SELECT."""
-        return cast("int", await self._access.scalar(f"{self._name}.count", StatementCall(counted(self))))
+        return cast("int", await self._access.scalar(self._ended("count"), StatementCall(counted(self))))
 
     async def exists(self) -> bool:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  # an ending, where Select has a clause
         """Say whether there is any row. One SELECT."""
-        return bool(await self._access.scalar(f"{self._name}.exists", StatementCall(found_any(self))))
+        return bool(await self._access.scalar(self._ended("exists"), StatementCall(found_any(self))))
 
     async def page(self, request: PageRequest) -> Page[M]:
         """Return one page. One SELECT, and one that counts unless the request skips it.
@@ -122,7 +145,7 @@ class FluentSelect(Select[M]):
         """
         if batch < 1:
             raise OptionError("batch", batch, ["a number from 1"])
-        reader = ResultReader(f"{self._name}.stream", self._shape(Rows.STREAM))
+        reader = ResultReader(self._ended("stream"), self._shape(Rows.STREAM))
         return self._access.stream(reader, StatementCall(self), batch)
 
     async def delete(self) -> int:
@@ -132,11 +155,12 @@ class FluentSelect(Select[M]):
             OptionError: The statement has more than conditions, such as a limit or a join; or a row of the
                 entity is in several tables, of which one DELETE would leave a part.
         """
+        name = self._ended("delete")
         if len(inspect_entity(self._entity).tables) > 1:
             allowed = ["`repository.delete(entity)` for each"]
             raise OptionError("delete", "an entity whose rows are in several tables", allowed)
         statement = changing("delete", self, self._entity, delete(self._entity))
-        return await self._access.change(f"{self._name}.delete", StatementCall(statement, writes=True))
+        return await self._access.change(name, StatementCall(statement, writes=True))
 
     async def update(self, **values: Any) -> int:
         """Set attributes of the rows, and return how many. One UPDATE; entities in the session know of it.
@@ -147,22 +171,33 @@ class FluentSelect(Select[M]):
             OptionError: A name is no mapped attribute, or the statement has more than conditions, such as a
                 limit or a join.
         """
+        name = self._ended("update")
         refuse_unknown(values, inspect_entity(self._entity).column_attrs.keys())
         change = update(self._entity).values({getattr(self._entity, k): v for k, v in values.items()})
         statement = changing("update", self, self._entity, change)
         if not values:
             return 0
-        return await self._access.change(f"{self._name}.update", StatementCall(statement, writes=True))
+        return await self._access.change(name, StatementCall(statement, writes=True))
+
+    def _ended(self, ending: str) -> str:
+        """Take note that an ending is awaited, and return what messages call it."""
+        self.written = True
+        return f"{self._name}.{ending}"
 
     def _shape(self, rows: Rows) -> Shape:
         return Shape(rows, Item.ENTITY, self._entity)
 
     async def _fetch(self, method: str, statement: Select[Any], rows: Rows) -> Any:  # noqa: ANN401  # as the rows say
         return await self._access.fetch(
-            ResultReader(f"{self._name}.{method}", self._shape(rows)), StatementCall(statement)
+            ResultReader(self._ended(method), self._shape(rows)), StatementCall(statement)
         )
 
     def _query(self, method: str, rows: Rows) -> DeclaredQuery:
-        signature = QuerySignature(f"{self._name}.{method}", {}, None, lambda _arguments, _keywords: {})
+        signature = QuerySignature(self._ended(method), {}, None, lambda _arguments, _keywords: {})
         reader = ResultReader(signature.name, self._shape(rows))
         return DeclaredQuery(signature, reader, lambda _owner, _arguments: StatementCall(self))
+
+
+def _is_dropped_by(frame: FrameType | None) -> bool:
+    """Say whether a frame drops a value now that a statement of it has made: nobody has a name for that."""
+    return frame is not None and frame.f_code.co_code[frame.f_lasti] == _DROPS_VALUE

@@ -7,7 +7,7 @@ import decimal
 import enum
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     JSON,
@@ -20,29 +20,24 @@ from sqlalchemy import (
     String,
     Uuid,
     bindparam,
-    func,
-    select,
 )
 from sqlalchemy import Table as SQLTable
 from sqlalchemy import inspect as inspect_entity
 from sqlalchemy.types import TypeEngine
 
-from unitwork._logic.records import fields_of, required_fields_of
-from unitwork._logic.shape import Item
 from unitwork._logic.sql.clause import clause_of
 from unitwork._logic.sql.meetings import InsertPlace, Meeting, meetings, resolved
 from unitwork._logic.sql.parts import expanding_in, in_parentheses, part_of, without_parentheses
 from unitwork._logic.sql.reading import read, readings
 from unitwork._logic.sql.scopes import Scopes, Table
 from unitwork._logic.values.annotations import NOTHING, element_of, plain_type
-from unitwork._logic.values.columns import class_of_type, column_values
+from unitwork._logic.values.columns import class_of_type
 
 if TYPE_CHECKING:
     from sqlalchemy import Column as SQLColumn
-    from sqlalchemy import ColumnElement, MetaData, Select, TextClause
+    from sqlalchemy import MetaData, TextClause
     from sqlalchemy.orm import Mapper
 
-    from unitwork._logic.shape import Shape
     from unitwork._logic.sql.reading import SQLText
     from unitwork.errors import QueryDeclarationError
     from unitwork.query.signature import QuerySignature
@@ -212,50 +207,3 @@ def _plain_type(annotation: object) -> TypeEngine[Any] | None:
     if issubclass(annotation, enum.Enum):
         return Enum(annotation)
     return JSON() if issubclass(annotation, dict) else None
-
-
-def select_for(signature: QuerySignature, shape: Shape, entity: type) -> Select[Any]:
-    """Select what the shape asks for from an entity: itself, a count, or the columns of a record.
-
-    Raises:
-        QueryDeclarationError: A field of the record is no attribute of the entity.
-    """
-    if shape.item is Item.ENTITY:
-        return select(entity)
-    if shape.item is Item.SCALAR and shape.kind is int:
-        return select(func.count()).select_from(entity)
-    mapper: Mapper[Any] = inspect_entity(entity)
-    if shape.item is Item.RECORD:
-        return cast("Select[Any]", select(*_record_columns(signature, shape.kind, mapper)))
-    if shape.item in (Item.MAPPING, Item.ROW):
-        return cast("Select[Any]", select(*(attribute.class_attribute for attribute in mapper.column_attrs)))
-    raise signature.wrong(
-        f"a condition on {entity.__name__} cannot return {getattr(shape.kind, '__name__', shape.kind)}",
-        f"return {entity.__name__}, int (a count), bool (exists) or a record; or write `@query.sql`.",
-    )
-
-
-def never_none(entity: type) -> frozenset[str]:
-    """Return the attributes for which no row of an entity has None, if that is known from its model.
-
-    Rows of tables alone keep to it: what is mapped to a join, or to rows of several classes at once, may have
-    NULL where the tables have none.
-    """
-    mapper: Mapper[Any] = inspect_entity(entity)
-    tables = all(isinstance(each.local_table, SQLTable) for each in mapper.iterate_to_root())
-    if not tables or mapper.with_polymorphic:
-        return frozenset()
-    return frozenset(
-        attribute.key for attribute in mapper.column_attrs if column_values(attribute.columns[0]).never_none
-    )
-
-
-def _record_columns(signature: QuerySignature, kind: type, mapper: Mapper[Any]) -> list[ColumnElement[Any]]:
-    known: Mapping[str, Any] = {attribute.key: attribute.class_attribute for attribute in mapper.column_attrs}
-    for name in required_fields_of(kind):
-        if name not in known:
-            raise signature.wrong(
-                f"{kind.__name__}.{name} is no attribute of {mapper.class_.__name__}",
-                f"use one of: {', '.join(known)}; or write `@query.sql`.",
-            )
-    return [known[name].label(name) for name in fields_of(kind) or () if name in known]

@@ -8,17 +8,17 @@ import decimal
 import enum
 import uuid
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from sqlalchemy import Column, Computed, Identity, Numeric, String, inspect
-from sqlalchemy.ext.hybrid import hybrid_property
-from sqlalchemy.orm import ColumnProperty, Mapper, RelationshipProperty
+from sqlalchemy.orm import ColumnProperty, Mapper, RelationshipProperty, SynonymProperty
 from sqlalchemy.types import LargeBinary
 
 from unitwork._logic.values import values_of
 from unitwork._logic.values.annotations import NOTHING, allows_none, annotated_kind
 from unitwork.errors import DeclarationError, OptionError
+from unitwork.models.data import is_keyed
 
 if TYPE_CHECKING:
     from unitwork._logic.values import ColumnValues
@@ -78,6 +78,8 @@ class Related:
     schema: Schema
     many: bool
     optional: bool
+    key: Any = NOTHING
+    """The type of the keys, where many are held in a dict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +115,15 @@ def describe(model: type, options: Options) -> Schema:
     if not isinstance(mapper, Mapper):
         raise DeclarationError(repr(model), "it is no mapped class", "name a model.")
     known = {key for key in mapper.all_orm_descriptors.keys() if not key.startswith("_")}  # noqa: SIM118  # no mapping
-    for option, names in (("include", options.include or ()), ("exclude", options.exclude)):
+    written = {each.key for each in mapper.column_attrs if isinstance(each.columns[0], Column)}
+    possible = known if options.purpose == "read" else known & written
+    for option, names, taken in (
+        ("include", options.include or (), possible),
+        ("exclude", options.exclude, known),
+    ):
         for name in names:
-            if name not in known:
-                raise OptionError(option, name, [repr(each) for each in sorted(known)])
+            if name not in taken:
+                raise OptionError(option, name, [repr(each) for each in sorted(taken)])
     return _Description(mapper, options, None).schema(_NAMES[options.purpose].format(model.__name__))
 
 
@@ -135,7 +142,7 @@ class _Description:
         """Fields of a dataclass model that its constructor does not take."""
 
     def schema(self, name: str) -> Schema:
-        fields = (*self._columns(), *self._hybrids(), *self._relationships(name))
+        fields = (*self._columns(), *self._named(), *self._relationships(name))
         table = getattr(self.mapper.local_table, "fullname", self.mapper.class_.__name__)
         return Schema(name, self.mapper.class_, _DOCS[self.options.purpose].format(table), fields)
 
@@ -146,15 +153,16 @@ class _Description:
 
     def _columns(self) -> Iterator[SchemaField]:
         for attribute in self.mapper.column_attrs:
-            column = attribute.columns[0]
-            if not self._is_chosen(attribute.key, usual=self._is_usual(attribute)):
-                continue
-            if isinstance(column, Column):
-                yield self._column(attribute, column)
-            elif self.options.purpose == "read":
-                kind = annotated_kind(self.mapper, attribute.key)
-                guessed = values_of(self.mapper, attribute.key).annotation
-                yield SchemaField(attribute.key, _or_none(guessed) if kind is NOTHING else kind)
+            if self._is_chosen(attribute.key, usual=self._is_usual(attribute)):
+                yield self._column_of(attribute)
+
+    def _column_of(self, attribute: ColumnProperty[Any]) -> SchemaField:
+        column = attribute.columns[0]
+        if isinstance(column, Column):
+            return self._column(attribute, column)
+        kind = annotated_kind(self.mapper, attribute.key)
+        guessed = values_of(self.mapper, attribute.key).annotation
+        return SchemaField(attribute.key, _or_none(guessed) if kind is NOTHING else kind)
 
     def _is_usual(self, attribute: ColumnProperty[Any]) -> bool:
         if self.options.purpose == "read":
@@ -201,12 +209,18 @@ class _Description:
             return NOTHING, True
         return (None, False) if nullable else (NOTHING, False)
 
-    def _hybrids(self) -> Iterator[SchemaField]:
-        named = self.options.include or frozenset()
-        for key, descriptor in self.mapper.all_orm_descriptors.items():
-            if key in named and isinstance(descriptor, hybrid_property) and self.options.purpose == "read":
+    def _named(self) -> Iterator[SchemaField]:
+        """Yield what is shown only if it is included by name: hybrids, composites, synonyms, proxies."""
+        named = (self.options.include or frozenset()) - self.options.exclude
+        for key in self.mapper.all_orm_descriptors.keys():  # noqa: SIM118  # no mapping
+            attribute = self.mapper.attrs.get(key)
+            if key in named and not isinstance(attribute, ColumnProperty | RelationshipProperty):
+                target = attribute.name if isinstance(attribute, SynonymProperty) else key
                 kind = annotated_kind(self.mapper, key)
-                yield SchemaField(key, Any if kind is NOTHING else kind)
+                if kind is NOTHING and target in self.mapper.column_attrs:
+                    yield replace(self._column_of(self.mapper.column_attrs[target]), key=key)
+                else:
+                    yield SchemaField(key, Any if kind is NOTHING else kind)
 
     def _relationships(self, name: str) -> Iterator[SchemaField]:
         if self.options.purpose != "read":
@@ -230,7 +244,15 @@ class _Description:
         many = bool(relationship.uselist)
         kind = annotated_kind(self.mapper, relationship.key)
         optional = _may_be_missing(relationship) if kind is NOTHING else allows_none(kind)
-        return Related(schema, many, optional and not many)
+        key = _key_kind(relationship, kind) if many else NOTHING
+        return Related(schema, many, optional and not many, key)
+
+
+def _key_kind(relationship: RelationshipProperty[Any], kind: Any) -> Any:  # noqa: ANN401  # types
+    """Return the type of the keys of a collection; NOTHING if it has none."""
+    if not is_keyed(relationship):
+        return NOTHING
+    return next(iter(get_args(kind)), Any)
 
 
 def _may_be_missing(relationship: RelationshipProperty[Any]) -> bool:

@@ -35,6 +35,9 @@ class EntitySchema(BaseModel):
         serialize_by_alias=True,
         protected_namespaces=(),
         arbitrary_types_allowed=True,
+        # Bytes are seldom text; as `dump_model` and `Model.load` have them.
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
     )
 
     # Pydantic before 2.11 does not know `serialize_by_alias`.

@@ -37,7 +37,7 @@ def schema_for(model: type, **options: Unpack[SchemaKeywords]) -> type[EntitySch
         DeclarationError: The class is no model.
         OptionError: An option has a value that does not exist.
 
-    Example:
+    Examples:
         >>> schema = schema_for(User, purpose="create")
         >>> schema(email="ann@example.com").active
         True
@@ -75,6 +75,8 @@ def _kind(kind: Any) -> Any:  # noqa: ANN401  # a type
     if not isinstance(kind, Related):
         return kind
     inner = class_of(kind.schema)
+    if kind.key is not NOTHING:
+        return dict[kind.key, inner]  # type: ignore[valid-type]  # known at run time
     if kind.many:
         return list[inner]  # type: ignore[valid-type]  # known at run time
     return inner | None if kind.optional else inner

@@ -37,6 +37,14 @@ def source_of(schemas: Iterable[Schema], remark: str) -> str:
 
     Raises:
         DeclarationError: A field needs a class that cannot be imported, or two classes have one name.
+
+    Examples:
+        >>> from unitwork.schemas.description import Options, describe
+        >>> source = source_of([describe(User, Options.of(purpose="create"))], "For the API.")
+        >>> print(source.splitlines()[0])
+        # For the API.
+        >>> "class UserCreateSchema(EntitySchema):" in source
+        True
     """
     return _Source(list(_innermost_first(schemas)), remark).text()
 
@@ -166,9 +174,7 @@ class _Source:
 
     def _kind(self, kind: Any) -> str:  # noqa: ANN401  # a type
         if isinstance(kind, Related):
-            if kind.many:
-                return f"{self._builtin('list')}[{kind.schema.name}]"
-            return f"{kind.schema.name} | None" if kind.optional else kind.schema.name
+            return self._related(kind)
         if kind is Any:
             return self._from("typing", "Any")
         if kind is None or kind is types.NoneType:
@@ -176,6 +182,13 @@ class _Source:
         if kind is Ellipsis:
             return "..."
         return self._generic(kind)
+
+    def _related(self, kind: Related) -> str:
+        if kind.key is not NOTHING:
+            return f"{self._builtin('dict')}[{self._kind(kind.key)}, {kind.schema.name}]"
+        if kind.many:
+            return f"{self._builtin('list')}[{kind.schema.name}]"
+        return f"{kind.schema.name} | None" if kind.optional else kind.schema.name
 
     def _generic(self, kind: Any) -> str:  # noqa: ANN401  # a type
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)

@@ -89,7 +89,7 @@ def assert_queries(
         AssertionError: There were more (or not just as many); the message lists them. At the end.
         OptionError: Neither `max` nor `exactly` is given.
 
-    Example:
+    Examples:
         >>> with assert_queries(db, max=1):
         ...     await Repository[User](db).all()
         []
@@ -112,7 +112,7 @@ def assert_no_repeats(*databases: Database, at_most: int = 1) -> Recorder:
         AssertionError: One was sent more often; the message has its text, how often it was sent, and
             the lines of code that sent it. At the end.
 
-    Example:
+    Examples:
         >>> with assert_no_repeats(db, at_most=2):
         ...     users = await Repository[User](db).all()
     """

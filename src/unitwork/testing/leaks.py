@@ -82,7 +82,7 @@ def no_leaks(*databases: Database) -> NoLeaks:
         AssertionError: A block or a unit of work is open, a connection is checked out, or an operation
             waits for its turn; the message names who. At the end.
 
-    Example:
+    Examples:
         >>> async with no_leaks(db), db.transaction():
         ...     db.session.add(User(email="ann@example.com"))
     """

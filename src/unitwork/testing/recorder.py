@@ -105,7 +105,7 @@ def statements(*databases: Database) -> Recorder:
     Args:
         *databases: Those that are recorded; without any, all that are alive when the block begins.
 
-    Example:
+    Examples:
         >>> with statements(db) as sent:
         ...     async with db.transaction():
         ...         db.session.add(User(email="ann@example.com"))

@@ -161,9 +161,13 @@ class Promise:
         )
 
     def mapped_findings(
-        self, mapped: Sequence[tuple[str, TypeEngine[Any]]], results: Sequence[Result]
+        self, mapped: Sequence[tuple[str, TypeEngine[Any]]], results: Sequence[Result], *, converts: bool
     ) -> Iterator[Finding]:
         """Compare the types of mapped columns with those that the database has, and with the promise."""
+        if self._shape.item is Item.RECORD:
+            yield from self.missing(
+                sorted(required_fields_of(self._shape.kind)), [name for name, _ in mapped]
+            )
         if len(mapped) == len(results):
             for (name, kind), result in zip(mapped, results, strict=True):
                 ours = class_of_type(kind)
@@ -180,7 +184,7 @@ class Promise:
             for place, who, annotation in promised_columns(self._shape, names):
                 kind = mapped[place][1]
                 given = Result(names[place], kind, made=column_kind(kind))
-                yield from self._result_findings(given, annotation, who, converts=False)
+                yield from self._result_findings(given, annotation, who, converts=converts)
 
     # -- what nobody knows ---------------------------------------------------------------------
 

@@ -11,7 +11,7 @@
 - `parameters`: what fits where, and an example of each.
 """
 
-from unitwork._logic.values.answers import Converter, ValueTypeError, converter_for
+from unitwork._logic.values.answers import Converter, ValueTypeError, classes_as_promised, converter_for
 from unitwork._logic.values.classes import SCALARS
 from unitwork._logic.values.columns import ColumnValues, column_values, values_of
 from unitwork._logic.values.texts import UnreadableValueError
@@ -22,6 +22,7 @@ __all__ = [
     "Converter",
     "UnreadableValueError",
     "ValueTypeError",
+    "classes_as_promised",
     "column_values",
     "converter_for",
     "values_of",

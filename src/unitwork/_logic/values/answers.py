@@ -36,6 +36,13 @@ def converter_for(annotation: object) -> Converter | None:
     return None if known is None else _checked(single, known.answer, none=not refuses_none(annotation))
 
 
+def classes_as_promised(annotation: object) -> frozenset[type]:
+    """Return the classes of values that the converter of this type leaves as they are."""
+    single = without_none(annotation)
+    kinds = {single} if isinstance(single, type) else set[type]()
+    return frozenset(kinds if refuses_none(annotation) else {*kinds, type(None)})
+
+
 def _checked(kind: type, change: Change, *, none: bool) -> Converter:
     exact = (kind, type(None)) if none else (kind,)
 

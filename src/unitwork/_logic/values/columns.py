@@ -36,6 +36,7 @@ from unitwork._logic.values.annotations import (
     without_none,
 )
 from unitwork._logic.values.classes import known_class
+from unitwork._sqlalchemy.versions import class_said
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -294,10 +295,7 @@ def class_of_type(kind: TypeEngine[Any]) -> type | None:
     """Return the class of a type's values; None if the type does not know it."""
     if isinstance(kind, SET):
         return set
-    try:
-        found = kind.python_type
-    except NotImplementedError:
-        return None
+    found = class_said(kind)
     return _UNSAID.get(type(kind)) if found is object else found
 
 

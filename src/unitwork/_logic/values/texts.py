@@ -25,6 +25,8 @@ _LENGTH = re.compile(r"(?:(-?[0-9]+) days?,? ?)?(?:([+-]?)([0-9]+):([0-9]{2}):([
 _HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
 _MICROSECOND = dt.timedelta(microseconds=1)
 _HEX = "\\x"
+_AS_IN_URLS = str.maketrans("-_", "+/")
+"""Pydantic writes base64 so that it may stand in a URL."""
 _EXACT_MICROSECONDS = 2**53
 
 
@@ -119,7 +121,9 @@ def as_hex(value: bytes | bytearray | memoryview) -> str:
 
 
 def read_bytes(text: str) -> bytes:
-    return bytes.fromhex(text[2:]) if text.startswith(_HEX) else base64.b64decode(text, validate=True)
+    if text.startswith(_HEX):
+        return bytes.fromhex(text[2:])
+    return base64.b64decode(text.translate(_AS_IN_URLS), validate=True)
 
 
 def bytes_of_json(value: object) -> bytes:

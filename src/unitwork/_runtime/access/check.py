@@ -203,7 +203,8 @@ class _OneCheck:
         self._results = list(self._columns(catalog))
         if isinstance(self._statement, Select):
             mapped = [(column.key or "", column.type) for column in self._statement.selected_columns]
-            yield from self._promise.mapped_findings(mapped, self._results)
+            converts = self._query.converts
+            yield from self._promise.mapped_findings(mapped, self._results, converts=converts)
             return
         shape = self._query.shape
         if not self._results:

@@ -31,6 +31,11 @@ class Checkable(Protocol):
         ...
 
     @property
+    def converts(self) -> bool:
+        """Whether the values of its rows become what the annotations say, in whatever type they come."""
+        ...
+
+    @property
     def parameters(self) -> Mapping[str, Any]:
         """The annotations of its parameters."""
         ...

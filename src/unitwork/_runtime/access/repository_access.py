@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 
 from unitwork._logic.effects import effects_of
-from unitwork._logic.in_lists import with_short_lists
 from unitwork._logic.paging import signing_key
 from unitwork._logic.routing import LaneChoice, LaneRefusal
 from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime import context, live
+from unitwork._runtime.access.in_session import collected, executed, items_of, ready
 from unitwork._runtime.access.noted import Noted
 from unitwork._runtime.access.streams import RowStream, StreamApart, takes_the_last_connection
 from unitwork._runtime.blocks.block import Scope
@@ -28,7 +28,7 @@ from unitwork.errors import NoTransactionError
 from unitwork.options import Propagation, TransactionOptions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from sqlalchemy import URL
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from unitwork._runtime.transactions.frame import Frame
 
 R = TypeVar("R")
+GivenSession: TypeAlias = AsyncSession | async_scoped_session[Any]
 
 _READ = TransactionOptions(propagation=Propagation.SUPPORTS)
 _READ_ANYWHERE = TransactionOptions(propagation=Propagation.SUPPORTS)
@@ -50,11 +51,17 @@ class RepositoryAccess:
     Lives: as long as its repository; holds no session of its own.
     """
 
-    __slots__ = ("given", "source")
+    __slots__ = ("_given", "source")
 
-    def __init__(self, source: Source | None, given: AsyncSession | None) -> None:
+    def __init__(self, source: Source | None, given: GivenSession | None) -> None:
         self.source = source
-        self.given = given
+        self._given = given
+
+    @property
+    def given(self) -> AsyncSession | None:
+        """The session that is given; of a scoped one, that of the code that runs."""
+        given = self._given
+        return given() if isinstance(given, async_scoped_session) else given
 
     def where(self) -> Source:
         """Return the Database that is meant here."""
@@ -149,8 +156,8 @@ class RepositoryAccess:
         """Run a statement on the fastest lane that can, and return what the reader promises."""
         try:
             if call.writes:
-                return await self.write(reader.name, partial(_collected, reader, call))
-            items = await self._read_items(reader, call, partial(_items, reader, call))
+                return await self.write(reader.name, partial(collected, reader, call))
+            items = await self._read_items(reader, call, partial(items_of, reader, call))
             return reader.settled(items, call.statement)
         except SQLAlchemyError as error:
             self.noted(reader.name, call).note(error)
@@ -248,8 +255,7 @@ class RepositoryAccess:
         """Run a statement; return its items without the last columns, and these columns of each row."""
 
         async def work(session: AsyncSession) -> tuple[Sequence[Any], Sequence[Sequence[Any]]]:
-            statement, parameters = _fitting(call, session)
-            rows, names = rows_of(await session.execute(statement, parameters))
+            rows, names = rows_of(await executed(call, session))
             items = reader.items_of([row[:-added] for row in rows], names[:-added])
             return items, [row[-added:] for row in rows]
 
@@ -261,10 +267,8 @@ class RepositoryAccess:
         """Run a statement that writes, and return how many rows it touched."""
 
         async def work(session: AsyncSession) -> int:
-            statement, parameters = _fitting(call, session)
             # psycopg counts an INSERT that returns keys only when it is asked to.
-            options = {"preserve_rowcount": True}
-            result = await session.execute(statement, parameters, execution_options=options)
+            result = await executed(call, session, preserve_rowcount=True)
             return cast("int", getattr(result, "rowcount", -1))
 
         with self.noted(name, call):
@@ -282,7 +286,7 @@ class RepositoryAccess:
         # One generator, not several inside each other: what is left early ends in order, and at once.
         try:
             with self.noted(reader.name, call):
-                await stream.begin(*_fitting(call, stream.session), batch)
+                await stream.begin(*await ready(call, stream.session), batch)
             while True:
                 with self.noted(reader.name, call):
                     items = await stream.more(batch)
@@ -382,19 +386,3 @@ async def _beside_blocks(unit: Frame, scope: Scope, work: Callable[[AsyncSession
         unit.only_reads = False
         turns.give()
     return await _entered(scope, session, work)
-
-
-async def _items(reader: ResultReader, call: StatementCall, session: AsyncSession) -> Sequence[Any]:
-    statement, parameters = _fitting(call, session)
-    return reader.items(await session.execute(statement, parameters))
-
-
-async def _collected(reader: ResultReader, call: StatementCall, session: AsyncSession) -> object:
-    statement, parameters = _fitting(call, session)
-    return reader.collect(await session.execute(statement, parameters), call.statement)
-
-
-def _fitting(call: StatementCall, session: AsyncSession) -> tuple[Any, Mapping[str, Any] | None]:
-    """Return the statement and its parameters as this session's database can take them."""
-    bind: Any = session.bind if isinstance(session.bind, AsyncEngine) else session.get_bind()
-    return with_short_lists(call.statement, call.parameters, bind.dialect)

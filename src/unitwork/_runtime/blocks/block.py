@@ -16,8 +16,7 @@ from unitwork._runtime.blocks.generators import iterated_generator
 from unitwork._runtime.blocks.reloading import reload
 from unitwork._runtime.blocks.starvation import held_by_this_task, refuse_starvation, writer_among
 from unitwork._runtime.deadline import Deadline
-from unitwork._runtime.sessions.session import AmbientSession
-from unitwork._runtime.sessions.turns import Turns
+from unitwork._runtime.sessions.session import opened_session
 from unitwork._runtime.transactions.transaction import Autocommit, Savepoint, Transaction
 from unitwork.dialects import READ_WRITE, BeginMode
 from unitwork.errors import TransactionRefusedError
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
     from unitwork._runtime.deadline import Limits
+    from unitwork._runtime.sessions.session import AmbientSession
     from unitwork._runtime.source import Source
     from unitwork._runtime.transactions.frame import Frame
     from unitwork._runtime.transactions.transaction import AtRest
@@ -293,9 +293,9 @@ class Scope:
         """Make a frame on a session of its own."""
         if context.open_scopes():
             self._check_starvation(step)
-        session = AmbientSession(self.source, asyncio.get_running_loop(), BY_HAND)
+        session = opened_session(self.source, asyncio.get_running_loop(), BY_HAND)
         frame = self._first_frame(session, step)
-        session.turns = Turns(frame)
+        session.begin_with(frame)
         return frame
 
     def _first_frame(self, session: AmbientSession, step: Step, unit: Frame | None = None) -> Frame:

@@ -22,8 +22,8 @@ from unitwork._runtime.blocks.hooks import (
 from unitwork._runtime.blocks.waiting import last_operation
 from unitwork._runtime.connections.losses import nothing_stored_with
 from unitwork._runtime.deadline import remaining_s
-from unitwork._runtime.sqlalchemy_private import end_quietly
 from unitwork._runtime.transactions.transaction import AtRest, Autocommit, Savepoint, Transaction
+from unitwork._sqlalchemy.private import end_quietly
 from unitwork.errors import CommitOutcomeUnknownError
 from unitwork.events import Outcome
 

@@ -16,8 +16,7 @@ from unitwork._runtime.blocks.by_hand import BY_HAND
 from unitwork._runtime.blocks.ending import Ending, end
 from unitwork._runtime.blocks.generators import iterated_generator
 from unitwork._runtime.finish import finish
-from unitwork._runtime.sessions.session import AmbientSession
-from unitwork._runtime.sessions.turns import Turns
+from unitwork._runtime.sessions.session import opened_session
 from unitwork._runtime.transactions.transaction import AtRest, Transaction
 from unitwork.events import Outcome
 from unitwork.options import DEFAULT_OPTIONS
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from types import FrameType
 
+    from unitwork._runtime.sessions.session import AmbientSession
     from unitwork._runtime.source import Source
     from unitwork._runtime.transactions.frame import Frame
 
@@ -62,8 +62,8 @@ class LazyScope(Scope):
             self._register(outer.frame)
             self._entered(Step.BEGIN, outer)
         else:
-            session = AmbientSession(self.source, asyncio.get_running_loop(), BY_HAND)
-            session.turns = Turns(self._rest(session, None))
+            session = opened_session(self.source, asyncio.get_running_loop(), BY_HAND)
+            session.begin_with(self._rest(session, None))
             self._entered(Step.BEGIN, outer)
         session = self._frame.session
         return cast("AmbientSession", session)
@@ -203,11 +203,11 @@ class Unit(LazyScope):
         self._wrote = False
         super().__init__(self.source, self.name)
         self.left, self.limits, self.task, self.generator = left, limits, task, generator
-        session = AmbientSession(self.source, self._loop, BY_HAND)
+        session = opened_session(self.source, self._loop, BY_HAND)
         frame = AtRest(session, self.name, whole=self._atomic)
         frame.limits = limits
         frame.scope = self
-        session.turns = Turns(frame)
+        session.begin_with(frame)
         if left:
             frame.close()
             frame.forget_session()

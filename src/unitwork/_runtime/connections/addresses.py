@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from unitwork._logic.urls import shown
 from unitwork.errors import OptionError
 from unitwork.options import ServerLimits
 
@@ -46,12 +47,12 @@ class Addresses:
             places = [_place(url) for url in urls]
             twice = next((url for number, url in enumerate(urls) if places.index(_place(url)) < number), None)
             if twice is not None:
-                raise OptionError(option, _shown(twice), ["each server once"])
+                raise OptionError(option, shown(twice), ["each server once"])
         if len(self.primaries) == 1:
             primary = _place(self.primaries[0])
             both = next((url for url in self.replicas if _place(url) == primary), None)
             if both is not None:
-                raise OptionError("replicas", _shown(both), ["other servers than the primary"])
+                raise OptionError("replicas", shown(both), ["other servers than the primary"])
         kinds = {url.drivername for url in (*self.primaries, *self.replicas)}
         if len(kinds) > 1:
             raise OptionError("replicas", ", ".join(sorted(kinds)), ["the same driver for all servers"])
@@ -85,10 +86,6 @@ def shown_address(url: URL) -> str | None:
         return None
     port = url.port or _PORTS.get(url.get_backend_name())
     return f"{url.host or 'localhost'}:{port}"
-
-
-def _shown(url: URL) -> str:
-    return url.render_as_string(hide_password=True)
 
 
 def single(url: URL) -> list[URL]:

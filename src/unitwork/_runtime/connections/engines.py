@@ -16,7 +16,7 @@ from unitwork.errors import TransactionRefusedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from unitwork._runtime.connections.holders import Holder
@@ -70,6 +70,25 @@ class Engines:
         except RuntimeError:
             return engine
         return engine if running is loop else self._moved(running)
+
+    def route(self, engine: Engine) -> Engine | None:
+        """Return what somebody's session uses here in place of an engine; None if it is none of these.
+
+        One with execution options of its own shares the pool of the engine that it was made of. While
+        there is a stand-in, that lends its connection in place of all pools.
+        """
+        here = self.here()
+        if engine.pool is here.engine.sync_engine.pool:
+            return engine
+        if self.stand_in is None or not self.made(engine):
+            return None
+        options = engine.get_execution_options()
+        lending = here.engine.sync_engine
+        return lending.execution_options(**options) if options else lending
+
+    def made(self, engine: Engine) -> bool:
+        """Say whether an engine is one of these, of whichever event loop."""
+        return any(engine.pool is each.engine.sync_engine.pool for each in self._all)
 
     def in_all_loops(self) -> list[LoopEngine]:
         """Return the engines of the event loops that use it; the only one if none does."""

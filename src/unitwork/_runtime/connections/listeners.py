@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from unitwork._logic.routing import LaneRefusal
-from unitwork._runtime.sqlalchemy_private import add_listener, remove_listener
+from unitwork._sqlalchemy.private import add_listener, remove_listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sized
@@ -27,6 +27,9 @@ _INFO = 20
 
 HARMLESS: Counter[str] = Counter()
 """How many of the listeners to each event of `Session` are our own."""
+
+HARMLESS_ON: weakref.WeakKeyDictionary[Session, Counter[str]] = weakref.WeakKeyDictionary()
+"""The same, for those of one session alone."""
 
 HIDING: weakref.WeakSet[FromClause] = weakref.WeakSet()
 """Tables whose rows such a listener of ours may hide."""
@@ -171,7 +174,8 @@ class SessionListeners:
         # Sessions of a class share those of the class, until they have some of their own.
         if events.collections(session.dispatch) == events.collections(self._unused_like(session).dispatch):
             return None
-        return events.heard(session, HARMLESS)
+        ours = HARMLESS_ON.get(session)
+        return events.heard(session, HARMLESS if ours is None else HARMLESS + ours)
 
     def _unused_like(self, session: Session) -> Session:
         """Return a session of the same class that is never used: it tells who listens to the class."""

@@ -18,6 +18,7 @@ from sqlalchemy.util.queue import Empty, Full, QueueCommon
 from typing_extensions import override
 
 from unitwork._runtime.connections.losses import nothing_stored_with
+from unitwork._sqlalchemy.versions import returned_always
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -235,6 +236,10 @@ class TurnPool(AsyncAdaptedQueuePool):
     def dispose(self) -> None:
         self.disposed = True
         super().dispose()
+
+    @override
+    def connect(self) -> PoolProxiedConnection:
+        return returned_always(super().connect())
 
     @override
     def _create_connection(self) -> ConnectionPoolEntry:

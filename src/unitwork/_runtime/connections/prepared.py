@@ -9,7 +9,7 @@ from sqlalchemy import event
 from sqlalchemy.util import await_only
 
 from unitwork._logic.writes import leaves_nothing_when_it_fails
-from unitwork._runtime.sqlalchemy_private import schema_has_changed, tell_schema
+from unitwork._sqlalchemy.private import schema_has_changed, tell_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable

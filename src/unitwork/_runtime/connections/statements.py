@@ -7,10 +7,12 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from sqlalchemy.engine.interfaces import ExecuteStyle
+
 from unitwork._logic.routing import LaneRefusal
 from unitwork._logic.sql.shown import is_control
 from unitwork._runtime.connections.addresses import server_of_connection
-from unitwork._runtime.sqlalchemy_private import rows_fetched
+from unitwork._sqlalchemy.private import rows_fetched
 from unitwork.dialects.orders import LANE, TOLD, Announced, Failed, order_of
 from unitwork.dialects.prepared import of_driver
 from unitwork.dialects.refusals import response_code_of
@@ -166,7 +168,8 @@ class StatementWatch:
     def _ends(self, connection: Connection, cursor: DBAPICursor, sql: str, *more: Any) -> None:
         parameters, context, _many = more
         # SQLAlchemy says "many" of an INSERT of many rows as well, which is one text with all their values.
-        times = len(parameters) if isinstance(parameters, list) else 1
+        at_once = context.execute_style is ExecuteStyle.INSERTMANYVALUES
+        times = len(parameters) if isinstance(parameters, list) and not at_once else 1
         call = _Sent(sql, _lane(context), server_of_connection(connection), _started(connection), times)
         order = order_of(context)
         rows = order.rows if isinstance(order, Announced) else rows_fetched(cursor)

@@ -15,7 +15,7 @@ from unitwork._runtime.lanes.calls import StatementCall
 from unitwork._runtime.lanes.inserts import CompiledInsert, InsertCall, given_values
 from unitwork._runtime.lanes.reads import CompiledRead, ReadCall
 from unitwork._runtime.lanes.results import ResultReader
-from unitwork._runtime.sqlalchemy_private import cache_key
+from unitwork._sqlalchemy.private import cache_key
 from unitwork.options import Lane
 
 if TYPE_CHECKING:

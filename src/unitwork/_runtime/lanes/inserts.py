@@ -14,7 +14,7 @@ from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.lanes.loading import why_not_simple
 from unitwork._runtime.lanes.reads import decoders, encoders
 from unitwork._runtime.lanes.sending import parameters_of
-from unitwork._runtime.sqlalchemy_private import mark_loaded
+from unitwork._sqlalchemy.private import mark_loaded
 from unitwork.dialects.direct import columns_of
 
 if TYPE_CHECKING:

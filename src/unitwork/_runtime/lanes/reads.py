@@ -17,7 +17,8 @@ from unitwork._logic.shape import Item
 from unitwork._runtime.connections.listeners import HIDING
 from unitwork._runtime.lanes.loading import EntityLoader, is_observed, why_not_simple
 from unitwork._runtime.lanes.sending import parameters_of
-from unitwork._runtime.sqlalchemy_private import cache_key, entity_result, has_loader_options
+from unitwork._sqlalchemy.private import cache_key, has_loader_options
+from unitwork._sqlalchemy.versions import entity_result
 from unitwork.dialects.direct import columns_of
 
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import Integer, Select
 
 from unitwork._logic.nulls import PromisedValue, promised_values
-from unitwork._logic.records import MissingColumnError, record_builder
+from unitwork._logic.records import Builder, MissingColumnError, record_builder
 from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._logic.values import ValueTypeError, converter_for
-from unitwork._runtime.sqlalchemy_private import needs_unique
+from unitwork._sqlalchemy.private import needs_unique
 from unitwork.errors import NoRowError, QueryDeclarationError, TooManyRowsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
     from sqlalchemy import Result
@@ -30,7 +30,7 @@ class _Making(NamedTuple):
     """What makes items of rows whose columns have certain names."""
 
     names: tuple[str, ...]
-    build: Callable[[Any], Any] | None
+    build: Builder | None
     """None for the first column as it is."""
     values: Sequence[PromisedValue]
     """Where NULL breaks the promise."""
@@ -49,21 +49,21 @@ class ResultReader:
         never_none: The columns that hold no NULL for sure: nobody looks whether it breaks the promise.
     """
 
-    __slots__ = ("_convert", "_made", "_never_none", "name", "shape")
+    __slots__ = ("_made", "_never_none", "converts", "name", "shape")
 
     def __init__(
         self, name: str, shape: Shape, *, convert: bool = False, never_none: AbstractSet[str] = frozenset()
     ) -> None:
         self.name = name
         self.shape = shape
-        self._convert = convert
+        self.converts = convert
         self._never_none = never_none
         self._made: _Making | None = None
 
     def with_rows(self, rows: Rows) -> ResultReader:
         """Return a reader of the same items in another number."""
         shape = self.shape.with_rows(rows)
-        return ResultReader(self.name, shape, convert=self._convert, never_none=self._never_none)
+        return ResultReader(self.name, shape, convert=self.converts, never_none=self._never_none)
 
     def collect(self, result: Result[Any], statement: object) -> object:
         """Turn a result into what the shape promises.
@@ -130,7 +130,7 @@ class ResultReader:
         if build is None:
             return [row[0] for row in rows]
         try:
-            return [build(row) for row in rows]
+            return build(rows)
         except ValueTypeError as error:
             for value in making.values:
                 if any(row[value.place] is None for row in rows):
@@ -146,20 +146,20 @@ class ResultReader:
     def _new_making(self, names: tuple[str, ...]) -> _Making:
         build = self._new_builder(names)
         values = promised_values(self.shape, names, self._never_none)
-        converts = self._convert and self.shape.item in _CONVERTED
+        converts = self.converts and self.shape.item in _CONVERTED
         unseen = [value for value in values if not converts or converter_for(value.annotation) is None]
         return _Making(names, build, values, unseen)
 
-    def _new_builder(self, names: tuple[str, ...]) -> Callable[[Any], Any] | None:
-        """Return what makes an item of a row; None for the first column as it is."""
+    def _new_builder(self, names: tuple[str, ...]) -> Builder | None:
+        """Return what makes items of rows; None for the first column as it is."""
         item = self.shape.item
         if item is Item.ROW or (item in _SINGLE and len(names) > 1 and self.shape.kind is None):
-            return lambda row: row
+            return list
         if item in _SINGLE:
             return self._single_builder()
         try:
             kind = dict if item is Item.MAPPING else self.shape.kind
-            return record_builder(kind, names, convert=self._convert)
+            return record_builder(kind, names, convert=self.converts)
         except MissingColumnError as error:
             raise QueryDeclarationError(
                 self.name,
@@ -167,13 +167,13 @@ class ResultReader:
                 f"select it, or give the field a default; the columns are: {', '.join(names)}.",
             ) from None
 
-    def _single_builder(self) -> Callable[[Any], Any] | None:
-        convert = self._convert or self.shape.kind is bool
+    def _single_builder(self) -> Builder | None:
+        convert = self.converts or self.shape.kind is bool
         scalar = self.shape.item is Item.SCALAR
         converter = converter_for(self.shape.annotation) if convert and scalar else None
         if converter is None:
             return None
-        return lambda row: converter(row[0])
+        return lambda rows: [converter(row[0]) for row in rows]
 
     def _null(self, value: PromisedValue) -> QueryDeclarationError:
         return QueryDeclarationError(self.name, value.problem(), value.fix())

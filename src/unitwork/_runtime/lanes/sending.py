@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from sqlalchemy.util import greenlet_spawn
 
 from unitwork._logic.writes import leaves_nothing_when_it_fails
-from unitwork._runtime.sqlalchemy_private import (
+from unitwork._sqlalchemy.private import (
     begin_on_driver,
     fail_without_cursor,
     heard_of_schema,

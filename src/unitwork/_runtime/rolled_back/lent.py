@@ -63,6 +63,13 @@ class Lent:
         await_only(self._pinned.begin(level, self._caller()))
         self._level = level
 
+    def taken_for(self, frame: Frame | None) -> None:
+        """Take note of the block that it turns out to be taken for, or that it is so no more."""
+        self._frame = frame
+        if self._level is not None:
+            self._level.frame = frame
+            self._level.owner = self.owner()
+
     def commit(self) -> None:
         """Release the savepoint."""
         if self._level is not None:

@@ -14,7 +14,7 @@ from unitwork._logic.effects import effects_of
 from unitwork._logic.sql.statement import Step
 from unitwork._logic.writes import commits_by_itself, steps_of, texts_of
 from unitwork._runtime import context
-from unitwork._runtime.sqlalchemy_private import forget_changes
+from unitwork._sqlalchemy.private import forget_changes
 from unitwork.errors import TransactionRefusedError
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import asyncio
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from inspect import get_annotations
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from sqlalchemy.engine import ChunkedIteratorResult
@@ -16,6 +17,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only, greenlet_spawn
 from typing_extensions import override
 
+from unitwork._logic.remembered import once_for_class
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime import context
 from unitwork._runtime.sessions import permission
@@ -28,9 +30,11 @@ from unitwork._runtime.sessions.sync_session import (
     guarded_class,
     is_handed_out,
 )
-from unitwork._runtime.sqlalchemy_private import SET_BY_ASYNC_SESSION, end_quietly, has_unsent, watch_changes
+from unitwork._runtime.sessions.turns import Turns
+from unitwork._sqlalchemy.private import end_quietly, has_unsent, watch_changes
+from unitwork._sqlalchemy.versions import SET_BY_ASYNC_SESSION, WRITES_OF_SESSION
 from unitwork.dialects import BeginMode
-from unitwork.errors import TransactionRefusedError
+from unitwork.errors import OptionError, TransactionRefusedError
 from unitwork.options import Isolation
 
 if TYPE_CHECKING:
@@ -44,13 +48,12 @@ if TYPE_CHECKING:
     from unitwork._runtime.context import OpenScope
     from unitwork._runtime.deadline import Limits
     from unitwork._runtime.lanes.reads import ReadCall
-    from unitwork._runtime.sessions.turns import Turns
     from unitwork._runtime.source import Source
     from unitwork._runtime.transactions.frame import Frame
 
 _Result = TypeVar("_Result")
 
-_OPERATIONS = ("connection", "get_one", "refresh", "run_sync", "delete", "delete_all", "merge", "merge_all")
+_OPERATIONS = ("connection", "get_one", "refresh", "run_sync", *WRITES_OF_SESSION)
 
 
 class Blocks(Protocol):
@@ -101,14 +104,27 @@ class AmbientSession(AsyncSession):
     _get: Callable[..., Awaitable[Any]]
     _flush: Callable[..., Awaitable[Any]]
 
-    def __init__(self, source: Source, loop: asyncio.AbstractEventLoop, blocks: Blocks) -> None:
-        # AsyncSession.__init__ runs with the first use (see _SetAtFirstUse): an empty block costs nothing.
+    source: Source
+    loop: asyncio.AbstractEventLoop
+    key: object
+    """What scopes and frames know this session by, also when it is gone."""
+    turns: Turns
+    _blocks: Blocks
+
+    # AsyncSession.__init__ runs with the first use (see _SetAtFirstUse): an empty block costs nothing.
+
+    def belong_to(self, source: Source, loop: asyncio.AbstractEventLoop, blocks: Blocks) -> None:
+        """Be the session of blocks, or of a unit of work, on this Database and in this event loop."""
         self.source = source
         self.loop = loop
         self.key = object()
-        """What scopes and frames know this session by, also when it is gone."""
-        self.turns: Turns
         self._blocks = blocks
+
+    def begin_with(self, frame: Frame) -> None:
+        """Begin with this frame, which all others are inside of."""
+        self.turns = Turns(frame)
+        if type(self) in _SET_UP_AT_ONCE:
+            self._set_up_inside()
 
     def __repr__(self) -> str:
         return f"<session of {self.turns.top.owner} on database {self.source.name!r}>"
@@ -121,13 +137,18 @@ class AmbientSession(AsyncSession):
     def _start(self) -> None:
         _scope, frame = self.place()
         frame.admit()
+        self._set_up_inside()
+
+    def _set_up_inside(self) -> None:
         options: dict[str, Any] = {"expire_on_commit": False, **self.source.session_options}
-        kind = options.pop("sync_session_class", Session)
+        kind = options.pop("sync_session_class", self.sync_session_class)
         engine = self.source.home_engine()
         self.started = True
         try:
+            # That of the program's own class, if it has one.
             # The connection comes begun (see acquired), and the session ends what it finds.
-            super().__init__(
+            type(self).__init__(
+                self,
                 bind=engine,
                 sync_session_class=guarded_class(kind),
                 close_resets_only=False,
@@ -137,7 +158,7 @@ class AmbientSession(AsyncSession):
         except BaseException:
             self.started = False
             raise
-        self._guarded.belongs_to(self)
+        cast("GuardedSession", self.sync_session).belongs_to(self)
         if self._watches_changes:
             watch_changes(self.sync_session, partial(permission.to_change_attribute, self))
 
@@ -242,8 +263,10 @@ class AmbientSession(AsyncSession):
         """Say whether somebody has asked for this connection, and may listen to it."""
         return is_handed_out(connection)
 
-    def begin_for_connection(self, isolation: str | None) -> None:
+    def begin_for_connection(self, isolation: str | None) -> str | None:
         """Begin in a unit of work, for somebody who may write on the connection that he asks for.
+
+        Return the isolation that is still to be asked for: none, it goes with BEGIN.
 
         Raises:
             TransactionRefusedError: The transaction has begun with another isolation.
@@ -255,7 +278,7 @@ class AmbientSession(AsyncSession):
             frame = self.begin_to_write(scope)
             if isolation is not None:
                 frame.mode = BeginMode(isolation=Isolation(isolation))
-            return
+            return None
         begun = frame.root.mode.isolation
         if isolation is not None and (begun is None or begun.value != isolation):
             raise TransactionRefusedError(
@@ -263,6 +286,7 @@ class AmbientSession(AsyncSession):
                 f"Isolation {isolation} is asked for inside the transaction of {frame.root.owner}.",
                 f"open it with `db.transaction(isolation={isolation!r})`.",
             )
+        return None
 
     def bind_for(self, target: Engine | Connection) -> Engine | Connection:
         """Return what the session shall use in place of an engine of this Database. In a greenlet."""
@@ -360,30 +384,25 @@ class AmbientSession(AsyncSession):
 
     def add(self, instance: object, *, _warn: bool = True) -> None:
         """As `AsyncSession.add`; refused inside a read-only block."""
-        self._add_when_free([instance], warn=_warn)
+        self._add_when_free([instance])
 
     def add_all(self, instances: Iterable[object]) -> None:
         """As `AsyncSession.add_all`; refused inside a read-only block."""
-        self._add_when_free(list(instances), warn=True)
+        self._add_when_free(list(instances))
 
-    def _add_when_free(self, instances: list[object], *, warn: bool) -> None:
+    def _add_when_free(self, instances: list[object]) -> None:
         permission.to_add(self, instances)
-        # Checked here, where the caller is; it may be added later, in another task's context.
-        add = super(GuardedSession, self._guarded).add
 
         def change() -> None:
+            # Checked above, where the caller is; it may be added later, in another task's context.
             self.adding = True
             try:
                 for instance in instances:
-                    add(instance, _warn=warn)
+                    self.sync_session.add(instance)
             finally:
                 self.adding = False
 
         self.turns.when_free(self.place()[1], change)
-
-    @property
-    def _guarded(self) -> GuardedSession:
-        return cast("GuardedSession", self.sync_session)
 
     async def commit(self) -> None:
         """Commit by hand: in a unit of work; inside a transaction block it is refused."""
@@ -426,7 +445,7 @@ class AmbientSession(AsyncSession):
         while own := [each for each in self.savepoints if each.parent is frame and each.task is task]:
             await own[-1].end(error)
         if frame.root is frame:
-            await self._close_streams()
+            await self.close_streams()
 
     @in_its_turn
     async def in_turn(self, work: Callable[[AmbientSession], Awaitable[_Result]]) -> _Result:
@@ -451,7 +470,7 @@ class AmbientSession(AsyncSession):
     async def _stream(self, *arguments: Any, **keywords: Any) -> Result[Any]:
         return await greenlet_spawn(self.sync_session.execute, *arguments, **keywords)
 
-    async def _close_streams(self) -> None:
+    async def close_streams(self) -> None:
         """Close the streamed results that are open still, before their transaction ends."""
         streams, self.streams = self.streams, ()
         for known in streams:
@@ -567,3 +586,67 @@ for _name in _OPERATIONS:
 for _name in ("execute", "scalar", "get", "flush"):
     # What the fused lane cannot do goes to SQLAlchemy.
     setattr(AmbientSession, f"_{_name}", in_its_turn(with_session_begun(getattr(AsyncSession, _name))))
+
+
+_SET_UP_AT_ONCE: set[type[AmbientSession]] = set()
+"""Classes whose sessions have attributes of their own, which may be looked for before the first statement."""
+
+
+@once_for_class
+def ambient_class(kind: type[AsyncSession]) -> type[AmbientSession]:
+    """Return the class of ambient sessions that have what this class of sessions has."""
+    if kind is AsyncSession:
+        return AmbientSession
+    refuse_taken_names(AmbientSession, kind, ())
+    # What it overrides goes on to what it calls as `super()`.
+    bases: Any = (kind, AmbientSession)
+    found: type[AmbientSession] = type(f"Ambient{kind.__name__}", bases, {})
+    if kind.__init__ is not AsyncSession.__init__:
+        _SET_UP_AT_ONCE.add(found)
+    return found
+
+
+def opened_session(source: Source, loop: asyncio.AbstractEventLoop, blocks: Blocks) -> AmbientSession:
+    """Return a new ambient session of a Database, of the class that its program has asked for."""
+    kind = ambient_class(source.session_class)
+    session = kind.__new__(kind)
+    session.belong_to(source, loop, blocks)
+    return session
+
+
+def known_session_class(kind: object) -> type[AsyncSession]:
+    """Return the class that ambient sessions shall have something of, if they can.
+
+    Raises:
+        OptionError: It is none of sessions, or uses a name for something else than they.
+    """
+    if not (isinstance(kind, type) and issubclass(kind, AsyncSession)):
+        raise OptionError("session_class", kind, ["a subclass of `sqlalchemy.ext.asyncio.AsyncSession`"])
+    ambient_class(kind)
+    return kind
+
+
+def refuse_taken_names(ambient: type[AmbientSession], kind: type[AsyncSession], own: Iterable[str]) -> None:
+    """Refuse sessions that use a name for something of their own that ambient ones need.
+
+    Args:
+        ambient: What they are to be.
+        kind: Their class.
+        own: The names of what one of them has as attributes.
+
+    Raises:
+        OptionError: They do.
+    """
+    needed = _names_in(ambient)
+    taken = sorted(needed & (_names_in(kind) | set(own)))
+    if taken:
+        names = ", ".join(map(repr, taken))
+        raise OptionError("session_class", kind.__qualname__, [f"sessions without {names} of their own"])
+
+
+@once_for_class
+def _names_in(kind: type[AsyncSession]) -> frozenset[str]:
+    """Return what a class has that `AsyncSession` has not."""
+    classes = [each for each in kind.__mro__ if not issubclass(AsyncSession, each)]
+    names = {name for each in classes for name in (*vars(each), *get_annotations(each))}
+    return frozenset(names - {*dir(AsyncSession), *SET_BY_ASYNC_SESSION})

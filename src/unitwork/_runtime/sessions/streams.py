@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from sqlalchemy.ext.asyncio import AsyncMappingResult, AsyncResult, AsyncScalarResult
 
+from unitwork._sqlalchemy.versions import part_source
+
 if TYPE_CHECKING:
     from sqlalchemy import Result
 
@@ -66,7 +68,7 @@ class _TurnedScalars(AsyncScalarResult[Any]):
     __slots__ = ("ambient",)
 
     def __init__(self, turned: TurnedResult, index: Any) -> None:  # noqa: ANN401  # as SQLAlchemy's
-        super().__init__(turned, index)
+        super().__init__(part_source(turned), index)
         self.ambient = turned.ambient
 
     async def partitions(self, size: int | None = None) -> AsyncIterator[Sequence[Any]]:
@@ -78,7 +80,7 @@ class _TurnedMappings(AsyncMappingResult):
     __slots__ = ("ambient",)
 
     def __init__(self, turned: TurnedResult) -> None:
-        super().__init__(turned)
+        super().__init__(part_source(turned))
         self.ambient = turned.ambient
 
     async def partitions(self, size: int | None = None) -> AsyncIterator[Sequence[Any]]:

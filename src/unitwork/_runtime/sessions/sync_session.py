@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from functools import cache, wraps
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import RollbackToSavepointClause
 from sqlalchemy.util.concurrency import in_greenlet
 
+from unitwork._logic.remembered import once_for_class
 from unitwork._runtime.sessions import permission
+from unitwork._sqlalchemy.versions import WRITES_OF_SESSION, flush_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,8 +35,11 @@ class SessionAround(permission.AskedSession, Protocol):
         """Let the session inside know that a transaction is open."""
         ...
 
-    def begin_for_connection(self, isolation: str | None) -> None:
-        """Begin in a unit of work, for somebody who may write on the connection that he asks for."""
+    def begin_for_connection(self, isolation: str | None) -> str | None:
+        """Begin in a unit of work, for somebody who may write on the connection that he asks for.
+
+        Return the isolation that is still to be asked for.
+        """
         ...
 
     def bind_for(self, target: Engine | Connection) -> Engine | Connection:
@@ -103,7 +108,8 @@ class GuardedSession(Session):
 
     def add(self, instance: object, *, _warn: bool = True) -> None:
         """As `Session.add`, unless the block that runs is read-only."""
-        permission.to_add(self.ambient, [instance])
+        if not self.ambient.adding:
+            permission.to_add(self.ambient, [instance])
         super().add(instance, _warn=_warn)
 
     def add_all(self, instances: Iterable[object]) -> None:
@@ -134,9 +140,10 @@ class GuardedSession(Session):
 
         In a unit of work it begins the transaction, with the isolation that the options ask for.
         """
-        isolation = (execution_options or {}).get("isolation_level")
-        self.ambient.begin_for_connection(isolation)
-        rest = {key: value for key, value in (execution_options or {}).items() if key != "isolation_level"}
+        rest = dict(execution_options or {})
+        isolation = self.ambient.begin_for_connection(rest.pop("isolation_level", None))
+        if isolation is not None:
+            rest["isolation_level"] = isolation
         connection = super().connection(bind_arguments, execution_options=rest or None)
         if not is_handed_out(connection):
             guard_connection(self.ambient, connection)
@@ -148,6 +155,7 @@ def _sends(method: _Method) -> _Method:
     def run(self: GuardedSession, statement: object, *arguments: Any, **keywords: Any) -> object:
         def send() -> object:
             permission.to_send(self.ambient, statement)
+            flush_before(self, statement)
             return method(self, statement, *arguments, **keywords)
 
         return self.ambient.sent_on_access(send)
@@ -195,12 +203,16 @@ def _ends(method: _Method) -> _Method:
 
 for _guarded, _names in (
     (_sends, ("execute", "scalar", "scalars")),
-    (_writes, ("delete", "delete_all", "merge", "merge_all")),
+    (_writes, WRITES_OF_SESSION),
     (_flushes, ("bulk_save_objects", "bulk_insert_mappings", "bulk_update_mappings")),
     (_ends, ("commit", "rollback", "close", "reset", "invalidate", "prepare")),
 ):
     for _name in _names:
         setattr(GuardedSession, _name, _guarded(getattr(Session, _name)))
+
+
+_SEND = ("execute", "scalar", "scalars", "exec_driver_sql")
+_END = ("commit", "rollback", "close", "invalidate", "detach")
 
 
 def guard_connection(ambient: SessionAround, connection: Connection) -> None:
@@ -209,10 +221,16 @@ def guard_connection(ambient: SessionAround, connection: Connection) -> None:
     The session itself ends it another way.
     """
     own = vars(connection)
-    for name in ("execute", "scalar", "scalars", "exec_driver_sql"):
+    for name in _SEND:
         own[name] = _asked_to_send(ambient, getattr(connection, name))
-    for name in ("commit", "rollback", "close", "invalidate", "detach"):
+    for name in _END:
         own[name] = _asked_to_end(ambient, getattr(connection, name))
+
+
+def unguard_connection(connection: Connection) -> None:
+    """Ask no more."""
+    for name in (*_SEND, *_END):
+        vars(connection).pop(name, None)
 
 
 def _asked_to_send(ambient: SessionAround, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -244,9 +262,15 @@ def is_handed_out(connection: Connection) -> bool:
     return "execute" in vars(connection)
 
 
-@cache
+@once_for_class
 def guarded_class(kind: type[Session]) -> type[Session]:
     """Return a class that guards what this class of session does."""
     if kind is Session:
         return GuardedSession
-    return type(f"Guarded{kind.__name__}", (GuardedSession, kind), {})
+
+    def get_bind(self: GuardedSession, *arguments: Any, **keywords: Any) -> Engine | Connection:
+        return self.ambient.bind_for(kind.get_bind(self, *arguments, **keywords))
+
+    # What it overrides goes on to what it calls as `super()`; but one that chooses an engine calls nobody.
+    bases: Any = (kind, GuardedSession)
+    return type(f"Guarded{kind.__name__}", bases, {"get_bind": get_bind})

@@ -190,6 +190,17 @@ class Turns:
                 waiter.future.set_exception(waiter.frame.ended_error())
         return inside
 
+    def succeed(self, frame: Frame, following: Frame) -> None:
+        """Let whoever waits for a frame that has ended go on in the one after it; those inside are undone."""
+        frame.base = following
+        for inside in self.close(frame):
+            inside.rolled_back()
+            if inside.hooks_or_none is not None:
+                frame.hooks.after_rollback += inside.hooks.after_rollback
+                frame.hooks.at_end += inside.hooks.at_end
+        self.top = following
+        self._wake()
+
     def keep(self) -> None:
         """Take the turn for what ends a frame: nobody is at work, after `close` and `quiet`."""
         task = asyncio.current_task()

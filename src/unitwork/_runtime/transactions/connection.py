@@ -11,11 +11,10 @@ from sqlalchemy.util import await_only
 
 from unitwork._runtime.connections.losses import nothing_stored_with
 from unitwork._runtime.deadline import remaining_s
-from unitwork._runtime.sqlalchemy_private import savepoint_names
-from unitwork._runtime.transactions.ends import CHECKOUT
 from unitwork._runtime.transactions.inner_ends import InnerEnds
 from unitwork._runtime.transactions.refused import ended_inside
-from unitwork.dialects.backend import LENT
+from unitwork._sqlalchemy.private import savepoint_names
+from unitwork.dialects.backend import CHECKOUT, LENT
 from unitwork.dialects.orders import Failed, run_on_driver
 
 if TYPE_CHECKING:

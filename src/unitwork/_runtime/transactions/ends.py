@@ -5,14 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from unitwork.dialects.backend import CHECKOUT
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Connection, Engine
-
-
-CHECKOUT = "unitwork_checkout"
-"""Where the information about a connection says what it was taken for."""
 
 
 class ToldOfEnds(Protocol):

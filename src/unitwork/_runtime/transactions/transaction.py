@@ -10,8 +10,8 @@ from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.util import greenlet_spawn
 from typing_extensions import override
 
-from unitwork._runtime.sqlalchemy_private import note_new
 from unitwork._runtime.transactions.frame import Frame
+from unitwork._sqlalchemy.private import note_new
 from unitwork.dialects import BeginMode
 from unitwork.events import Outcome
 

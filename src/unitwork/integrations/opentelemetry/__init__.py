@@ -39,7 +39,7 @@ class OpenTelemetry:
         statements: Each statement is a span, too.
         query_text: The span of a statement has its text, with `?` in place of each value.
 
-    Example:
+    Examples:
         >>> db.observe(OpenTelemetry())
         >>> async with db.transaction():
         ...     db.session.add(User(email="ann@example.com"))

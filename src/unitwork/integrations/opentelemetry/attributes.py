@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
+from unitwork._logic.block_names import short_name
 from unitwork.events import (
     BlockCondemned,
     BlockRetried,
@@ -14,7 +15,7 @@ from unitwork.events import (
     ServerChosen,
     TurnAwaited,
 )
-from unitwork.integrations.observed import host_and_port, short_name
+from unitwork.integrations.observed import host_and_port
 
 if TYPE_CHECKING:
     from unitwork._logic.sql.summary import Summary

@@ -13,6 +13,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context, attach, create_key, get_current, set_value
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode, get_current_span, set_span_in_context
 
+from unitwork._logic.block_names import kind_of_name, short_name
 from unitwork._runtime.blocks.generators import caller_in_generator, iterated_generator
 from unitwork.events import (
     BlockEnded,
@@ -23,7 +24,6 @@ from unitwork.events import (
     WorkEnded,
     WorkStarted,
 )
-from unitwork.integrations.observed import kind_of_name, short_name
 from unitwork.integrations.opentelemetry.attributes import (
     ATTEMPT,
     DATABASE,

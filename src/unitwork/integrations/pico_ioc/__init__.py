@@ -1,6 +1,8 @@
 """This package puts Databases, transactions and repositories into pico-ioc containers."""
 
-from unitwork.errors import MissingExtraError
+from typing import TYPE_CHECKING
+
+from unitwork.errors import MissingExtraError, lines
 
 try:
     import pico_ioc as _pico_ioc
@@ -38,3 +40,21 @@ __all__ = [
     "repository",
     "transactional",
 ]
+
+_INSTEAD = {
+    "AlembicMigrator": "set `database.migrations_path`: the migrations run before each DatabaseConfigurer.",
+    "RepositoryQueryInterceptor": "leave it out: `@query` runs the query itself.",
+    "SqlAlchemyFactory": "provide a SessionManager of your own instead: `@provides(SessionManager)`.",
+    "TransactionalInterceptor": "put `@transactional` on the method, which opens its block itself.",
+}
+"""What does the work of the parts of pico-sqlalchemy that have none here."""
+
+if not TYPE_CHECKING:  # a checker knows by itself which names there are
+
+    def __getattr__(name: str) -> object:
+        """Answer an import of what only pico-sqlalchemy has."""
+        if name in _INSTEAD:
+            raise ImportError(
+                lines(f"{__name__} has no {name}: nothing is left for it to do.", f"Fix: {_INSTEAD[name]}")
+            )
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

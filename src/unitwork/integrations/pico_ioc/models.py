@@ -13,7 +13,7 @@ class AppBase(Base):
 
     As `unitwork.Base`, with tables of its own.
 
-    Example:
+    Examples:
         >>> class Account(AppBase):
         ...     __tablename__ = "accounts"
         ...     id: Mapped[int] = mapped_column(primary_key=True)

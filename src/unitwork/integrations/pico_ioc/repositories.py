@@ -44,7 +44,7 @@ def repository(
     Raises:
         QueryDeclarationError: A declared query cannot work. At import.
 
-    Example:
+    Examples:
         >>> from unitwork.integrations.pico_ioc import query, repository
         >>> @repository(entity=User)
         ... class Users:

@@ -49,7 +49,7 @@ class SessionManager(Database):
         MissingExtraError: The driver in the URL is not installed.
         sqlalchemy.exc.ArgumentError: The URL cannot be read.
 
-    Example:
+    Examples:
         >>> manager = SessionManager("sqlite+aiosqlite:///:memory:", name="by hand")
         >>> async with manager.transaction() as session:
         ...     assert get_session(manager) is session

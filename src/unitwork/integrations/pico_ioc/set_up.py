@@ -32,7 +32,7 @@ class DatabaseConfigurer(Protocol):
     lowest `priority` goes first; without one it is 0.
     The database is the `SessionManager` that the component holds, else that of its container.
 
-    Example:
+    Examples:
         >>> @component
         ... class CreateTables(DatabaseConfigurer):
         ...     priority = 10

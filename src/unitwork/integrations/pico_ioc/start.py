@@ -33,7 +33,7 @@ def init(
     Database:
         What the migrations and configurers send; without them nothing.
 
-    Example:
+    Examples:
         >>> from pico_ioc import DictSource, configuration
         >>> from unitwork.integrations.pico_ioc import SessionManager
         >>> config = configuration(DictSource({"database": {"url": "sqlite+aiosqlite:///shop.db"}}))

@@ -97,7 +97,7 @@ def transactional(
     Database:
         BEGIN is sent with the first statement; a method that sends none costs nothing.
 
-    Example:
+    Examples:
         >>> from pico_ioc import component
         >>> from unitwork.integrations.pico_ioc import transactional
         >>> @component

@@ -82,7 +82,7 @@ class Panel:
         Nothing, until somebody asks for the plan of a statement: EXPLAIN in a transaction that is rolled
         back.
 
-    Example:
+    Examples:
         >>> panel = Panel(db, allow=lambda scope: "operator" in scope.get("roles", ()))
         >>> panel
         <Panel of 'default': nobody looks>

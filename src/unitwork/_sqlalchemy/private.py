@@ -1,4 +1,4 @@
-"""This module holds what is private in SQLAlchemy, or differs between its versions.
+"""This module holds what is private in SQLAlchemy, and the same in all versions that are supported.
 
 Each function does one thing that has no public name. A test fails when SQLAlchemy changes it.
 """
@@ -6,21 +6,22 @@ Each function does one thing that has no public name. A test fails when SQLAlche
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy import Select
 from sqlalchemy.orm import Session
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Connection, Result, Select
+    from sqlalchemy import Connection, Result
     from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import InstanceState, Session, SessionTransaction
     from sqlalchemy.sql.cache_key import CacheKey
 
-SET_BY_ASYNC_SESSION = ("sync_session", "_proxied", "_async_bind", "_async_binds")
-"""The attributes that `AsyncSession.__init__` sets."""
+M = TypeVar("M")
+
 _SCHEMA_CHANGED = "_invalidate_schema_cache_asof"
 
 
@@ -28,6 +29,26 @@ def cache_key(statement: Any) -> CacheKey | None:  # noqa: ANN401  # any stateme
     """Return what SQLAlchemy knows a statement by, whatever its values; memoized in there."""
     key: CacheKey | None = statement._generate_cache_key()  # noqa: SLF001  # as its extensions do
     return key
+
+
+class WatchedSelect(Select[M]):
+    """A `Select` that knows whether it was written as SQL, or looked for among those that were.
+
+    One of both is done with a statement that is sent, by itself or inside another.
+    """
+
+    inherit_cache = True
+    written = False
+
+    @override
+    def _gen_cache_key(self, am: Any, bindparams: Any) -> Any:
+        self.written = True
+        return super()._gen_cache_key(am, bindparams)
+
+    @override
+    def _compiler_dispatch(self, visitor: Any, **options: Any) -> Any:
+        self.written = True
+        return super()._compiler_dispatch(visitor, **options)
 
 
 def has_loader_options(statement: Select[Any]) -> bool:
@@ -38,11 +59,6 @@ def has_loader_options(statement: Select[Any]) -> bool:
 def mark_loaded(state: InstanceState[Any]) -> None:
     """Make what an entity holds now what the database holds; what it does not hold was NULL there."""
     state._commit_all(state.dict)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-
-def entity_result(name: str, entity: Any) -> SimpleResultMetaData:  # noqa: ANN401  # class or alias
-    """Return the description of a result whose only column is an entity, each of which counts once."""
-    return SimpleResultMetaData([name], [(entity,)], _create_unique_filters=lambda _result: [id])
 
 
 def needs_unique(result: Result[Any]) -> bool:
@@ -109,6 +125,15 @@ def savepoint_names(transaction: SessionTransaction) -> set[str]:
     return {getattr(each[1], "_savepoint", "") for each in begun.values()}
 
 
+def connection_of(transaction: SessionTransaction | None) -> Connection | None:
+    """Return the connection that a session has taken for this transaction, or for those around it."""
+    begun: Any = None
+    while transaction is not None and not begun:
+        begun = transaction._connections  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # by connection and by engine
+        transaction = transaction.parent
+    return next((each[0] for each in begun.values()), None) if begun else None
+
+
 def has_unsent(session: Session) -> bool:
     """Say whether entities wait in a session to be inserted or deleted: `new` and `deleted` copy them all."""
     return bool(session._new or session._deleted)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
@@ -134,6 +159,13 @@ def watch_changes(session: Session, tell: Callable[[InstanceState[Any]], None]) 
     held: Any = session.identity_map
     if not isinstance(held._modified, _Watched):  # noqa: SLF001  # InstanceState puts itself in there
         held._modified = _Watched(held._modified, tell)  # noqa: SLF001
+
+
+def ignore_changes(session: Session) -> None:
+    """Tell of changes no more."""
+    held: Any = session.identity_map
+    if isinstance(held._modified, _Watched):  # noqa: SLF001  # as above
+        held._modified = set(held._modified)  # noqa: SLF001
 
 
 def forget_changes(state: InstanceState[Any]) -> None:

@@ -1,21 +1,25 @@
-"""What is private in SQLAlchemy does still what we use it for; a version that changes it fails here."""
+"""What is private in SQLAlchemy, or differs between its versions, does still what we use it for.
+
+A version that changes it fails here.
+"""
 
 import sqlite3
 from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import event, inspect, make_url, select
+from sqlalchemy import event, inspect, make_url, select, text
 from sqlalchemy.engine import ChunkedIteratorResult
 from sqlalchemy.exc import DisconnectionError, InvalidRequestError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import selectinload
 from sqlalchemy.pool import QueuePool
 
 from tests.fixtures.people import Herd, Person
-from unitwork import Database
-from unitwork._runtime import sqlalchemy_private as private
+from unitwork import Database, Repository, TransactionRefusedError, query
+from unitwork._sqlalchemy import private, versions
 from unitwork.dialects.backend import CLOSED_TWICE, Backend
+from unitwork.query.clauses import distinct_on
 
 
 def test_cache_key_is_that_of_the_statement_without_its_values() -> None:
@@ -27,6 +31,24 @@ def test_cache_key_is_that_of_the_statement_without_its_values() -> None:
     assert one.key == two.key
     assert [bind.value for bind in one.bindparams] == [1]
     assert [bind.value for bind in two.bindparams] == [2]
+
+
+async def test_select_knows_whether_it_was_written(people: Database) -> None:
+    """By being sent, alone or inside another, or compiled; not by being built on."""
+
+    def fresh() -> private.WatchedSelect[Any]:
+        return private.WatchedSelect(Person.id).where(Person.id > 1)
+
+    built, compiled, sent, inside = fresh(), fresh(), fresh(), fresh()
+    assert not built.order_by(Person.name).written
+    around = select(inside.subquery())
+    compiled.compile()
+    async with people.engine.connect() as connection:
+        await connection.execute(sent)
+        assert not inside.written
+        await connection.execute(around)
+
+    assert [each.written for each in (built, compiled, sent, inside)] == [False, True, True, True]
 
 
 def test_loader_options_are_seen() -> None:
@@ -53,7 +75,7 @@ def test_result_of_entities_is_as_of_a_select() -> None:
 
     def result() -> ChunkedIteratorResult[Any]:
         return ChunkedIteratorResult(
-            private.entity_result("Person", Person),
+            versions.entity_result("Person", Person),
             lambda _size: iter([[person, person]]),
             source_supports_scalars=True,
         )
@@ -120,7 +142,8 @@ async def test_entities_that_wait_in_a_session_are_seen(people: Database) -> Non
 
 def test_attributes_of_an_async_session_are_known() -> None:
     """Those that its `__init__` sets: an ambient session sets them when one is asked for."""
-    assert set(vars(AsyncSession())) == set(private.SET_BY_ASYNC_SESSION)
+    engine = create_async_engine("sqlite+aiosqlite://")
+    assert set(vars(AsyncSession(engine))) == set(versions.SET_BY_ASYNC_SESSION)
 
 
 def test_pool_says_that_two_connections_in_a_row_had_ended() -> None:
@@ -159,3 +182,47 @@ async def test_listeners_of_an_engine_change_at_one_stroke(people: Database) -> 
             private.add_listener(engine, "before_cursor_execute", lambda *told: told[2:4])
 
     assert heard == ["SELECT 2"]
+
+
+class Names(Repository[Person]):
+    """A read of records, which is no statement of the ORM."""
+
+    @query.sql("SELECT name FROM person ORDER BY name")
+    async def all_names(self) -> list[str]: ...  # type: ignore[empty-body]  # the SQL is the body
+
+
+async def test_text_sees_what_waits_in_a_session(people: Database) -> None:
+    """In the ambient session, and in one that is given; that of 2.0 flushes before ORM statements alone."""
+    names = text("SELECT count(*) FROM person WHERE name = 'Dan'")
+    async with people.transaction() as session:
+        session.add(Person(name="Dan"))
+        assert await session.scalar(names) == 1
+        people.set_rollback_only()
+    async with people.session_factory() as own:
+        own.add(Person(name="Dan"))
+        assert "Dan" in await Names(own).all_names()
+        await own.rollback()
+    async with people.session_factory() as own:
+        with own.no_autoflush:
+            own.add(Person(name="Dan"))
+            assert "Dan" not in await Names(own).all_names()
+
+
+async def test_entities_are_deleted_and_merged_only_where_that_is_allowed(people: Database) -> None:
+    """By each method that the installed SQLAlchemy has for it."""
+    async with people.transaction(read_only=True) as session:
+        person = await session.get_one(Person, 1)
+        for name in versions.WRITES_OF_SESSION:
+            given = [person] if name.endswith("_all") else person
+            with pytest.raises(TransactionRefusedError):
+                await getattr(session, name)(given)
+
+
+@pytest.mark.only("postgresql", reason="DISTINCT ON")
+async def test_distinct_on_is_seen_in_a_statement(people: Database) -> None:
+    """Made as the installed SQLAlchemy wants it, without a warning."""
+    statement = versions.select_distinct_on(select(Person.name), Person.name)
+
+    assert [column.name for column in distinct_on(statement)] == ["name"]
+    async with people.transaction() as session:
+        assert len((await session.scalars(statement)).all()) == 3

@@ -1,0 +1,232 @@
+"""This module hears when the owner of an adopted session ends a transaction, and does what waits for that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import event
+from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
+
+from unitwork._logic.outcome import Verdict
+from unitwork._runtime.blocks.hooks import (
+    after_commit_failed,
+    after_rollback_failed,
+    run_after_commit,
+    run_after_rollback,
+    run_before_commit,
+)
+from unitwork._runtime.connections.listeners import HARMLESS_ON
+from unitwork._runtime.transactions.adopted import AdoptedTransaction
+from unitwork._sqlalchemy.private import connection_of
+from unitwork.events import Outcome
+from unitwork.options import DEFAULT_OPTIONS
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from unitwork._runtime.sessions.adopted import AdoptedSession
+    from unitwork._runtime.source import Source
+
+
+class AdoptingScope(Protocol):
+    """The extent in which a session is adopted."""
+
+    name: str
+
+    def goes_on_in(self, frame: AdoptedTransaction) -> None:
+        """Let what comes now take part in this transaction, or savepoint, of the owner's."""
+
+
+class OwnersEnds:
+    """What waits for the ends of the transactions of one session. Lives: as long as the session.
+
+    The owner may commit or roll back while his session is adopted, or after that. SQLAlchemy tells of both.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._frames: dict[SessionTransaction | None, AdoptedTransaction] = {}
+        """By savepoint; None is the transaction around them all, which need not have begun."""
+        self._adopted: tuple[AdoptingScope, AdoptedSession] | None = None
+        self._later: list[AdoptedTransaction] | None = None
+        """What has ended by the hand of the code that runs, which goes on with what waits for that."""
+        self.left_with: BaseException | None = None
+        """The exception that has left the extent, and may be why the owner rolls back."""
+
+    @classmethod
+    def of(cls, held: Session, source: Source) -> OwnersEnds:
+        """Return what hears of the ends of a session for a Database; it is made once for each."""
+        known = _known.setdefault(held, {})
+        if source not in known:
+            ends = known[source] = cls(source)
+            for name in ("after_begin", "before_commit", "after_commit", "after_transaction_end"):
+                event.listen(held, name, getattr(ends, f"_{name}"))
+                HARMLESS_ON.setdefault(held, Counter())[name] += 1
+        return known[source]
+
+    # -- while it is adopted ---------------------------------------------------------------------
+
+    def adopted_by(self, scope: AdoptingScope, session: AdoptedSession) -> None:
+        """Begin with frames for what is open: the transaction, and the savepoints that were begun in it."""
+        self._adopted, self.left_with = (scope, session), None
+        held = session.sync_session
+        before, self._frames = self._frames, {}
+        transaction = Session.get_nested_transaction(held)
+        innermost = self._frame_for(transaction, before)
+        while transaction is not None:
+            transaction = _around(transaction)
+            self._frame_for(transaction, before)
+        session.begin_with(innermost)
+        self._enter(innermost)
+
+    def _frame_for(
+        self,
+        transaction: SessionTransaction | None,
+        before: dict[SessionTransaction | None, AdoptedTransaction],
+    ) -> AdoptedTransaction:
+        assert self._adopted is not None  # noqa: S101  # its frames belong to the adopted session
+        scope, session = self._adopted
+        frame = self._frames[transaction] = AdoptedTransaction(
+            session, scope.name, nested=transaction is not None
+        )
+        if transaction in before:
+            frame.go_on_with(before[transaction])
+        return frame
+
+    def _enter(self, frame: AdoptedTransaction) -> None:
+        """Let the code of the extent take part in this one, on the connection that the session has."""
+        if self._adopted is not None:
+            scope, session = self._adopted
+            scope.goes_on_in(frame)
+            held = session.sync_session
+            connection = connection_of(Session.get_nested_transaction(held) or Session.get_transaction(held))
+            if connection is not None:
+                frame.begun_on(connection)
+
+    def hand_back(self, frame: AdoptedTransaction, error: BaseException | None) -> Connection | None:
+        """Leave the session to its owner; what waits goes on waiting. Return the connection that it has."""
+        connection = frame.connection
+        frame.give_up_connection()
+        self._adopted, self.left_with = None, error
+        for each in self._frames.values():
+            each.close()
+            each.forget_session()
+        return connection
+
+    async def by_hand(self, end: Any) -> None:  # noqa: ANN401  # a coroutine
+        """End something in the extent itself, then do what waits for that, when the session is free again."""
+        self._later = []
+        try:
+            await end
+        finally:
+            ended, self._later = self._later, None
+            for frame in ended:
+                await self._tell(frame)
+
+    # -- what SQLAlchemy tells -------------------------------------------------------------------
+
+    def _after_begin(self, held: Session, _transaction: SessionTransaction, connection: Connection) -> None:
+        frame = self._innermost(held)
+        if self._adopted is not None and frame is not None:
+            frame.begun_on(connection)
+
+    def _before_commit(self, held: Session) -> None:
+        """Refuse what can only roll back; else do what is to be done inside, before a COMMIT."""
+        frame = self._innermost(held)
+        if frame is None:
+            return
+        for each in self._frames.values():
+            if each.verdict(None, DEFAULT_OPTIONS) is not Verdict.COMMIT:
+                raise each.unexpected(None)
+        if frame is self._frames.get(None) and frame.hooks_or_none is not None:
+            _wait(run_before_commit(frame))
+
+    def _after_commit(self, held: Session) -> None:
+        frame = self._innermost(held)
+        if frame is not None:
+            frame.end(committed=True)
+
+    def _after_transaction_end(self, _held: Session, transaction: SessionTransaction) -> None:
+        key = transaction if transaction.nested else None
+        if key is None and transaction.parent is not None:
+            return  # of a flush
+        frame = self._frames.pop(key, None)
+        if frame is None:
+            return
+        if frame.outcome is not Outcome.COMMITTED:
+            frame.end(committed=False)
+        self._go_on(frame, transaction)
+        around = self._frames.get(_around(transaction)) if key is not None else None
+        if frame.outcome is Outcome.COMMITTED and around is not None:
+            if frame.hooks_or_none is not None:
+                around.hooks.take_over(frame.hooks_or_none)
+        elif self._later is not None:
+            self._later.append(frame)
+        elif frame.hooks_or_none is not None:
+            _wait(self._tell(frame))
+
+    def _go_on(self, frame: AdoptedTransaction, transaction: SessionTransaction) -> None:
+        """Let the extent go on in what is around, or in the next transaction."""
+        if self._adopted is None:
+            return
+        _scope, session = self._adopted
+        frame.give_up_connection()
+        if session.turns.top.root is not frame:
+            return
+        key = _around(transaction) if transaction.nested else None
+        frame.base = self._frames.get(key) or self._frame_for(None, {})
+        session.turns.succeed(frame, frame.base)
+        self._enter(frame.base)
+
+    def _innermost(self, held: Session) -> AdoptedTransaction | None:
+        """Return the frame of the innermost transaction; None if that is a savepoint of a block."""
+        return self._frames.get(Session.get_nested_transaction(held))
+
+    # -- after an end ----------------------------------------------------------------------------
+
+    async def _tell(self, frame: AdoptedTransaction) -> None:
+        """Do what waits for an end that has come, and raise what its owner must hear of."""
+        if frame.hooks_or_none is None:
+            return
+        failure = cancelled = None
+        if frame.outcome is Outcome.COMMITTED:
+            failures, cancelled = await run_after_commit(frame)
+            failure = after_commit_failed(self._source.name, failures)
+        elif frame.hooks.after_rollback:
+            failures, cancelled = await run_after_rollback(frame, outside=not frame.nested)
+            failure = after_rollback_failed(self.left_with, failures)
+        frame.hooks.tell_end()
+        if failure is not None:
+            raise failure
+        if cancelled is not None:
+            raise cancelled
+
+
+_known: WeakKeyDictionary[Session, dict[Source, OwnersEnds]] = WeakKeyDictionary()
+
+
+def _around(transaction: SessionTransaction) -> SessionTransaction | None:
+    """Return the savepoint around another one; None if that is the transaction itself."""
+    parent = transaction.parent
+    while parent is not None and not parent.nested:
+        parent = parent.parent
+    return parent
+
+
+def _wait(work: Any) -> None:  # noqa: ANN401  # a coroutine
+    """Wait for work in the greenlet that SQLAlchemy runs in; where there is none, it runs by itself."""
+    if in_greenlet():
+        await_only(work)
+    else:
+        task = asyncio.ensure_future(work)
+        _running.add(task)
+        task.add_done_callback(_running.discard)
+
+
+_running: set[asyncio.Future[object]] = set()
+"""Tasks that nobody awaits must be held, or the loop may forget them."""
