@@ -5,6 +5,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+import sqlalchemy
 from sqlalchemy import URL, AsyncAdaptedQueuePool, NullPool, StaticPool, event, select, text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -35,6 +36,8 @@ class People(Repository[Person]):
 async def test_reads_through_pools_of_each_kind(people: Database, kind: str) -> None:
     """Outside, in a unit of work and in a block; alone and in tasks."""
     options, lane = OPTIONS[kind]
+    if kind == "pre-ping" and people.engine.dialect.name == "mysql" and sqlalchemy.__version__ == "2.0.40":
+        pytest.skip("this SQLAlchemy cannot ping asyncmy")
     async with Database(people.engine.url, name="pooled", **options) as db:
         repository = People(db)
 

@@ -52,8 +52,9 @@ def _open_at_rest(_dialect: Dialect, _entry: object, _arguments: object, keyword
 
 def _put_to_rest(connection: Any, _entry: object = None) -> None:  # noqa: ANN401  # of SQLAlchemy's
     """Switch AUTOCOMMIT on, where it is not. In a greenlet."""
+    driver = connection.driver_connection
     # It would commit what is open.
-    if not (connection.get_autocommit() or may_be_open(connection.driver_connection)):
+    if not (driver.get_autocommit() or may_be_open(driver)):
         connection.autocommit(True)  # noqa: FBT003  # the driver's
 
 
@@ -142,10 +143,11 @@ def _end(send: Callable[[Any], None], held: PoolProxiedConnection) -> None:
     if not isinstance(held.dbapi_connection, AdaptedConnection):
         send(connection)  # it is lent, and its transaction a savepoint
         return
+    driver = connection.driver_connection
     # Outside of AUTOCOMMIT a streamed statement may have begun one: its answer has told nothing.
-    if may_be_open(connection.driver_connection) or not connection.get_autocommit():
+    if may_be_open(driver) or not driver.get_autocommit():
         send(connection)
-    trust(connection.driver_connection)
+    trust(driver)
     with suppress(Exception):  # the end has come; whoever is next finds what is wrong with the connection
         _put_to_rest(connection)
 

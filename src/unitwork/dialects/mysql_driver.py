@@ -30,15 +30,18 @@ def code_of(error: BaseException | None) -> int | None:
 
 
 def transport_of(driver: Any) -> Any:  # noqa: ANN401  # of asyncmy, or of aiomysql
-    """Return what asyncio sends the bytes of a connection with: the drivers have no public way to it."""
-    transport = getattr(driver, "_transport", None)
-    return driver._writer.transport if transport is None else transport  # noqa: SLF001  # see above
+    """Return what asyncio sends the bytes of a connection with: the drivers have no public way to it.
+
+    None if it is closed.
+    """
+    writer = getattr(driver, "_writer", None)  # of aiomysql, and of older versions of asyncmy
+    return getattr(driver, "_transport", None) if writer is None else writer.transport
 
 
 def is_closed(driver: Any) -> bool:  # noqa: ANN401  # as above
     """Say whether the driver knows that the connection is closed. Sends nothing."""
     if hasattr(driver, "connected"):  # asyncmy
-        transport = driver._transport  # noqa: SLF001  # where it hears that the server has hung up
+        transport = transport_of(driver)  # where it hears that the server has hung up
         return transport is None or transport.is_closing() or not driver.connected
     reader = driver._reader  # noqa: SLF001  # aiomysql, as its own pool looks
     return driver.closed or reader.at_eof() or reader.exception() is not None
