@@ -1,5 +1,8 @@
 """A connection of MariaDB rests in AUTOCOMMIT: no message is sent in vain, and nothing is stored by half."""
 
+# mypy: disable-error-code="empty-body"
+
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from inspect import signature
@@ -17,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from tests.fixtures.errors import StockError
 from tests.fixtures.models import Account, Audit
 from tests.fixtures.observer import Observer
-from unitwork import Database, Isolation, Propagation, Repository
+from unitwork import Database, Isolation, Propagation, Repository, TransactionTimeoutError, query
 from unitwork.dialects.mysql_driver import is_certain, is_closed, is_open
 from unitwork.options import Lane
 
@@ -33,6 +36,20 @@ PROCEDURES = {
 
 class Audits(Repository[Audit]):
     """The door to notes."""
+
+
+class Sleeping(Repository[Audit]):
+    """What takes its time."""
+
+    @query.sql("SELECT SLEEP(:seconds)")
+    async def sleep(self, seconds: int) -> int: ...
+
+
+class Wide(Repository[Audit]):
+    """All columns, whatever there are."""
+
+    @query.sql("SELECT * FROM audit")
+    async def rows(self) -> list[dict[str, Any]]: ...
 
 
 @pytest.fixture
@@ -243,6 +260,38 @@ async def test_rollback_is_sent_though_autocommit_needs_none(database_url: URL, 
         await Audits(db).add(Audit(note="kept"))
 
     assert await observer.notes(Audit) == ["kept"]
+
+
+async def test_server_is_told_the_time_limit_of_a_unit(db: Database, observer: Observer) -> None:
+    """It would work on when nobody waits any more; so the driver lane, which does not tell, is not taken."""
+    sent: list[str] = []
+
+    async def see() -> None:
+        while not sent:
+            sent.extend(
+                await observer.column(
+                    "SELECT info FROM information_schema.processlist"
+                    " WHERE info LIKE '%SLEEP(20)%' AND id <> CONNECTION_ID()"
+                )
+            )
+
+    await Sleeping(db).sleep(0)
+    with pytest.raises(TransactionTimeoutError):
+        async with db.transaction(timeout=2), db.unit_of_work(), asyncio.TaskGroup() as tasks:
+            tasks.create_task(see())
+            await Sleeping(db).sleep(20)
+
+    assert [sql[:33] for sql in sent] == ["SET STATEMENT max_statement_time="]
+
+
+async def test_columns_may_change_under_a_text(db: Database, observer: Observer) -> None:
+    """The driver tells the columns with each answer."""
+    await Audits(db).add(Audit(note="a"))
+    for places in (2, 3, 4):
+        assert [len(row) for row in await Wide(db).rows()] == [places]
+        async with db.transaction():
+            assert [len(row) for row in await Wide(db).rows()] == [places]
+        await observer.run(f"ALTER TABLE audit ADD COLUMN more_{places} INT FIRST")
 
 
 async def test_answer_that_cannot_be_read_costs_no_place_in_the_pool(database_url: URL) -> None:

@@ -83,6 +83,15 @@ class MySQLDirect(Direct):
     async def described(
         self, driver: Any, sql: str, arguments: Any, known: list[Column] | None
     ) -> tuple[Rows, list[Column]]:
+        rows, cursor = await self._answer(driver, sql, arguments)
+        return rows, columns_of(cursor)
+
+    @override
+    async def rows(self, driver: Any, sql: str, arguments: Any) -> Rows:
+        return (await self._answer(driver, sql, arguments))[0]
+
+    async def _answer(self, driver: Any, sql: str, arguments: Any) -> tuple[Rows, Any]:  # noqa: ANN401  # of these drivers
+        """Return the rows, and the cursor, which describes them."""
         alone = not is_open(driver)
         # One that was not opened by us, or told otherwise since.
         if alone and not driver.get_autocommit():
@@ -94,14 +103,9 @@ class MySQLDirect(Direct):
             except Exception as error:
                 _let_go(driver, cursor, (sql, arguments or ()), error)
                 raise
-            columns = columns_of(cursor) if known is None else known
         if alone and is_open(driver):
             await driver.commit()
-        return rows, columns
-
-    @override
-    async def rows(self, driver: Any, sql: str, arguments: Any) -> Rows:
-        return (await self.described(driver, sql, arguments, _NOT_ASKED))[0]
+        return rows, cursor
 
     @override
     def in_transaction(self, driver: Any) -> bool:
@@ -112,11 +116,12 @@ class MySQLDirect(Direct):
         return is_closed(driver)
 
     @override
+    def makes_cursors(self, driver: Any) -> bool:
+        return not getattr(driver, "closed", False)  # aiomysql alone refuses that
+
+    @override
     def gave_up(self, error: Exception) -> bool:
         return code_of(error) == _LOCK_TIMEOUT
-
-
-_NOT_ASKED: list[Column] = []
 
 
 def _let_go(driver: Any, cursor: Any, sent: tuple[str, Any], error: Exception) -> None:  # noqa: ANN401  # of this driver

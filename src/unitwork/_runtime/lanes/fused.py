@@ -135,7 +135,7 @@ class FusedLane:
         connection: Connection | None = session.turns.top.connection
         begun = connection is not None and direct is not None and direct.in_transaction(_driver(connection))
         listeners = self._connections.home().listeners
-        heard = listeners.of_cursors or self._is_changed(statement, session)
+        heard = listeners.of_cursors or self._must_be_heard(statement, session)
         if direct is None or heard or not (begun or direct.can_be_begun):
             return await greenlet_spawn(self._rows_of_cursor, statement, session, direct)
         if connection is None or not begun:
@@ -171,7 +171,7 @@ class FusedLane:
         """
         connection = _connection(session)
         listeners = self._connections.home().listeners
-        heard = listeners.of_cursors or self._is_changed(statement, session, connection)
+        heard = listeners.of_cursors or self._must_be_heard(statement, session, connection)
         if session.has_handed_out(connection):
             if listeners.are_on(connection):
                 return _CONNECTION_IS_HEARD
@@ -193,13 +193,13 @@ class FusedLane:
             self._fail(connection, statement, failure)
             raise
 
-    def _is_changed(
+    def _must_be_heard(
         self, statement: StatementToSend, session: SessionAccess, connection: Connection | None = None
     ) -> bool:
-        """Say whether what we listen to cursors for has a part in a statement, or in what comes before it.
+        """Say whether what we ourselves listen to cursors for has a part in a statement.
 
         It may end the transaction, or has a time limit that the database is told; or the transaction on this
-        connection has ended.
+        connection has ended, and is to be begun anew.
         """
         backend = self._connections.backend
         if backend.limits_statements and session.limits_here():
