@@ -21,7 +21,13 @@ SessionT = TypeVar("SessionT", bound=AsyncSession)
 
 
 class AdoptedBlock(Generic[SessionT]):
-    """What `db.adopt()` returns: inside it the session is the ambient one. Lives: one `async with`."""
+    """What `db.adopt()` returns: inside it the session is the ambient one. Lives: one `async with`.
+
+    Examples:
+        >>> async with db.session_factory() as session, db.adopt(session) as same:
+        ...     db.session is session is same
+        True
+    """
 
     __slots__ = ("_adoption", "_name", "_session", "_source")
 

@@ -255,7 +255,7 @@ class Database(Lifecycle):
         Database:
             Nothing by itself: the session begins with its first statement, as always.
 
-        Example:
+        Examples:
             >>> async with db.session_factory() as session, db.adopt(session):
             ...     _ = await Repository[User](db).create(email="old@example.com")
             ...     await session.commit()

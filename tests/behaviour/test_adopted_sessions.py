@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from sqlalchemy import URL, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
 
 from tests.fixtures.errors import ShopError, StockError
@@ -439,6 +439,32 @@ async def test_hook_uses_the_session_that_was_committed(db: Database, observer: 
     assert await observer.notes(Audit) == ["again", "x"]
 
 
+@pytest.mark.parametrize("when", ["inside", "after"])
+async def test_before_commit_that_fails(db: Database, observer: Observer, when: str) -> None:
+    """What it has to do is never left out: the owner cannot commit until he has rolled back."""
+
+    def fail() -> None:
+        raise ShopError
+
+    async with db.session_factory() as session:
+        async with db.adopt(session):
+            db.before_commit(fail)
+            await write(db, "x")
+            if when == "inside":
+                with pytest.raises(ShopError):
+                    await session.commit()
+        if when == "after":
+            with pytest.raises(ShopError):
+                await session.commit()
+        with pytest.raises(UnexpectedRollbackError):
+            await session.commit()
+        await session.rollback()
+        session.add(Audit(note="y"))
+        await session.commit()
+
+    assert await observer.notes(Audit) == ["y"]
+
+
 # -- savepoints of the owner ------------------------------------------------------------------------
 
 
@@ -479,6 +505,42 @@ async def test_savepoint_of_the_owner_ends_while_it_is_adopted(db: Database, obs
         await session.commit()
 
     assert await observer.notes(Audit) == ["around", "old"]
+
+
+async def test_commit_of_all_inside_a_savepoint_of_the_owner(db: Database, observer: Observer) -> None:
+    """`session.commit()` releases it and commits, as always; hooks of both run once, in their places."""
+    heard: list[str] = []
+
+    async def before() -> None:
+        heard.append("before")
+        await write(db, "before")
+
+    async with db.session_factory() as session:
+        await session.begin_nested()
+        async with db.adopt(session):
+            db.before_commit(before)
+            db.on_commit(lambda: heard.append("after"))
+            await write(db, "x")
+            await session.commit()
+            assert heard == ["before", "after"]
+            await write(db, "y")
+            await session.commit()
+
+    assert heard == ["before", "after"]
+    assert await observer.notes(Audit) == ["before", "x", "y"]
+
+
+async def test_savepoint_that_has_ended_with_the_adoption(db: Database, observer: Observer) -> None:
+    """What was begun inside is kept with it; to end it later is SQLAlchemy's error, not nothing."""
+    async with db.session_factory() as session:
+        async with db.adopt(session):
+            savepoint = await session.begin_nested()
+            await write(db, "x")
+        with pytest.raises(InvalidRequestError):
+            await savepoint.rollback()
+        await session.commit()
+
+    assert await observer.notes(Audit) == ["x"]
 
 
 # -- several, and tasks -----------------------------------------------------------------------------
@@ -678,6 +740,21 @@ async def test_entities_are_of_one_session(db: Database) -> None:
         assert await Repository[Account](db).get(ann.id) is ann
         assert (await Repository[Account](db).where(Account.name == "ann").all()) == [ann]
         assert await db.session.get(Account, 1) is ann
+
+
+async def test_many_rows_and_streams(db: Database, observer: Observer) -> None:
+    """COPY and its kin write on the session's connection, and streams are read from it."""
+    async with db.session_factory() as session:
+        async with db.adopt(session):
+            await Repository[Audit](db).bulk_insert([{"note": f"{number:04}"} for number in range(2000)])
+            rows = [note async for note in await session.stream_scalars(select(Audit.note))]
+            left = await session.stream(select(Audit.note))
+            await left.fetchmany(3)
+        assert len(rows) == 2000
+        assert await observer.count(Audit) == 0
+        await session.commit()
+
+    assert await observer.count(Audit) == 2000
 
 
 async def test_adoption_is_observed(db: Database) -> None:

@@ -17,6 +17,7 @@ import doctest
 import importlib
 import inspect
 import io
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -211,7 +212,9 @@ def main() -> None:
     failures = (play_page if path.suffix == ".md" else play_module)(path, player)
     player.close()
     if failures:
-        sys.exit("\n".join(failures))
+        print("\n".join(failures), file=sys.stderr, flush=True)  # noqa: T201 - for whoever runs this program
+        # What an example has left open, such as the thread of a connection, must not keep it from ending.
+        os._exit(1)
 
 
 if __name__ == "__main__":

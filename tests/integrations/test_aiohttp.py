@@ -285,6 +285,29 @@ async def test_applications_below_are_served(db: Database, serving: Web, observe
     assert await observer.names(Account) == ["ann"]
 
 
+async def test_stream_of_an_application_below_is_committed_first(
+    db: Database, serving: Web, observer: Observer
+) -> None:
+    """What the application above is told of the answer is enough."""
+    seen: list[list[str]] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        db.session.add(Account(name="ann"))
+        response = web.StreamResponse()
+        await response.prepare(request)
+        seen.append(await observer.names(Account))
+        return response
+
+    below, above = web.Application(), web.Application()
+    below.router.add_post("/", handler)
+    above.add_subapp("/below", below)
+    setup(above, database=db)
+    client = await serving.client(above)
+
+    assert (await client.post("/below/")).status_code == 200
+    assert seen == [["ann"]]
+
+
 def test_application_that_runs_is_set_up_too_late(db: Database) -> None:
     """Nobody would be asked to close the connections."""
     app, below = web.Application(), web.Application()
@@ -382,5 +405,40 @@ async def test_cancelled_request_leaves_nothing(db: Database, serving: Web, obse
     client = await serving.client(application(handler, db))
 
     assert (await client.post("/")).status_code == 504
+    assert await observer.names(Account) == []
+    assert db.pool_status().checked_out == 0
+
+
+async def test_client_that_leaves_undoes_a_cancelled_request(
+    db: Database, serving: Web, observer: Observer
+) -> None:
+    """The server cancels the handler: nothing is stored, and the connection is back."""
+    asking, over = asyncio.Event(), asyncio.Event()
+
+    async def patient(_request: web.Request) -> web.Response:
+        db.session.add(Account(name="ann"))
+        await db.session.flush()
+        asking.set()
+        await asyncio.sleep(60)
+        return web.Response()
+
+    app = application(patient, db)
+
+    @web.middleware
+    async def outside(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        finally:
+            over.set()
+
+    app.middlewares.insert(0, outside)
+    server = await serving.serve(app)
+    _reader, writer = await asyncio.open_connection(*server.address)
+    writer.write(b"POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 0\r\n\r\n")
+    async with asyncio.timeout(15):
+        await asking.wait()
+        writer.transport.abort()
+        await over.wait()
+
     assert await observer.names(Account) == []
     assert db.pool_status().checked_out == 0

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from fastapi import Depends, FastAPI, HTTPException
+from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -14,7 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from tests.fixtures.models import Account, Audit
 from tests.fixtures.observer import Observer
 from tests.fixtures.web import Exchange, Web
-from unitwork import Database, DatabaseChoiceError, Repository
+from unitwork import (
+    Database,
+    DatabaseChoiceError,
+    Repository,
+    TransactionEndedError,
+    TransactionRefusedError,
+)
 from unitwork.integrations.fastapi import SessionDep, UnitOfWorkMiddleware, lifespan, session_of
 
 TAKEN = "INSERT INTO account (id, name, balance) VALUES (1, 'ann', 0)"
@@ -100,6 +107,52 @@ async def test_exception_handler_answers_a_failing_commit_of_the_dependency(
     exchange = await Exchange("/ann", "POST").run(app)
 
     assert (exchange.statuses, exchange.raised) == ([409], None)
+
+
+@pytest.mark.parametrize("middleware", [False, True])
+@pytest.mark.parametrize("scope", ["function", "request", None])
+async def test_session_under_a_dependency_that_yields(
+    db: Database, observer: Observer, scope: Literal["function", "request"] | None, *, middleware: bool
+) -> None:
+    """Whether that ends before the response or after it, the endpoint's work is stored before the answer."""
+    app = FastAPI()
+    if middleware:
+        app.add_middleware(UnitOfWorkMiddleware, database=db)
+    ends: list[object] = []
+
+    async def accounts(session: SessionDep) -> AsyncIterator[AsyncSession]:
+        yield session
+        try:
+            session.add(Account(name="at-the-end"))
+            ends.append("in time")
+        except TransactionEndedError:
+            ends.append(await observer.names(Account))
+
+    Accounts = Annotated[AsyncSession, Depends(accounts, scope=scope)]  # noqa: N806 - a type
+
+    @app.post("/{name}")
+    async def create(name: str, session: Accounts) -> bool:
+        session.add(Account(name=name))
+        if name == "bob":
+            raise HTTPException(409)
+        return session is db.session
+
+    answers = [await Exchange(f"/{name}", "POST").run(app) for name in ("ann", "bob")]
+
+    assert [answer.statuses for answer in answers] == [[200], [409]]
+    assert answers[0].body == b"true"
+    in_time = scope == "function"
+    assert ends == (["in time"] if in_time else [["ann"]])
+    assert await observer.names(Account) == (["ann", "at-the-end"] if in_time else ["ann"])
+    assert db.pool_status().checked_out == 0
+
+
+async def test_session_where_fastapi_could_only_commit_late(db: Database) -> None:
+    """Without the middleware, a FastAPI before 0.121, which ends nothing in time, is refused."""
+    given: Any = session_of(db)
+
+    with pytest.raises(TransactionRefusedError, match="add `UnitOfWorkMiddleware`"):
+        await given.dependency(HTTPConnection({"type": "http"}))
 
 
 async def test_dependencies_of_users_join_the_unit(db: Database, observer: Observer) -> None:

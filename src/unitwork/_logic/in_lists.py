@@ -12,7 +12,6 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import BindParameter, TextClause, all_, any_, bindparam, column, func, select, text
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import BinaryExpression
 from sqlalchemy.types import NullType, String, Text
@@ -20,6 +19,7 @@ from sqlalchemy.types import NullType, String, Text
 from unitwork._logic.sql.clause import binds_of, plain_clause
 from unitwork._logic.sql.parts import with_lists
 from unitwork._logic.sql.reading import readings
+from unitwork._sqlalchemy.dialects import postgresql
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -90,7 +90,7 @@ class _Shortening:
 
     def _condition(self, left: Any, values: list[Any], kind: TypeEngine[Any], *, inside: bool) -> Any:  # noqa: ANN401
         if self._dialect.name == "postgresql":
-            array: Any = bindparam(None, values, type_=ARRAY(kind), unique=True)
+            array: Any = bindparam(None, values, type_=postgresql.ARRAY(kind), unique=True)
             return left == any_(array) if inside else left != all_(array)
         found = func.json_each(bindparam(None, self._json(values, kind), type_=Text(), unique=True))
         rows = select(column("value", kind)).select_from(found.alias("unitwork_list"))
@@ -111,7 +111,7 @@ class _Shortening:
             values = list(self._values(bind))
             kind: TypeEngine[Any] = bind.type
             if self._dialect.name == "postgresql":
-                kept.append(bindparam(name, type_=ARRAY(_element_type(kind, values))))
+                kept.append(bindparam(name, type_=postgresql.ARRAY(_element_type(kind, values))))
             else:
                 self._changed[name] = self._json(values, kind)
                 kept.append(bindparam(name, type_=Text()))

@@ -20,6 +20,7 @@ from unitwork._runtime.connections.server import Server
 from unitwork._runtime.connections.servers import Servers
 from unitwork._runtime.connections.watch import Watch
 from unitwork._runtime.lanes.choice import Lanes
+from unitwork._runtime.lanes.registry import room_for_statements
 from unitwork._runtime.transactions.ends import tell_ends
 from unitwork.events import ServerChosen
 
@@ -270,7 +271,8 @@ class Source:
         # A pool of the user's own has options of its own.
         own = {"pool", "poolclass"} & self._engine_options.keys()
         defaults = {} if own else self.backend.engine_options()
-        return create_async_engine(url or self.url, **{**defaults, **self._engine_options})
+        chosen = {"query_cache_size": room_for_statements(), **defaults, **self._engine_options}
+        return create_async_engine(url or self.url, **chosen)
 
 
 def _asked(engines: Engines) -> LoopEngine:

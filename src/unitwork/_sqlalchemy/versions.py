@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy
 from sqlalchemy import JSON, Join, Select, SelectBase, select
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.pool.base import _ConnectionFairy  # pyright: ignore[reportPrivateUsage]
 from sqlalchemy.sql import visitors
+
+from unitwork._sqlalchemy.dialects import postgresql
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -22,7 +22,7 @@ from unitwork.dialects.postgresql import sqlstate_of
 if TYPE_CHECKING:
     from unitwork.bulk.feed import Feed
     from unitwork.bulk.fields import Model
-    from unitwork.bulk.plan import InsertPlan
+from unitwork.bulk.plan import InsertPlan
 
 P = TypeVar("P", bound=Plan)
 

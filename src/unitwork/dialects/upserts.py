@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, func, literal_column
 from sqlalchemy import column as sql_column
-from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
+from unitwork._sqlalchemy.dialects import mysql, postgresql, sqlite
 from unitwork.dialects.mysql_driver import code_of
 
 if TYPE_CHECKING:

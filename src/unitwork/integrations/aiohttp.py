@@ -74,7 +74,7 @@ def setup(  # noqa: PLR0913  # what a person says of requests
         Functions registered with `on_commit` that fail are logged: the work is stored, and so the answer
         goes out as it is.
 
-    Example:
+    Examples:
         >>> from aiohttp import web
         >>> app = web.Application()
         >>> setup(app, database=db)

@@ -7,12 +7,14 @@ import inspect
 import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from typing_extensions import override
 
 from unitwork._runtime import context
 from unitwork.database import Database
+from unitwork.integrations.answers import Answer, rule_of
 from unitwork.integrations.units import several
 from unitwork.integrations.web import (
     FIRST_ERROR_STATUS,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from unitwork._runtime.context import OpenScope
+    from unitwork.integrations.answers import AnswerRule
     from unitwork.integrations.positions import ReadYourWrites
 
 __all__ = ["Lifespan", "UnitOfWorkMiddleware", "below_400", "lifespan"]
@@ -46,7 +49,6 @@ _INSIDE = "unitwork.databases"
 _REQUESTS = "unitwork.requests"
 _START = "http.response.start"
 _BODY = json.dumps(NOT_STORED).encode()
-_HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(_BODY)).encode())]
 
 
 class UnitOfWorkMiddleware:
@@ -67,7 +69,8 @@ class UnitOfWorkMiddleware:
             block, and each write of a repository, commits by itself.
         commit_when: Says by the status whether to commit.
         on_commit_error: Says by the exception of a failed COMMIT which status the client gets,
-            such as 409 or 503; None raises the exception, and the server answers 500.
+            such as 409 or 503; None raises the exception, and the server answers 500. Without it, an
+            application that has called `exception_handlers` answers as those do.
         read_your_writes: How a client carries what it has written to its next request, where there are
             replicas; see `unitwork.integrations.positions`.
 
@@ -107,7 +110,7 @@ class UnitOfWorkMiddleware:
         self._rules.refuse_twice(inside, "UnitOfWorkMiddleware")
         # The scope itself is changed, not a copy: middleware outside may read what routers put there.
         scope[_INSIDE] = (*inside, *self._rules.databases)
-        request = _Request(self._rules, scope, send)
+        request = _Request(self._rules, scope, send, partial(self.answers_of, scope))
         around: tuple[_Request, ...] = scope.get(_REQUESTS, ())
         scope[_REQUESTS] = (*around, request)
         try:
@@ -126,6 +129,10 @@ class UnitOfWorkMiddleware:
         if request.failure is not None:
             raise request.failure
 
+    def answers_of(self, scope: Scope) -> AnswerRule | None:
+        """Return how a request's application answers a failed COMMIT, if it has said so."""
+        return rule_of(scope.get("app"))
+
 
 def _returns_coroutines(function: _Function) -> _Function:
     """Mark a function as if it were written with `async def`, for those that ask before they call it."""
@@ -138,11 +145,14 @@ def _returns_coroutines(function: _Function) -> _Function:
 class _Request(RequestUnits):
     """The units of one request, which end before the first message of its response is sent on."""
 
-    __slots__ = ("_answered", "_marks", "_send")
+    __slots__ = ("_answered", "_answers", "_marks", "_send")
 
-    def __init__(self, rules: Rules, scope: Scope, send: Send) -> None:
+    def __init__(
+        self, rules: Rules, scope: Scope, send: Send, answers: Callable[[], AnswerRule | None]
+    ) -> None:
         super().__init__(rules, f"the request {scope['method']} {scope['path']}", scope)
         self._send = send
+        self._answers = answers
         self._answered = False
         self._marks: list[OpenScope] = []
 
@@ -198,12 +208,15 @@ class _Request(RequestUnits):
         except Exception as second:
             self.failure = second
             raise
-        if status is not None:
+        answer = None if status is None else Answer(status, "application/json", _BODY)
+        # Asked now: of the application inside that has answered nothing was known before.
+        rule = self._answers() if self.rules.on_commit_error is None else None
+        if rule is not None:
+            answer = rule(failure)
+        if answer is not None:
             self.failure = None
             self._answered = True
-            head = {"type": _START, "status": status, "headers": _HEADERS}
-            await self._send(head)
-            await self._send({"type": "http.response.body", "body": _BODY})
+            await answer(None, None, self._send)
 
 
 class _Innermost:

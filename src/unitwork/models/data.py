@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect as python
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableSequence, Sequence
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 from sqlalchemy import inspect
-from sqlalchemy.ext.associationproxy import AssociationProxy
 from sqlalchemy.orm import (
     CompositeProperty,
     InstanceState,
@@ -22,10 +21,12 @@ from sqlalchemy.orm.base import PASSIVE_NO_FETCH, PASSIVE_NO_RESULT, PassiveFlag
 from unitwork._logic.records import fields_of
 from unitwork._logic.values import values_of
 from unitwork._runtime.edges import edge
+from unitwork._sqlalchemy.dialects import is_of
 from unitwork.errors import OptionError, UnloadedAttributeError
 from unitwork.models.values import from_json, to_json
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.associationproxy import AssociationProxy
     from typing_extensions import Unpack
 
     from unitwork.options import SchemaKeywords
@@ -185,8 +186,8 @@ def _is_loaded(state: InstanceState[Any], name: str) -> bool:
 def _needed_for(mapper: Mapper[Any], name: str) -> list[str] | None:
     """Return the attributes that another one is read from; None if it is loaded by itself."""
     descriptor = mapper.all_orm_descriptors.get(name)
-    if isinstance(descriptor, AssociationProxy):
-        return [descriptor.target_collection]
+    if is_of(descriptor, "sqlalchemy.ext.associationproxy", "AssociationProxy"):
+        return [cast("AssociationProxy[Any]", descriptor).target_collection]
     attribute = mapper.attrs.get(name)
     if isinstance(attribute, CompositeProperty):
         return [each.key for each in attribute.props]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from unitwork._logic.paging import CursorCodec, CursorPage, CursorRequest, Page, PageRequest
 from unitwork._logic.shape import Rows
-from unitwork._runtime.access.registry import enlist
 from unitwork._runtime.lanes.calls import StatementCall
+from unitwork._runtime.lanes.registry import enlist
 from unitwork.errors import QueryDeclarationError
 from unitwork.query.order import cursor_at, entity_in, order_of, refuse_walk, sorted_by
 from unitwork.query.pages import Pages

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -23,8 +23,6 @@ from sqlalchemy import (
     types,
 )
 from sqlalchemy import inspect as inspect_entity
-from sqlalchemy.dialects import mysql, postgresql
-from sqlalchemy.dialects.mysql import SET
 from sqlalchemy.sql.elements import Null
 
 from unitwork._logic.remembered import remembered
@@ -36,6 +34,7 @@ from unitwork._logic.values.annotations import (
     without_none,
 )
 from unitwork._logic.values.classes import known_class
+from unitwork._sqlalchemy.dialects import is_of
 from unitwork._sqlalchemy.versions import class_said
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ Processor: TypeAlias = Callable[[Any], Any]
 _KNOWN = "unitwork_values"
 _NONE = type(None)
 # What SQLAlchemy does not say of its own types.
-_UNSAID: Mapping[type, type] = {postgresql.OID: int, mysql.BIT: int, mysql.YEAR: int}
+_UNSAID_WHOLE = (("sqlalchemy.dialects.postgresql", "OID"), ("sqlalchemy.dialects.mysql", "BIT", "YEAR"))
 # What a decorator defines when its values are not those of the type inside.
 _CHANGES = (
     "process_bind_param", "process_result_value", "process_literal_param",
@@ -291,12 +290,19 @@ def _loads_other_types(kind: TypeEngine[Any]) -> bool:
     return type(kind).load_dialect_impl is not TypeDecorator.load_dialect_impl
 
 
+def is_set(kind: object) -> bool:
+    """Say whether a type is MariaDB's SET."""
+    return is_of(kind, "sqlalchemy.dialects.mysql", "SET")
+
+
 def class_of_type(kind: TypeEngine[Any]) -> type | None:
     """Return the class of a type's values; None if the type does not know it."""
-    if isinstance(kind, SET):
+    if is_set(kind):
         return set
     found = class_said(kind)
-    return _UNSAID.get(type(kind)) if found is object else found
+    if found is object:
+        return int if any(is_of(kind, *classes) for classes in _UNSAID_WHOLE) else None
+    return found
 
 
 def column_kind(kind: TypeEngine[Any]) -> type | None:

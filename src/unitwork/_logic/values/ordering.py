@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ARRAY, JSON, Double, Enum, Float, Numeric, PickleType, String, cast, type_coerce
-from sqlalchemy.dialects.mysql import SET
 from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 from typing_extensions import override
 
-from unitwork._logic.values.columns import changes_values, inner_type
+from unitwork._logic.values.columns import changes_values, inner_type, is_set
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -44,7 +43,8 @@ def sortable(column: Any) -> Any:  # noqa: ANN401  # attribute or column
 
 def has_order(column: Any) -> bool:  # noqa: ANN401  # attribute or column
     """Say whether rows can be walked in the order of a column: whether a cursor can hold its values."""
-    return not isinstance(inner_type(column.type), ARRAY | JSON | PickleType | SET)
+    inner = inner_type(column.type)
+    return not (isinstance(inner, ARRAY | JSON | PickleType) or is_set(inner))
 
 
 def exact(column: Any) -> Any:  # noqa: ANN401  # attribute or column

@@ -7,25 +7,25 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Date, DateTime, Integer, Numeric
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql.ranges import AbstractMultiRange, AbstractRange, MultiRange, Range
 from sqlalchemy.types import TypeEngine
 
 from unitwork._logic.values.texts import UnreadableValueError
+from unitwork._sqlalchemy.dialects import is_of, postgresql
 
-_BOUNDS: Mapping[type, TypeEngine[Any]] = {
-    postgresql.INT4RANGE: Integer(),
-    postgresql.INT8RANGE: Integer(),
-    postgresql.NUMRANGE: Numeric(),
-    postgresql.DATERANGE: Date(),
-    postgresql.TSRANGE: DateTime(),
-    postgresql.TSTZRANGE: DateTime(timezone=True),
-    postgresql.INT4MULTIRANGE: Integer(),
-    postgresql.INT8MULTIRANGE: Integer(),
-    postgresql.NUMMULTIRANGE: Numeric(),
-    postgresql.DATEMULTIRANGE: Date(),
-    postgresql.TSMULTIRANGE: DateTime(),
-    postgresql.TSTZMULTIRANGE: DateTime(timezone=True),
+_TYPES = "sqlalchemy.dialects.postgresql.ranges"
+_BOUNDS: Mapping[str, TypeEngine[Any]] = {
+    "INT4RANGE": Integer(),
+    "INT8RANGE": Integer(),
+    "NUMRANGE": Numeric(),
+    "DATERANGE": Date(),
+    "TSRANGE": DateTime(),
+    "TSTZRANGE": DateTime(timezone=True),
+    "INT4MULTIRANGE": Integer(),
+    "INT8MULTIRANGE": Integer(),
+    "NUMMULTIRANGE": Numeric(),
+    "DATEMULTIRANGE": Date(),
+    "TSMULTIRANGE": DateTime(),
+    "TSTZMULTIRANGE": DateTime(timezone=True),
 }
 _EMPTY = "empty"
 _BOUND = r'("(?:[^"\\]|\\.|"")*"|[^,()\[\]{}"]*)'
@@ -35,17 +35,17 @@ _ESCAPED = re.compile(r'\\(.)|""', re.DOTALL)
 
 def is_range(kind: object) -> bool:
     """Say whether a type holds ranges, or several of them."""
-    return isinstance(kind, AbstractRange)
+    return is_of(kind, _TYPES, "AbstractRange")
 
 
 def bound_type(kind: object) -> TypeEngine[Any] | None:
     """Return the type of the ends of a range; None if nobody has said it."""
-    return next((_BOUNDS[base] for base in type(kind).__mro__ if base in _BOUNDS), None)
+    return next((bound for name, bound in _BOUNDS.items() if is_of(kind, _TYPES, name)), None)
 
 
 def range_text(value: Any, write: Callable[[Any], str]) -> str:  # noqa: ANN401  # a Range, or several
     """Write a range, or several; `write` writes the ends, which hold none of `,()[]{}"`."""
-    if not isinstance(value, Range):
+    if not is_of(value, _TYPES, "Range"):
         return "{" + ",".join(range_text(each, write) for each in value) + "}"
     if value.empty:
         return _EMPTY
@@ -59,19 +59,19 @@ def read_range(text: str, kind: object, read: Callable[[str], Any]) -> Any:  # n
     Raises:
         ValueError: It is none.
     """
-    several = isinstance(kind, AbstractMultiRange)
+    several = is_of(kind, _TYPES, "AbstractMultiRange")
     stripped = text.strip()
     if several and not (stripped.startswith("{") and stripped.endswith("}")):
         raise UnreadableValueError(text)
     found = list(_ranges(stripped[1:-1] if several else stripped, read))
     if several:
-        return MultiRange(found)
+        return postgresql.ranges.MultiRange(found)
     if len(found) != 1:
         raise UnreadableValueError(text)
     return found[0]
 
 
-def _ranges(text: str, read: Callable[[str], Any]) -> Iterator[Range[Any]]:
+def _ranges(text: str, read: Callable[[str], Any]) -> Iterator[Any]:
     place = 0
     while place < len(text):
         match = _RANGE.match(text, place)
@@ -83,10 +83,10 @@ def _ranges(text: str, read: Callable[[str], Any]) -> Iterator[Range[Any]]:
         place += 1
         opening, lower, upper, closing, empty = match.groups()
         if empty:
-            yield Range(empty=True)
+            yield postgresql.Range(empty=True)
             continue
         bounds: Any = opening + closing
-        yield Range(_end(lower, read), _end(upper, read), bounds=bounds)
+        yield postgresql.Range(_end(lower, read), _end(upper, read), bounds=bounds)
 
 
 def _end(text: str, read: Callable[[str], Any]) -> Any:  # noqa: ANN401  # a bound

@@ -18,7 +18,7 @@ from unitwork._logic.sql.scopes import Scopes, Table
 from unitwork._logic.sql.statement import CHANGES, QUERIES
 from unitwork._logic.values.columns import class_of_type
 from unitwork._logic.values.parameters import sample
-from unitwork._runtime.access.registry import declared_queries
+from unitwork._runtime.lanes.registry import declared_queries
 from unitwork.dialects.describing import (
     Answer,
     Catalog,
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.types import TypeEngine
 
-    from unitwork._runtime.access.registry import Checkable
     from unitwork._runtime.lanes.calls import StatementCall
+    from unitwork._runtime.lanes.registry import Checkable
     from unitwork._runtime.source import Source
 
 _ROW_NUMBERS = ("rowid", "oid", "_rowid_")

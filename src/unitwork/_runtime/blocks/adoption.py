@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import Connection
@@ -11,14 +12,12 @@ from sqlalchemy.orm import Session
 from sqlalchemy.util import greenlet_spawn
 from typing_extensions import override
 
-from unitwork._logic.outcome import Verdict
 from unitwork._logic.plan import Step
 from unitwork._logic.states import ENDED
 from unitwork._runtime import context
 from unitwork._runtime.blocks.block import Scope
-from unitwork._runtime.blocks.by_hand import ByHand, HandTransaction
+from unitwork._runtime.blocks.by_hand import ByHand, HandSavepoint, HandTransaction
 from unitwork._runtime.blocks.generators import iterated_generator
-from unitwork._runtime.blocks.hooks import run_before_commit
 from unitwork._runtime.blocks.owners_ends import OwnersEnds
 from unitwork._runtime.blocks.waiting import last_operation
 from unitwork._runtime.connections.loop_engine import INSTEAD_OF_AUTOCOMMIT, commits_by_itself
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import SessionTransaction
 
     from unitwork._runtime.source import Source
     from unitwork._runtime.transactions.adopted import AdoptedTransaction
@@ -132,13 +132,10 @@ class Adoption(Scope):
         """
         frame = self._frame
         frame.check_open()
-        willing = frame.verdict(None, DEFAULT_OPTIONS) is Verdict.COMMIT
-        if verb == "commit" and willing and frame.hooks_or_none is not None and not frame.nested:
-            await run_before_commit(frame)
-        await self._ends.by_hand(self._end(frame, verb))
+        await self._ends.by_hand(partial(self._end, verb), commits=verb == "commit")
 
-    async def _end(self, frame: Frame, verb: str) -> None:
-        adopted = self._adopted
+    async def _end(self, verb: str) -> None:
+        adopted, frame = self._adopted, self._frame
         await adopted.turns.take(frame)
         try:
             await adopted.close_streams()
@@ -224,12 +221,43 @@ class OwnersTransaction(HandTransaction):
             await getattr(self._ambient, verb)()
 
 
+class OwnersSavepoint(HandSavepoint):
+    """What `begin_nested()` of an adopted session returns. Lives: as that of a block."""
+
+    __slots__ = ()
+
+    @override
+    async def commit(self) -> None:
+        """Release the savepoint; SQLAlchemy refuses it where that has ended."""
+        if self.parent is None:
+            await greenlet_spawn(self._closed.commit)
+        await super().commit()
+
+    @override
+    async def rollback(self) -> None:
+        """Roll back to the savepoint; SQLAlchemy refuses it where that has ended."""
+        if self.parent is None:
+            await greenlet_spawn(self._closed.rollback)
+        await super().rollback()
+
+    @property
+    def _closed(self) -> SessionTransaction:
+        """That of the session inside, which has ended with the adoption, or by hand."""
+        assert self.sync_transaction is not None  # noqa: S101  # it has begun
+        return self.sync_transaction
+
+
 async def _begin(session: AmbientSession) -> None:
     await greenlet_spawn(session.sync_session.begin)
 
 
 class OfOwner(ByHand):
     """What an adopted session needs of the blocks around it."""
+
+    @override
+    def savepoint(self, session: AmbientSession) -> AsyncSessionTransaction:
+        """Return a savepoint that is begun by hand, and is known to have ended with the adoption."""
+        return OwnersSavepoint(session)
 
     @override
     def transaction(self, session: AmbientSession) -> AsyncSessionTransaction:

@@ -27,6 +27,8 @@ from unitwork.events import Outcome
 from unitwork.options import DEFAULT_OPTIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from sqlalchemy import Connection
 
     from unitwork._runtime.sessions.adopted import AdoptedSession
@@ -118,11 +120,15 @@ class OwnersEnds:
             each.forget_session()
         return connection
 
-    async def by_hand(self, end: Any) -> None:  # noqa: ANN401  # a coroutine
-        """End something in the extent itself, then do what waits for that, when the session is free again."""
+    async def by_hand(self, end: Callable[[], Awaitable[None]], *, commits: bool) -> None:
+        """End all that is open in the extent itself; do what waits for that while the session is free."""
+        willing = all(each.verdict(None, DEFAULT_OPTIONS) is Verdict.COMMIT for each in self._frames.values())
+        if commits and willing:
+            for frame in reversed(list(self._frames.values())):
+                await self._prepare(frame)
         self._later = []
         try:
-            await end
+            await end()
         finally:
             ended, self._later = self._later, None
             for frame in ended:
@@ -143,8 +149,8 @@ class OwnersEnds:
         for each in self._frames.values():
             if each.verdict(None, DEFAULT_OPTIONS) is not Verdict.COMMIT:
                 raise each.unexpected(None)
-        if frame is self._frames.get(None) and frame.hooks_or_none is not None:
-            _wait(run_before_commit(frame))
+        if not frame.nested and self._later is None:
+            _wait(self._prepare(frame))
 
     def _after_commit(self, held: Session) -> None:
         frame = self._innermost(held)
@@ -187,7 +193,17 @@ class OwnersEnds:
         """Return the frame of the innermost transaction; None if that is a savepoint of a block."""
         return self._frames.get(Session.get_nested_transaction(held))
 
-    # -- after an end ----------------------------------------------------------------------------
+    # -- before and after an end ----------------------------------------------------------------------------
+
+    async def _prepare(self, frame: AdoptedTransaction) -> None:
+        """Do what is to be done inside, before a COMMIT; if that fails, the owner can only roll back."""
+        if frame.hooks_or_none is None:
+            return
+        try:
+            await run_before_commit(frame)
+        except BaseException as error:
+            frame.condemn(frame.owner, error)
+            raise
 
     async def _tell(self, frame: AdoptedTransaction) -> None:
         """Do what waits for an end that has come, and raise what its owner must hear of."""

@@ -14,6 +14,7 @@ from unitwork._runtime.connections.listeners import SessionListeners
 from unitwork._runtime.lanes.calls import StatementCall
 from unitwork._runtime.lanes.inserts import CompiledInsert, InsertCall, given_values
 from unitwork._runtime.lanes.reads import CompiledRead, ReadCall
+from unitwork._runtime.lanes.registry import room_for_statements
 from unitwork._runtime.lanes.results import ResultReader
 from unitwork._sqlalchemy.private import cache_key
 from unitwork.options import Lane
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-_KNOWN_STATEMENTS = 500
+_KNOWN_INSERTS = 500
 _ENTITIES = ResultReader("a statement of the session", Shape(Rows.MANY, Item.ENTITY))
 _COLUMN = ResultReader("a statement of the session", Shape(Rows.MANY, Item.SCALAR))
 _HARMLESS_OPTIONS = frozenset({"expire_on_commit", "autoflush"})
@@ -59,8 +60,8 @@ class CompiledStatements:
         self._connections = connections
         self.fastest = Lane.DRIVER
         # By what SQLAlchemy knows a statement by, or the statement.
-        self._reads: LRUCache[Any, CompiledRead | LaneRefusal] = LRUCache(_KNOWN_STATEMENTS)
-        self._inserts: LRUCache[Any, CompiledInsert | LaneRefusal] = LRUCache(_KNOWN_STATEMENTS)
+        self._reads: LRUCache[Any, CompiledRead | LaneRefusal] = LRUCache(size_alert=_make_room)
+        self._inserts: LRUCache[Any, CompiledInsert | LaneRefusal] = LRUCache(_KNOWN_INSERTS)
         self._has_options = not _HARMLESS_OPTIONS.issuperset(connections.session_options)
         # Never used, but what is being inserted belongs to it.
         self._claiming = Session()
@@ -172,6 +173,11 @@ class CompiledStatements:
         finally:
             if claimed.session_id == self._claiming.hash_key:
                 claimed.session_id = None
+
+
+def _make_room(known: LRUCache[Any, Any]) -> None:
+    """Keep more before the eldest ones are forgotten, if that many queries are declared by now."""
+    known.capacity = room_for_statements()
 
 
 def _compiled(call: StatementCall, dialect: Dialect) -> CompiledRead | LaneRefusal:

@@ -6,7 +6,6 @@ import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from typing_extensions import override
@@ -86,8 +85,8 @@ class AdoptedSession(AmbientSession):
         """As for all ambient sessions; but of what its owner does in no block he hears from SQLAlchemy."""
         if self.is_in_block() or not isinstance(error, Exception):
             super().failed(scope, frame, error)
-        elif isinstance(error, DBAPIError):
-            error.add_note(f"In {frame.owner} on database {self.source.name!r}.")
+        else:
+            self.say_where(frame.owner, error)
 
     @override
     async def reset(self) -> None:

@@ -334,12 +334,16 @@ class AmbientSession(AsyncSession):
     def failed(self, scope: OpenScope | None, frame: Frame, error: BaseException) -> None:
         """Condemn the frame if this error has left its transaction unusable."""
         name = scope.name if scope is not None else frame.owner
-        if isinstance(error, PoolTimeoutError):
-            error.add_note(self.source.holders())
+        self.say_where(name, error)
         broken = self.started and not self.sync_session.is_active
         unsent = isinstance(error, DBAPIError) and frame.root.connection is None
         if unsent or broken or not isinstance(error, Exception):
             frame.condemn(name, error, by_database=True)
+
+    def say_where(self, name: str, error: BaseException) -> None:
+        """Say on an error of the database where it happened; on one of the pool, who has the connections."""
+        if isinstance(error, PoolTimeoutError):
+            error.add_note(self.source.holders())
         if isinstance(error, DBAPIError):
             error.add_note(f"In {name} on database {self.source.name!r}.")
 

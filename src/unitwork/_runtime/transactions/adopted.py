@@ -84,7 +84,7 @@ class AdoptedTransaction(Frame):
 
     @override
     def condemn(self, *arguments: Any, **keywords: Any) -> None:
-        if not self.ended and self._begin():
+        if self.handed_back or self._begin():
             super().condemn(*arguments, **keywords)
 
     def _begin(self) -> bool:

@@ -239,7 +239,7 @@ class Frame:
         within: NestedTransaction | None = None,
     ) -> None:
         """Mark this frame: it can only roll back. The first reason stays; the database's goes before."""
-        if self.ended and self._state is not _ENDING:
+        if self._state in ENDED and self._state is not _ENDING:
             return
         mark = self.condemned
         counts = mark is None or (by_database and (not mark.by_database or mark.within is not None))

@@ -45,12 +45,21 @@ class Checkable(Protocol):
         ...
 
 
+_OTHER_STATEMENTS = 500
+_STATEMENTS_OF_A_QUERY = 2
+"""A page has one that counts."""
+
 _owners: weakref.WeakKeyDictionary[type, list[Checkable]] = weakref.WeakKeyDictionary()
 
 
 def enlist(query: Checkable, owner: type) -> None:
     """Remember a query for as long as the class that declares it lives."""
     _owners.setdefault(owner, []).append(query)
+
+
+def room_for_statements() -> int:
+    """Return how many compiled statements to keep, so that those of all declared queries are among them."""
+    return _OTHER_STATEMENTS + _STATEMENTS_OF_A_QUERY * sum(map(len, _owners.values()))
 
 
 def declared_queries(*owners: type) -> list[tuple[type, Checkable]]:

@@ -1,0 +1,62 @@
+"""`import unitwork` imports what every program needs: no dialect, no tool, no library of an edge."""
+
+import subprocess
+import sys
+
+import pytest
+
+LOADED = "import sys, {what}; print(*sys.modules)"
+OF_SOME_PROGRAMS = (
+    "sqlalchemy.dialects.mysql",
+    "sqlalchemy.dialects.postgresql",
+    "sqlalchemy.dialects.sqlite",
+    "aiosqlite",
+    "alembic",
+    "asyncmy",
+    "asyncpg",
+    "click",
+    "fastapi",
+    "msgspec",
+    "psycopg",
+    "pydantic",
+    "pyarrow",
+    "pytest",
+    "rich",
+    "starlette",
+)
+
+
+def loaded(what: str) -> set[str]:
+    """The modules of a new interpreter that has imported this."""
+    done = subprocess.run([sys.executable, "-c", LOADED.format(what=what)], capture_output=True, check=True)
+    return set(done.stdout.decode().split())
+
+
+@pytest.mark.parametrize("what", ["unitwork", "unitwork.errors", "unitwork.events"])
+def test_import_needs_no_dialect_and_no_tool(what: str) -> None:
+    """They are imported when a Database is opened, or by what needs them."""
+    modules = loaded(what)
+
+    assert "sqlalchemy.orm" in modules or what != "unitwork"
+    assert modules.isdisjoint(OF_SOME_PROGRAMS)
+
+
+def test_only_the_dialect_of_the_database_is_imported() -> None:
+    """Models with every kind of column, and a Database, ask for no other dialect."""
+    program = (
+        "uuid; from unitwork import Base, Database, TimestampMixin; "
+        "from sqlalchemy.orm import Mapped, mapped_column; from sqlalchemy import JSON, Enum\n"
+        "class M(TimestampMixin, Base):\n"
+        "    __tablename__ = 'm'\n"
+        "    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)\n"
+        "    kind: Mapped[str] = mapped_column(Enum('a', 'b'))\n"
+        "    data: Mapped[dict[str, int]] = mapped_column(JSON)\n"
+        "M(id=uuid.uuid4(), kind='a', data={}).dump_model(['id', 'kind', 'data'])\n"
+        "Database('sqlite+aiosqlite:///:memory:').engine\n"
+        "import sys"
+    )
+
+    modules = loaded(program)
+
+    assert "sqlalchemy.dialects.sqlite" in modules
+    assert modules.isdisjoint({"sqlalchemy.dialects.mysql", "sqlalchemy.dialects.postgresql"})
