@@ -5,10 +5,11 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO   := $(VENV)/.demo
 STAMP  := $(VENV)/.ready
+LOWEST := .cache/envs/lowest
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test panel soak check fix docs pictures bench clean
+.PHONY: help demo test lowest panel soak check fix docs pictures bench clean
 
 help: ## list these targets
 	@echo "unitwork: make <target>"
@@ -35,6 +36,26 @@ demo: $(DEMO) ## run the main job on SQLite and print each transaction as a time
 
 test: $(STAMP) ## run the tests on every database found (PYTEST_ARGS="--database sqlite" for one)
 	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
+
+# What depends on how others are made inside: all of it on SQLite, and on every server what goes past SQLAlchemy.
+LOWEST_TESTS   := behaviour logic schemas testing integrations cli observe
+LOWEST_SERVERS := lanes_adding lanes_beside_blocks lanes_entities lanes_failures lanes_in_sessions lanes_listeners \
+	lanes_pools lanes_schema_changes lanes_statements bulk_copy bulk_values check sqlalchemy query_clauses \
+	transaction_cancellation transaction_dead_connection pool_keeps_its_places
+
+$(LOWEST)/.ready: requirements/lowest.txt pyproject.toml
+	@test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	@echo "Installing the lowest versions into $(LOWEST) ..."
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements/lowest.txt
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lowest: $(LOWEST)/.ready ## run the tests that tell versions apart on the lowest of everything, SQLAlchemy 2.0 first
+	@$(LOWEST)/bin/python -m pytest -c tests/lowest.ini --rootdir . --quiet --numprocesses auto --dist worksteal \
+		--database sqlite --ignore tests/integrations/test_aiogram.py --ignore tests/integrations/test_sanic.py \
+		$(LOWEST_TESTS:%=tests/%)
+	@$(LOWEST)/bin/python -m pytest -c tests/lowest.ini --rootdir . --quiet --numprocesses auto --dist worksteal \
+		--database postgresql --database mariadb $(LOWEST_SERVERS:%=tests/behaviour/test_%.py)
 
 panel: $(STAMP) ## open a small shop with traffic and its panel in the browser, until Ctrl-C
 	@$(BIN)/python -m unitwork examples panel

@@ -6,23 +6,19 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-import sqlalchemy
 from sqlalchemy import Computed, DateTime, Identity, MetaData, Numeric, String, Text, text
 from sqlalchemy.dialects.mysql import LONGTEXT
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapped, mapped_column
 
+from tests.fixtures.columns import PLACEHOLDERS
 from tests.fixtures.observer import Observer
 from unitwork import Base, Database, Repository, RowError
 from unitwork.models import SoftDeleteMixin
 
 COUNTS = (1, 49, 50, 120)
 BOTH = pytest.mark.parametrize("returning", [True, False])
-
-
-# SQLAlchemy 2.0.40 takes the last one for a placeholder itself, on SQLite.
-PLACEHOLDERS = "a %s, :b" if sqlalchemy.__version__ == "2.0.40" else "a %s, :b (%(c)s)"
 
 
 class OddBase(Base):
@@ -60,7 +56,7 @@ class Rate(OddBase):
 
     __tablename__ = "rate"
 
-    code: Mapped[Decimal] = mapped_column(Numeric(10, 2), primary_key=True)
+    code: Mapped[Decimal] = mapped_column(Numeric(10, 2), primary_key=True, autoincrement=False)
     n: Mapped[int]
 
 

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from sqlalchemy import URL
 
+from tests.fixtures.commands import command_runner
 from unitwork.cli import main
 
 PROGRAM = """
@@ -42,7 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(*arguments: str, **options: str) -> Result:
     """Run the command line in this process."""
-    return CliRunner().invoke(main, arguments, input=options.get("typed"))
+    return command_runner().invoke(main, arguments, input=options.get("typed"))
 
 
 def closed_port() -> int:
@@ -233,7 +234,7 @@ def test_shells_complete_commands(shell: str) -> None:
     """As click does it."""
     environment = {"_UNITWORK_COMPLETE": f"{shell}_complete", "COMP_WORDS": "unitwork pi", "COMP_CWORD": "1"}
 
-    done = CliRunner().invoke(main, [], prog_name="unitwork", env=environment)
+    done = command_runner().invoke(main, [], prog_name="unitwork", env=environment)
 
     assert "ping" in done.output
 

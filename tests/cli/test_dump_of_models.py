@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from sqlalchemy import URL
 
+from tests.fixtures.columns import PLACEHOLDERS
+from tests.fixtures.commands import command_runner
 from unitwork.cli import main
 
 MODELS = """
@@ -77,7 +79,7 @@ class Program:
 
     def run(self, command: str, *options: str) -> Result:
         """Run a command; a traceback fails the test."""
-        done = CliRunner().invoke(main, [command, "--url", self._url, *options])
+        done = command_runner().invoke(main, [command, "--url", self._url, *options])
         assert done.exception is None or isinstance(done.exception, SystemExit), repr(done.exception)
         return done
 
@@ -129,7 +131,7 @@ CONDITIONS = {
     "id = 1 OR id = 3": [1, 3],
     "id = 1 -- the first": [1],
     "NOT id > 1": [1],
-    "id < 3 AND '50%' <> ':x %s %(y)s'": [1, 2],
+    f"id < 3 AND '50%' <> '{PLACEHOLDERS}'": [1, 2],
 }
 
 

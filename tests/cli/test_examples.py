@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
+from tests.fixtures.commands import command_runner
 from unitwork.cli import main
 
 FOLDER = Path(__file__).parents[2] / "examples"
@@ -17,7 +17,7 @@ LINES = 60
 
 def test_examples_are_listed() -> None:
     """Each with what it shows."""
-    done = CliRunner().invoke(main, ["examples", "--json"])
+    done = command_runner().invoke(main, ["examples", "--json"])
 
     listed = json.loads(done.stdout)
     assert set(listed) >= SHORT
@@ -48,6 +48,6 @@ def test_example_runs(name: str, tmp_path: Path) -> None:
 
 def test_source_of_an_example_is_printed() -> None:
     """To begin with."""
-    done = CliRunner().invoke(main, ["examples", "connection", "--source"])
+    done = command_runner().invoke(main, ["examples", "connection", "--source"])
 
     assert done.stdout == (FOLDER / "connection.py").read_text(encoding="utf-8")

@@ -15,13 +15,14 @@ from tests.cli.test_conventions import closed_port
 from unitwork.cli import main
 
 SHOP = """
+from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 from unitwork import Base, Database
 
 class User(Base):
     __tablename__ = "users_of_hints"
     id: Mapped[int] = mapped_column(primary_key=True)
-    e_mail: Mapped[str]
+    e_mail: Mapped[str] = mapped_column(String(50))
 
 class Purchase(Base):
     __tablename__ = "purchases_of_hints"

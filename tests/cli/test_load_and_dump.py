@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from sqlalchemy import URL
 
+from tests.fixtures.commands import command_runner
 from unitwork.cli import main
 
 MODELS = """
@@ -77,7 +78,7 @@ class Program:
 
     def run(self, *arguments: str, typed: bytes | None = None) -> Result:
         """Run a command."""
-        return CliRunner().invoke(main, [arguments[0], "--url", self.url, *arguments[1:]], input=typed)
+        return command_runner().invoke(main, [arguments[0], "--url", self.url, *arguments[1:]], input=typed)
 
     def load(self, file: str, *options: str, typed: bytes | None = None) -> Result:
         """Run `load`."""

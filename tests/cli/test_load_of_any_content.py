@@ -12,9 +12,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from sqlalchemy import URL
 
+from tests.fixtures.commands import command_runner
 from unitwork.cli import main
 
 MODELS = """
@@ -73,7 +74,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: URL) -> 
     address = database_url.render_as_string(hide_password=False)
 
     def run(command: str, *options: str) -> Result:
-        return CliRunner().invoke(main, [command, "--url", address, *options])
+        return command_runner().invoke(main, [command, "--url", address, *options])
 
     made = run("create-tables", "--models", "models_of_any_content")
     assert made.exit_code == 0, made.output

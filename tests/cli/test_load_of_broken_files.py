@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from sqlalchemy import URL
 
+from tests.fixtures.commands import command_runner
 from tests.fixtures.databases import Backend
 from unitwork.cli import main
 
@@ -61,7 +62,7 @@ class Program:
 
     def run(self, command: str, *options: str, typed: bytes | None = None) -> Result:
         """Run a command; a traceback fails the test."""
-        done = CliRunner().invoke(main, [command, "--url", self._url, *options], input=typed)
+        done = command_runner().invoke(main, [command, "--url", self._url, *options], input=typed)
         assert done.exception is None or isinstance(done.exception, SystemExit), repr(done.exception)
         return done
 

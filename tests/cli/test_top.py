@@ -5,9 +5,10 @@ import json
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from sqlalchemy import select
 
+from tests.fixtures.commands import command_runner
 from tests.fixtures.models import Account
 from tests.fixtures.web import Web
 from unitwork import Database, Repository
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.only("sqlite", reason="the panel sees events, which are
 
 async def top(address: str, *arguments: str) -> Result:
     """Run the command beside the server, in a wide terminal."""
-    runner = CliRunner(env={"COLUMNS": "160"})
+    runner = command_runner(env={"COLUMNS": "160"})
     command = ["top", "--once", "--url", address, *arguments]
     return await asyncio.to_thread(runner.invoke, main, command)
 

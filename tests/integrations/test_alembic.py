@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from alembic.util import CommandError
-from click.testing import CliRunner
 from sqlalchemy import URL, MetaData, String, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapped, mapped_column
 
+from tests.fixtures.commands import command_runner
 from tests.fixtures.mixins import DataTables, Lamp, PlainTables, repository_of
 from tests.fixtures.models import TABLES
 from tests.fixtures.observer import Observer
@@ -374,7 +374,7 @@ def test_command_line_offers_what_the_class_does(database_url: URL, tmp_path: Pa
     """Ids on stdout, or JSON; messages on stderr; 1 when it failed or something differs."""
     folder = str(tmp_path / "steps")
     url = database_url.render_as_string(hide_password=False)
-    CliRunner().invoke(main, ["migrations", "init", "--directory", folder])
+    command_runner().invoke(main, ["migrations", "init", "--directory", folder])
     steps = Path(folder) / "versions"
     (steps / "one.py").write_text(
         'revision = "one"\ndown_revision = None\ndef upgrade(): pass\ndef downgrade(): pass\n'
@@ -382,7 +382,7 @@ def test_command_line_offers_what_the_class_does(database_url: URL, tmp_path: Pa
 
     def run(*arguments: str) -> tuple[int, str]:
         options = ["--url", url, "--directory", folder]
-        done = CliRunner().invoke(main, ["migrations", *arguments, *options])
+        done = command_runner().invoke(main, ["migrations", *arguments, *options])
         return done.exit_code, done.stdout.strip()
 
     assert run("current") == (0, "")
@@ -402,7 +402,7 @@ def test_command_line_names_the_folder_that_is_missing(
     """And says how to make it."""
     monkeypatch.chdir(tmp_path)
 
-    done = CliRunner().invoke(main, ["migrations", "upgrade", "--url", "sqlite:///x.db"])
+    done = command_runner().invoke(main, ["migrations", "upgrade", "--url", "sqlite:///x.db"])
 
     assert done.exit_code == 1
     assert "Fix: unitwork migrations init" in done.stderr

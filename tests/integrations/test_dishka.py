@@ -12,10 +12,10 @@ from dishka.integrations import litestar as dishka_litestar
 from fastapi import FastAPI, HTTPException
 from litestar import Litestar, post
 from litestar.exceptions import HTTPException as LitestarHTTPException
-from litestar.params import FromPath
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from tests.fixtures.litestar import FromPath
 from tests.fixtures.models import Account, Audit
 from tests.fixtures.observer import Observer
 from tests.fixtures.web import Exchange

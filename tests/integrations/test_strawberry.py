@@ -185,6 +185,7 @@ async def test_operations_at_once_each_have_their_own(db: Database, observer: Ob
     assert set(await observer.names(Account)) == {str(number) for number in range(0, 20, 2)}
 
 
+@pytest.mark.skipif(not hasattr(strawberry.Schema, "stream"), reason="this strawberry streams no results")
 async def test_mutation_over_a_streaming_transport_commits_before_its_answer(
     db: Database, observer: Observer
 ) -> None:

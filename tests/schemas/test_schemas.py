@@ -10,10 +10,10 @@ from types import ModuleType
 from typing import Any, Literal, get_args
 
 import pytest
-from click.testing import CliRunner
 from pydantic import BaseModel, ValidationError
 from sqlalchemy.orm import selectinload
 
+from tests.fixtures.commands import command_runner
 from tests.schemas.zoo import MODELS, Animal, Cage, Keeper, Size, Ticket, Zoo
 from unitwork import Database, DeclarationError, OptionError, Repository, UnloadedAttributeError
 from unitwork.cli import main
@@ -32,7 +32,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     """The module that the command writes."""
     file = tmp_path_factory.mktemp("schemas") / "zoo_schemas.py"
     arguments = ["generate-schemas", "tests.schemas.zoo", "--output", str(file), "--depth", "2"]
-    done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    done = command_runner().invoke(main, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     yield imported(file)
     del sys.modules[file.stem]
@@ -246,7 +246,7 @@ def test_source_of_a_local_class_is_refused(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "local_models.py").write_text(LOCAL)
     monkeypatch.syspath_prepend(tmp_path)
 
-    done = CliRunner().invoke(
+    done = command_runner().invoke(
         main, ["generate-schemas", "local_models", "--output", str(tmp_path / "out.py")]
     )
 

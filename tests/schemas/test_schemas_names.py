@@ -10,10 +10,10 @@ from types import ModuleType
 from typing import Any, Literal
 
 import pytest
-from click.testing import CliRunner
 from pydantic import BaseModel
 from sqlalchemy import URL
 
+from tests.fixtures.commands import command_runner
 from unitwork import Database, Repository
 from unitwork.cli import main
 from unitwork.schemas import schema_for
@@ -129,7 +129,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     (folder / "strange_models.py").write_text(MODELS)
     sys.path.insert(0, str(folder))
     written = str(folder / "new" / "folder" / "strange_schemas.py")
-    done = CliRunner().invoke(main, ["generate-schemas", "strange_models", "-o", written])
+    done = command_runner().invoke(main, ["generate-schemas", "strange_models", "-o", written])
     assert done.exit_code == 0, done.output
     sys.path.insert(1, str(Path(written).parent))
     yield importlib.import_module("strange_models")
@@ -242,7 +242,7 @@ def test_generated_source_is_typed(generated: ModuleType) -> None:
 
 def run(*arguments: object) -> tuple[int, str]:
     """The exit code of `generate-schemas`, and what it says."""
-    done = CliRunner().invoke(main, ["generate-schemas", *map(str, arguments)])
+    done = command_runner().invoke(main, ["generate-schemas", *map(str, arguments)])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done.exit_code, done.stderr
 

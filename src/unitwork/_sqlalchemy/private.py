@@ -51,9 +51,9 @@ class WatchedSelect(Select[M]):
         return super()._compiler_dispatch(visitor, **options)
 
 
-def has_loader_options(statement: Select[Any]) -> bool:
+def has_loader_options(statement: Any) -> bool:  # noqa: ANN401  # a SELECT, UPDATE or DELETE
     """Say whether a statement has options such as `selectinload`: they can be added in public, not seen."""
-    return bool(statement._with_options)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return bool(statement._with_options)  # noqa: SLF001
 
 
 def mark_loaded(state: InstanceState[Any]) -> None:

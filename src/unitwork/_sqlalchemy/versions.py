@@ -6,7 +6,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy
-from sqlalchemy import JSON, Join, Select, SelectBase, select
+from sqlalchemy import JSON, Join, Select, SelectBase, SelectLabelStyle, select
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.pool.base import _ConnectionFairy  # pyright: ignore[reportPrivateUsage]
@@ -17,7 +17,7 @@ from unitwork._sqlalchemy.dialects import postgresql
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from sqlalchemy import ClauseElement
+    from sqlalchemy import ClauseElement, Connection
     from sqlalchemy.ext.asyncio import AsyncResult
     from sqlalchemy.orm import LoaderCriteriaOption, Mapper, Session
     from sqlalchemy.pool import PoolProxiedConnection
@@ -55,6 +55,12 @@ def part_source(result: AsyncResult[Any]) -> Any:  # noqa: ANN401  # of another 
 def select_distinct_on(statement: S, *parts: Any) -> S:  # expressions
     """Return the statement with a DISTINCT ON; 2.1 deprecates what 2.0 has for it."""
     return statement.distinct(*parts) if _IS_2_0 else statement.ext(postgresql.distinct_on(*parts))
+
+
+def worded_as_get(statement: S) -> S:
+    """Word a SELECT by primary key as `Session.get` does, so that all lanes fail alike: 2.0 has labels."""
+    labels = SelectLabelStyle.LABEL_STYLE_TABLENAME_PLUS_COL
+    return statement.set_label_style(labels) if _IS_2_0 else statement
 
 
 def parts_before_columns(statement: Select[Any]) -> ClauseElement | None:
@@ -166,3 +172,29 @@ def let_go_of_cursor(stopped: BaseException) -> None:
     """
     if _IS_2_0:
         traceback.clear_frames(stopped.__traceback__)
+
+
+def translate_client_errors(dialect: Any) -> None:  # noqa: ANN401  # of asyncpg
+    """Let what asyncpg itself refuses to do be an error of the database; the first ones of 2.0 pass it on."""
+    module = dialect.dbapi
+    known = module._asyncpg_error_translate  # noqa: SLF001
+    known.setdefault(module.asyncpg.exceptions.InternalClientError, module.InternalError)
+
+
+def keep_first_error(dialect: Any) -> None:  # noqa: ANN401  # of any database
+    """Let the error be heard that the first questions to a database end with, not that of what follows.
+
+    Where somebody was stopped in the middle of them, 2.0 rolls back next, on a connection that is broken.
+    """
+    if _IS_2_0:
+        initialize = dialect.initialize
+
+        def initialized(connection: Connection) -> None:
+            try:
+                initialize(connection)
+            except BaseException as error:
+                if not connection.closed:
+                    connection.invalidate(error)
+                raise
+
+        dialect.initialize = initialized

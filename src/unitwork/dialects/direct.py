@@ -42,6 +42,8 @@ class Direct:
     """It keeps statements prepared on the server, by their text."""
     can_be_begun = True
     """BEGIN can be sent before the first statement, if that has not begun by then."""
+    counts = False
+    """It tells how many rows a change has touched."""
     hears_of_schema = False
     """SQLAlchemy notes changes of the schema, of which the driver is to be told before the next statement."""
 
@@ -57,6 +59,10 @@ class Direct:
 
     async def rows(self, driver: Any, sql: str, arguments: Any) -> Rows:  # noqa: ANN401  # as above
         """Return the rows of a statement whose columns are known."""
+        raise NotImplementedError
+
+    async def changed(self, driver: Any, sql: str, arguments: Any) -> int:  # noqa: ANN401  # as above
+        """Run an UPDATE or DELETE, and return how many rows it has touched; for those that count."""
         raise NotImplementedError
 
     async def stopped(self, driver: Any) -> bool:  # noqa: ANN401, ARG002  # as above; for those that can
@@ -92,6 +98,7 @@ class AsyncpgDirect(Direct):
 
     rolls_back_silently = True
     prepares = True
+    counts = True
     hears_of_schema = True
 
     @override
@@ -108,9 +115,15 @@ class AsyncpgDirect(Direct):
 
     @override
     async def rows(self, driver: Any, sql: str, arguments: Any) -> Rows:
-        return await self._fetched(driver, driver.fetch, sql, *arguments)
+        rows: Rows = await self._fetched(driver, driver.fetch, sql, *arguments)
+        return rows
 
-    async def _fetched(self, driver: Any, fetch: Callable[..., Awaitable[Rows]], *arguments: Any) -> Rows:  # noqa: ANN401  # of this driver
+    @override
+    async def changed(self, driver: Any, sql: str, arguments: Any) -> int:
+        status: Any = await self._fetched(driver, driver.execute, sql, *arguments)
+        return int(status.rpartition(" ")[2])  # such as "UPDATE 3"
+
+    async def _fetched(self, driver: Any, fetch: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:  # noqa: ANN401  # of this driver
         try:
             return await fetch(*arguments)
         except (OSError, TimeoutError):
@@ -152,12 +165,22 @@ class PsycopgDirect(Direct):
     """psycopg begins a transaction with each statement, unless it is told not to; that sends nothing."""
 
     prepares = True
+    counts = True
     can_be_begun = False
 
     @override
     async def described(
         self, driver: Any, sql: str, arguments: Any, known: list[Column] | None
     ) -> tuple[Rows, list[Column]]:
+        rows, columns, _touched = await self._run(driver, sql, arguments)
+        return rows, columns
+
+    @override
+    async def changed(self, driver: Any, sql: str, arguments: Any) -> int:
+        _rows, _columns, touched = await self._run(driver, sql, arguments)
+        return touched
+
+    async def _run(self, driver: Any, sql: str, arguments: Any) -> tuple[Rows, list[Column], int]:  # noqa: ANN401  # of this driver
         begins = not (driver.autocommit or self.in_transaction(driver))
         if begins:
             await driver.set_autocommit(True)
@@ -165,12 +188,12 @@ class PsycopgDirect(Direct):
             async with driver.cursor() as cursor:
                 await cursor.execute(sql, arguments)
                 rows = await self._fetched(cursor) if cursor.description else []
-                columns = columns_of(cursor)
+                columns, touched = columns_of(cursor), cursor.rowcount
         except Exception:
             await self._restore(driver, begins=begins)
             raise
         await self._restore(driver, begins=begins)
-        return rows, columns
+        return rows, columns, touched
 
     async def _fetched(self, cursor: Any) -> Rows:  # noqa: ANN401  # of this driver
         try:
@@ -213,6 +236,8 @@ class PsycopgDirect(Direct):
 class SQLiteDirect(Direct):
     """aiosqlite visits its thread once for all of a read. Our connections are in no transaction."""
 
+    counts = True
+
     @override
     async def described(
         self, driver: Any, sql: str, arguments: Any, known: list[Column] | None
@@ -232,6 +257,10 @@ class SQLiteDirect(Direct):
     async def rows(self, driver: Any, sql: str, arguments: Any) -> Rows:
         found: Rows = await driver.execute_fetchall(sql, arguments)
         return found
+
+    @override
+    async def changed(self, driver: Any, sql: str, arguments: Any) -> int:
+        return int((await driver.execute(sql, arguments)).rowcount)
 
     @override
     def in_transaction(self, driver: Any) -> bool:

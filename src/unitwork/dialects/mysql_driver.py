@@ -77,6 +77,7 @@ class MySQLDirect(Direct):
     """asyncmy and aiomysql send text. A connection at rest is in AUTOCOMMIT."""
 
     rolls_back_silently = True
+    counts = True
     can_be_begun = False
 
     @override
@@ -89,6 +90,11 @@ class MySQLDirect(Direct):
     @override
     async def rows(self, driver: Any, sql: str, arguments: Any) -> Rows:
         return (await self._answer(driver, sql, arguments))[0]
+
+    @override
+    async def changed(self, driver: Any, sql: str, arguments: Any) -> int:
+        _rows, cursor = await self._answer(driver, sql, arguments)
+        return int(cursor.rowcount)
 
     async def _answer(self, driver: Any, sql: str, arguments: Any) -> tuple[Rows, Any]:  # noqa: ANN401  # of these drivers
         """Return the rows, and the cursor, which describes them."""

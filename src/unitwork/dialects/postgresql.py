@@ -17,6 +17,7 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 from typing_extensions import override
 
+from unitwork._sqlalchemy.versions import translate_client_errors
 from unitwork.dialects.backend import Backend, BeginMode, close_socket, shut_down
 from unitwork.dialects.direct import AsyncpgDirect, PsycopgDirect
 from unitwork.dialects.prepared import is_outdated, note_on
@@ -162,6 +163,7 @@ class AsyncpgBackend(PostgreSQLBackend):
     @override
     def install(self, engine: AsyncEngine) -> None:
         super().install(engine)
+        translate_client_errors(engine.sync_engine.dialect)
         event.listen(engine.sync_engine, "do_connect", self._prepare_nothing)
         event.listen(engine.sync_engine, "connect", self._refuse_to_guess)
         event.listen(engine.sync_engine, "handle_error", self._let_go)

@@ -53,7 +53,7 @@ class UnitOfWorkExtension:
         self._databases = several(database)
         self._atomic = atomic
 
-    def __call__(self) -> SchemaExtension:
+    def __call__(self, execution_context: object = None) -> SchemaExtension:  # noqa: ARG002  # an older strawberry says it
         """Make the extension of one operation; called by strawberry."""
         return _Operation(self._databases, atomic=self._atomic)
 

@@ -30,12 +30,13 @@ def schema_for(model: type, **options: Unpack[SchemaKeywords]) -> type[EntitySch
         model: The mapped class.
         **options: `purpose`: "read" (the default) has all columns that are not deferred; "create" those
             that a new row needs, without keys, versions and times that are filled in; "update" the same,
-            each of which may be left out. `include`: these attributes instead, also relationships and
-            hybrids. `exclude`: not these. `depth`: follow relationships so many steps (0); "read" only.
+            each of which may be left out. `include`: these attributes instead; of "read" also relationships,
+            hybrids, composites, synonyms and association proxies. `exclude`: not these. `depth`: follow
+            relationships so many steps (0); "read" only.
 
     Raises:
         DeclarationError: The class is no model.
-        OptionError: An option has a value that does not exist.
+        OptionError: An option has a value that does not exist, or names what such a schema cannot have.
 
     Examples:
         >>> schema = schema_for(User, purpose="create")

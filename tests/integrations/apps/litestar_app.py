@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from litestar import Litestar, Response, get, post
 from litestar.background_tasks import BackgroundTask
 from litestar.exceptions import HTTPException
-from litestar.params import FromPath
 from litestar.response import Stream
 
+from tests.fixtures.litestar import FromPath
 from tests.integrations.apps.shop import Shop
 from unitwork.integrations.litestar import UnitworkPlugin
 

@@ -15,6 +15,7 @@ from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime import context, live
 from unitwork._runtime.access.in_session import collected, executed, items_of, ready
 from unitwork._runtime.access.noted import Noted
+from unitwork._runtime.access.single_work import READ, READ_ANYWHERE, WRITE, with_session
 from unitwork._runtime.access.streams import RowStream, StreamApart, takes_the_last_connection
 from unitwork._runtime.blocks.block import Scope
 from unitwork._runtime.blocks.starvation import held_by_this_task
@@ -22,10 +23,8 @@ from unitwork._runtime.connections.latest import ReadFromPrimary
 from unitwork._runtime.lanes.calls import KeyLookup, StatementCall
 from unitwork._runtime.lanes.choice import A_BLOCK, A_TRANSACTION
 from unitwork._runtime.lanes.results import ResultReader, rows_of
-from unitwork._runtime.sessions.permission import write_refused
 from unitwork._runtime.sessions.session import AmbientSession
 from unitwork.errors import NoTransactionError
-from unitwork.options import Propagation, TransactionOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -38,10 +37,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 GivenSession: TypeAlias = AsyncSession | async_scoped_session[Any]
 
-_READ = TransactionOptions(propagation=Propagation.SUPPORTS)
-_READ_ANYWHERE = TransactionOptions(propagation=Propagation.SUPPORTS)
-"""The same, where a replica may answer."""
-_WRITE = TransactionOptions()
 _SCALAR = Shape(Rows.ONE, Item.SCALAR)
 
 
@@ -119,8 +114,8 @@ class RepositoryAccess:
         """
         if self.given is not None:
             return await work(self.given)
-        options = _READ_ANYWHERE if only_reads else _READ
-        return await self._with_session(name, work, options, context.innermost(self.where()))
+        options = READ_ANYWHERE if only_reads else READ
+        return await with_session(self.where(), name, work, options, context.innermost(self.where()))
 
     async def write(self, name: str, work: Callable[[AsyncSession], Awaitable[R]]) -> R:
         """Do something that writes: in the open transaction, or in one of its own.
@@ -130,25 +125,7 @@ class RepositoryAccess:
         """
         if self.given is not None:
             return await work(self.given)
-        return await self._with_session(name, work, _WRITE, context.innermost(self.where()))
-
-    async def _with_session(
-        self,
-        name: str,
-        work: Callable[[AsyncSession], Awaitable[R]],
-        options: TransactionOptions,
-        around: Scope | None,
-    ) -> R:
-        if around is None:
-            return await _in_block(Scope(self.where(), name, options), work)
-        source, frame = around.source, around.frame
-        if frame.transactional:
-            return await work(frame.session)
-        if options is _WRITE and around.read_only_by is not None:
-            raise write_refused(frame.session, around)
-        if not frame.idles or (options is _WRITE and frame.begins_with_writes):
-            return await _in_block(Scope(source, name, options), work)
-        return await _beside_blocks(frame, Scope(source, name, options), work)
+        return await with_session(self.where(), name, work, WRITE, context.innermost(self.where()))
 
     # -- statements ----------------------------------------------------------------------------
 
@@ -211,8 +188,8 @@ class RepositoryAccess:
         read = choice.read
         source.watch.no_faster(choice.reason)
         if read is None:
-            options = _READ_ANYWHERE if _only_reads(source, call) else _READ
-            return await self._with_session(reader.name, slowest, options, around)
+            options = READ_ANYWHERE if _only_reads(source, call) else READ
+            return await with_session(source, reader.name, slowest, options, around)
         if choice.lane is lanes.driver.lane:
             found = await lanes.driver.read(read, cast("Frame | None", here))
             if source.watch.is_taken(found):
@@ -225,8 +202,8 @@ class RepositoryAccess:
 
         if here is A_TRANSACTION and around is not None:
             return await fused_or_slowest(around.frame.session)
-        options = _READ if read.needs_primary else _READ_ANYWHERE
-        return await self._with_session(reader.name, fused_or_slowest, options, around)
+        options = READ if read.needs_primary else READ_ANYWHERE
+        return await with_session(source, reader.name, fused_or_slowest, options, around)
 
     def explain(self, reader: ResultReader, call: StatementCall) -> LaneChoice:
         """Say which lane a read takes here and now, and why no faster one."""
@@ -240,7 +217,7 @@ class RepositoryAccess:
             return False
         source = self.where()
         here = _surroundings(source, context.innermost(source))
-        if not source.lanes.adds_alone(here):
+        if not source.lanes.writes_alone(here):
             return False
         with self.noted(name):
             return await source.lanes.driver.insert(name, entity, cast("Frame | None", here)) is None
@@ -272,7 +249,19 @@ class RepositoryAccess:
             return cast("int", getattr(result, "rowcount", -1))
 
         with self.noted(name, call):
-            return await self.write(name, work)
+            alone = await self._changed_alone(name, call)
+            return alone if alone is not None else await self.write(name, work)
+
+    async def _changed_alone(self, name: str, call: StatementCall) -> int | None:
+        """Run an UPDATE or DELETE that commits by itself; None if it could not be done so."""
+        if self.given is not None:
+            return None
+        source = self.where()
+        here = _surroundings(source, context.innermost(source))
+        if not source.lanes.writes_alone(here):
+            return None
+        count = await source.lanes.driver.change(name, call, cast("Frame | None", here))
+        return None if isinstance(count, LaneRefusal) else count
 
     async def stream(
         self, reader: ResultReader, call: StatementCall, batch: int
@@ -348,41 +337,3 @@ async def _read_on_any_server(source: Source, read: Callable[[], Awaitable[Seque
         source.watch.swallowed("a read at a replica", error)
     with ReadFromPrimary(source.servers):
         return await read()
-
-
-async def _in_block(scope: Scope, work: Callable[[AsyncSession], Awaitable[R]], *, apart: bool = False) -> R:
-    """Work in a block of its own."""
-    session = scope.enter_apart() if apart else await scope.enter()
-    if scope.owns and scope.options is _READ_ANYWHERE:
-        scope.frame.only_reads = True
-    return await _entered(scope, session, work)
-
-
-async def _entered(scope: Scope, session: AsyncSession, work: Callable[[AsyncSession], Awaitable[R]]) -> R:
-    """Work in a block that was entered, and leave it."""
-    try:
-        result = await work(session)
-    except BaseException as error:
-        await scope.leave(error)
-        raise
-    await scope.leave(None)
-    return result
-
-
-async def _beside_blocks(unit: Frame, scope: Scope, work: Callable[[AsyncSession], Awaitable[R]]) -> R:
-    """Work in a unit of work that is at rest: a read on its session, a write in a block of its own.
-
-    While a block of another task has that session, it is done outside of both: that block may wait for it.
-    """
-    turns = unit.session.turns
-    if not await turns.take_at_rest(unit):
-        return await _in_block(scope, work, apart=True)
-    try:
-        if scope.options is not _WRITE:
-            unit.only_reads = scope.options is _READ_ANYWHERE
-            return await work(unit.session)
-        session = await scope.enter()
-    finally:
-        unit.only_reads = False
-        turns.give()
-    return await _entered(scope, session, work)

@@ -16,6 +16,7 @@ from unitwork._runtime.connections.listeners import EngineListeners
 from unitwork._runtime.connections.pool import PlacedConnection, serve_in_turn
 from unitwork._runtime.connections.prepared import PreparedStatements
 from unitwork._runtime.connections.write_gate import WriteGate
+from unitwork._sqlalchemy.versions import keep_first_error
 from unitwork.dialects import Fault, orders
 from unitwork.errors import OptionError
 
@@ -80,6 +81,7 @@ class LoopEngine:
         serve_in_turn(engine.pool)
         vars(engine)["_connection_cls"] = PlacedConnection
         backend.install(self.engine)
+        keep_first_error(engine.dialect)
         self.prepared.equip()
         self._forgive_losses()
         event.listen(engine, "handle_error", self._tell_failure)

@@ -77,8 +77,8 @@ class Lanes:
         obstacle = self._driver_obstacle(here)
         return Choice(self.driver.lane if obstacle is None else self.fused.lane, read, obstacle)
 
-    def adds_alone(self, here: FrameAccess | LaneRefusal | None) -> bool:
-        """Say whether the driver lane may insert an entity here: it commits with its statement."""
+    def writes_alone(self, here: FrameAccess | LaneRefusal | None) -> bool:
+        """Say whether the driver lane may write here: it commits with its statement."""
         return not _begins_with_writes(here) and self._driver_obstacle(here) is None
 
     def _driver_obstacle(self, here: FrameAccess | LaneRefusal | None) -> LaneRefusal | None:

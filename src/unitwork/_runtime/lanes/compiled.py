@@ -12,6 +12,7 @@ from unitwork._logic.routing import LaneRefusal
 from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime.connections.listeners import SessionListeners
 from unitwork._runtime.lanes.calls import StatementCall
+from unitwork._runtime.lanes.changes import ChangeCall, CompiledChange
 from unitwork._runtime.lanes.inserts import CompiledInsert, InsertCall, given_values
 from unitwork._runtime.lanes.reads import CompiledRead, ReadCall
 from unitwork._runtime.lanes.registry import room_for_statements
@@ -20,7 +21,7 @@ from unitwork._sqlalchemy.private import cache_key
 from unitwork.options import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from sqlalchemy import Select
     from sqlalchemy.engine import Dialect
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from unitwork._runtime.lanes.needs import Connections
 
 R = TypeVar("R")
+C = TypeVar("C")
 
 _KNOWN_INSERTS = 500
 _ENTITIES = ResultReader("a statement of the session", Shape(Rows.MANY, Item.ENTITY))
@@ -61,6 +63,7 @@ class CompiledStatements:
         self.fastest = Lane.DRIVER
         # By what SQLAlchemy knows a statement by, or the statement.
         self._reads: LRUCache[Any, CompiledRead | LaneRefusal] = LRUCache(size_alert=_make_room)
+        self._changes: LRUCache[Any, CompiledChange | LaneRefusal] = LRUCache(size_alert=_make_room)
         self._inserts: LRUCache[Any, CompiledInsert | LaneRefusal] = LRUCache(_KNOWN_INSERTS)
         self._has_options = not _HARMLESS_OPTIONS.issuperset(connections.session_options)
         # Never used, but what is being inserted belongs to it.
@@ -112,13 +115,46 @@ class CompiledStatements:
             if named is None:
                 return _NO_CACHE_KEY
             key = named.key
-        read = self._reads.get(key)
-        if read is None:
+        return self._known(self._reads, key, CompiledRead.of, call)
+
+    def _known(
+        self,
+        known: LRUCache[Any, C | LaneRefusal],
+        key: Any,  # noqa: ANN401  # as SQLAlchemy makes them
+        compile_: Callable[[StatementCall, Dialect], C | LaneRefusal],
+        call: StatementCall,
+    ) -> C | LaneRefusal:
+        """Return what is compiled of a statement already, or is now; or why it is not."""
+        found = known.get(key)
+        if found is None:
             dialect = self._dialect()
             if isinstance(dialect, LaneRefusal):
                 return dialect
-            read = self._reads[key] = _compiled(call, dialect)
-        return read
+            try:
+                found = known[key] = compile_(call, dialect)
+            except Exception:  # noqa: BLE001  # the session lane raises what is right
+                found = known[key] = _NOT_COMPILED
+        return found
+
+    # -- rows by a condition ---------------------------------------------------------------------
+
+    def change(self, name: str, call: StatementCall) -> ChangeCall | LaneRefusal:
+        """Prepare an UPDATE or DELETE."""
+        obstacle = self._obstacle()
+        if obstacle is not None:
+            return obstacle
+        if call.statement.get_execution_options():
+            return _EXECUTION_OPTIONS
+        named = cache_key(call.statement)
+        if named is None:
+            return _NO_CACHE_KEY
+        change = self._known(self._changes, named.key, CompiledChange.of, call)
+        if isinstance(change, LaneRefusal):
+            return change
+        try:
+            return ChangeCall(change, name, call.statement, change.arguments(call))
+        except Exception:  # noqa: BLE001  # the session lane raises what is right
+            return _VALUES
 
     # -- one new entity --------------------------------------------------------------------------
 
@@ -178,13 +214,6 @@ class CompiledStatements:
 def _make_room(known: LRUCache[Any, Any]) -> None:
     """Keep more before the eldest ones are forgotten, if that many queries are declared by now."""
     known.capacity = room_for_statements()
-
-
-def _compiled(call: StatementCall, dialect: Dialect) -> CompiledRead | LaneRefusal:
-    try:
-        return CompiledRead.of(call, dialect)
-    except Exception:  # noqa: BLE001  # the session lane raises what is right
-        return _NOT_COMPILED
 
 
 def _filled(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
     from sqlalchemy.pool import Pool, PoolProxiedConnection
 
+    from unitwork._runtime.lanes.calls import StatementCall
     from unitwork._runtime.lanes.compiled import CompiledStatements
     from unitwork._runtime.lanes.inserts import InsertCall
     from unitwork._runtime.lanes.needs import Connections, FrameAccess, SessionAccess
@@ -124,16 +125,48 @@ class DriverLane:
         finally:
             session.turns.give()
 
-    async def _stored(self, insert: InsertCall, place: str, session: Session | None) -> LaneRefusal | None:
+    async def change(self, name: str, call: StatementCall, unit: FrameAccess | None) -> int | LaneRefusal:
+        """Run an UPDATE or DELETE that commits by itself, and return how many rows it has touched.
+
+        What fails is left to the session, and what entities in there would have to know of.
+
+        Raises:
+            CommitOutcomeUnknownError: The connection was lost meanwhile.
+            sqlalchemy.exc.DBAPIError: The database was locked for too long.
+            sqlalchemy.exc.TimeoutError: The pool had no connection in time.
+        """
+        change = self._statements.change(name, call)
+        if isinstance(change, LaneRefusal):
+            return change
+        direct: Any = self._connections.backend.direct
+        if not direct.counts:
+            return _UNKNOWN_DRIVER
+        if self._connections.home().listeners.of_cursors:
+            return _HEARD
+        if unit is None or not await _turn(unit):
+            return _number(await self._written(change, name))
+        session = unit.session
+        try:
+            refusal = self._why_not_in(session, unit, None)
+            if refusal is None and session.held is not None and session.held.identity_map:
+                refusal = _SESSION_IS_ASKED  # its entities are to know of it
+            return refusal or _number(await self._written(change, unit.owner))
+        finally:
+            session.turns.give()
+
+    async def _written(self, statement: StatementToSend, place: str) -> Rows | LaneRefusal:
+        """Send what writes, in its turn where one at a time may."""
         gate = self._connections.write_gate()
         if gate is None:
-            rows = await self._rows(insert, place)
-        else:
-            await gate.enter(insert, insert.name, self._connections.watch)
-            try:
-                rows = await self._rows(insert, place)
-            finally:
-                gate.leave(insert)
+            return await self._rows(statement, place)
+        await gate.enter(statement, statement.name, self._connections.watch)
+        try:
+            return await self._rows(statement, place)
+        finally:
+            gate.leave(statement)
+
+    async def _stored(self, insert: InsertCall, place: str, session: Session | None) -> LaneRefusal | None:
+        rows = await self._written(insert, place)
         if isinstance(rows, LaneRefusal):
             return rows
         try:
@@ -255,8 +288,8 @@ class DriverLane:
     def _failed(self, visit: _Visit, statement: StatementToSend, error: BaseException) -> LaneRefusal | None:
         """Return a connection whose statement failed, or discard it; raise what is to be heard instead.
 
-        A read fails as if SQLAlchemy had sent it. What writes is left to the session, which tells what is
-        wrong, unless it has waited in vain and would do so again.
+        Most fail as if SQLAlchemy had sent them. A new entity is left to the session, which tells what is
+        wrong with it, unless it has waited in vain and would do so again.
         """
         direct: Any = self._connections.backend.direct
         held = visit.held
@@ -268,12 +301,13 @@ class DriverLane:
             if statement.writes:
                 raise _told_stored(error.__cause__) from None
             return _UNREADABLE
-        if not statement.writes or direct.gave_up(error):
-            self._tell(visit, statement, error)
         # A time limit of the driver's own says nothing of what the server does.
-        if isinstance(error, OSError) or direct.is_broken(held.driver_connection):
+        lost = isinstance(error, OSError) or direct.is_broken(held.driver_connection)
+        if lost and statement.writes:
             held.invalidate(error)
             raise CommitOutcomeUnknownError(self._connections.name, statement.name) from error
+        if not statement.adds or direct.gave_up(error):
+            self._tell(visit, statement, error)
         held.close()
         return _FAILED
 
@@ -290,6 +324,10 @@ class DriverLane:
             raise
         finally:
             connection.close()
+
+
+def _number(rows: Rows | LaneRefusal) -> int | LaneRefusal:
+    return rows if isinstance(rows, LaneRefusal) else len(rows)
 
 
 async def _turn(unit: FrameAccess) -> bool:

@@ -234,6 +234,10 @@ class InsertCall(NamedTuple):
         return True
 
     @property
+    def adds(self) -> bool:
+        return True
+
+    @property
     def needs_primary(self) -> bool:
         return True
 

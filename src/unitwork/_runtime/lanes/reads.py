@@ -109,9 +109,7 @@ class CompiledRead:
         self.mapper = described.mapper
         self.result = described.result
         self._described = described
-        self._compiled = compiled
-        self._places: tuple[str, ...] | None = tuple(compiled.positiontup) if compiled.positional else None
-        self._encoders = encode
+        self.arguments = Arguments(compiled, encode)
         self._dialect = dialect
         self._may_change = may_change
         # What is learnt of the rows from the driver, which describes them with the first call.
@@ -136,15 +134,6 @@ class CompiledRead:
         if item is _ROW or (single and reader.shape.kind is None and len(self._names) > 1):
             return _ROWS_OF_SQLALCHEMY
         return _RECORDS_OF_ENTITIES if item is _ENTITY else None
-
-    def arguments(self, call: StatementCall) -> Any:  # noqa: ANN401  # as the driver takes them
-        """Return what the driver is given for the values of one call."""
-        key = None if call.fixed else cache_key(call.statement)
-        extracted = key.bindparams if key is not None else None
-        given = self._compiled.construct_params(call.parameters, extracted_parameters=extracted)
-        for name, encode in self._encoders:
-            given[name] = encode(given[name])
-        return given if self._places is None else [given[name] for name in self._places]
 
     # -- rows ------------------------------------------------------------------------------------
 
@@ -211,6 +200,23 @@ class CompiledRead:
         return values
 
 
+class Arguments:
+    """Makes of the values of a call what a driver is given. Lives: as long as the compiled statement."""
+
+    def __init__(self, compiled: Any, encode: Processors) -> None:  # noqa: ANN401  # of SQLAlchemy's
+        self._compiled = compiled
+        self._places: tuple[str, ...] | None = tuple(compiled.positiontup) if compiled.positional else None
+        self._encoders = encode
+
+    def __call__(self, call: StatementCall) -> Any:  # noqa: ANN401  # as the driver takes them
+        key = None if call.fixed else cache_key(call.statement)
+        extracted = key.bindparams if key is not None else None
+        given = self._compiled.construct_params(call.parameters, extracted_parameters=extracted)
+        for name, encode in self._encoders:
+            given[name] = encode(given[name])
+        return given if self._places is None else [given[name] for name in self._places]
+
+
 class ReadCall(NamedTuple):
     """One call of a read: what is asked, what the driver is given, and what becomes of the rows."""
 
@@ -227,6 +233,10 @@ class ReadCall(NamedTuple):
 
     @property
     def writes(self) -> bool:
+        return False
+
+    @property
+    def adds(self) -> bool:
         return False
 
     @property

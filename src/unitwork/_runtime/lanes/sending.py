@@ -43,6 +43,11 @@ class StatementToSend(Protocol):
         ...
 
     @property
+    def adds(self) -> bool:
+        """Whether it adds an entity, which a session can do as well when it fails."""
+        ...
+
+    @property
     def needs_primary(self) -> bool:
         """Whether no replica can answer it: it writes, locks, or calls what may."""
         ...
