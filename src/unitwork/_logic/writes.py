@@ -89,6 +89,14 @@ def runs_others(sql: str, dialect: str) -> bool:
     return any(reading.runs_others for reading in openings(sql, dialect))
 
 
+def changes_settings(sql: str, dialect: str) -> bool:
+    """Say whether text changes settings of the session, or of its next transaction: SET."""
+    if _begins_with(sql, _PLAIN):
+        return False
+    statements = (statement for reading in openings(sql, dialect) for statement in reading.statements)
+    return any(statement.verb == "SET" and statement.inner is None for statement in statements)
+
+
 def opens_with_write(sql: str) -> bool:
     """Say whether text, as it is sent, may change something: by its first word."""
     return not _begins_with(sql, _READING)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import AdaptedConnection, event
 from sqlalchemy.util import await_only
 
-from unitwork._logic.writes import runs_others
+from unitwork._logic.writes import changes_settings, runs_others
 from unitwork.dialects.backend import LENT, told_of
-from unitwork.dialects.mysql_driver import doubt, is_certain, is_open, trust
+from unitwork.dialects.mysql_driver import doubt, has_more, is_at_rest, is_certain, is_open, trust
 from unitwork.dialects.orders import Failed, order_of, run_on_driver
 
 if TYPE_CHECKING:
@@ -37,8 +37,10 @@ def keep_at_rest(engine: Engine) -> None:
     event.listen(engine, "connect", _put_to_rest)
     event.listen(engine, "begin", _begin)
     event.listen(engine, "before_cursor_execute", _go_on)
+    event.listen(engine, "after_cursor_execute", _read_to_the_end)
     event.listen(engine, "handle_error", _failed)
     _end_what_is_open(engine.dialect)
+    _doubt_what_is_raw(engine)
 
 
 def may_be_open(driver: Any) -> bool:  # noqa: ANN401  # of asyncmy, or of aiomysql
@@ -54,7 +56,7 @@ def _put_to_rest(connection: Any, _entry: object = None) -> None:  # noqa: ANN40
     """Switch AUTOCOMMIT on, where it is not. In a greenlet."""
     driver = connection.driver_connection
     # It would commit what is open.
-    if not (driver.get_autocommit() or may_be_open(driver)):
+    if not (is_at_rest(driver) or may_be_open(driver)):
         connection.autocommit(True)  # noqa: FBT003  # the driver's
 
 
@@ -74,6 +76,7 @@ def _begin(connection: Connection) -> None:
     started = time.perf_counter()
     try:
         await_only(driver.begin())
+        trust(driver)
     except BaseException as error:
         # As if SQLAlchemy had sent it: its class of error, and its events.
         run_on_driver(connection, Failed("BEGIN", error))
@@ -104,13 +107,18 @@ def _go_on(
     inside = ";" in sql or runs_others(sql, "mysql")
     if is_open(driver) and is_certain(driver) and not inside:
         return
-    if not connection.in_transaction() or _stands_alone(connection) or isinstance(order_of(context), Failed):
+    if isinstance(order_of(context), Failed):
+        return
+    if not connection.in_transaction() or _stands_alone(connection):
+        lent = LENT in connection.get_execution_options()
+        if not lent and (inside or changes_settings(sql, "mysql")):
+            doubt(driver)
         return
     if not is_certain(driver):
         with suppress(Exception):  # what is wrong with the connection, the statement itself will hear
             await_only(driver.ping(reconnect=False))
             trust(driver)
-    if (inside or not is_open(driver)) and driver.get_autocommit():
+    if (inside or not is_open(driver)) and is_at_rest(driver):
         try:
             await_only(driver.autocommit(False))  # noqa: FBT003  # the driver's
         except BaseException as error:
@@ -118,7 +126,47 @@ def _go_on(
             raise
 
 
+def _read_to_the_end(
+    connection: Connection,
+    _cursor: object,
+    _sql: str,
+    _parameters: object,
+    _context: ExecutionContext,
+    _many: object,
+) -> None:
+    """Hear what a procedure, or several statements in one text, answer behind their first rows.
+
+    SQLAlchemy shows those alone, and would leave an error behind them to the closing of the cursor, where
+    it is only logged.
+    """
+    driver: Any = connection.connection.driver_connection
+    while has_more(driver):
+        await_only(driver.next_result())
+
+
 # -- end ---------------------------------------------------------------------------------------------
+
+
+def _doubt_what_is_raw(engine: Engine) -> None:
+    """Let what `raw_connection` hands out be rolled back in the end: nobody hears what fails on it."""
+    if "raw_connection" in vars(engine):
+        return
+    check_out = engine.raw_connection
+
+    def raw_connection() -> PoolProxiedConnection:
+        held = check_out()
+        if isinstance(held.dbapi_connection, AdaptedConnection):
+            doubt(held.driver_connection)
+        return held
+
+    vars(engine)["raw_connection"] = raw_connection
+    event.listen(engine, "engine_connect", _hear)
+
+
+def _hear(connection: Connection) -> None:
+    """Trust a raw connection that SQLAlchemy itself has asked for."""
+    if isinstance(connection.connection.dbapi_connection, AdaptedConnection):
+        trust(connection.connection.driver_connection)
 
 
 def _failed(context: ExceptionContext) -> None:
@@ -145,8 +193,10 @@ def _end(send: Callable[[Any], None], held: PoolProxiedConnection) -> None:
         return
     driver = connection.driver_connection
     # Outside of AUTOCOMMIT a streamed statement may have begun one: its answer has told nothing.
-    if may_be_open(driver) or not driver.get_autocommit():
+    if may_be_open(driver) or not is_at_rest(driver):
         send(connection)
+        if is_open(driver):  # `completion_type=CHAIN` has begun the next one
+            await_only(driver.query("ROLLBACK AND NO CHAIN"))
     trust(driver)
     with suppress(Exception):  # the end has come; whoever is next finds what is wrong with the connection
         _put_to_rest(connection)

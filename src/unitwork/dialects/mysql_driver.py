@@ -14,13 +14,15 @@ from unitwork.dialects.direct import Column, Direct, Rows, UnreadableRowsError, 
 
 _OPEN = 1
 """The bit of the server's status that means an open transaction."""
+_AUTOCOMMIT = 2
+"""The bit that means that each statement commits by itself."""
 _LOCK_TIMEOUT = 1205
 _DRIVERS = ("asyncmy", "aiomysql", "pymysql")
 _OF_SERVER = (range(1000, 2000), range(3000, 100_000))
 """The numbers of errors that the server has sent; those between are the driver's own."""
 
 _doubtful: WeakSet[Any] = WeakSet()
-"""Connections on which something has failed since: it may have ended the transaction."""
+"""Connections on which something was sent since of which the server has not told what is open."""
 
 
 def code_of(error: BaseException | None) -> int | None:
@@ -52,19 +54,42 @@ def is_closed(driver: Any) -> bool:  # noqa: ANN401  # as above
 
 def is_open(driver: Any) -> bool:  # noqa: ANN401  # as above
     """Say whether a transaction was open when the server has answered last, other than with an error."""
-    return bool(driver.server_status & _OPEN)
+    return bool(_status(driver) & _OPEN)
+
+
+def is_at_rest(driver: Any) -> bool:  # noqa: ANN401  # as above
+    """Say whether AUTOCOMMIT was on then."""
+    return bool(_status(driver) & _AUTOCOMMIT)
+
+
+def _status(driver: Any) -> int:  # noqa: ANN401  # as above
+    """Return what the server has told last, and see to it that the driver knows it.
+
+    asyncmy keeps what was told before if it is told 0: that AUTOCOMMIT is off, and no transaction open.
+    """
+    result = driver._result  # noqa: SLF001  # which both drivers have, and neither shows
+    if result is not None and result.server_status == 0 and not result.unbuffered_active:
+        # Of an older protocol rows end without a status, which is 0 then, too.
+        told = result.description is None or getattr(driver, "_deprecate_eof", False)
+        driver.server_status = 0 if told else driver.server_status
+    return int(driver.server_status)
 
 
 def is_certain(driver: Any) -> bool:  # noqa: ANN401  # as above
     """Say whether that is so still: nothing has failed since, and nothing of the answer is unread."""
-    result = driver._result  # noqa: SLF001  # which both drivers have, and neither shows
-    return not (result is not None and (result.has_next or result.unbuffered_active)) and not (
-        _doubtful and driver in _doubtful
-    )
+    result = driver._result  # noqa: SLF001  # as above
+    unread = result is not None and (result.has_next or result.unbuffered_active)
+    return not unread and not (_doubtful and driver in _doubtful)
+
+
+def has_more(driver: Any) -> bool:  # noqa: ANN401  # as above
+    """Say whether the server has another answer to the statement, behind rows that are all read."""
+    result = driver._result  # noqa: SLF001  # as above
+    return result is not None and not result.unbuffered_active and bool(result.has_next)
 
 
 def doubt(driver: Any) -> None:  # noqa: ANN401  # as above
-    """Take note that what has failed may have ended the transaction."""
+    """Take note that what was sent may have begun or ended a transaction, or changed the next one."""
     _doubtful.add(driver)
 
 
@@ -98,9 +123,12 @@ class MySQLDirect(Direct):
 
     async def _answer(self, driver: Any, sql: str, arguments: Any) -> tuple[Rows, Any]:  # noqa: ANN401  # of these drivers
         """Return the rows, and the cursor, which describes them."""
+        if _doubtful and driver in _doubtful:
+            await driver.ping(reconnect=False)
+            trust(driver)
         alone = not is_open(driver)
         # One that was not opened by us, or told otherwise since.
-        if alone and not driver.get_autocommit():
+        if alone and not is_at_rest(driver):
             await driver.autocommit(True)  # noqa: FBT003  # the driver's
         async with driver.cursor() as cursor:
             try:
@@ -111,6 +139,8 @@ class MySQLDirect(Direct):
                 raise
         if alone and is_open(driver):
             await driver.commit()
+        if alone and not is_at_rest(driver):  # a procedure has switched it off
+            await driver.autocommit(True)  # noqa: FBT003  # the driver's
         return rows, cursor
 
     @override
