@@ -164,6 +164,7 @@ class _Middleware:
 
     async def _answered(self, units: _Request, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Let the application answer, and end the units by the status, unless the answer has begun."""
+        response: object
         try:
             response = await handler(request)
         except web.HTTPException as response_raised:
