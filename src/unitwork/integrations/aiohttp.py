@@ -164,13 +164,12 @@ class _Middleware:
 
     async def _answered(self, units: _Request, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Let the application answer, and end the units by the status, unless the answer has begun."""
-        response: object
         try:
             response = await handler(request)
         except web.HTTPException as response_raised:
             await self._ended(units, response_raised)
             raise
-        if not isinstance(response, web.StreamResponse):
+        if not isinstance(response, web.StreamResponse):  # pyright: ignore[reportUnnecessaryIsInstance]  # a forgotten return
             problem = f"the handler has returned {type(response).__name__}, which is no response"
             raise DeclarationError(f"{request.method} {request.path}", problem, "return a `web.Response`.")
         await self._ended(units, response)
