@@ -38,10 +38,8 @@ test: $(STAMP) ## run the tests on every database found (PYTEST_ARGS="--database
 	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
 
 # What depends on how others are made inside: all of it on SQLite, and on every server what goes past SQLAlchemy.
-LOWEST_TESTS   := behaviour logic schemas testing integrations cli observe
-LOWEST_SERVERS := lanes_adding lanes_beside_blocks lanes_entities lanes_failures lanes_in_sessions lanes_listeners \
-	lanes_pools lanes_schema_changes lanes_statements bulk_copy bulk_values check sqlalchemy query_clauses \
-	transaction_cancellation transaction_dead_connection pool_keeps_its_places
+LOWEST_TESTS   := behaviour logic schemas testing integrations
+LOWEST_SERVERS := lanes_adding lanes_beside_blocks lanes_failures lanes_in_sessions lanes_pools lanes_schema_changes sqlalchemy
 
 $(LOWEST)/.ready: requirements/lowest.txt pyproject.toml
 	@test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)

@@ -112,7 +112,6 @@ async def test_listener_of_cursors_is_told_by_the_lane(people: Database, how: st
     assert heard == []
 
 
-@pytest.mark.only("sqlite", "postgresql", reason="asyncmy is not known well enough for the driver lane")
 async def test_events_of_the_pool_come_on_the_driver_lane(people: Database) -> None:
     """Connections are checked out and in by SQLAlchemy's pool, as always."""
     heard: Heard = []

@@ -5,6 +5,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+import sqlalchemy
 from sqlalchemy import URL, AsyncAdaptedQueuePool, NullPool, StaticPool, event, select, text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -15,9 +16,6 @@ from tests.fixtures.people import Person
 from unitwork import Database, Repository, query
 from unitwork.options import Lane
 
-DRIVERS = pytest.mark.only(
-    "sqlite", "postgresql", reason="asyncmy is not known well enough for the driver lane"
-)
 TASKS = 12
 
 OPTIONS: dict[str, tuple[dict[str, Any], Lane]] = {
@@ -34,11 +32,12 @@ class People(Repository[Person]):
     """The door to persons."""
 
 
-@DRIVERS
 @pytest.mark.parametrize("kind", list(OPTIONS))
 async def test_reads_through_pools_of_each_kind(people: Database, kind: str) -> None:
     """Outside, in a unit of work and in a block; alone and in tasks."""
     options, lane = OPTIONS[kind]
+    if kind == "pre-ping" and people.engine.dialect.name == "mysql" and sqlalchemy.__version__ == "2.0.40":
+        pytest.skip("this SQLAlchemy cannot ping asyncmy")
     async with Database(people.engine.url, name="pooled", **options) as db:
         repository = People(db)
 
@@ -96,7 +95,6 @@ async def test_exhausted_pool_names_the_reads_that_hold_it(people: Database) -> 
         assert any("Slow.sleeping: for" in note and "pg_sleep" in note for note in caught.value.__notes__)
 
 
-@DRIVERS
 async def test_reads_beside_a_transaction_do_not_take_its_connection(people: Database) -> None:
     """A block that holds the only connection reads in it; nobody waits for ever."""
     async with Database(people.engine.url, name="small", pool_size=1, max_overflow=0, pool_timeout=1) as db:
@@ -169,7 +167,6 @@ def test_reads_of_several_event_loops_and_threads(database_url: URL) -> None:
     asyncio.run(db.dispose())
 
 
-@DRIVERS
 def test_pools_of_two_loops(database_url: URL, caplog: pytest.LogCaptureFixture) -> None:
     """Each loop's connections go back to its own pool, however full the other one is."""
     db = Database(database_url, name="two loops", pool_size=2, max_overflow=8)
@@ -189,7 +186,6 @@ def test_pools_of_two_loops(database_url: URL, caplog: pytest.LogCaptureFixture)
     assert [record.message for record in caplog.records if record.name.startswith("sqlalchemy.pool")] == []
 
 
-@DRIVERS
 async def test_listener_of_a_pool_that_was_replaced(
     people: Database, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -111,7 +111,7 @@ async def test_lanes_are_kept(shop: Database) -> None:
         asked = list(own(shop).asked)
 
     assert asked == []
-    assert lane is (Lane.FUSED if shop.engine.dialect.driver == "asyncmy" else Lane.DRIVER)
+    assert lane is Lane.DRIVER
     assert [each.lane for each in heard.of(StatementExecuted) if "SELECT" in each.sql] == [Lane.FUSED]
 
 

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from pydantic import ConfigDict
 
 from tests.fixtures.trees import Nest, Place, Tree, TreeName
 from unitwork import OptionError
@@ -69,6 +70,7 @@ def test_what_cannot_be_written_is_refused(purpose: Any, name: str) -> None:  # 
         schema_for(Tree, purpose=purpose, include={name})
 
 
+@pytest.mark.skipif("val_json_bytes" not in ConfigDict.__annotations__, reason="needs Pydantic 2.9")
 def test_json_of_bytes_is_what_models_read() -> None:
     """Bytes that are no text, too: base64, as `dump_model` writes them."""
     schema = schema_for(Tree, include={"bark"})

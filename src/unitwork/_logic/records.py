@@ -137,24 +137,38 @@ def _constructor(kind: _Class, names: list[str]) -> Callable[[Sequence[Any]], An
     if is_typeddict(kind):
         return lambda values: dict(zip(names, values, strict=True))
     if hasattr(kind, "model_validate"):
-        keys = [_pydantic_key(kind, name) for name in names]
+        paths = [_pydantic_path(kind, name) for name in names]
         validate = kind.model_validate
-        if None in keys:
-            return lambda values: validate(dict(zip(names, values, strict=True)), by_name=True)
+        if any(len(path) > 1 for path in paths):
+            return lambda values: validate(_nested(paths, values))
+        keys = [path[0] for path in paths]
         return lambda values: validate(dict(zip(keys, values, strict=True)))
     if _takes_positions(kind, names):
         return lambda values: kind(*values)
     return lambda values: kind(**dict(zip(names, values, strict=True)))
 
 
-def _pydantic_key(kind: _Class, name: str) -> str | None:
-    """Return what a Pydantic model reads a field by; None where it is a path, and no one name."""
+def _pydantic_path(kind: _Class, name: str) -> Sequence[Any]:
+    """Return where a Pydantic model looks for a field: by one name, or step by step."""
     alias = kind.model_fields[name].validation_alias
     by_name = kind.model_config.get("populate_by_name") or kind.model_config.get("validate_by_name")
     if alias is None or by_name:
-        return name
-    choices = [alias, *getattr(alias, "choices", ())]
-    return next((each for each in choices if isinstance(each, str)), None)
+        return [name]
+    first, *others = getattr(alias, "choices", [alias])
+    chosen = next((each for each in [first, *others] if isinstance(each, str)), first)
+    path: Sequence[Any] = [chosen] if isinstance(chosen, str) else chosen.path
+    return path
+
+
+def _nested(paths: Sequence[Sequence[Any]], values: Sequence[Any]) -> dict[Any, Any]:
+    """Put values where their paths lead; a number of a place in a list is a key as well."""
+    whole: dict[Any, Any] = {}
+    for path, value in zip(paths, values, strict=True):
+        inside = whole
+        for step in path[:-1]:
+            inside = inside.setdefault(step, {})
+        inside[path[-1]] = value
+    return whole
 
 
 def _takes_positions(kind: _Class, names: list[str]) -> bool:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
@@ -16,10 +17,10 @@ from unitwork.errors import OptionError
 from unitwork.options import Isolation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import URL, Connection
-    from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+    from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from unitwork.dialects.direct import Direct
@@ -52,6 +53,9 @@ CLOSED_TWICE = "This connection is closed"
 CHECKOUT = "unitwork_checkout"
 """Where the information about a connection says what it was taken for, if that is a block."""
 
+_backends: WeakKeyDictionary[Dialect, WeakSet[Backend]] = WeakKeyDictionary()
+"""Those of each engine: one that was given may serve several Databases."""
+
 LENT = "unitwork_lent"
 """The execution option of a connection that is lent: its transactions are savepoints of another one."""
 
@@ -79,6 +83,16 @@ def shut_down(connection: Any) -> None:  # noqa: ANN401  # a socket, or asyncio'
         connection.shutdown(socket.SHUT_RDWR)
 
 
+def backends_on(dialect: Dialect) -> Iterable[Backend]:
+    """Return that of each Database on an engine."""
+    return _backends.get(dialect, ())
+
+
+def told_of(dialect: Dialect) -> Sequence[Telling]:
+    """Return what tells the observers of each Database on an engine of what is sent past its cursors."""
+    return [backend.tell for backend in backends_on(dialect) if backend.tell is not None]
+
+
 class Backend:
     """What one kind of database needs. This one is for databases that need nothing special."""
 
@@ -100,8 +114,6 @@ class Backend:
     """A query: whether there are constraints that are checked by COMMIT, if the database has such."""
     check_deferred: tuple[str, ...] = ()
     """What checks them now, in a transaction that goes on."""
-    begin_held = "SELECT 1"
-    """What begins the transaction of a connection that is held, if BEGIN waits for a statement."""
     limits_statements = False
     """Each statement of a block with a time limit is to be changed by `limited`."""
     replication: Replication | None = None
@@ -154,6 +166,10 @@ class Backend:
 
     def install(self, engine: AsyncEngine) -> None:
         """Add the listeners that this database needs to an engine."""
+
+    def serve(self, engine: AsyncEngine) -> None:
+        """Be one of those on an engine: observers of each hear what is sent past its cursors."""
+        _backends.setdefault(engine.sync_engine.dialect, WeakSet()).add(self)
 
     def connected(self, connection: DBAPIConnection) -> None:
         """Set up a connection that was just opened, if opening it must not be interrupted."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
 from unitwork._logic.sql.shown import LIMIT
-from unitwork.dialects.backend import LENT, Backend, BeginMode, Fault, close_socket, shut_down
+from unitwork.dialects.at_rest import BEGIN, keep_at_rest, may_be_open
+from unitwork.dialects.backend import Backend, BeginMode, Fault, close_socket, shut_down
+from unitwork.dialects.mysql_driver import MySQLDirect, code_of, is_closed, transport_of
 from unitwork.dialects.replication import MariaDBReplication
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-_READ_ONLY = "unitwork_read_only"
+_READ_ONLY = "START TRANSACTION READ ONLY"
 _DEADLOCK = 1213
 _LOCK_TIMEOUT = 1205
 _STATEMENT_TIMEOUTS = frozenset({1969, 3024})
@@ -38,11 +38,12 @@ _NO_WRITES = frozenset({1836, 1047, 1053})
 class MySQLBackend(Backend):
     """MariaDB and MySQL through asyncmy or aiomysql."""
 
+    direct = MySQLDirect()
+    begins_silently = False
     replication = MariaDBReplication()
     connect_limit = MappingProxyType({"connect_timeout": 3})
     limits_statements = True
     may_end_inside = True
-    begin_held = "START TRANSACTION"
     one_result_at_a_time = True
 
     def __init__(self, url: URL) -> None:
@@ -52,7 +53,8 @@ class MySQLBackend(Backend):
 
     @override
     def install(self, engine: AsyncEngine) -> None:
-        event.listen(engine.sync_engine, "begin", _begin)
+        keep_at_rest(engine.sync_engine)
+        self.serve(engine)
         dialect: Any = engine.sync_engine.dialect
         compiler = dialect.statement_compiler
         if not issubclass(
@@ -62,14 +64,19 @@ class MySQLBackend(Backend):
 
     @override
     def execution_options(self, mode: BeginMode) -> Mapping[str, Any]:
+        if mode.autocommit:
+            return {BEGIN: None}
         options = super().execution_options(mode)
-        if mode.read_only and not mode.autocommit:
-            return {**options, _READ_ONLY: True}
-        return options
+        return {**options, BEGIN: _READ_ONLY} if mode.read_only else options
 
     @override
     def mode_of(self, options: Mapping[str, Any]) -> BeginMode:
-        return replace(super().mode_of(options), read_only=bool(options.get(_READ_ONLY)))
+        alone = super().mode_of(options).autocommit or options.get(BEGIN, "") is None
+        return BeginMode(autocommit=alone, read_only=options.get(BEGIN) == _READ_ONLY)
+
+    @override
+    def in_transaction(self, driver_connection: Any) -> bool:  # of any driver
+        return may_be_open(driver_connection)
 
     @override
     def savepoint_is_gone(self, error: BaseException) -> bool:
@@ -91,12 +98,7 @@ class MySQLBackend(Backend):
 
     @override
     def is_closed(self, connection: DBAPIConnection) -> bool:
-        driver = cast("Any", connection).driver_connection
-        if hasattr(driver, "connected"):  # asyncmy
-            transport = driver._transport  # noqa: SLF001  # where it hears that the server has hung up
-            return transport is None or transport.is_closing() or not driver.connected
-        reader = driver._reader  # noqa: SLF001  # aiomysql, as its own pool looks
-        return driver.closed or reader.at_eof() or reader.exception() is not None
+        return is_closed(cast("Any", connection).driver_connection)
 
     @override
     def takes_no_writes(self, error: BaseException) -> bool:
@@ -123,38 +125,20 @@ class MySQLBackend(Backend):
     @override
     def sever(self, driver_connection: Any) -> None:  # of any driver
         with suppress(Exception):
-            shut_down(_transport_of(driver_connection).get_extra_info("socket"))
+            shut_down(transport_of(driver_connection).get_extra_info("socket"))
 
     @override
     def release(self, driver_connection: Any) -> None:  # of any driver
-        transport = _transport_of(driver_connection)
+        transport = transport_of(driver_connection)
         with suppress(Exception):
             driver_connection.close()
         close_socket(transport)
-
-
-def _transport_of(driver_connection: Any) -> Any:  # noqa: ANN401  # of asyncmy, or of aiomysql
-    """Return what asyncio sends the bytes of a connection with: the drivers have no public way to it."""
-    transport = getattr(driver_connection, "_transport", None)
-    return driver_connection._writer.transport if transport is None else transport  # noqa: SLF001  # see above
-
-
-def code_of(error: BaseException | None) -> int | None:
-    """Return the server's error number."""
-    arguments = error.args if error is not None else ()
-    return arguments[0] if arguments and isinstance(arguments[0], int) else None
 
 
 def _never_sent(error: BaseException) -> bool:
     """Say whether the driver itself has refused to use a connection that it knows to be closed."""
     cause: Any = getattr(error, "orig", None)
     return type(cause).__name__ == "InterfaceError" and any(cause.args[1:])
-
-
-def _begin(connection: Connection) -> None:
-    options = connection.get_execution_options()
-    if options.get(_READ_ONLY) and LENT not in options:
-        connection.exec_driver_sql("START TRANSACTION READ ONLY")
 
 
 class _EmptyLists:

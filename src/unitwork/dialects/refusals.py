@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError, StatementError
 
-from unitwork.dialects.mysql import code_of
+from unitwork.dialects.mysql_driver import code_of
 from unitwork.dialects.postgresql import sqlstate_of
 from unitwork.dialects.prepared import of_driver
 from unitwork.errors import RowError

@@ -6,7 +6,6 @@ import asyncio
 import time
 from threading import Thread
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
@@ -15,12 +14,12 @@ from sqlalchemy.util import await_only
 from typing_extensions import override
 
 from unitwork._sqlalchemy.versions import let_go_of_cursor
-from unitwork.dialects.backend import CHECKOUT, LENT, Backend, BeginMode, Fault
+from unitwork.dialects.backend import CHECKOUT, LENT, Backend, BeginMode, Fault, backends_on, told_of
 from unitwork.dialects.direct import SQLiteDirect, is_busy, stop
 from unitwork.dialects.orders import Failed, order_of, run_on_driver
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from sqlalchemy import URL, Connection
     from sqlalchemy.engine.interfaces import (
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
-    from unitwork.dialects.backend import Telling
-
 _BEGIN = "unitwork_begin"
 _IMMEDIATE = "BEGIN IMMEDIATE"
 _READ_WRITE = "BEGIN"
@@ -44,8 +41,6 @@ _BUSY_S = 5.0
 _BUSY_AGAIN_S = 0.01
 _PRAGMAS = (f"busy_timeout={_BUSY_S * 1000:.0f}", "foreign_keys=ON", "synchronous=NORMAL")
 _JOURNAL = "PRAGMA journal_mode=WAL"
-_backends: WeakKeyDictionary[Dialect, WeakSet[SQLiteBackend]] = WeakKeyDictionary()
-"""Those of each engine: one that was given may serve several Databases."""
 
 
 def in_memory(url: URL) -> bool:
@@ -101,7 +96,7 @@ class SQLiteBackend(Backend):
         event.listen(engine.sync_engine, "do_execute", _execute)
         event.listen(engine.sync_engine, "handle_error", _keep_after_cancellation)
         _keep_silent(engine.sync_engine.dialect)
-        _backends.setdefault(engine.sync_engine.dialect, WeakSet()).add(self)
+        self.serve(engine)
 
     @override
     def connected(self, connection: DBAPIConnection) -> None:
@@ -219,14 +214,14 @@ def _usual(connection: Connection) -> str:
     if CHECKOUT in connection.info:
         return _IMMEDIATE
     # Those by hand, as any Database on their engine has been told.
-    backends = _backends.get(connection.dialect, ())
+    backends: Any = backends_on(connection.dialect)
     return _IMMEDIATE if any(backend.immediate_by_hand for backend in backends) else _READ_WRITE
 
 
 def _send(connection: Connection, statement: str) -> None:
     """Send a statement in one visit to the driver's thread; through SQLAlchemy it takes four."""
     heard = cast("Any", connection.dispatch).before_cursor_execute
-    told = _told_of(connection.dialect) if heard else ()
+    told = told_of(connection.dialect) if heard else ()  # observers listen to cursors, too
     if len(heard) > len(told) or connection.engine.echo:
         connection.exec_driver_sql(statement)
         return
@@ -246,11 +241,6 @@ def _send(connection: Connection, statement: str) -> None:
 
 def _driver_of(connection: Connection) -> Any:  # noqa: ANN401  # of any driver
     return connection.connection.driver_connection
-
-
-def _told_of(dialect: Dialect) -> Sequence[Telling]:
-    """Return what tells the observers of each Database on an engine: they listen to its cursors, too."""
-    return [backend.tell for backend in _backends.get(dialect, ()) if backend.tell is not None]
 
 
 def _write_ahead(connection: DBAPIConnection, deadline: float) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
 from unitwork._sqlalchemy.dialects import mysql, postgresql, sqlite
-from unitwork.dialects.mysql import code_of
+from unitwork.dialects.mysql_driver import code_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Column, ColumnElement, Table

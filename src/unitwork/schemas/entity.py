@@ -35,10 +35,10 @@ class EntitySchema(BaseModel):
         serialize_by_alias=True,
         protected_namespaces=(),
         arbitrary_types_allowed=True,
-        # Bytes are seldom text; as `dump_model` and `Model.load` have them.
-        ser_json_bytes="base64",
-        val_json_bytes="base64",
     )
+    if "val_json_bytes" in ConfigDict.__annotations__:  # as of Pydantic 2.9, which reads what it writes
+        # Bytes are seldom text; as `dump_model` and `Model.load` have them.
+        model_config["ser_json_bytes"] = model_config["val_json_bytes"] = "base64"
 
     # Pydantic before 2.11 does not know `serialize_by_alias`.
 

@@ -45,6 +45,7 @@ _DEAD = LaneRefusal("the connection is dead")
 _UNREADABLE = LaneRefusal("its rows cannot be read")
 _FAILED = LaneRefusal("it failed")
 _HEARD = LaneRefusal("somebody listens to what is sent, and may send more")
+_LIMITED = LaneRefusal("the database is told its time limit")
 
 
 class _Visit(NamedTuple):
@@ -179,6 +180,8 @@ class DriverLane:
         """Say why the session of a unit must do it itself, if so. In its turn."""
         if unit.current.transactional or not session.knows_nothing_of(identity):
             return _SESSION_IS_ASKED
+        if self._connections.backend.limits_statements and session.limits_here():
+            return _LIMITED
         held = session.held
         return None if held is None else self._statements.session_listeners.of_reads(held)
 

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from unitwork._logic.routing import LaneRefusal
+from unitwork._logic.writes import runs_others
 from unitwork._runtime.connections.addresses import server_of_connection
 from unitwork._runtime.lanes.sending import (
     fail_as_sqlalchemy,
@@ -134,7 +135,8 @@ class FusedLane:
         connection: Connection | None = session.turns.top.connection
         begun = connection is not None and direct is not None and direct.in_transaction(_driver(connection))
         listeners = self._connections.home().listeners
-        if direct is None or listeners.of_cursors or not (begun or direct.can_be_begun):
+        heard = listeners.of_cursors or self._must_be_heard(statement, session)
+        if direct is None or heard or not (begun or direct.can_be_begun):
             return await greenlet_spawn(self._rows_of_cursor, statement, session, direct)
         if connection is None or not begun:
             connection = await greenlet_spawn(_connection, session)
@@ -144,6 +146,7 @@ class FusedLane:
         driver = _driver(connection)
         try:
             if begun or direct.in_transaction(driver):
+                self._note(connection, statement)
                 if direct.hears_of_schema:
                     await renew_if_outdated(statement, direct, connection.connection, connection.dialect)
                 sending = statement.rows(direct, driver)
@@ -168,7 +171,7 @@ class FusedLane:
         """
         connection = _connection(session)
         listeners = self._connections.home().listeners
-        heard = listeners.of_cursors
+        heard = listeners.of_cursors or self._must_be_heard(statement, session, connection)
         if session.has_handed_out(connection):
             if listeners.are_on(connection):
                 return _CONNECTION_IS_HEARD
@@ -190,11 +193,37 @@ class FusedLane:
             self._fail(connection, statement, failure)
             raise
 
+    def _must_be_heard(
+        self, statement: StatementToSend, session: SessionAccess, connection: Connection | None = None
+    ) -> bool:
+        """Say whether what we ourselves listen to cursors for has a part in a statement.
+
+        It may end the transaction, or has a time limit that the database is told; or the transaction on this
+        connection has ended, and is to be begun anew.
+        """
+        backend = self._connections.backend
+        if backend.limits_statements and session.limits_here():
+            return True
+        if not backend.may_end_inside or session.turns.top.mode.autocommit:
+            return False
+        direct = backend.direct
+        if connection is not None and direct is not None and not direct.in_transaction(_driver(connection)):
+            return True
+        return runs_others(statement.sql, backend.dialect)
+
+    def _note(self, connection: Connection, statement: StatementToSend) -> None:
+        """Let whoever has the connection know of a write, of which no cursor tells."""
+        if statement.writes and self._connections.backend.may_end_inside:
+            holder = self._connections.home().held.get(connection)
+            if holder is not None:
+                holder.before_statement(statement.sql)
+
     def _rows_in_greenlet(
         self, statement: StatementToSend, session: SessionAccess, connection: Connection
     ) -> Rows | LaneRefusal:
         direct: Any = self._connections.backend.direct
         if direct.in_transaction(_driver(connection)):
+            self._note(connection, statement)
             return await_only(statement.rows(direct, _driver(connection)))
         prepared = self._connections.home().prepared
         if session.turns.top.mode.autocommit:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from unitwork._runtime.connections.loop_engine import LoopEngine
     from unitwork._runtime.connections.watch import Watch
     from unitwork._runtime.connections.write_gate import WriteGate
+    from unitwork._runtime.deadline import Limits
     from unitwork.dialects import Backend, BeginMode
 
 
@@ -180,6 +181,10 @@ class SessionAccess(Protocol):
 
     def has_handed_out(self, connection: Connection) -> bool:
         """Say whether somebody has asked the session for this connection, and may listen to it."""
+        ...
+
+    def limits_here(self) -> Limits:
+        """Return the time limits of the code that runs."""
         ...
 
     def check_statement(self, statement: object, effects: Effects) -> None:

@@ -184,7 +184,7 @@ async def pin(source: Source) -> None:
     held = await home.engine.connect()
     try:
         await held.begin()
-        await held.exec_driver_sql(source.backend.begin_held)
+        await held.exec_driver_sql("SELECT 1")  # BEGIN may wait for a statement
     except BaseException:
         await held.close()
         raise
