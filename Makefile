@@ -39,6 +39,8 @@ test: $(STAMP) ## run the tests on every database found (PYTEST_ARGS="--database
 
 # What depends on how others are made inside: all of it on SQLite, and on every server what goes past SQLAlchemy.
 LOWEST_TESTS   := behaviour logic schemas testing integrations
+# These have environments, or floors, of their own.
+LOWEST_APART   := aiogram sanic sqlmodel
 LOWEST_SERVERS := lanes_adding lanes_beside_blocks lanes_failures lanes_in_sessions lanes_pools lanes_schema_changes sqlalchemy
 
 $(LOWEST)/.ready: requirements/lowest.txt pyproject.toml
@@ -50,7 +52,7 @@ $(LOWEST)/.ready: requirements/lowest.txt pyproject.toml
 
 lowest: $(LOWEST)/.ready ## run the tests that tell versions apart on the lowest of everything, SQLAlchemy 2.0 first
 	@$(LOWEST)/bin/python -m pytest -c tests/lowest.ini --rootdir . --quiet --numprocesses auto --dist worksteal \
-		--database sqlite --ignore tests/integrations/test_aiogram.py --ignore tests/integrations/test_sanic.py \
+		--database sqlite $(LOWEST_APART:%=--ignore tests/integrations/test_%.py) \
 		$(LOWEST_TESTS:%=tests/%)
 	@$(LOWEST)/bin/python -m pytest -c tests/lowest.ini --rootdir . --quiet --numprocesses auto --dist worksteal \
 		--database postgresql --database mariadb $(LOWEST_SERVERS:%=tests/behaviour/test_%.py)

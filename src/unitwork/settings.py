@@ -64,7 +64,7 @@ class DatabaseSettings:
             # Neither are these repeated, for the same reason as below.
             allowed = ["a name such as 'postgresql+asyncpg'; a whole URL is a `dsn`"]
             raise OptionError("drivername", "text of another form", allowed)
-        if not isinstance(self.password, str | None):
+        if not isinstance(self.password, str | None):  # pyright: ignore[reportUnnecessaryIsInstance]  # people bring others
             allowed = ["text; that of a `SecretStr` is `.get_secret_value()`"]
             raise OptionError("password", type(self.password).__name__, allowed)
         if isinstance(self.query, str) and not all("=" in each for each in self.query.split("&") if each):

@@ -81,6 +81,8 @@ places = pytest.mark.parametrize("place", list(PLACES))
 
 
 _LINE = re.compile(r"(?<=\.py:)\d+")
+# SQLAlchemy 2.0 labels the columns of `Session.get`.
+_LABEL = re.compile(r"(?<=\w) AS person_\w+")
 
 
 async def told(work: Awaitable[object]) -> object:
@@ -89,7 +91,9 @@ async def told(work: Awaitable[object]) -> object:
         return ("returned", await work)
     except Exception as error:  # noqa: BLE001  # told
         original = type(getattr(error, "orig", None))
-        shown = [_LINE.sub("", str(part)) for part in (error, *getattr(error, "__notes__", ()))]
+        shown = [
+            _LABEL.sub("", _LINE.sub("", str(part))) for part in (error, *getattr(error, "__notes__", ()))
+        ]
         return (type(error), original, shown, getattr(error, "connection_invalidated", None))
 
 

@@ -7,7 +7,6 @@ import pytest
 from fastapi import FastAPI, WebSocket
 from fastapi.responses import PlainTextResponse
 from litestar import Litestar, Request, Response, post
-from litestar.params import FromPath
 from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 from starlette.applications import Starlette
@@ -15,6 +14,7 @@ from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response as StarletteResponse
 from starlette.routing import Mount, Route
 
+from tests.fixtures.litestar import FromPath
 from tests.fixtures.models import Account
 from tests.fixtures.observer import Observer
 from tests.fixtures.web import Exchange, Web

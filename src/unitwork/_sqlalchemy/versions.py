@@ -6,7 +6,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy
-from sqlalchemy import JSON, Join, Select, SelectBase, SelectLabelStyle, select
+from sqlalchemy import JSON, Join, Select, SelectBase, select
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.pool.base import _ConnectionFairy  # pyright: ignore[reportPrivateUsage]
@@ -55,12 +55,6 @@ def part_source(result: AsyncResult[Any]) -> Any:  # noqa: ANN401  # of another 
 def select_distinct_on(statement: S, *parts: Any) -> S:  # expressions
     """Return the statement with a DISTINCT ON; 2.1 deprecates what 2.0 has for it."""
     return statement.distinct(*parts) if _IS_2_0 else statement.ext(postgresql.distinct_on(*parts))
-
-
-def worded_as_get(statement: S) -> S:
-    """Word a SELECT by primary key as `Session.get` does, so that all lanes fail alike: 2.0 has labels."""
-    labels = SelectLabelStyle.LABEL_STYLE_TABLENAME_PLUS_COL
-    return statement.set_label_style(labels) if _IS_2_0 else statement
 
 
 def parts_before_columns(statement: Select[Any]) -> ClauseElement | None:

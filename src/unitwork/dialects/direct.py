@@ -228,9 +228,10 @@ class PsycopgDirect(Direct):
 
     @override
     async def forget_statements(self, driver: Any) -> None:
-        # The driver looks at what it sends: after this, as after ROLLBACK, it prepares anew.
+        # The driver looks at what it sends: after ROLLBACK it deallocates all, and prepares anew. Before 3.3
+        # it does not so after DEALLOCATE ALL.
         if driver.prepare_threshold is not None and not self.in_transaction(driver):
-            await self.described(driver, "DEALLOCATE ALL", None, None)
+            await self.described(driver, "BEGIN; ROLLBACK", None, None)
 
 
 class SQLiteDirect(Direct):

@@ -169,7 +169,7 @@ class _Middleware:
         except web.HTTPException as response_raised:
             await self._ended(units, response_raised)
             raise
-        if not isinstance(response, web.StreamResponse):
+        if not isinstance(response, web.StreamResponse):  # pyright: ignore[reportUnnecessaryIsInstance]  # a forgotten return
             problem = f"the handler has returned {type(response).__name__}, which is no response"
             raise DeclarationError(f"{request.method} {request.path}", problem, "return a `web.Response`.")
         await self._ended(units, response)

@@ -9,7 +9,6 @@ from sqlalchemy import bindparam, select
 from unitwork._logic.remembered import remembered
 from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime.lanes.results import ResultReader
-from unitwork._sqlalchemy.versions import worded_as_get
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,8 +49,7 @@ class KeyLookup:
         self._readers: dict[str, ResultReader] = {}
         self._names = tuple(f"pk_{place}" for place, _column in enumerate(mapper.primary_key, 1))
         columns = zip(mapper.primary_key, self._names, strict=True)
-        same = (column == bindparam(name) for column, name in columns)
-        self.statement = worded_as_get(select(entity).where(*same))
+        self.statement = select(entity).where(*(column == bindparam(name) for column, name in columns))
 
     def values(self, key: object) -> Mapping[str, Any] | None:
         """Return the values of the statement; None if the key is not one that a row can have."""
