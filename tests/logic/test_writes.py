@@ -8,7 +8,7 @@ from sqlalchemy.sql.base import Executable
 from tests.fixtures.models import Account, Audit
 from unitwork._logic.sql.reading import openings
 from unitwork._logic.sql.statement import Step
-from unitwork._logic.writes import is_write, runs_others, steps_of, text_writes
+from unitwork._logic.writes import changes_settings, is_write, runs_others, steps_of, text_writes
 
 RENAMED = update(Account).values(balance=0).returning(Account.id).cte("changed")
 
@@ -235,3 +235,20 @@ def test_text_that_runs_statements_from_elsewhere_is_known(sql: str, runs: bool)
     """What they do is known to the server alone."""
     assert runs_others(sql, "mysql") is runs
     assert not runs_others(sql, "postgresql")
+
+
+@pytest.mark.parametrize(
+    ("sql", "changes"),
+    [
+        ("SET autocommit = 0", True),
+        ("/* next */ set transaction read only", True),
+        ("SELECT 1; SET @a = 1", True),
+        ("SET STATEMENT max_statement_time=1 FOR SELECT 1", False),
+        ("UPDATE account SET name = 'SET'", False),
+        ("SELECT ';SET @a = 1'", False),
+        ("SHOW TABLES", False),
+    ],
+)
+def test_text_that_changes_settings(sql: str, *, changes: bool) -> None:
+    """For the session, or for its next transaction; not for one statement alone."""
+    assert changes_settings(sql, "mysql") is changes

@@ -91,7 +91,7 @@ def runs_others(sql: str, dialect: str) -> bool:
 
 def changes_settings(sql: str, dialect: str) -> bool:
     """Say whether text changes settings of the session, or of its next transaction: SET."""
-    if _begins_with(sql, _PLAIN):
+    if _begins_with(sql, _PLAIN) and ";" not in sql:
         return False
     statements = (statement for reading in openings(sql, dialect) for statement in reading.statements)
     return any(statement.verb == "SET" and statement.inner is None for statement in statements)
