@@ -74,6 +74,7 @@ class Sampling:
     def start(self, name: str) -> None:
         """Begin, unless it has."""
         if self._task is None or self._task.done():
+            self._is_over = False
             self._task = context.start_outside(self._run(), name)
 
     def hurry(self) -> None:
@@ -114,17 +115,20 @@ class Sampling:
         """End, and close its connections."""
         task, self._task = self._task, None
         if task is not None and not task.done():
+            # A driver whose connection has ended just now may answer a cancellation with its own error.
+            self._is_over = True
+            self._wanted.set()
             task.cancel()
             await asyncio.wait((task,))
 
     # -- the task --------------------------------------------------------------------------------
 
-    _is_asking = _asks_whole = False
+    _is_asking = _asks_whole = _is_over = False
     _whole_at = BEGINNING
 
     async def _run(self) -> None:
         try:
-            while True:
+            while not self._is_over:
                 self._wanted.clear()
                 self._is_asking = True
                 await self._ask_all()
