@@ -205,9 +205,9 @@ async def test_commit_by_what_sqlalchemy_hands_out(db: Database, observer: Obser
     assert await observer.notes(Audit) == []
 
 
-async def test_owner_commits_while_a_block_of_a_task_is_open(db: Database, observer: Observer) -> None:
-    """That would store half of the block: refused, the block goes on, and the owner commits after it."""
-    entered, go_on = asyncio.Event(), asyncio.Event()
+async def open_in_a_task(db: Database, go_on: asyncio.Event) -> asyncio.Task[None]:
+    """A task in a block that has written once, and writes again when it is told to go on."""
+    entered = asyncio.Event()
 
     async def block() -> None:
         async with db.transaction():
@@ -216,9 +216,16 @@ async def test_owner_commits_while_a_block_of_a_task_is_open(db: Database, obser
             await go_on.wait()
             await write(db, "second")
 
+    task = asyncio.create_task(block())
+    await entered.wait()
+    return task
+
+
+async def test_owner_commits_while_a_block_of_a_task_is_open(db: Database, observer: Observer) -> None:
+    """That would store half of the block: refused, the block goes on, and the owner commits after it."""
+    go_on = asyncio.Event()
     async with db.session_factory() as session, db.adopt(session):
-        task = asyncio.create_task(block())
-        await entered.wait()
+        task = await open_in_a_task(db, go_on)
         with pytest.raises(UnexpectedRollbackError, match="still open"):
             await session.commit()
         go_on.set()
@@ -230,18 +237,9 @@ async def test_owner_commits_while_a_block_of_a_task_is_open(db: Database, obser
 
 async def test_owner_rolls_back_while_a_block_of_a_task_is_open(db: Database, observer: Observer) -> None:
     """The block hears that its transaction has ended; it stores no half of its work."""
-    entered, go_on = asyncio.Event(), asyncio.Event()
-
-    async def block() -> None:
-        async with db.transaction():
-            await write(db, "first")
-            entered.set()
-            await go_on.wait()
-            await write(db, "second")
-
+    go_on = asyncio.Event()
     async with db.session_factory() as session, db.adopt(session):
-        task = asyncio.create_task(block())
-        await entered.wait()
+        task = await open_in_a_task(db, go_on)
         await session.rollback()
         go_on.set()
         with pytest.raises(TransactionEndedError):

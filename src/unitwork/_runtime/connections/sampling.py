@@ -115,7 +115,7 @@ class Sampling:
         """End, and close its connections."""
         task, self._task = self._task, None
         if task is not None and not task.done():
-            # A driver whose connection has ended just now may answer a cancellation with its own error.
+            # Python 3.11's `wait_for`, which asyncmy connects with, may swallow a cancellation.
             self._is_over = True
             self._wanted.set()
             task.cancel()

@@ -1,4 +1,4 @@
-"""This module knows the declared queries of the program, so that they can be checked."""
+"""This module knows the declared queries of the program: to be checked, and to keep room for them all."""
 
 from __future__ import annotations
 
