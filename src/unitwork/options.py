@@ -1,4 +1,4 @@
-"""This module says what a caller may ask for."""
+"""This module says what a caller may ask of a block, and how blocks end."""
 
 from __future__ import annotations
 
@@ -50,6 +50,20 @@ class Isolation(enum.Enum):
     READ_COMMITTED = "READ COMMITTED"
     REPEATABLE_READ = "REPEATABLE READ"
     SERIALIZABLE = "SERIALIZABLE"
+
+
+class Outcome(enum.Enum):
+    """How a block ended."""
+
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled back"
+    SAVEPOINT_KEPT = "savepoint kept"
+    SAVEPOINT_UNDONE = "undone to savepoint"
+    JOINED = "left to the outer transaction"
+    CONDEMNED = "failed: what it joined must be undone"
+    NO_TRANSACTION = "ended without a transaction"
+    UNKNOWN = "outcome unknown"
+    REFUSED = "refused"
 
 
 class Lane(enum.Enum):

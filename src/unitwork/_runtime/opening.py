@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import URL
 from sqlalchemy.exc import InvalidRequestError, NoSuchModuleError
@@ -31,14 +30,13 @@ _ON = frozenset({"1", "true", "yes", "on"})
 _DRIVERS = "Fix: name an async driver: sqlite+aiosqlite, postgresql+asyncpg or mysql+asyncmy."
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenAddresses:
+class WrittenAddresses(NamedTuple):
     """Where a person said that the servers are."""
 
     url: WrittenURL | AsyncEngine | None
     urls: Sequence[WrittenURL] = ()
     replicas: Sequence[WrittenURL] = ()
-    limits: ServerLimits = field(default_factory=ServerLimits)
+    limits: ServerLimits = ServerLimits()
 
 
 def refuse_second(name: str) -> None:

@@ -10,8 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSessionTransaction
 from unitwork._runtime import context
 from unitwork._runtime.blocks.starvation import held_by_this_task, refuse_starvation
 from unitwork.errors import TransactionRefusedError
-from unitwork.events import Outcome
-from unitwork.options import Propagation, TransactionOptions
+from unitwork.options import Outcome, Propagation, TransactionOptions
 
 if TYPE_CHECKING:
     from unitwork._runtime.sessions.session import AmbientSession

@@ -18,8 +18,7 @@ from unitwork._runtime.blocks.generators import iterated_generator
 from unitwork._runtime.finish import finish
 from unitwork._runtime.sessions.session import opened_session
 from unitwork._runtime.transactions.transaction import AtRest, Transaction
-from unitwork.events import Outcome
-from unitwork.options import DEFAULT_OPTIONS
+from unitwork.options import DEFAULT_OPTIONS, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Collection
