@@ -129,7 +129,6 @@ class RetryPolicy:
             raise OptionError("delay", min(self.first_delay_s, self.longest_delay_s), ["0 or more seconds"])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerLimits:
     """How long a Database of several servers waits for what, in seconds; see `Database`.
 
@@ -137,11 +136,14 @@ class ServerLimits:
         OptionError: A number is out of range.
     """
 
-    replica_wait_s: float = 0.05
-    max_lag_s: float = 30.0
-    failover_s: float = 10.0
+    __slots__ = ("failover_s", "max_lag_s", "replica_wait_s")
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self, *, replica_wait_s: float = 0.05, max_lag_s: float = 30.0, failover_s: float = 10.0
+    ) -> None:
+        self.replica_wait_s = replica_wait_s
+        self.max_lag_s = max_lag_s
+        self.failover_s = failover_s
         for name in ("replica_wait_s", "max_lag_s", "failover_s"):
             if not getattr(self, name) >= 0:
                 raise OptionError(name, getattr(self, name), ["0 or more seconds"])
