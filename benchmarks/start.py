@@ -25,9 +25,7 @@ class User(Base):
     email: Mapped[str]
 """
 OURS = MODEL.format(base="unitwork import Base, Database, Repository, query")
-HAND = MODEL.format(
-    base=f"sqlalchemy.orm import DeclarativeBase\n{SQLALCHEMY}\nclass Base(DeclarativeBase): pass"
-)
+HAND = f"{SQLALCHEMY}\n" + MODEL.format(
     base="sqlalchemy.orm import DeclarativeBase\nclass Base(DeclarativeBase): pass"
 )
 QUERIES = (
