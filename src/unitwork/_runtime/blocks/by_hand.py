@@ -177,6 +177,10 @@ class ByHand:
         refuse_begin(session)
         return HandTransaction(session)
 
+    def holds_connection(self, session: AmbientSession) -> bool:
+        """Say whether a block around the calling code has a connection of this Database."""
+        return bool(held_by_this_task(session.source))
+
     def refuse_starvation(self, session: AmbientSession, frame: Frame) -> None:
         """Refuse to wait for a connection that only the caller's own outer blocks could free."""
         held = held_by_this_task(session.source, besides=session)
