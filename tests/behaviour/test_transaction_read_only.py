@@ -344,16 +344,16 @@ async def test_block_that_only_reads_visits_the_thread_no_oftener(
 ) -> None:
     """Once to begin, once for the read, once to end, as a block that may write; the next one may write."""
     accounts = Repository[Account](db)
-    await accounts.get(900)
     visits = []
-    for read_only in (False, True, False):
+    for read_only in (False, False, True, False):
         caplog.clear()
         with caplog.at_level("DEBUG", logger="aiosqlite"):
             async with db.transaction(read_only=read_only):
                 await accounts.get(900)
         visits.append(sum(record.message.startswith("executing") for record in caplog.records))
 
-    assert visits == [3, 3, 3]
+    _first, *others = visits
+    assert others == [3, 3, 3]
     await accounts.add(Account(name="ann", balance=1))
 
 
