@@ -345,14 +345,14 @@ async def test_block_that_only_reads_visits_the_thread_no_oftener(
     """Once to begin, once for the read, once to end, as a block that may write; the next one may write."""
     accounts = Repository[Account](db)
     visits = []
-    for read_only in (False, False, True, False):
+    for read_only in (False, False, False, True, False):
         caplog.clear()
         with caplog.at_level("DEBUG", logger="aiosqlite"):
             async with db.transaction(read_only=read_only):
                 await accounts.get(900)
         visits.append(sum(record.message.startswith("executing") for record in caplog.records))
 
-    _first, *others = visits
+    _first, _second, *others = visits  # of which the lane learns what it is about
     assert others == [3, 3, 3]
     await accounts.add(Account(name="ann", balance=1))
 
