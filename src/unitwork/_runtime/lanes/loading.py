@@ -93,6 +93,15 @@ class EntityLoader:
             loaded.append(entity)
         return loaded
 
+    def load_new(self, rows: Sequence[Sequence[Any]], session: Session) -> list[Any]:
+        """Return the entities of rows that were just inserted; one that was held gets all that is stored."""
+        if session.identity_map:
+            for row in rows:
+                held = session.identity_map.get((self._kind, self._identity(row), None))
+                if held is not None:
+                    session.expire(held)
+        return [self._one(row, session) for row in rows]
+
     def _has_part_of_key(self, row: Sequence[Any]) -> bool:
         identity = self._identity(row)
         return None in identity and any(value is not None for value in identity)
