@@ -119,7 +119,9 @@ async def test_failed_merge_leaves_no_table_behind(db: Database, observer: Obser
     assert await observer.count(Plain) == 1
 
 
-LEAVING_OUT = "CREATE TRIGGER left_out BEFORE INSERT ON plain FOR EACH ROW WHEN (NEW.id = 3) EXECUTE FUNCTION left_out()"
+LEAVING_OUT = (
+    "CREATE TRIGGER skip BEFORE INSERT ON plain FOR EACH ROW WHEN (NEW.id = 3) EXECUTE FUNCTION skip()"
+)
 BY_COPY = ["SELECT", "CREATE", "COPY", "INSERT", "DROP"]
 
 
@@ -179,7 +181,7 @@ async def test_rows_that_a_trigger_leaves_out_are_told_of(db: Database, observer
     """Nobody knows which entity is of which row then; nothing is stored."""
     await Plains(db).count()
     for statement in (
-        "CREATE FUNCTION left_out() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+        "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
         LEAVING_OUT,
     ):
         await observer.run(statement)
@@ -188,4 +190,4 @@ async def test_rows_that_a_trigger_leaves_out_are_told_of(db: Database, observer
             await Plains(db).bulk_insert(list(plains(MANY)))
         assert await observer.count(Plain) == 0
     finally:
-        await observer.run("DROP FUNCTION left_out CASCADE")
+        await observer.run("DROP FUNCTION skip CASCADE")
