@@ -226,3 +226,45 @@ async def test_distinct_on_is_seen_in_a_statement(people: Database) -> None:
     assert [column.name for column in distinct_on(statement)] == ["name"]
     async with people.transaction() as session:
         assert len((await session.scalars(statement)).all()) == 3
+
+
+@pytest.mark.only("asyncpg", reason="it is about its transactions")
+async def test_commit_of_the_driver_is_sent_once(people: Database) -> None:
+    """SQLAlchemy has nothing to commit or to roll back after it."""
+    async with people.engine.connect() as connection, connection.begin():
+        await connection.execute(select(Person))
+        raw = await connection.get_raw_connection()
+        held, driver = raw.dbapi_connection, raw.driver_connection
+        assert driver is not None
+        assert driver.is_in_transaction()
+
+        await versions.commit_on_driver(held)
+        assert not driver.is_in_transaction()
+        sent: list[str] = []
+        driver.add_query_logger(lambda record: sent.append(record.query))
+
+    assert sent == []
+
+
+async def test_connection_goes_back_without_being_reset(people: Database) -> None:
+    """No ROLLBACK is sent, and the next one gets the same connection."""
+    engine = people.engine.sync_engine
+    ended: list[object] = []
+
+    def lend(_connection: object) -> tuple[object, object]:
+        held = engine.raw_connection()
+        first = held.dbapi_connection
+        with pytest.MonkeyPatch.context() as replaced:
+            replaced.setattr(engine.dialect, "do_rollback", ended.append)
+            private.return_unreset(held)
+        again = engine.raw_connection()
+        try:
+            return first, again.dbapi_connection
+        finally:
+            again.close()
+
+    async with people.engine.connect() as outer:
+        one, other = await outer.run_sync(lend)
+
+    assert one is other
+    assert ended == []

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Result
     from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import InstanceState, Session, SessionTransaction
+    from sqlalchemy.pool import PoolProxiedConnection
     from sqlalchemy.sql.cache_key import CacheKey
 
 M = TypeVar("M")
@@ -119,15 +120,9 @@ async def begin_on_driver(adapted: Any) -> None:  # noqa: ANN401  # SQLAlchemy's
     await adapted._start_transaction()  # noqa: SLF001  # or the driver's own would be none of SQLAlchemy's
 
 
-async def commit_on_driver(adapted: Any) -> None:  # noqa: ANN401  # as above
-    """Send the COMMIT of what was begun so, or by SQLAlchemy, which has nothing to send then (asyncpg)."""
-    begun = adapted._transaction  # noqa: SLF001  # the driver's
-    if begun is None:
-        return
-    try:
-        await adapted._call_and_discard(begun.commit)  # noqa: SLF001  # as it does itself
-    except Exception as error:  # noqa: BLE001  # of this driver
-        adapted._handle_exception(error)  # noqa: SLF001  # which raises what SQLAlchemy knows
+def return_unreset(held: PoolProxiedConnection) -> None:
+    """Return a connection to its pool without the ROLLBACK that SQLAlchemy sends to be sure."""
+    held._close_special(transaction_reset=True)  # noqa: SLF001  # as a `Connection` does
 
 
 def savepoint_names(transaction: SessionTransaction) -> set[str]:
