@@ -15,6 +15,7 @@ from unitwork._logic.effects import NOTHING, effects_of
 from unitwork._logic.routing import LaneRefusal
 from unitwork._logic.shape import Item
 from unitwork._runtime.connections.listeners import HIDING
+from unitwork._runtime.lanes.arguments import Arguments, Filled, Processors, encoders
 from unitwork._runtime.lanes.loading import EntityLoader, is_observed, why_not_simple
 from unitwork._runtime.lanes.sending import parameters_of
 from unitwork._sqlalchemy.private import cache_key, has_loader_options
@@ -22,7 +23,7 @@ from unitwork._sqlalchemy.versions import entity_result
 from unitwork.dialects.direct import columns_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Sequence
 
     from sqlalchemy.engine import Dialect
     from sqlalchemy.engine.result import SimpleResultMetaData
@@ -34,16 +35,11 @@ if TYPE_CHECKING:
     from unitwork._runtime.lanes.results import ResultReader
     from unitwork.dialects.direct import Column, Direct, Rows
 
-Processors = list[tuple[Any, "Callable[[Any], Any]"]]
-"""What SQLAlchemy does to values, by name or by place."""
-
 _NO_PLAIN_SELECT = LaneRefusal("it is no plain SELECT")
 _LOADER_OPTIONS = LaneRefusal("it has loader options")
 _HIDDEN_ROWS = LaneRefusal("rows of its tables may be hidden")
 _MAY_WRITE = LaneRefusal("it may call a function that writes")
 _SEVERAL_ENTITIES = LaneRefusal("it selects more than one entity, or columns alone")
-_UNUSUAL_NAMES = LaneRefusal("its parameters have unusual names")
-_TAKES_A_LIST = LaneRefusal("it takes a list")
 _NO_ROWS = LaneRefusal("it returns no rows")
 _OTHER_COLUMNS = LaneRefusal("its columns are not those that it names")
 _LOADING_IS_HEARD = LaneRefusal("somebody listens to entities being loaded")
@@ -100,7 +96,6 @@ class CompiledRead:
         *,
         may_change: bool,
     ) -> None:
-        self.sql = str(compiled)
         self.effects = NOTHING
         self.needs_transaction = False
         """Whether it locks, or calls a function that may write."""
@@ -130,21 +125,22 @@ class CompiledRead:
             if item is _ENTITY:
                 return None
             return _ROWS_OF_SQLALCHEMY if item is _ROW else _RECORDS_OF_ENTITIES
-        single = item in (_ENTITY, _ONE_COLUMN)
-        if item is _ROW or (single and reader.shape.kind is None and len(self._names) > 1):
+        # What a statement in a body returns decides whether it is an entity, a value or a row.
+        undecided = reader.shape.kind is None and item in (_ENTITY, _ONE_COLUMN)
+        if item is _ROW or (undecided and len(self._names) > 1):
             return _ROWS_OF_SQLALCHEMY
-        return _RECORDS_OF_ENTITIES if item is _ENTITY else None
+        return _RECORDS_OF_ENTITIES if item is _ENTITY and not undecided else None
 
     # -- rows ------------------------------------------------------------------------------------
 
-    def rows(self, direct: Direct, driver: Any, arguments: Any) -> Awaitable[Rows | LaneRefusal]:  # noqa: ANN401  # of any driver
+    def rows(self, direct: Direct, driver: Any, filled: Filled) -> Awaitable[Rows | LaneRefusal]:  # noqa: ANN401  # of any driver
         """Ask the driver."""
         if self._columns is not None and not self._may_change:
-            return direct.rows(driver, self.sql, arguments)
-        return self._described_rows(direct, driver, arguments)
+            return direct.rows(driver, filled.sql, filled.arguments)
+        return self._described_rows(direct, driver, filled)
 
-    async def _described_rows(self, direct: Direct, driver: Any, arguments: Any) -> Rows | LaneRefusal:  # noqa: ANN401  # of any driver
-        rows, columns = await direct.described(driver, self.sql, arguments, self._columns)
+    async def _described_rows(self, direct: Direct, driver: Any, filled: Filled) -> Rows | LaneRefusal:  # noqa: ANN401  # of any driver
+        rows, columns = await direct.described(driver, filled.sql, filled.arguments, self._columns)
         return self.learnt(columns) or rows
 
     def described_by(self, cursor: Any) -> LaneRefusal | None:  # noqa: ANN401  # of SQLAlchemy's, as the DBAPI says
@@ -200,30 +196,13 @@ class CompiledRead:
         return values
 
 
-class Arguments:
-    """Makes of the values of a call what a driver is given. Lives: as long as the compiled statement."""
-
-    def __init__(self, compiled: Any, encode: Processors) -> None:  # noqa: ANN401  # of SQLAlchemy's
-        self._compiled = compiled
-        self._places: tuple[str, ...] | None = tuple(compiled.positiontup) if compiled.positional else None
-        self._encoders = encode
-
-    def __call__(self, call: StatementCall) -> Any:  # noqa: ANN401  # as the driver takes them
-        key = None if call.fixed else cache_key(call.statement)
-        extracted = key.bindparams if key is not None else None
-        given = self._compiled.construct_params(call.parameters, extracted_parameters=extracted)
-        for name, encode in self._encoders:
-            given[name] = encode(given[name])
-        return given if self._places is None else [given[name] for name in self._places]
-
-
 class ReadCall(NamedTuple):
     """One call of a read: what is asked, what the driver is given, and what becomes of the rows."""
 
     read: CompiledRead
     reader: ResultReader
     call: StatementCall
-    arguments: Any
+    filled: Filled
     identity: tuple[Any, ...] | None = None
     """What a session knows the entity by, if it may have it already."""
 
@@ -253,15 +232,15 @@ class ReadCall(NamedTuple):
 
     @property
     def sql(self) -> str:
-        return self.read.sql
+        return self.filled.sql
 
     @property
     def parameters(self) -> Any:  # noqa: ANN401  # as SQLAlchemy takes them for its driver
         """The arguments as `exec_driver_sql` takes them."""
-        return parameters_of(self.arguments)
+        return parameters_of(self.filled.arguments)
 
     def rows(self, direct: Direct, driver: Any) -> Awaitable[Rows | LaneRefusal]:  # noqa: ANN401  # of any driver
-        return self.read.rows(direct, driver, self.arguments)
+        return self.read.rows(direct, driver, self.filled)
 
     def described_by(self, cursor: Any) -> LaneRefusal | None:  # noqa: ANN401  # as the DBAPI says
         return self.read.described_by(cursor)
@@ -310,23 +289,6 @@ def _is_column(expression: object) -> bool:
     if isinstance(expression, QueryableAttribute):
         return isinstance(expression.property, ColumnProperty)
     return isinstance(expression, ColumnElement)
-
-
-def encoders(compiled: Any, dialect: Dialect) -> Processors | LaneRefusal:  # noqa: ANN401  # a compiled statement
-    """Return what SQLAlchemy does to the values of a statement, by name, before the driver gets them.
-
-    What takes a list is refused: its SQL depends on the values.
-    """
-    if compiled.escaped_bind_names:
-        return _UNUSUAL_NAMES
-    found: Processors = []
-    for bind, name in compiled.bind_names.items():
-        if bind.expanding or bind.literal_execute:
-            return _TAKES_A_LIST
-        encode = bind.type.dialect_impl(dialect).bind_processor(dialect)
-        if encode is not None:
-            found.append((name, encode))
-    return found
 
 
 def decoders(
