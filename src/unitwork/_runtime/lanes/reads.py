@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from operator import or_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Select, Table, TextClause
+from sqlalchemy import Label, Select, Table, TextClause, select
 from sqlalchemy import inspect as inspect_entity
 from sqlalchemy.orm import ColumnProperty, FromStatement
 from sqlalchemy.orm.attributes import QueryableAttribute
 from sqlalchemy.sql import ColumnElement, visitors
 from sqlalchemy.sql.expression import ColumnClause
 
-from unitwork._logic.effects import NOTHING, effects_of
+from unitwork._logic.effects import NOTHING, Effects, effects_of
 from unitwork._logic.routing import LaneRefusal
 from unitwork._logic.shape import Item
 from unitwork._runtime.connections.listeners import HIDING
 from unitwork._runtime.lanes.arguments import Arguments, Filled, Processors, encoders
 from unitwork._runtime.lanes.loading import EntityLoader, is_observed, why_not_simple
+from unitwork._runtime.lanes.selected import HierarchyLoader, loader_for, why_not_selected
 from unitwork._runtime.lanes.sending import parameters_of
-from unitwork._sqlalchemy.private import cache_key, has_loader_options
+from unitwork._sqlalchemy.private import cache_key, has_loader_options, selected_in
 from unitwork._sqlalchemy.versions import entity_result
 from unitwork.dialects.direct import columns_of
 
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Mapper, Session
     from sqlalchemy.types import TypeEngine
 
-    from unitwork._logic.effects import Effects
     from unitwork._runtime.lanes.calls import StatementCall
     from unitwork._runtime.lanes.results import ResultReader
     from unitwork.dialects.direct import Column, Direct, Rows
@@ -53,6 +54,8 @@ class _Described(NamedTuple):
     """What a statement says of its columns."""
 
     mapper: Mapper[Any] | None = None
+    needs_selected: bool = False
+    """Its columns are to be found by what was selected, not by name."""
     result: SimpleResultMetaData | None = None
     types: Sequence[TypeEngine[Any] | None] | None = None
     names: Sequence[str] | None = None
@@ -82,7 +85,7 @@ class CompiledRead:
         if isinstance(encode, LaneRefusal):
             return encode
         read = cls(compiled, described, encode, dialect, may_change=isinstance(text, TextClause))
-        effects = read.effects = effects_of(text, dialect.name)
+        effects = read.effects = _effects_of(read, text, dialect)
         read.needs_transaction = effects.locks or effects.may_call
         read.needs_primary = effects.need_primary
         return read
@@ -104,6 +107,10 @@ class CompiledRead:
         self.mapper = described.mapper
         self.result = described.result
         self._described = described
+        mapper = described.mapper
+        self._mappers = () if mapper is None else tuple(mapper.self_and_descendants)
+        self.selected = selected_in(compiled) if described.needs_selected else ()
+        """What each of its columns was written for, and its type."""
         self.arguments = Arguments(compiled, encode)
         self._dialect = dialect
         self._may_change = may_change
@@ -112,7 +119,7 @@ class CompiledRead:
         self._columns: list[Column] | None = None
         self._names: Sequence[str] = described.names or ()
         self._decoders: Processors = []
-        self._loader: EntityLoader | None = None
+        self._loader: EntityLoader | HierarchyLoader | None = None
 
     def misfit(self, reader: ResultReader) -> LaneRefusal | None:
         """Say why rows cannot become what a reader promises without SQLAlchemy's own; None if they can."""
@@ -120,7 +127,7 @@ class CompiledRead:
             return self._refusal
         item, mapper = reader.shape.item, self.mapper
         if mapper is not None:
-            if is_observed(mapper):
+            if any(map(is_observed, self._mappers)):
                 return _LOADING_IS_HEARD
             if item is _ENTITY:
                 return None
@@ -164,13 +171,15 @@ class CompiledRead:
             return _NO_ROWS
         names = [column.name for column in columns]
         types = self._described.types or [None for _name in names]
+        if self.selected and len(self.selected) != len(names):
+            return _OTHER_COLUMNS
         if self.mapper is not None:
-            loader = EntityLoader.of(self.mapper, names)
+            loader = self._new_loader(self.mapper, names)
             if isinstance(loader, LaneRefusal):
                 return loader
             self._loader = loader
             by_name = {column.name: column.type for column in self.mapper.local_table.columns}
-            types = [by_name.get(name) for name in names]
+            types = [kind for _objects, kind in self.selected] or [by_name.get(name) for name in names]
         elif len(types) != len(names):
             return _OTHER_COLUMNS
         if self._described.types is None:
@@ -178,6 +187,17 @@ class CompiledRead:
         self._decoders = decoders(types, columns, self._dialect)
         self._columns = columns
         return None
+
+    def _new_loader(
+        self, mapper: Mapper[Any], names: Sequence[str]
+    ) -> EntityLoader | HierarchyLoader | LaneRefusal:
+        if not self.selected:
+            return EntityLoader.of(mapper, names)
+        places: dict[Any, int] = {}
+        for place, (objects, _type) in enumerate(self.selected):
+            for each in objects:
+                places.setdefault(each, place)
+        return loader_for(mapper, places)
 
     def items(self, rows: Rows, reader: ResultReader, session: Session | None) -> Sequence[Any] | LaneRefusal:
         """Return what becomes of rows; entities are held by the session, if there is one.
@@ -273,12 +293,27 @@ def _may_hide(part: object) -> bool:
     return isinstance(part, Table) and part in HIDING
 
 
+def _effects_of(read: CompiledRead, statement: Any, dialect: Dialect) -> Effects:  # noqa: ANN401  # any statement
+    """Say what a statement does, and what its model computes in it."""
+    effects = effects_of(statement, dialect.name)
+    computed = [each for objects, _type in read.selected for each in objects if isinstance(each, Label)]
+    if not computed:
+        return effects
+    return Effects(*map(or_, effects, effects_of(select(*computed), dialect.name)))
+
+
 def _described(statement: Any) -> _Described | LaneRefusal:  # noqa: ANN401  # a Select, or entities from text
     columns = statement.column_descriptions
     entity = columns[0].get("entity") if len(columns) == 1 else None
     if entity is not None and columns[0]["expr"] is entity:
-        mapper: Mapper[Any] = inspect_entity(entity).mapper
-        return why_not_simple(mapper) or _Described(mapper, entity_result(columns[0]["name"], entity))
+        inspected: Any = inspect_entity(entity)
+        mapper: Mapper[Any] = inspected.mapper
+        refusal = why_not_simple(mapper)
+        needs_selected = refusal is not None and inspected is mapper and isinstance(statement, Select)
+        if needs_selected:
+            refusal = why_not_selected(mapper)
+        result = entity_result(columns[0]["name"], entity)
+        return refusal or _Described(mapper, needs_selected, result)
     if not all(_is_column(each["expr"]) for each in columns):
         return _SEVERAL_ENTITIES
     types, names = [each["type"] for each in columns], [each["name"] for each in columns]
