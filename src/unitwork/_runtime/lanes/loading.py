@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LAZY = frozenset({"select", True, "raise", "raise_on_sql", "write_only", "dynamic"})
 """How relationships are loaded that need nothing when their entity is."""
+HIDDEN = "__unitwork_hidden__"
+"""What an entity has that may hide its row."""
 
 _PART_OF_KEY = LaneRefusal("a part of its key is NULL")
 
@@ -29,7 +31,7 @@ def why_not_simple(mapper: Mapper[Any]) -> LaneRefusal | None:
         return LaneRefusal("{} has inheritance or several tables", name)
     if len(list(mapper.self_and_descendants)) != 1:
         return LaneRefusal("{} has subclasses that are mapped", name)
-    if mapper.always_refresh or hasattr(mapper.class_, "__unitwork_hidden__"):
+    if mapper.always_refresh or hasattr(mapper.class_, HIDDEN):
         return LaneRefusal("{} hides or refreshes its rows", name)
     for attribute in mapper.attrs:
         problem = _why_not_plain(attribute)

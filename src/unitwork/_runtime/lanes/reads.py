@@ -5,17 +5,16 @@ from __future__ import annotations
 from operator import or_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Label, Select, Table, TextClause, select
+from sqlalchemy import Label, Select, TextClause, select
 from sqlalchemy import inspect as inspect_entity
 from sqlalchemy.orm import ColumnProperty, FromStatement
 from sqlalchemy.orm.attributes import QueryableAttribute
-from sqlalchemy.sql import ColumnElement, visitors
-from sqlalchemy.sql.expression import ColumnClause
+from sqlalchemy.sql import ColumnElement
 
 from unitwork._logic.effects import NOTHING, Effects, effects_of
 from unitwork._logic.routing import LaneRefusal
 from unitwork._logic.shape import Item
-from unitwork._runtime.connections.listeners import HIDING
+from unitwork._runtime.connections.listeners import HIDES
 from unitwork._runtime.lanes.arguments import Arguments, Filled, Processors, encoders
 from unitwork._runtime.lanes.loading import EntityLoader, is_observed, why_not_simple
 from unitwork._runtime.lanes.selected import HierarchyLoader, loader_for, why_not_selected
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
 _NO_PLAIN_SELECT = LaneRefusal("it is no plain SELECT")
 _LOADER_OPTIONS = LaneRefusal("it has loader options")
-_HIDDEN_ROWS = LaneRefusal("rows of its tables may be hidden")
 _MAY_WRITE = LaneRefusal("it may call a function that writes")
 _SEVERAL_ENTITIES = LaneRefusal("it selects more than one entity, or columns alone")
 _NO_ROWS = LaneRefusal("it returns no rows")
@@ -80,7 +78,11 @@ class CompiledRead:
         if described.mapper is not None and isinstance(text, TextClause) and "(" in text.text:
             # Its rows may be refused when it was sent already, and it would be sent again.
             return _MAY_WRITE
-        compiled: Any = text.compile(dialect=dialect, cache_key=None if call.fixed else cache_key(statement))
+        shown: Any = text
+        if isinstance(text, Select):
+            for hide in HIDES:
+                shown = hide(shown)
+        compiled: Any = shown.compile(dialect=dialect, cache_key=None if call.fixed else cache_key(statement))
         encode = encoders(compiled, dialect)
         if isinstance(encode, LaneRefusal):
             return encode
@@ -279,18 +281,7 @@ class ReadCall(NamedTuple):
 def _why_no_plain_select(statement: Any) -> LaneRefusal | None:  # noqa: ANN401  # any statement
     if not isinstance(statement, Select):
         return _NO_PLAIN_SELECT
-    if has_loader_options(statement):
-        return _LOADER_OPTIONS
-    if HIDING and any(_may_hide(each) for each in visitors.iterate(statement)):
-        return _HIDDEN_ROWS
-    return None
-
-
-def _may_hide(part: object) -> bool:
-    # Of the relationship in a join, only the columns that it compares are seen.
-    if isinstance(part, ColumnClause) and part.table is not None:
-        return any(isinstance(each, Table) and each in HIDING for each in visitors.iterate(part.table))
-    return isinstance(part, Table) and part in HIDING
+    return _LOADER_OPTIONS if has_loader_options(statement) else None
 
 
 def _effects_of(read: CompiledRead, statement: Any, dialect: Dialect) -> Effects:  # noqa: ANN401  # any statement

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.orm import ColumnProperty, RelationshipProperty, SynonymProperty
 
 from unitwork._logic.routing import LaneRefusal
-from unitwork._runtime.lanes.loading import LAZY, EntityLoader
+from unitwork._runtime.lanes.loading import HIDDEN, LAZY, EntityLoader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ def why_not_selected(mapper: Mapper[Any]) -> LaneRefusal | None:
     """Say why rows of a SELECT of a class are not all that its entities need; None if they are."""
     for each in mapper.self_and_descendants:
         name = each.class_.__name__
-        problem = _problem_of(each)
+        problem = _problem_of(each, mapper)
         if problem is not None:
             return LaneRefusal("{} {}", name, problem)
         for attribute in each.attrs:
@@ -43,14 +43,15 @@ def why_not_selected(mapper: Mapper[Any]) -> LaneRefusal | None:
     return None
 
 
-def _problem_of(mapper: Mapper[Any]) -> str | None:
+def _problem_of(mapper: Mapper[Any], selected: Mapper[Any]) -> str | None:
+    # A row that its root does not hide is hidden by the session when it is asked for by key.
+    if hasattr(mapper.class_, HIDDEN) and not hasattr(selected.class_, HIDDEN):
+        return "hides rows that its root shows"
     if mapper.concrete or (mapper.with_polymorphic and mapper.with_polymorphic[1] is not None):
         return "is selected from a union, or from what it was told"
     if mapper.polymorphic_load == "selectin":
         return "is loaded with its base (polymorphic_load='selectin')"
-    if mapper.always_refresh or hasattr(mapper.class_, "__unitwork_hidden__"):
-        return "hides or refreshes its rows"
-    return None
+    return "refreshes its rows" if mapper.always_refresh else None
 
 
 def _problem_with(attribute: Any) -> str | None:  # noqa: ANN401  # any property of a mapper
