@@ -310,6 +310,9 @@ READS: dict[str, Callable[[People], Awaitable[object]]] = {
     "lists in SQL": lambda people: people.colored([Color.RED], [uuid.UUID(int=1)]),
     "where": lambda people: people.where(Person.id.in_([1, 2])).order_by(Person.id).all(),
     "where and a long list": lambda people: people.where(Person.id.in_(range(600))).count(),
+    "where and a long list of bytes": lambda people: (
+        people.where(literal(b"x").in_([b"x"] * 600)).order_by(Person.id).all()
+    ),
     "page in a list": lambda people: people.where(Person.id.in_([1, 2])).page(PageRequest(size=1)),
     "counted": lambda people: people.counted("Ann"),
     "wrong promise": lambda people: people.wrong_promise(1),

@@ -96,17 +96,19 @@ class CompiledStatements:
         read = self._read_for(call)
         if not isinstance(read, LaneRefusal) and read.arguments.take_lists:
             short = self._with_short_lists(call)
+            if short is None:
+                return _VALUES
             if short is not call:
                 read, call = self._read_for(short), short
         return read if isinstance(read, LaneRefusal) else _filled(read, reader, call, identity)
 
-    def _with_short_lists(self, call: StatementCall) -> StatementCall:
-        """Return a call in which each long list is one value, as the session lane sends it."""
+    def _with_short_lists(self, call: StatementCall) -> StatementCall | None:
+        """Return a call in which long lists are one value each, as the session lane sends it; None if not."""
         dialect = self._connections.dialect()
         try:
             statement, parameters = with_short_lists(call.statement, call.parameters, dialect)
         except Exception:  # noqa: BLE001  # the session lane raises what is right
-            return call
+            return None
         if statement is call.statement:
             return call
         return call._replace(statement=statement, parameters=parameters, fixed=False)
@@ -162,6 +164,8 @@ class CompiledStatements:
         change = self._change_for(call)
         if not isinstance(change, LaneRefusal) and change.arguments.take_lists:
             short = self._with_short_lists(call)
+            if short is None:
+                return _VALUES
             if short is not call:
                 change, call = self._change_for(short), short
         if isinstance(change, LaneRefusal):
