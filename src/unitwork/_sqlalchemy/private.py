@@ -125,6 +125,17 @@ async def begin_on_driver(adapted: Any) -> None:  # noqa: ANN401  # SQLAlchemy's
     await adapted._start_transaction()  # noqa: SLF001  # or the driver's own would be none of SQLAlchemy's
 
 
+async def commit_on_driver(adapted: Any) -> None:  # noqa: ANN401  # as above
+    """Send the COMMIT of what was begun so, or by SQLAlchemy, which has nothing to send then (asyncpg)."""
+    begun = adapted._transaction  # noqa: SLF001  # the driver's
+    if begun is None:
+        return
+    try:
+        await adapted._call_and_discard(begun.commit)  # noqa: SLF001  # as it does itself
+    except Exception as error:  # noqa: BLE001  # of this driver
+        adapted._handle_exception(error)  # noqa: SLF001  # which raises what SQLAlchemy knows
+
+
 def savepoint_names(transaction: SessionTransaction) -> set[str]:
     """Return what the savepoint that a session has begun is called on its connections, where it was sent."""
     begun: Any = transaction._connections  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # by connection and by engine

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from typing_extensions import override
 
+from unitwork._sqlalchemy.private import commit_on_driver
 from unitwork.dialects.prepared import is_outdated, of_driver
 
 _AGAIN_S = 0.02
@@ -42,6 +43,8 @@ class Direct:
     """It keeps statements prepared on the server, by their text."""
     can_be_begun = True
     """BEGIN can be sent before the first statement, if that has not begun by then."""
+    commits = False
+    """It can be told to commit outside of a greenlet; SQLAlchemy has nothing to send then."""
     counts = False
     """It tells how many rows a change has touched."""
     hears_of_schema = False
@@ -63,6 +66,10 @@ class Direct:
 
     async def changed(self, driver: Any, sql: str, arguments: Any) -> int:  # noqa: ANN401  # as above
         """Run an UPDATE or DELETE, and return how many rows it has touched; for those that count."""
+        raise NotImplementedError
+
+    async def commit(self, adapted: Any) -> None:  # noqa: ANN401  # of SQLAlchemy, for this driver
+        """Commit what SQLAlchemy has begun; for those that can."""
         raise NotImplementedError
 
     async def stopped(self, driver: Any) -> bool:  # noqa: ANN401, ARG002  # as above; for those that can
@@ -98,6 +105,7 @@ class AsyncpgDirect(Direct):
 
     rolls_back_silently = True
     prepares = True
+    commits = True
     counts = True
     hears_of_schema = True
 
@@ -122,6 +130,10 @@ class AsyncpgDirect(Direct):
     async def changed(self, driver: Any, sql: str, arguments: Any) -> int:
         status: Any = await self._fetched(driver, driver.execute, sql, *arguments)
         return int(status.rpartition(" ")[2])  # such as "UPDATE 3"
+
+    @override
+    async def commit(self, adapted: Any) -> None:
+        await commit_on_driver(adapted)
 
     async def _fetched(self, driver: Any, fetch: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:  # noqa: ANN401  # of this driver
         try:

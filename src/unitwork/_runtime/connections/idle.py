@@ -63,11 +63,15 @@ class Lender:
             return None
         return held
 
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes no greenlet to return a connection to the pool; a full one closes it."""
+        pool = self.pool
+        return self._takes_back and pool.checkedin() < pool.size() and not self._audience.event()
+
     def take_back(self, held: PoolProxiedConnection) -> bool:
         """Return a connection to the pool; False if it takes a greenlet to do so."""
-        pool = self.pool
-        # A full pool closes what is returned.
-        if not self._takes_back or pool.checkedin() >= pool.size() or self._audience.event():
+        if not self.has_room:
             return False
         held.close()
         return True

@@ -300,7 +300,14 @@ class AmbientSession(AsyncSession):
     def acquired(self, frame: Frame) -> Connection:
         """Check a connection out for a frame, and begin. In a greenlet."""
         permission.to_wait_for_connection(self, frame)
-        connection = frame.check_out()
+        return self._had(frame, frame.check_out())
+
+    def acquired_idle(self, frame: Frame) -> Connection | None:
+        """Check a connection out for a frame, and begin; None if something has to be waited for."""
+        connection = frame.check_out_idle()
+        return None if connection is None else self._had(frame, connection)
+
+    def _had(self, frame: Frame, connection: Connection) -> Connection:
         if self._watches_changes and not frame.mode.read_only:
             guard_connection(self, connection)
         return connection
