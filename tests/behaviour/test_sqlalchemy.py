@@ -8,14 +8,14 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import event, inspect, make_url, select, text
+from sqlalchemy import Integer, event, inspect, make_url, select, text
 from sqlalchemy.engine import ChunkedIteratorResult
 from sqlalchemy.exc import DisconnectionError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import selectinload
 from sqlalchemy.pool import QueuePool
 
-from tests.fixtures.people import Herd, Person
+from tests.fixtures.people import Herd, Person, Pet
 from unitwork import Database, Repository, TransactionRefusedError, query
 from unitwork._sqlalchemy import private, versions
 from unitwork.dialects.backend import CLOSED_TWICE, Backend
@@ -55,6 +55,18 @@ def test_loader_options_are_seen() -> None:
     """Whether a statement has some."""
     assert not private.has_loader_options(select(Person))
     assert private.has_loader_options(select(Person).options(selectinload(Person.pets)))
+
+
+def test_columns_of_a_select_know_what_they_were_written_for() -> None:
+    """Each by the element that was selected, whatever it is called in there."""
+    twice = (Person.id * 2).label("id")
+    compiled = select(Person.id, twice, Pet.id).compile()
+    found = private.selected_in(compiled)
+
+    places = {each: place for place, (objects, _type) in enumerate(found) for each in reversed(objects)}
+    wanted = (Person.__table__.c.id, twice, Pet.__table__.c.id)
+    assert [places[each] for each in wanted] == [0, 1, 2]
+    assert [type(kind) for _objects, kind in found] == [Integer] * 3
 
 
 def test_entity_that_is_marked_loaded_has_no_changes() -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import InstanceState, Session, SessionTransaction
     from sqlalchemy.pool import PoolProxiedConnection
     from sqlalchemy.sql.cache_key import CacheKey
+    from sqlalchemy.types import TypeEngine
 
 M = TypeVar("M")
 
@@ -50,6 +51,11 @@ class WatchedSelect(Select[M]):
     def _compiler_dispatch(self, visitor: Any, **options: Any) -> Any:
         self.written = True
         return super()._compiler_dispatch(visitor, **options)
+
+
+def selected_in(compiled: Any) -> list[tuple[tuple[Any, ...], TypeEngine[Any]]]:  # noqa: ANN401  # a compiled SELECT
+    """Return what each column of a SELECT was written for (elements, and names), and its type."""
+    return [(each.objects, each.type) for each in compiled._result_columns]  # noqa: SLF001  # its results look there
 
 
 def has_loader_options(statement: Any) -> bool:  # noqa: ANN401  # a SELECT, UPDATE or DELETE
