@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Result
     from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import InstanceState, Session, SessionTransaction
+    from sqlalchemy.pool import PoolProxiedConnection
     from sqlalchemy.sql.cache_key import CacheKey
+    from sqlalchemy.types import TypeEngine
 
 M = TypeVar("M")
 
@@ -49,6 +51,11 @@ class WatchedSelect(Select[M]):
     def _compiler_dispatch(self, visitor: Any, **options: Any) -> Any:
         self.written = True
         return super()._compiler_dispatch(visitor, **options)
+
+
+def selected_in(compiled: Any) -> list[tuple[tuple[Any, ...], TypeEngine[Any]]]:  # noqa: ANN401  # a compiled SELECT
+    """Return what each column of a SELECT was written for (elements, and names), and its type."""
+    return [(each.objects, each.type) for each in compiled._result_columns]  # noqa: SLF001  # its results look there
 
 
 def has_loader_options(statement: Any) -> bool:  # noqa: ANN401  # a SELECT, UPDATE or DELETE
@@ -119,15 +126,9 @@ async def begin_on_driver(adapted: Any) -> None:  # noqa: ANN401  # SQLAlchemy's
     await adapted._start_transaction()  # noqa: SLF001  # or the driver's own would be none of SQLAlchemy's
 
 
-async def commit_on_driver(adapted: Any) -> None:  # noqa: ANN401  # as above
-    """Send the COMMIT of what was begun so, or by SQLAlchemy, which has nothing to send then (asyncpg)."""
-    begun = adapted._transaction  # noqa: SLF001  # the driver's
-    if begun is None:
-        return
-    try:
-        await adapted._call_and_discard(begun.commit)  # noqa: SLF001  # as it does itself
-    except Exception as error:  # noqa: BLE001  # of this driver
-        adapted._handle_exception(error)  # noqa: SLF001  # which raises what SQLAlchemy knows
+def return_unreset(held: PoolProxiedConnection) -> None:
+    """Return a connection to its pool without the ROLLBACK that SQLAlchemy sends to be sure."""
+    held._close_special(transaction_reset=True)  # noqa: SLF001  # as a `Connection` does
 
 
 def savepoint_names(transaction: SessionTransaction) -> set[str]:

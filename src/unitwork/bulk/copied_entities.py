@@ -13,7 +13,7 @@ from sqlalchemy.exc import InvalidRequestError
 from unitwork._logic.collector import CollectorPaused
 from unitwork._logic.conflicts import OnConflict
 from unitwork._logic.routing import LaneRefusal
-from unitwork._runtime.lanes.loading import EntityLoader
+from unitwork._runtime.lanes.loading import EntityLoader, is_observed, why_not_simple
 from unitwork._runtime.sessions.session import AmbientSession
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ def loader_for(session: AsyncSession, order: InsertOrder) -> EntityLoader | None
     model = order.model
     if not isinstance(session, AmbientSession) or not model.whole or model.version is not None:
         return None
-    if order.on_conflict is not OnConflict.FAIL:
+    if order.on_conflict is not OnConflict.FAIL or why_not_simple(model.mapper) or is_observed(model.mapper):
         return None
     statements = session.source.lanes.statements
-    # What keeps a read of the class from the faster lanes keeps this from it, too.
+    # What keeps a read of the class from the faster lanes keeps its rows from this, too.
     if isinstance(statements.read_of(select(model.entity)), LaneRefusal):
         return None
     if statements.session_listeners.of_reads(session.held) is not None:
