@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Delete, Update
 
-from unitwork._logic.effects import WRITES
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.lanes.loading import why_not_simple
 from unitwork._runtime.lanes.reads import Arguments, encoders
-from unitwork._runtime.lanes.sending import parameters_of
+from unitwork._runtime.lanes.sending import StatementThatWrites
 from unitwork._sqlalchemy.private import cache_key, has_loader_options
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
 
-    from unitwork._logic.effects import Effects
     from unitwork._runtime.lanes.calls import StatementCall
     from unitwork.dialects.direct import Column, Direct, Rows
 
@@ -51,8 +50,9 @@ class CompiledChange:
         self.arguments = arguments
 
 
-class ChangeCall(NamedTuple):
-    """One call of a change. Its rows are the numbers of those that it has touched."""
+@dataclass(frozen=True, slots=True)
+class ChangeCall(StatementThatWrites):
+    """One call of a change."""
 
     change: CompiledChange
     name: str
@@ -60,31 +60,11 @@ class ChangeCall(NamedTuple):
     arguments: Any
 
     @property
-    def writes(self) -> bool:
-        return True
-
-    @property
-    def adds(self) -> bool:
-        return False
-
-    @property
-    def needs_primary(self) -> bool:
-        return True
-
-    @property
-    def effects(self) -> Effects:
-        return WRITES
-
-    @property
     def sql(self) -> str:
         return self.change.sql
 
-    @property
-    def parameters(self) -> Any:  # noqa: ANN401  # as SQLAlchemy takes them for its driver
-        """The arguments as `exec_driver_sql` takes them."""
-        return parameters_of(self.arguments)
-
     async def rows(self, direct: Direct, driver: Any) -> Rows:  # noqa: ANN401  # of any driver
+        """Send it; its rows are the numbers of those that it has touched."""
         return range(await direct.changed(driver, self.sql, self.arguments))
 
     def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says
