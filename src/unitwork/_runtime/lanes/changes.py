@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Delete, Update
 
@@ -33,7 +33,7 @@ class CompiledChange:
         statement = call.statement
         if not isinstance(statement, Update | Delete) or has_loader_options(statement):
             return _NO_PLAIN_CHANGE
-        mapper = getattr(statement.entity_description.get("entity"), "__mapper__", None)
+        mapper = cast("Any", getattr(statement.entity_description.get("entity"), "__mapper__", None))
         refusal = _NO_PLAIN_CHANGE if mapper is None else why_not_simple(mapper)
         if refusal is not None:
             return refusal
@@ -43,10 +43,13 @@ class CompiledChange:
         if compiled.update_prefetch:
             return _FILLED_IN_BY_PYTHON
         encode = encoders(compiled, dialect)
-        return encode if isinstance(encode, LaneRefusal) else cls(compiled, Arguments(compiled, encode))
+        if isinstance(encode, LaneRefusal):
+            return encode
+        return cls(compiled, Arguments(compiled, encode), mapper.class_)
 
-    def __init__(self, compiled: Any, arguments: Arguments) -> None:  # noqa: ANN401  # of SQLAlchemy's
+    def __init__(self, compiled: Any, arguments: Arguments, entity: type[Any]) -> None:  # noqa: ANN401  # of SQLAlchemy's
         self.sql = str(compiled)
+        self.entity = entity
         self.arguments = arguments
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from unitwork._runtime.lanes.changes import ChangeCall
     from unitwork._runtime.lanes.compiled import CompiledStatements
     from unitwork._runtime.lanes.flushes import Flush
     from unitwork._runtime.lanes.inserts import InsertCall
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _SESSION_IS_ASKED = LaneRefusal("the session has changes, or the entity")
 _SAVEPOINT_BY_HAND = LaneRefusal("a savepoint was begun by hand")
 _NO_BLOCK = LaneRefusal("no transaction block is open")
+_DOES_NOT_COUNT = LaneRefusal("the driver does not tell how many rows have changed")
 _CONNECTION_IS_HEARD = LaneRefusal("somebody listens to the connection")
 
 
@@ -70,6 +72,18 @@ class FusedLane:
         if isinstance(insert, LaneRefusal):
             return insert
         return self._why_not_in(session, None) or await self._inserted(insert, session)
+
+    async def change(self, change: ChangeCall, session: SessionAccess) -> int | LaneRefusal:
+        """Run an UPDATE or DELETE, of which no entity needs to know; return how many rows it has touched."""
+        direct = self._connections.backend.direct
+        if direct is None or not direct.counts:
+            return _DOES_NOT_COUNT
+        held: Any = session.held
+        if held is not None and any(key[0] is change.change.entity for key in held.identity_map):
+            return _SESSION_IS_ASKED
+        refusal = _why_no_block(session) or self._why_not_in(session, None)
+        rows = refusal or await self._rows(change, session)
+        return rows if isinstance(rows, LaneRefusal) else len(rows)
 
     async def flush(self, session: SessionAccess) -> LaneRefusal | None:
         """Send what waits in a session, and only that: the rest of its work is for SQLAlchemy."""
