@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import event, inspect, make_url, select, text
+from sqlalchemy import event, insert, inspect, make_url, select, text
 from sqlalchemy.engine import ChunkedIteratorResult
 from sqlalchemy.exc import DisconnectionError, InvalidRequestError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -19,6 +19,7 @@ from tests.fixtures.people import Herd, Person, Pet
 from unitwork import Database, Repository, TransactionRefusedError, query
 from unitwork._sqlalchemy import private, versions
 from unitwork.dialects.backend import CLOSED_TWICE, Backend
+from unitwork.observe import StatementLog
 from unitwork.query.clauses import distinct_on
 
 
@@ -291,3 +292,22 @@ def test_what_a_model_says_to_a_flush() -> None:
     owner = Person(name="Ann")
     private.mark_loaded(inspect(owner))
     assert not private.has_waiting_mutations(inspect(owner))
+
+
+async def test_insert_of_many_rows_is_the_text_of_a_flush(people: Database) -> None:
+    """With as many rows as are given, numbered where the database can; else it goes row by row."""
+    table: Any = Pet.__table__
+    statement = insert(table).return_defaults(table.c.id, sort_by_parameter_order=True)
+    compiled = statement.compile(
+        dialect=people.engine.dialect, column_keys=["name", "owner_id"], for_executemany=True
+    )
+    with StatementLog(people) as log:
+        async with people.session_factory() as session:
+            session.add_all([Pet(name="a"), Pet(name="b"), Pet(name="c")])
+            await session.flush()
+    sent = [each.sql for each in log.statements if each.sql.startswith("INSERT")]
+
+    if private.goes_row_by_row(compiled):
+        assert sent == [str(compiled)] * 3
+    else:
+        assert sent == [private.text_for_rows(compiled, 3)]

@@ -167,6 +167,33 @@ def has_modified(session: Session) -> bool:
     return False
 
 
+def goes_row_by_row(compiled: Any) -> bool:  # noqa: ANN401  # as below
+    """Say whether a flush sends row after row, since the database cannot tell which of many is which."""
+    many = compiled._insertmanyvalues  # noqa: SLF001
+    return many is not None and many.sort_by_parameter_order and many.sentinel_columns is None
+
+
+def text_for_rows(compiled: Any, count: int) -> str | None:  # noqa: ANN401  # an INSERT for many rows
+    """Return the SQL that inserts so many rows and returns them numbered, as a flush has it.
+
+    The number is the last column; the parameters are those of the rows one after the other, or end with the
+    place of their row. None if the database, or what the rows are given, makes no such numbers.
+    """
+    many = compiled._insertmanyvalues  # noqa: SLF001
+    if many is None or not many.implicit_sentinel or count > compiled.dialect.insertmanyvalues_page_size:
+        return None
+    names = list(compiled.bind_names.values())
+    if compiled.positional and many.num_positional_params_counted != len(names):
+        return None
+    rows: list[Any] = [dict.fromkeys(names)] * count
+    given = [(None,) * len(names)] * count if compiled.positional else rows
+    (batch,) = compiled._deliver_insertmanyvalues_batches(  # noqa: SLF001
+        compiled.string, given, rows, None, count, many.sort_by_parameter_order, None
+    )
+    text: str = batch.replaced_statement
+    return text
+
+
 def waiting_states(
     session: Session,
 ) -> tuple[list[InstanceState[Any]], list[InstanceState[Any]], list[InstanceState[Any]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Delete, Update
 
@@ -33,7 +33,8 @@ class CompiledChange:
         statement = call.statement
         if not isinstance(statement, Update | Delete) or has_loader_options(statement):
             return _NO_PLAIN_CHANGE
-        mapper = cast("Any", getattr(statement.entity_description.get("entity"), "__mapper__", None))
+        entity: Any = statement.entity_description.get("entity")
+        mapper = getattr(entity, "__mapper__", None)
         refusal = _NO_PLAIN_CHANGE if mapper is None else why_not_simple(mapper)
         if refusal is not None:
             return refusal
@@ -45,7 +46,7 @@ class CompiledChange:
         encode = encoders(compiled, dialect)
         if isinstance(encode, LaneRefusal):
             return encode
-        return cls(compiled, Arguments(compiled, encode), mapper.class_)
+        return cls(compiled, Arguments(compiled, encode), entity)
 
     def __init__(self, compiled: Any, arguments: Arguments, entity: type[Any]) -> None:  # noqa: ANN401  # of SQLAlchemy's
         self.sql = str(compiled)

@@ -13,8 +13,9 @@ from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime.connections.listeners import SessionListeners
 from unitwork._runtime.lanes.calls import StatementCall
 from unitwork._runtime.lanes.changes import ChangeCall, CompiledChange
-from unitwork._runtime.lanes.flushes import Flush, planned
+from unitwork._runtime.lanes.flushes import Flush, FlushCall, planned
 from unitwork._runtime.lanes.inserts import CompiledInsert, InsertCall, given_values
+from unitwork._runtime.lanes.many_inserts import CompiledInserts
 from unitwork._runtime.lanes.reads import CompiledRead, ReadCall
 from unitwork._runtime.lanes.registry import room_for_statements
 from unitwork._runtime.lanes.results import ResultReader
@@ -23,7 +24,7 @@ from unitwork._sqlalchemy.private import cache_key
 from unitwork.options import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     from sqlalchemy import Select
     from sqlalchemy.engine import Dialect
@@ -70,6 +71,7 @@ class CompiledStatements:
         self._reads: LRUCache[Any, CompiledRead | LaneRefusal] = LRUCache(size_alert=_make_room)
         self._changes: LRUCache[Any, CompiledChange | LaneRefusal] = LRUCache(size_alert=_make_room)
         self._inserts: LRUCache[Any, CompiledInsert | LaneRefusal] = LRUCache(_KNOWN_INSERTS)
+        self._many_inserts: LRUCache[Any, CompiledInserts | LaneRefusal | None] = LRUCache(_KNOWN_INSERTS)
         self._models: LRUCache[Any, RowsOfModel | LaneRefusal] = LRUCache(_KNOWN_INSERTS)
         self._row_changes: LRUCache[Any, CompiledRowChange | LaneRefusal] = LRUCache(_KNOWN_INSERTS)
         self._has_options = not _HARMLESS_OPTIONS.issuperset(connections.session_options)
@@ -227,6 +229,18 @@ class CompiledStatements:
         if not isinstance(insert, LaneRefusal) and insert.identity in known:
             return KNOWN_KEY
         return insert
+
+    def inserts(self, calls: Sequence[InsertCall]) -> Sequence[FlushCall] | LaneRefusal | None:
+        """Prepare the INSERT of several entities at once; None if the ORM sends one by one."""
+        one = calls[0].insert
+        key = (one.mapper, one.given)
+        if key not in self._many_inserts:
+            dialect = self._dialect()
+            if isinstance(dialect, LaneRefusal):
+                return dialect
+            self._many_inserts[key] = CompiledInserts.of(one, dialect)
+        found = self._many_inserts[key]
+        return found.calls(calls) if isinstance(found, CompiledInserts) else found
 
     def rows_of(self, mapper: Mapper[Any]) -> RowsOfModel | LaneRefusal:
         """Return what rows of a model need when they are changed."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.lanes.inserts import InsertCall
+from unitwork._runtime.lanes.many_inserts import InsertsCall, not_all_inserted
 from unitwork._runtime.lanes.row_changes import RowChangeCall, RowsOfModel
 from unitwork._sqlalchemy.private import (
     is_orphan,
@@ -20,13 +22,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import InstanceState, Mapper, Session
 
+    from unitwork.dialects.direct import Rows
+
 _SENT_AT_ONCE = LaneRefusal("several rows are sent at once")
 _ORPHAN = LaneRefusal("it belongs to nothing any more")
 _RELATED = LaneRefusal("what waits is related")
 
-FlushCall: TypeAlias = InsertCall | RowChangeCall
-Step: TypeAlias = "tuple[InstanceState[Any], FlushCall | None]"
-"""An entity, and what is sent for it: nothing, if nothing of it is another than before."""
+FlushCall: TypeAlias = InsertCall | InsertsCall | RowChangeCall
+Step: TypeAlias = "tuple[Sequence[InstanceState[Any]], Sequence[FlushCall]]"
+"""Entities, and what is sent before they know of it: nothing, if nothing of them is another than before."""
 
 
 class Preparing(Protocol):
@@ -38,6 +42,10 @@ class Preparing(Protocol):
 
     def waiting_insert(self, entity: object, held: Session) -> InsertCall | LaneRefusal:
         """Prepare the INSERT of an entity that waits in a session."""
+        ...
+
+    def inserts(self, calls: Sequence[InsertCall]) -> Sequence[FlushCall] | LaneRefusal | None:
+        """Prepare the INSERT of several entities at once; None if the ORM sends one by one."""
         ...
 
     def row_change(
@@ -54,10 +62,30 @@ class Flush:
         self.steps = [*saves, *deletes]
         self._saves = len(saves)
 
+    def take(self, place: int, answers: Sequence[Rows | LaneRefusal], held: Session) -> LaneRefusal | None:
+        """Let the entities of a step know what the database has answered; say why the ORM must send it.
+
+        Raises:
+            sqlalchemy.orm.exc.FlushError: A part of what belongs together was not inserted.
+            sqlalchemy.orm.exc.StaleDataError: The row of an entity is not there.
+        """
+        states, calls = self.steps[place]
+        for call, rows in zip(calls, answers, strict=True):
+            refusal = rows if isinstance(rows, LaneRefusal) else call.flushed(rows, held)
+            if refusal is not None and len(calls) > 1:
+                raise not_all_inserted(states[0].mapper)
+            if refusal is not None:
+                return refusal
+        return None
+
     def register(self, held: Session, done: int) -> None:
         """Let the session know of the first steps, which are done."""
-        states = [state for state, _call in self.steps[:done]]
-        register_flushed(held, states[: self._saves], states[self._saves :])
+        saved, deleted = self.steps[: min(done, self._saves)], self.steps[self._saves : done]
+        register_flushed(
+            held,
+            [state for states, _call in saved for state in states],
+            [state for states, _call in deleted for state in states],
+        )
 
 
 def planned(held: Session, preparing: Preparing) -> Flush | LaneRefusal:
@@ -77,8 +105,8 @@ def planned(held: Session, preparing: Preparing) -> Flush | LaneRefusal:
         )
         if refusal is not None:
             return refusal
-    steps = [*saves, *deletes]
-    if len(steps) > 1 and any(_is_related(state, models) for state, _call in steps):
+    states = (*new, *modified, *deleted)
+    if len(states) > 1 and any(_is_related(state, models) for state in states):
         return _RELATED
     return Flush(saves, deletes)
 
@@ -115,7 +143,7 @@ def _updates(
         if isinstance(values, LaneRefusal):
             return values
         if not values:
-            saves.append((state, None))
+            saves.append(((state,), ()))
             continue
         changed = frozenset(values)
         if changed == before:
@@ -124,22 +152,31 @@ def _updates(
         call = preparing.row_change(model, state, changed)
         if isinstance(call, LaneRefusal):
             return call
-        saves.append((state, call))
+        saves.append(((state,), (call,)))
     return None
 
 
 def _inserts(
     saves: list[Step], states: list[InstanceState[Any]], preparing: Preparing, held: Session
 ) -> LaneRefusal | None:
-    if len(states) > 1:
-        return _SENT_AT_ONCE
+    waiting: list[tuple[InstanceState[Any], InsertCall]] = []
     for state in states:
         if is_orphan(state):
             return _ORPHAN
         call = preparing.waiting_insert(state.obj(), held)
         if isinstance(call, LaneRefusal):
             return call
-        saves.append((state, call))
+        waiting.append((state, call))
+    for _given, each in groupby(waiting, lambda step: step[1].insert.given):
+        group = list(each)
+        calls = [call for _state, call in group]
+        many = preparing.inserts(calls) if len(calls) > 1 else calls
+        if isinstance(many, LaneRefusal):
+            return many
+        if many is None:
+            saves.extend(((state,), (call,)) for state, call in group)
+        else:
+            saves.append(([state for state, _call in group], many))
     return None
 
 
@@ -152,5 +189,5 @@ def _deletes(
         call = model.why_not_deleted(state) or preparing.row_change(model, state, None)
         if isinstance(call, LaneRefusal):
             return call
-        deletes.append((state, call))
+        deletes.append(((state,), (call,)))
     return None

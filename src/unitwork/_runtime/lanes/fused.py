@@ -149,11 +149,8 @@ class FusedLane:
 
     async def _flushed(self, flush: Flush, session: SessionAccess, held: Session) -> LaneRefusal | None:
         """Send the statements of a flush; what is refused in the middle is left to the ORM, with the rest."""
-        for done, (_state, call) in enumerate(flush.steps):
-            if call is None:
-                continue
-            rows = await self._rows(call, session)
-            refusal = rows if isinstance(rows, LaneRefusal) else call.flushed(rows, held)
+        for done, (_states, calls) in enumerate(flush.steps):
+            refusal = flush.take(done, [await self._rows(call, session) for call in calls], held)
             if refusal is not None:
                 flush.register(held, done)
                 return refusal

@@ -97,20 +97,20 @@ class Returned:
     It is true if that is anything.
     """
 
-    def __init__(self, compiled: Any, returned: Sequence[tuple[str, TableColumn[Any]]]) -> None:  # noqa: ANN401  # of SQLAlchemy's
-        self._sql = str(compiled)
-        self._dialect: Dialect = compiled.dialect
-        self._returned = returned
+    def __init__(self, sql: str, dialect: Dialect, returned: Sequence[tuple[str, TableColumn[Any]]]) -> None:
+        self.columns = returned
+        self._sql = sql
+        self._dialect = dialect
         # What is learnt of the rows from the driver, which describes them with the first call.
-        self._columns: list[Column] | None = None
+        self._described: list[Column] | None = None
         self._decoders: Processors = []
 
     def __bool__(self) -> bool:
-        return bool(self._returned)
+        return bool(self.columns)
 
     def rows(self, direct: Direct, driver: Any, arguments: Any) -> Awaitable[Rows]:  # noqa: ANN401  # of any driver
         """Ask the driver."""
-        if self._columns is not None:
+        if self._described is not None:
             return direct.rows(driver, self._sql, arguments)
         return self._described_rows(direct, driver, arguments)
 
@@ -121,25 +121,25 @@ class Returned:
 
     def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says
         """Learn of the columns from a cursor."""
-        if self._columns is None:
+        if self._described is None:
             self.learnt(columns_of(cursor))
 
     def forget_columns(self) -> None:
         """Learn of the columns anew with the next call."""
-        self._columns = None
+        self._described = None
 
     def learnt(self, columns: list[Column]) -> None:
-        """Learn of the columns."""
-        types = [column.type for _key, column in self._returned]
-        self._decoders = decoders(types, columns, self._dialect)
-        self._columns = columns
+        """Learn of the columns; more may follow those that are returned."""
+        types = [column.type for _key, column in self.columns]
+        self._decoders = decoders(types, columns[: len(types)], self._dialect)
+        self._described = columns
 
     def values(self, row: Sequence[Any]) -> dict[str, Any]:
         """Return the values of a row, by attribute."""
         values = list(row)
         for place, decode in self._decoders:
             values[place] = decode(values[place])
-        return {key: value for (key, _column), value in zip(self._returned, values, strict=True)}
+        return {key: value for (key, _column), value in zip(self.columns, values, strict=False)}
 
 
 class CompiledInsert:
@@ -179,25 +179,28 @@ class CompiledInsert:
     ) -> None:
         self.statement = compiled.statement
         self.sql = str(compiled)
-        self._mapper = mapper
+        self.mapper = mapper
         self._keys = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
         self._sent = [(mapper.attrs[key].columns[0].key, key) for key in columns.sent]
+        self.names = [name for name, _key in self._sent]
         self._defaults = columns.defaults
-        self.returned = Returned(compiled, columns.returned)
+        self.given = frozenset(columns.sent).difference(key for key, _fill in columns.defaults)
+        """The attributes of which the statement is given a value, or NULL, by the entity."""
+        self.returned = Returned(self.sql, compiled.dialect, columns.returned)
         self._encoders = dict(encode)
-        self._places = list(compiled.positiontup) if compiled.positional else None
+        self.places = list(compiled.positiontup) if compiled.positional else None
 
     @property
     def observed(self) -> bool:
         """Whether somebody listens to entities being inserted, or to their values being filled in."""
-        filled: Any = self._mapper.class_manager.dispatch.refresh_flush
-        return bool(filled) or any(getattr(self._mapper.dispatch, name) for name in _EVENTS)
+        filled: Any = self.mapper.class_manager.dispatch.refresh_flush
+        return bool(filled) or any(getattr(self.mapper.dispatch, name) for name in _EVENTS)
 
     def identity(self, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
         """Return what a session knows the entity by; None if the database makes its key."""
         if not all(key in values for key in self._keys):
             return None
-        return self._mapper.identity_key_from_primary_key(tuple(values[key] for key in self._keys))
+        return self.mapper.identity_key_from_primary_key(tuple(values[key] for key in self._keys))
 
     def arguments(self, values: dict[str, Any]) -> Any:  # noqa: ANN401  # as the driver takes them, or a refusal
         """Return what the driver is given; what defaults fill in is put into the values."""
@@ -213,23 +216,19 @@ class CompiledInsert:
                 return _SQL_EXPRESSION
             encode = self._encoders.get(name)
             sent[name] = value if encode is None else encode(value)
-        return sent if self._places is None else [sent[name] for name in self._places]
+        return sent if self.places is None else [sent[name] for name in self.places]
 
-    def fill(self, entity: object, values: Mapping[str, Any], rows: Rows) -> LaneRefusal | None:
-        """Give an entity what was filled in; refused when nothing was stored."""
-        if self.returned and not rows:
-            return _NOTHING_INSERTED
+    def fill(self, entity: object, values: Mapping[str, Any], returned: Mapping[str, Any]) -> None:
+        """Give an entity what was filled in, by defaults of the model and by the database."""
         state: InstanceState[Any] = instance_state(entity)
         for key, _fill in self._defaults:
             state.dict[key] = values[key]
-        if self.returned:
-            state.dict.update(self.returned.values(rows[0]))
-        return None
+        state.dict.update(returned)
 
     def hold(self, entity: object, session: Session | None) -> None:
         """Make the entity one that is stored: detached, or held by a session."""
         state: InstanceState[Any] = instance_state(entity)
-        state.key = self._mapper.identity_key_from_instance(entity)
+        state.key = self.mapper.identity_key_from_instance(entity)
         # What has no value was NULL, and is not expired, as after a flush.
         mark_loaded(state)
         if session is not None:
@@ -279,7 +278,7 @@ class InsertCall(StatementThatWrites):
 
     def finish(self, rows: Rows, session: Session | None) -> LaneRefusal | None:
         """Make the entity one that is stored: detached, or held by a session."""
-        refusal = self.insert.fill(self.entity, self.values, rows)
+        refusal = self.take(rows)
         if refusal is None:
             self.insert.hold(self.entity, session)
         return refusal
@@ -289,7 +288,19 @@ class InsertCall(StatementThatWrites):
 
         Refused when the database has stored nothing: a trigger or a rule of its own forbids it.
         """
-        return self.insert.fill(self.entity, self.values, rows)
+        return self.take(rows)
+
+    def take(self, rows: Rows) -> LaneRefusal | None:
+        """Give the entity what was filled in, if it was inserted."""
+        returned = self.insert.returned
+        if returned and not rows:
+            return _NOTHING_INSERTED
+        self.fill(returned.values(rows[0]) if returned else {})
+        return None
+
+    def fill(self, returned: Mapping[str, Any]) -> None:
+        """Give the entity what was filled in, as the database has returned it."""
+        self.insert.fill(self.entity, self.values, returned)
 
 
 def is_expression(value: object) -> bool:

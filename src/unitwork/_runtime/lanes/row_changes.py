@@ -179,7 +179,9 @@ class CompiledRowChange:
         self._sent = [(name, sent.get(name) or attributes[name]) for name in names]
         self._encoders = dict(encode)
         returned = compiled.effective_returning or ()
-        self.returned = Returned(compiled, [(attributes[column.key], column) for column in returned])
+        self.returned = Returned(
+            self.sql, compiled.dialect, [(attributes[column.key], column) for column in returned]
+        )
         self._places = list(compiled.positiontup) if compiled.positional else None
 
     @property

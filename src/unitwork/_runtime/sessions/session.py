@@ -534,12 +534,12 @@ class AmbientSession(AsyncSession):
     @override
     async def flush(self, objects: Any = None) -> None:
         """As `AsyncSession.flush`."""
-        if objects is not None or not self._flushes_as_known():
+        if objects is not None or not self.flushes_as_known():
             await self._flush(objects)
         elif await self.in_turn(self.source.lanes.fused.flush) is not None:
             await self._flush()
 
-    def _flushes_as_known(self) -> bool:
+    def flushes_as_known(self) -> bool:
         """Say whether the session inside has no way of its own to flush."""
         return not self.started or type(self.sync_session).flush is GuardedSession.flush
 
