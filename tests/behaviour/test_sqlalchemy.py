@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import event, insert, inspect, make_url, select, text
+from sqlalchemy import Integer, event, insert, inspect, make_url, select, text
 from sqlalchemy.engine import ChunkedIteratorResult
 from sqlalchemy.exc import DisconnectionError, InvalidRequestError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -56,6 +56,18 @@ def test_loader_options_are_seen() -> None:
     """Whether a statement has some."""
     assert not private.has_loader_options(select(Person))
     assert private.has_loader_options(select(Person).options(selectinload(Person.pets)))
+
+
+def test_columns_of_a_select_know_what_they_were_written_for() -> None:
+    """Each by the element that was selected, whatever it is called in there."""
+    twice = (Person.id * 2).label("id")
+    compiled = select(Person.id, twice, Pet.id).compile()
+    found = private.selected_in(compiled)
+
+    places = {each: place for place, (objects, _type) in enumerate(found) for each in reversed(objects)}
+    wanted = (Person.__table__.c.id, twice, Pet.__table__.c.id)
+    assert [places[each] for each in wanted] == [0, 1, 2]
+    assert [type(kind) for _objects, kind in found] == [Integer] * 3
 
 
 def test_entity_that_is_marked_loaded_has_no_changes() -> None:
@@ -311,3 +323,45 @@ async def test_insert_of_many_rows_is_the_text_of_a_flush(people: Database) -> N
         assert sent == [str(compiled)] * 3
     else:
         assert sent == [private.text_for_rows(compiled, 3)]
+
+
+@pytest.mark.only("asyncpg", reason="it is about its transactions")
+async def test_commit_of_the_driver_is_sent_once(people: Database) -> None:
+    """SQLAlchemy has nothing to commit or to roll back after it."""
+    async with people.engine.connect() as connection, connection.begin():
+        await connection.execute(select(Person))
+        raw = await connection.get_raw_connection()
+        held, driver = raw.dbapi_connection, raw.driver_connection
+        assert driver is not None
+        assert driver.is_in_transaction()
+
+        await versions.commit_on_driver(held)
+        assert not driver.is_in_transaction()
+        sent: list[str] = []
+        driver.add_query_logger(lambda record: sent.append(record.query))
+
+    assert sent == []
+
+
+async def test_connection_goes_back_without_being_reset(people: Database) -> None:
+    """No ROLLBACK is sent, and the next one gets the same connection."""
+    engine = people.engine.sync_engine
+    ended: list[object] = []
+
+    def lend(_connection: object) -> tuple[object, object]:
+        held = engine.raw_connection()
+        first = held.dbapi_connection
+        with pytest.MonkeyPatch.context() as replaced:
+            replaced.setattr(engine.dialect, "do_rollback", ended.append)
+            private.return_unreset(held)
+        again = engine.raw_connection()
+        try:
+            return first, again.dbapi_connection
+        finally:
+            again.close()
+
+    async with people.engine.connect() as outer:
+        one, other = await outer.run_sync(lend)
+
+    assert one is other
+    assert ended == []

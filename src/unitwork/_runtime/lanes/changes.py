@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Delete, Update
+from typing_extensions import override
 
 from unitwork._logic.routing import LaneRefusal
+from unitwork._runtime.lanes.arguments import Arguments, Filled, encoders
 from unitwork._runtime.lanes.loading import why_not_simple
-from unitwork._runtime.lanes.reads import Arguments, encoders
-from unitwork._runtime.lanes.sending import StatementThatWrites
+from unitwork._runtime.lanes.sending import StatementThatWrites, parameters_of
 from unitwork._sqlalchemy.private import cache_key, has_loader_options
 
 if TYPE_CHECKING:
@@ -44,12 +45,9 @@ class CompiledChange:
         if compiled.update_prefetch:
             return _FILLED_IN_BY_PYTHON
         encode = encoders(compiled, dialect)
-        if isinstance(encode, LaneRefusal):
-            return encode
-        return cls(compiled, Arguments(compiled, encode), entity)
+        return encode if isinstance(encode, LaneRefusal) else cls(Arguments(compiled, encode), entity)
 
-    def __init__(self, compiled: Any, arguments: Arguments, entity: type[Any]) -> None:  # noqa: ANN401  # of SQLAlchemy's
-        self.sql = str(compiled)
+    def __init__(self, arguments: Arguments, entity: type[Any]) -> None:
         self.entity = entity
         self.arguments = arguments
 
@@ -61,15 +59,20 @@ class ChangeCall(StatementThatWrites):
     change: CompiledChange
     name: str
     statement: object
-    arguments: Any
+    filled: Filled
 
     @property
     def sql(self) -> str:
-        return self.change.sql
+        return self.filled.sql
+
+    @property
+    @override
+    def parameters(self) -> Any:
+        return parameters_of(self.filled.arguments)
 
     async def rows(self, direct: Direct, driver: Any) -> Rows:  # noqa: ANN401  # of any driver
         """Send it; its rows are the numbers of those that it has touched."""
-        return range(await direct.changed(driver, self.sql, self.arguments))
+        return range(await direct.changed(driver, *self.filled))
 
     def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says
         """It has no columns."""

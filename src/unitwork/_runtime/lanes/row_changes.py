@@ -13,9 +13,9 @@ from sqlalchemy.orm.interfaces import MANYTOONE
 from sqlalchemy.util import warn
 
 from unitwork._logic.routing import LaneRefusal
+from unitwork._runtime.lanes.arguments import encoders
 from unitwork._runtime.lanes.inserts import ContextNeededError, Returned, filled_by_python, is_expression
 from unitwork._runtime.lanes.loading import why_not_simple
-from unitwork._runtime.lanes.reads import encoders
 from unitwork._runtime.lanes.sending import StatementThatWrites
 from unitwork._sqlalchemy.private import has_waiting_mutations, is_orphan, label_of, refers_by_key
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, Session
 
-    from unitwork._runtime.lanes.reads import Processors
+    from unitwork._runtime.lanes.arguments import Processors
     from unitwork.dialects.direct import Column, Direct, Rows
 
 _COUNTS_VERSIONS = LaneRefusal("it counts its versions")
