@@ -37,6 +37,13 @@ class Finished(NamedTuple):
     abandoned: bool
     """Whether it was given up: what it has done is not known."""
 
+    def tell(self) -> None:
+        """Raise what has come meanwhile: the cancellation, or else the error."""
+        if self.cancelled is not None:
+            raise self.cancelled from self.error
+        if self.error is not None:
+            raise self.error
+
 
 _NOTHING_HAPPENED = Finished(None, None, abandoned=False)
 

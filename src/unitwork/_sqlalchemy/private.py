@@ -6,7 +6,7 @@ Each function does one thing that has no public name. A test fails when SQLAlche
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from sqlalchemy import Select
 from sqlalchemy.orm import PassiveFlag, Session
@@ -232,6 +232,12 @@ def fail_flush(session: Session, error: BaseException) -> None:
 async def begin_on_driver(adapted: Any) -> None:  # noqa: ANN401  # SQLAlchemy's for this driver
     """Send the BEGIN that SQLAlchemy would send with the next statement (asyncpg)."""
     await adapted._start_transaction()  # noqa: SLF001  # or the driver's own would be none of SQLAlchemy's
+
+
+def fail_as_adapted(adapted: Any, error: Exception) -> NoReturn:  # noqa: ANN401  # SQLAlchemy's for this driver
+    """Raise what SQLAlchemy makes of an error of the driver."""
+    adapted._handle_exception(error)  # noqa: SLF001  # as it does itself
+    raise error
 
 
 def return_unreset(held: PoolProxiedConnection) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.pool.base import _ConnectionFairy  # pyright: ignore[reportPriva
 from sqlalchemy.sql import visitors
 
 from unitwork._sqlalchemy.dialects import postgresql
+from unitwork._sqlalchemy.private import fail_as_adapted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -62,7 +63,7 @@ async def commit_on_driver(adapted: Any) -> None:  # noqa: ANN401  # SQLAlchemy'
         else:
             await adapted._call_and_discard(begun.commit)  # noqa: SLF001  # as it does itself
     except Exception as error:  # noqa: BLE001  # of this driver
-        adapted._handle_exception(error)  # noqa: SLF001  # which raises
+        fail_as_adapted(adapted, error)
 
 
 def part_source(result: AsyncResult[Any]) -> Any:  # noqa: ANN401  # of another class in each version

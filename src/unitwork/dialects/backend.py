@@ -99,6 +99,10 @@ class Backend:
     """How the driver is asked without SQLAlchemy's cursors, if that is known."""
     one_writer = False
     """Only one transaction at a time can write; a second one of the same task would wait forever."""
+    begins_ahead = False
+    """What begins a transaction can be sent outside of a greenlet (`begin`)."""
+    sets_silently = False
+    """To set the options of a transaction sends nothing."""
     begins_silently = True
     """BEGIN without options sends nothing by itself: it travels with the first statement, or never."""
 
@@ -176,6 +180,10 @@ class Backend:
         """Roll back what a loop that is closed has left open on a connection that is kept. In a greenlet."""
         if self.in_transaction(connection.driver_connection):
             connection.rollback()
+
+    async def begin(self, connection: Connection) -> None:
+        """Send what begins a transaction on a connection; for those that can do so ahead of SQLAlchemy."""
+        raise NotImplementedError
 
     def execution_options(self, mode: BeginMode) -> Mapping[str, Any]:
         """Return the execution options that make an engine begin in this mode."""

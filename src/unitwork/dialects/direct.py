@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from traceback import clear_frames
 from typing import Any, NamedTuple, TypeVar
+from weakref import WeakSet
 
 from typing_extensions import override
 
+from unitwork._sqlalchemy.private import fail_as_adapted
 from unitwork._sqlalchemy.versions import commit_on_driver
 from unitwork.dialects.prepared import is_outdated, of_driver
 
@@ -257,10 +259,30 @@ class PsycopgDirect(Direct):
             await self.described(driver, "BEGIN; ROLLBACK", None, None)
 
 
+closed_to_writes: WeakSet[Any] = WeakSet()
+"""Connections of aiosqlite that take no writes until the read-only transaction on them has ended."""
+
+
+async def open_to_writes(driver: Any) -> None:  # noqa: ANN401  # an aiosqlite connection
+    """Commit what is open, and let a connection write again."""
+    # A script of the driver's commits by itself what is open before it.
+    await driver.executescript("PRAGMA query_only=OFF")
+    closed_to_writes.discard(driver)
+
+
 class SQLiteDirect(Direct):
     """aiosqlite visits its thread once for all of a read. Our connections are in no transaction."""
 
+    commits = True
     counts = True
+
+    @override
+    async def commit(self, adapted: Any) -> None:
+        driver = adapted.driver_connection
+        try:
+            await (open_to_writes(driver) if driver in closed_to_writes else driver.commit())
+        except Exception as error:  # noqa: BLE001  # of this driver
+            fail_as_adapted(adapted, error)
 
     @override
     async def described(

@@ -158,6 +158,7 @@ class AsyncpgBackend(PostgreSQLBackend):
     connect_limit = MappingProxyType({"timeout": _CONNECT_S})
     direct = _ASYNCPG
     cancels_itself = False
+    sets_silently = True
 
     @override
     def install(self, engine: AsyncEngine) -> None:

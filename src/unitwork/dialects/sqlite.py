@@ -6,17 +6,16 @@ import asyncio
 import time
 from threading import Thread
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakSet
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import AsyncAdaptedQueuePool
-from sqlalchemy.util import await_only
+from sqlalchemy.util import await_only, greenlet_spawn
 from typing_extensions import override
 
 from unitwork._sqlalchemy.versions import let_go_of_cursor
 from unitwork.dialects.backend import CHECKOUT, LENT, Backend, BeginMode, Fault, backends_on, told_of
-from unitwork.dialects.direct import SQLiteDirect, is_busy, stop
+from unitwork.dialects.direct import SQLiteDirect, closed_to_writes, is_busy, open_to_writes, stop
 from unitwork.dialects.orders import Failed, order_of, run_on_driver
 
 if TYPE_CHECKING:
@@ -42,9 +41,7 @@ _BUSY_S = 5.0
 _BUSY_AGAIN_S = 0.01
 _PRAGMAS = (f"busy_timeout={_BUSY_S * 1000:.0f}", "foreign_keys=ON", "synchronous=NORMAL")
 _JOURNAL = "PRAGMA journal_mode=WAL"
-_QUERIES_ONLY, _ALL = "PRAGMA query_only=ON", "PRAGMA query_only=OFF"
-_closed_to_writes: WeakSet[Any] = WeakSet()
-"""Connections of the driver that take no writes until the read-only transaction on them has ended."""
+_QUERIES_ONLY = "PRAGMA query_only=ON"
 
 
 def in_memory(url: URL) -> bool:
@@ -65,6 +62,8 @@ class SQLiteBackend(Backend):
     direct = SQLiteDirect()
     one_writer = True
     begins_silently = False
+    begins_ahead = True
+    sets_silently = True
     cancels_itself = False
     connects_whole = True
 
@@ -124,6 +123,16 @@ class SQLiteBackend(Backend):
         if mode.autocommit:
             return {_BEGIN: None}
         return {_BEGIN: _READ_ONLY} if mode.read_only else {}
+
+    @override
+    async def begin(self, connection: Connection) -> None:
+        statements = _beginning(connection)
+        if not statements:
+            return
+        if _is_heard(connection):
+            await greenlet_spawn(_send, connection, *statements)
+        else:
+            await _visit(connection, *statements)
 
     @override
     def survives_cancellation(self, sql: str) -> bool:
@@ -189,19 +198,12 @@ def _end_in_one_visit(dialect: Dialect) -> None:
 
     def commit_and_open(dbapi_connection: PoolProxiedConnection) -> None:
         driver = cast("Any", dbapi_connection).driver_connection
-        if driver in _closed_to_writes:
-            _open_to_writes(driver)
+        if driver in closed_to_writes:
+            await_only(open_to_writes(driver))
         else:
             commit(dbapi_connection)
 
     dialect.do_commit = commit_and_open  # type: ignore[method-assign]  # no event comes in its place
-
-
-def _open_to_writes(driver: Any) -> None:  # noqa: ANN401  # an aiosqlite connection
-    """Commit what is open, and let a connection write again. In a greenlet."""
-    # A script of the driver's commits by itself what is open before it.
-    await_only(driver.executescript(_ALL))
-    _closed_to_writes.discard(driver)
 
 
 def _keep_silent(dialect: Dialect) -> None:
@@ -222,17 +224,23 @@ def _run(connection: DBAPIConnection, statement: str) -> None:
 
 
 def _begin(connection: Connection) -> None:
+    statements = _beginning(connection)
+    if statements:
+        _send(connection, *statements)
+
+
+def _beginning(connection: Connection) -> tuple[str, ...]:
+    """Return what begins a transaction on a connection; nothing, if it is to have none, or has begun."""
     options = connection.get_execution_options()
     if options.get("isolation_level") == "AUTOCOMMIT" or LENT in options:
-        return
+        return ()
     if _driver_of(connection).in_transaction:
-        return  # a listener of the program's own has begun
+        return ()  # it was sent ahead, or a listener of the program's own has begun
     statement = options.get(_BEGIN) if _BEGIN in options else _usual(connection)
     if statement == _READ_ONLY:
-        _closed_to_writes.add(_driver_of(connection))
-        _send(connection, _QUERIES_ONLY, statement)
-    elif statement is not None:
-        _send(connection, statement)
+        closed_to_writes.add(_driver_of(connection))
+        return _QUERIES_ONLY, statement
+    return () if statement is None else (statement,)
 
 
 def _usual(connection: Connection) -> str:
@@ -245,26 +253,36 @@ def _usual(connection: Connection) -> str:
 
 
 def _send(connection: Connection, *statements: str) -> None:
-    """Send statements in one visit to the driver's thread; through SQLAlchemy each takes four."""
-    heard = cast("Any", connection.dispatch).before_cursor_execute
-    told = told_of(connection.dialect) if heard else ()  # observers listen to cursors, too
-    if len(heard) > len(told) or connection.engine.echo:
-        for statement in statements:
-            connection.exec_driver_sql(statement)
+    """Send statements, so that whoever listens to SQLAlchemy hears of them. In a greenlet."""
+    if not _is_heard(connection):
+        await_only(_visit(connection, *statements))
         return
+    for statement in statements:
+        connection.exec_driver_sql(statement)
+
+
+def _is_heard(connection: Connection) -> bool:
+    """Say whether somebody else than observers listens to what cursors send."""
+    heard = cast("Any", connection.dispatch).before_cursor_execute
+    return len(heard) > len(told_of(connection.dialect) if heard else ()) or bool(connection.engine.echo)
+
+
+async def _visit(connection: Connection, *statements: str) -> None:
+    """Send statements in one visit to the driver's thread; through SQLAlchemy each takes four."""
     driver = _driver_of(connection)
     started = time.perf_counter()
     try:
-        await_only(_sent(driver, *statements))
+        await _sent(driver, *statements)
     except BaseException as error:
         if not isinstance(error, Exception):
-            await_only(stop(driver))
+            await stop(driver)
         # As if SQLAlchemy had sent it: its class of error, and its events.
-        run_on_driver(connection, Failed(statements[-1], error))
+        await greenlet_spawn(run_on_driver, connection, Failed(statements[-1], error))
         raise
-    for tell in told:
-        for statement in statements:
-            tell(statement, started, connection)
+    if cast("Any", connection.dispatch).before_cursor_execute:  # observers listen to cursors, too
+        for tell in told_of(connection.dialect):
+            for statement in statements:
+                tell(statement, started, connection)
 
 
 def _sent(driver: Any, *statements: str) -> Awaitable[object]:  # noqa: ANN401  # an aiosqlite connection
@@ -298,8 +316,8 @@ def _reset(connection: DBAPIConnection, _entry: ConnectionPoolEntry, state: Pool
     # Not only where SQLAlchemy has sent no ROLLBACK: after a COMMIT that failed it believes that it is over.
     if driver.in_transaction:
         connection.rollback()
-    if driver in _closed_to_writes:
-        _open_to_writes(driver)
+    if driver in closed_to_writes:
+        await_only(open_to_writes(driver))
 
 
 def _execute(cursor: DBAPICursor, statement: str, parameters: object, context: ExecutionContext) -> bool:

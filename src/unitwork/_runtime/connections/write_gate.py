@@ -52,6 +52,13 @@ class WriteGate:
         """Return who waits, in order."""
         return list(self._waiting.values())
 
+    def enter_at_once(self, writer: object, owner: str) -> bool:
+        """Come in, if nobody is inside; say whether it was so."""
+        if self.inside is not None:
+            return False
+        self.inside = Writer(writer, owner, time.monotonic())
+        return True
+
     async def enter(self, writer: object, owner: str, watch: Watch) -> None:
         """Wait until all earlier writers have left, or the first of them has not for some seconds."""
         inside, coming = self.inside, Writer(writer, owner, time.monotonic())

@@ -206,8 +206,8 @@ class SessionAccess(Protocol):
         """Let the session inside know that a transaction is open."""
         ...
 
-    def acquired_idle(self, frame: Any) -> Connection | None:  # noqa: ANN401  # a FrameAccess, as above
-        """Check a connection out, and begin; None if something has to be waited for."""
+    async def acquired_idle(self, frame: Any) -> Connection | None:  # noqa: ANN401  # a FrameAccess, as above
+        """Check a connection out, and begin; None if it takes a greenlet to do so."""
         ...
 
     def acquired(self, frame: Any) -> Connection:  # noqa: ANN401  # a FrameAccess, as above

@@ -305,9 +305,9 @@ class AmbientSession(AsyncSession):
         permission.to_wait_for_connection(self, frame)
         return self._had(frame, frame.check_out())
 
-    def acquired_idle(self, frame: Frame) -> Connection | None:
-        """Check a connection out for a frame, and begin; None if something has to be waited for."""
-        connection = frame.check_out_idle()
+    async def acquired_idle(self, frame: Frame) -> Connection | None:
+        """Check a connection out for a frame, and begin; None if it takes a greenlet to do so."""
+        connection = await frame.check_out_idle()
         return None if connection is None else self._had(frame, connection)
 
     def _had(self, frame: Frame, connection: Connection) -> Connection:

@@ -211,7 +211,7 @@ class AdoptedTransaction(Frame):
     # -- the connection --------------------------------------------------------------------------
 
     @override
-    def check_out_idle(self) -> Connection | None:
+    async def check_out_idle(self) -> Connection | None:
         return None
 
     @override

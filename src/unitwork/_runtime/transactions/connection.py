@@ -6,20 +6,19 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.util import await_only
 
 from unitwork._runtime.connections.losses import nothing_stored_with
 from unitwork._runtime.deadline import remaining_s
+from unitwork._runtime.transactions.beginning import Beginning
 from unitwork._runtime.transactions.inner_ends import InnerEnds
 from unitwork._runtime.transactions.origin import Origin, OriginFrame
 from unitwork._runtime.transactions.refused import ended_inside
 from unitwork._sqlalchemy.private import savepoint_names
 from unitwork.dialects.backend import CHECKOUT, LENT
-from unitwork.dialects.orders import Failed, run_on_driver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from sqlalchemy import Connection
     from sqlalchemy.engine import NestedTransaction
@@ -63,11 +62,11 @@ class Checkout:
 
     __slots__ = (
         "_answer",
+        "_beginning",
         "_ending",
         "_gate",
         "_info",
         "_inner_ends",
-        "_options",
         "_origin",
         "commit_answered",
         "commit_sent",
@@ -97,12 +96,12 @@ class Checkout:
         self._gate: WriteGate | None = None
         self._origin = Origin(frame)
         self._inner_ends: InnerEnds | None = None
-        self._options: Mapping[str, Any] = frame.source.backend.execution_options(frame.mode)
+        self._beginning = Beginning(frame.source.backend, frame.mode)
 
     @property
     def begins_loudly(self) -> bool:
         """Whether BEGIN sends something by itself, which must not be interrupted."""
-        return bool(self._options) or not self.frame.source.backend.begins_silently
+        return self._beginning.is_loud
 
     # -- as a holder ---------------------------------------------------------------------------
 
@@ -195,10 +194,17 @@ class Checkout:
 
     def take_idle(self) -> Connection | None:
         """Take a connection for which nothing has to be waited for; None if there is none. In no greenlet."""
-        if self.begins_loudly or self._queues_to_write:
+        if not self._beginning.needs_no_greenlet:
             return None
+        gate = self.frame.source.write_gate() if self._queues_to_write else None
+        if gate is not None and not gate.enter_at_once(self.frame, self.frame.owner):
+            return None
+        self._gate = gate
         connection = self._origin.idle()
-        return None if connection is None else self._took(connection)
+        if connection is None:
+            self.forget()
+            return None
+        return self._took(connection)
 
     def take(self) -> Connection:
         """Wait for a connection; before that, in order, for the only write lock, if it is wanted."""
@@ -234,17 +240,16 @@ class Checkout:
         """Say whether the connection is of this server."""
         return self._origin.engines is engines and self.is_out
 
-    def begin(self) -> None:
-        """Begin in the mode of the frame. In a greenlet."""
-        connection = self._taken
+    async def begin_ahead(self) -> None:
+        """Begin in the mode of the frame; SQLAlchemy has nothing to send then."""
         self._ending = True  # SQLAlchemy rolls back by itself what cannot begin
-        try:
-            if self._options:
-                _set(connection, self._options)
-            connection.begin()
-        except BaseException:
-            connection.close()
-            raise
+        await self._beginning.ahead(self._taken)
+        self._ending = False
+
+    def begin(self) -> None:
+        """Begin in the mode of the frame. In a greenlet, if that is loud."""
+        self._ending = True  # as above
+        self._beginning.of(self._taken)
         self._ending = False
 
     @property
@@ -385,14 +390,3 @@ class Checkout:
             self._gate = None
         if self.connection is not None:
             self._origin.give_back(self.connection)
-
-
-def _set(connection: Connection, options: Mapping[str, Any]) -> None:
-    """Set the options of a transaction. Some are sent, and SQLAlchemy leaves their errors as they come."""
-    try:
-        connection.execution_options(**options)
-    except SQLAlchemyError:
-        raise
-    except Exception as error:
-        run_on_driver(connection, Failed(f"SET {', '.join(options)}", error))
-        raise

@@ -9,7 +9,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from unitwork._logic.outcome import Marks, Verdict, verdict_for_owner
 from unitwork._logic.states import ENDED, Change, State, after
 from unitwork._runtime.deadline import check
-from unitwork._runtime.finish import Patience, finish, finish_here
+from unitwork._runtime.finish import Finished, Patience, finish, finish_here
 from unitwork._runtime.transactions.connection import Checkout
 from unitwork._runtime.transactions.hooks import Hooks
 from unitwork._runtime.transactions.refused import by_hand_refused, condemned
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from unitwork._runtime.connections.engines import Engines
     from unitwork._runtime.deadline import Limits
-    from unitwork._runtime.finish import Finished
     from unitwork._runtime.transactions.needs import Connections
     from unitwork.dialects import BeginMode
     from unitwork.errors import TransactionRefusedError
@@ -323,7 +322,7 @@ class Frame:
         """Do what follows each operation: nothing inside a transaction."""
 
     def see_through(self, work: Callable[[], object]) -> Awaitable[Finished]:
-        """Do in a greenlet what must not be interrupted, as long as there is patience."""
+        """As `await_through`, in a greenlet."""
         return self.await_through(greenlet_spawn(work))
 
     def await_through(self, work: Coroutine[Any, Any, object]) -> Awaitable[Finished]:
@@ -337,14 +336,21 @@ class Frame:
 
     # -- the connection ------------------------------------------------------------------------
 
-    def check_out_idle(self) -> Connection | None:
-        """Take an idle connection, and begin on it; None if something has to be waited for."""
+    async def check_out_idle(self) -> Connection | None:
+        """Take an idle connection, and begin on it; None if it takes a greenlet to do so."""
         checkout = Checkout(self)
         connection = checkout.take_idle()
-        if connection is not None:
-            self.checkout = checkout
-            self.begun()
-            connection.begin()
+        if connection is None:
+            return None
+        self.checkout = checkout
+        self.begun()
+        if not checkout.begins_loudly:
+            checkout.begin()
+            return connection
+        done = await self.await_through(checkout.begin_ahead())
+        if done.error is not None:
+            await self.lose_connection()
+        done.tell()
         return connection
 
     def check_out(self) -> Connection:
@@ -361,21 +367,18 @@ class Frame:
         self.checkout = checkout
         self.begun()
         if not checkout.begins_loudly:
-            connection.begin()
+            checkout.begin()
             return connection
         done = await_only(self.see_through(checkout.begin))
         if done.error is not None:
             await_only(self.lose_connection())
             if done.cancelled is None and checkout.leaves_replica(done.error):
                 return self.check_out()
-        if done.cancelled is not None:
-            raise done.cancelled from done.error
-        if done.error is not None:
-            raise done.error
+        done.tell()
         return connection
 
     def give_back(self) -> None:
-        """Return the connection to the pool, if there is one. In a greenlet."""
+        """Return the connection, if there is one, to the pool. In a greenlet."""
         if self.checkout is not None:
             self.checkout.give_back()
 
