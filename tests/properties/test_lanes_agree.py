@@ -153,6 +153,23 @@ async def adding(db: Database, door: Repository[Any], entity: Any, *, flushed: b
     return [*told_of, seen(entity)]
 
 
+async def changing(db: Database, model: type[Any], sample: Sample) -> list[object]:
+    """Give the last entity what the first one has, and delete the first one, all of it rolled back."""
+    told_of: list[object] = []
+    kept: list[Any] = []
+    with suppress(Exception):
+        async with db.transaction() as session:
+            kept += (await session.scalars(select(model).order_by(*_order(model, sample)))).all()
+            for column in sample.columns:
+                if column.attribute not in sample.keys:
+                    setattr(kept[-1], column.attribute, sample.rows[0][column.attribute])
+            told_of += [await told(session.flush()), seen(kept)]
+            await session.delete(kept[0])
+            told_of += [await told(session.flush()), seen(kept)]
+            db.set_rollback_only()
+    return [*told_of, seen(kept)]
+
+
 async def told(work: Awaitable[object]) -> object:
     """What a read returns or raises."""
     try:
@@ -180,6 +197,8 @@ async def story(db: Database, model: type[DeclarativeBase], sample: Sample) -> l
                 told_of += [await told(ask(session)), await told(ask(session))]
     for place, row in enumerate(sample.rows):
         told_of += await adding(db, door, model(**row), flushed=bool(place % 2))
+    if sample.rows:
+        told_of += await changing(db, model, sample)
     return told_of
 
 

@@ -11,12 +11,13 @@ from sqlalchemy.util import greenlet_spawn
 from typing_extensions import override
 
 from unitwork._runtime.transactions.frame import Frame
-from unitwork._sqlalchemy.private import note_new
+from unitwork._sqlalchemy.private import note_new, savepoint_names
 from unitwork.dialects import BeginMode
 from unitwork.options import Outcome
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import InstanceState, SessionTransaction
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import InstanceState, Session, SessionTransaction
 
 
 class Transaction(Frame):
@@ -86,6 +87,15 @@ class Savepoint(Frame):
     @property
     def root(self) -> Frame:
         return self.parent.root if self.parent is not None else self
+
+    @property
+    @override
+    def connection(self) -> Connection | None:
+        """The connection, once SQLAlchemy has sent SAVEPOINT on it, and nothing was begun inside by hand."""
+        held: Session | None = self.session.held
+        if held is None or held.get_nested_transaction() is not self.savepoint:
+            return None
+        return self.root.connection if savepoint_names(self.transaction) else None
 
     async def begin(self) -> None:
         """Send what is pending, then begin. The turn of the frame around it is taken."""
