@@ -26,7 +26,7 @@ from unitwork._runtime.deadline import remaining_s
 from unitwork._runtime.transactions.transaction import AtRest, Autocommit, Savepoint, Transaction
 from unitwork._sqlalchemy.private import end_quietly
 from unitwork.errors import CommitOutcomeUnknownError
-from unitwork.events import Outcome
+from unitwork.options import Outcome
 
 if TYPE_CHECKING:
     from asyncio import CancelledError

@@ -31,7 +31,7 @@ from unitwork._runtime.sessions.sync_session import (
     is_handed_out,
 )
 from unitwork._runtime.sessions.turns import Turns
-from unitwork._sqlalchemy.private import end_quietly, has_unsent, watch_changes
+from unitwork._sqlalchemy.private import end_quietly, has_modified, has_unsent, watch_changes
 from unitwork._sqlalchemy.versions import SET_BY_ASYNC_SESSION, WRITES_OF_SESSION
 from unitwork.dialects import BeginMode
 from unitwork.errors import OptionError, TransactionRefusedError
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-_OPERATIONS = ("connection", "get_one", "refresh", "run_sync", *WRITES_OF_SESSION)
+_OPERATIONS = ("connection", "refresh", "run_sync", *WRITES_OF_SESSION)
 
 
 class Blocks(Protocol):
@@ -71,12 +71,17 @@ class Blocks(Protocol):
         """Refuse to wait for a connection that only the caller's own outer blocks could free."""
         ...
 
+    def holds_connection(self, session: AmbientSession) -> bool:
+        """Say whether a block around the calling code has a connection of this Database."""
+        ...
+
 
 class AmbientSession(AsyncSession):
     """The `AsyncSession` of a block or unit of work: set up by its first use, shared by tasks in turns.
 
     In a transaction block a plain SELECT, and the INSERT of one entity, take the fused lane, if they
-    can: with the same entities, on the same connection. It is closed for good with its block or unit of
+    can: with the same entities, on the same connection. In a unit of work at rest, a plain SELECT takes the
+    driver lane. It is closed for good with its block or unit of
     work. Lives: as long as that.
     """
 
@@ -102,6 +107,7 @@ class AmbientSession(AsyncSession):
     _execute: Callable[..., Awaitable[Any]]
     _scalar: Callable[..., Awaitable[Any]]
     _get: Callable[..., Awaitable[Any]]
+    _get_one: Callable[..., Awaitable[Any]]
     _flush: Callable[..., Awaitable[Any]]
 
     source: Source
@@ -220,10 +226,7 @@ class AmbientSession(AsyncSession):
 
     def has_modified(self) -> bool:
         """Say whether a persistent entity was changed."""
-        session = self.sync_session
-        if not session.identity_map.check_modified():
-            return False
-        return any(session.is_modified(entity) for entity in session.dirty)
+        return has_modified(self.sync_session)
 
     def knows_nothing_of(self, identity: tuple[Any, ...] | None) -> bool:
         """Say whether nothing waits here to be sent, and no such entity is held."""
@@ -364,9 +367,9 @@ class AmbientSession(AsyncSession):
         """Refuse to insert inside a read-only block, or after its end."""
         permission.to_add(self, entities)
 
-    def check_changes(self) -> None:
-        """Begin what a flush needs."""
-        permission.to_flush(self)
+    def check_changes(self) -> bool:
+        """Say whether changes may be sent here, and begin what they need."""
+        return permission.to_flush(self)
 
     def sent_on_access(self, method: Callable[[], Any]) -> Any:  # noqa: ANN401  # a result
         """Send what is loaded on access, in this task's turn. In a greenlet, outside of an operation."""
@@ -506,14 +509,14 @@ class AmbientSession(AsyncSession):
         finally:
             self.turns.give()
 
-    # -- the fused lane --------------------------------------------------------------------------
+    # -- the faster lanes ------------------------------------------------------------------------
 
     @override
     async def execute(self, statement: Any, params: Any = None, **keywords: Any) -> Result[Any]:
         """As `AsyncSession.execute`."""
         read = None if params is not None or any(keywords.values()) else read_of(self, statement)
         if read is not None and read.read.result is not None:
-            items = await self._fused(read)
+            items = await self._quick(read)
             if items is not None:
                 return ChunkedIteratorResult(
                     read.read.result, lambda _size: iter([items]), source_supports_scalars=True
@@ -526,7 +529,7 @@ class AmbientSession(AsyncSession):
         """As `AsyncSession.scalar`."""
         read = None if params is not None or any(keywords.values()) else read_of(self, statement)
         if read is not None:
-            items = await self._fused(read)
+            items = await self._quick(read)
             if items is not None:
                 return items[0] if items else None
         return await self._scalar(statement, params, **keywords)
@@ -536,23 +539,48 @@ class AmbientSession(AsyncSession):
         """As `AsyncSession.get`."""
         read = None if any(keywords.values()) else read_by_key(self, entity, ident)
         if read is not None:
-            items = await self._fused(read)
+            items = await self._quick(read)
             if items is not None:
                 return items[0] if items else None
         return await self._get(entity, ident, **keywords)
 
     @override
+    async def get_one(self, entity: Any, ident: Any, **keywords: Any) -> Any:
+        """As `AsyncSession.get_one`."""
+        read = None if any(keywords.values()) else read_by_key(self, entity, ident)
+        items = None if read is None else await self._quick(read)
+        # Where there is none, the session says so as always.
+        return items[0] if items else await self._get_one(entity, ident, **keywords)
+
+    @override
     async def flush(self, objects: Any = None) -> None:
         """As `AsyncSession.flush`."""
-        if objects is not None or await self.in_turn(self.source.lanes.fused.flush) is not None:
+        if objects is not None or not self.flushes_as_known():
             await self._flush(objects)
+        elif await self.in_turn(self.source.lanes.fused.flush) is not None:
+            await self._flush()
 
-    async def _fused(self, read: ReadCall) -> Sequence[Any] | None:
+    def flushes_as_known(self) -> bool:
+        """Say whether the session inside has no way of its own to flush."""
+        return not self.started or type(self.sync_session).flush is GuardedSession.flush
+
+    async def _quick(self, read: ReadCall) -> Sequence[Any] | None:
         """Return what becomes of the rows of a read; None if the session itself must read them."""
         if not self.knows_nothing_of(read.identity):
             return None
-        items = await self.in_turn(partial(self.source.lanes.fused.read, read))
+        lanes, (scope, frame) = self.source.lanes, self.place()
+        if not frame.idles:
+            items = await self.in_turn(partial(lanes.fused.read, read))
+        elif self._reads_alone(read, scope, frame):
+            items = await lanes.driver.read_for_session(read, frame)
+        else:
+            return None
         return None if isinstance(items, LaneRefusal) else items
+
+    def _reads_alone(self, read: ReadCall, scope: OpenScope | None, frame: Frame) -> bool:
+        """Say whether the driver lane may read for a unit of work at rest, which holds nothing after it."""
+        in_unit = scope is not None and scope.frame is frame and not scope.limits
+        return in_unit and self.source.lanes.read_alone(read) and not self._blocks.holds_connection(self)
 
 
 class _SetAtFirstUse:
@@ -594,7 +622,7 @@ for _name in SET_BY_ASYNC_SESSION:
     setattr(AmbientSession, _name, _SetAtFirstUse(_name))
 for _name in _OPERATIONS:
     setattr(AmbientSession, _name, in_its_turn(with_session_begun(getattr(AsyncSession, _name))))
-for _name in ("execute", "scalar", "get", "flush"):
+for _name in ("execute", "scalar", "get", "get_one", "flush"):
     # What the fused lane cannot do goes to SQLAlchemy.
     setattr(AmbientSession, f"_{_name}", in_its_turn(with_session_begun(getattr(AsyncSession, _name))))
 

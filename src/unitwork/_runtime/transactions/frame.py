@@ -14,7 +14,7 @@ from unitwork._runtime.transactions.connection import Checkout
 from unitwork._runtime.transactions.hooks import Hooks
 from unitwork._runtime.transactions.refused import by_hand_refused, condemned
 from unitwork.errors import TransactionEndedError, UnexpectedRollbackError
-from unitwork.events import Outcome
+from unitwork.options import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
