@@ -520,6 +520,14 @@ async def test_hierarchies_take_the_fastest_lane(park: Database) -> None:
     assert "Car is loaded with its base" in str(park.explain_lane(select(Vehicle)))
 
 
+@pytest.mark.only("postgresql", "mariadb", reason="no function of SQLite writes")
+async def test_hierarchy_by_a_function_that_may_write_is_left_to_the_session(park: Database) -> None:
+    """Rows of classes that nobody knows are refused when it was sent already, and it would be sent again."""
+    await Repository[Keeper](park).get(1)
+    called = select(Animal).where(func.of_somebody(Animal.id) == 1)
+    assert str(park.explain_lane(called)) == "session lane: it may call a function that writes"
+
+
 async def test_listener_to_a_subclass_is_heard(park: Database) -> None:
     """Also when its root is selected."""
     heard: list[object] = []

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 Processors = list[tuple[Any, "Callable[[Any], Any]"]]
 """What SQLAlchemy does to values, by name or by place."""
 
-_KNOWN_LENGTHS = 8
+_KNOWN_LENGTHS = 4
+"""Of each statement: a hundred values take ten kilobytes."""
 _UNUSUAL_NAMES = LaneRefusal("its parameters have unusual names")
 _UNKNOWN_LIST = LaneRefusal("it takes a list of unknown type")
 
@@ -71,14 +72,11 @@ class Arguments:
         self._lists = tuple(
             (name, isinstance(bind.type, TupleType)) for bind, name in binds if bind.expanding
         )
+        self.take_lists = bool(self._lists)
+        """Whether a list is among the values."""
         self._has_literals = any(bind.literal_execute for bind, _name in binds)
         # By how many values each list has: where they are written into the statement, it is never the same.
         self._expanded: LRUCache[Any, _Expanded] = LRUCache(_KNOWN_LENGTHS)
-
-    @property
-    def take_lists(self) -> bool:
-        """Whether a list is among the values."""
-        return bool(self._lists)
 
     def __call__(self, call: StatementCall) -> Filled:
         """Return the statement with the values of one call."""
@@ -87,7 +85,7 @@ class Arguments:
         given = self._compiled.construct_params(call.parameters, extracted_parameters=extracted)
         for name, encode in self._encoders:
             given[name] = encode(given[name])
-        if self._lists or self._has_literals:
+        if self.take_lists or self._has_literals:
             return self._expanded_for(given).filled(given)
         return Filled(self.sql, given if self._places is None else [given[name] for name in self._places])
 

@@ -78,16 +78,15 @@ class CompiledRead:
         if described.mapper is not None and isinstance(text, TextClause) and "(" in text.text:
             # Its rows may be refused when it was sent already, and it would be sent again.
             return _MAY_WRITE
-        shown: Any = text
-        if isinstance(text, Select):
-            for hide in HIDES:
-                shown = hide(shown)
-        compiled: Any = shown.compile(dialect=dialect, cache_key=None if call.fixed else cache_key(statement))
+        key = None if call.fixed else cache_key(statement)
+        compiled: Any = _without_hidden(text).compile(dialect=dialect, cache_key=key)
         encode = encoders(compiled, dialect)
         if isinstance(encode, LaneRefusal):
             return encode
         read = cls(compiled, described, encode, dialect, may_change=isinstance(text, TextClause))
         effects = read.effects = _effects_of(read, text, dialect)
+        if described.needs_selected and effects.may_call:
+            return _MAY_WRITE  # as above: rows of classes that are not known are refused
         read.needs_transaction = effects.locks or effects.may_call
         read.needs_primary = effects.need_primary
         return read
@@ -129,8 +128,9 @@ class CompiledRead:
             return self._refusal
         item, mapper = reader.shape.item, self.mapper
         if mapper is not None:
-            if any(map(is_observed, self._mappers)):
-                return _LOADING_IS_HEARD
+            for each in self._mappers:
+                if is_observed(each):
+                    return _LOADING_IS_HEARD
             if item is _ENTITY:
                 return None
             return _ROWS_OF_SQLALCHEMY if item is _ROW else _RECORDS_OF_ENTITIES
@@ -282,6 +282,14 @@ def _why_no_plain_select(statement: Any) -> LaneRefusal | None:  # noqa: ANN401 
     if not isinstance(statement, Select):
         return _NO_PLAIN_SELECT
     return _LOADER_OPTIONS if has_loader_options(statement) else None
+
+
+def _without_hidden(statement: Any) -> Any:  # noqa: ANN401  # any statement
+    """Return a SELECT as the session would send it, if listeners of ours hide rows."""
+    if isinstance(statement, Select):
+        for hide in HIDES:
+            statement = hide(statement)
+    return statement
 
 
 def _effects_of(read: CompiledRead, statement: Any, dialect: Dialect) -> Effects:  # noqa: ANN401  # any statement
