@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Select, event, insert, select, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import subqueryload
 
 from tests.fixtures.dialogue import Dialogue
 from tests.fixtures.models import Audit
@@ -28,7 +28,7 @@ class People(Repository[Person]):
 
     @query.many
     def with_pets(self) -> Select[Person]:
-        return select(Person).options(selectinload(Person.pets)).order_by(Person.id)
+        return select(Person).options(subqueryload(Person.pets)).order_by(Person.id)
 
 
 class Watcher:

@@ -8,14 +8,15 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import event, inspect, make_url, select, text
+from sqlalchemy import String, event, inspect, make_url, select, text
 from sqlalchemy.engine import ChunkedIteratorResult
 from sqlalchemy.exc import DisconnectionError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import Load, selectinload
 from sqlalchemy.pool import QueuePool
 
-from tests.fixtures.people import Herd, Person
+from tests.fixtures.authors import Author, Book
+from tests.fixtures.people import Herd, Person, Pet
 from unitwork import Database, Repository, TransactionRefusedError, query
 from unitwork._sqlalchemy import private, versions
 from unitwork.dialects.backend import CLOSED_TWICE, Backend
@@ -55,6 +56,50 @@ def test_loader_options_are_seen() -> None:
     """Whether a statement has some."""
     assert not private.has_loader_options(select(Person))
     assert private.has_loader_options(select(Person).options(selectinload(Person.pets)))
+
+
+def test_how_attributes_are_loaded_is_told() -> None:
+    """By an option or the class, at each place of a statement, in the order of SQLAlchemy."""
+    statement = select(Person).options(selectinload(Person.pets).load_only(Pet.name))
+    compiled: Any = statement.compile()
+    mapper = inspect(Person)
+    path = private.root_path(mapper)
+    assert set(private.in_order_of_loading(mapper)) == set(mapper.attrs)
+    pets = private.loader_of(mapper.relationships.pets, compiled.compile_state, path)
+    assert pets == ({"lazy": "selectin"}, True, False)
+    name = private.loader_of(mapper.column_attrs.name, compiled.compile_state, path)
+    assert name == ({"deferred": False, "instrument": True}, False, False)
+    special = select(Person).options(selectinload(Person.pets.and_(Pet.id > 1)))
+    state: Any = special.compile()
+    assert private.loader_of(mapper.relationships.pets, state.compile_state, path).special
+    assert [type(option) for option in private.options_of(statement)] == [Load]
+    columns = private.result_columns(compiled)
+    assert [column.keyname for column in columns[:2]] == ["id", "name"]
+    assert Person.__table__.c.id in columns[0].objects
+    assert isinstance(columns[1].type, String)
+
+
+def test_what_belongs_to_entities_is_asked_for_by_keys() -> None:
+    """As `selectinload` does, along with the options that go on from there."""
+    asked = private.asked_by_keys(inspect(Person).relationships.pets)
+    assert (list(asked.columns), asked.condition) == ([Pet.__table__.c.owner_id], Pet.__table__.c.owner_id)
+    assert (asked.parent, asked.own) == (None, None)
+    owner = private.asked_by_keys(inspect(Pet).relationships.owner)
+    assert (owner.condition, owner.own) == (Person.__table__.c.id, [Pet.__table__.c.owner_id])
+    joined = private.asked_by_keys(inspect(Author).relationships.short)
+    assert joined.parent is not None
+    genres = inspect(Book).relationships.genres
+    assert "genre.id = book_genre.genre_id" in str(private.secondary_join(genres))
+
+    around: Any = select(Person).options(selectinload(Person.pets).selectinload(Pet.owner)).compile()
+    path = private.root_path(inspect(Person))[inspect(Person).relationships.pets]
+    along = private.loaded_along(select(Pet), around.compile_state, path)
+    state: Any = along.compile()
+    found = private.loader_of(
+        inspect(Pet).relationships.owner, state.compile_state, private.root_path(inspect(Pet))
+    )
+    assert found == ({"lazy": "selectin"}, True, False)
+    assert state.compile_state.current_path == path
 
 
 def test_entity_that_is_marked_loaded_has_no_changes() -> None:

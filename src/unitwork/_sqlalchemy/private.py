@@ -6,21 +6,22 @@ Each function does one thing that has no public name. A test fails when SQLAlche
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from sqlalchemy import Select
 from sqlalchemy.orm import Session
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Connection, Result
     from sqlalchemy.engine import Dialect
-    from sqlalchemy.orm import InstanceState, Session, SessionTransaction
+    from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, Session, SessionTransaction
     from sqlalchemy.sql.cache_key import CacheKey
 
 M = TypeVar("M")
+S = TypeVar("S", bound=Select[Any])
 
 _SCHEMA_CHANGED = "_invalidate_schema_cache_asof"
 
@@ -54,6 +55,85 @@ class WatchedSelect(Select[M]):
 def has_loader_options(statement: Any) -> bool:  # noqa: ANN401  # a SELECT, UPDATE or DELETE
     """Say whether a statement has options such as `selectinload`: they can be added in public, not seen."""
     return bool(statement._with_options)  # noqa: SLF001
+
+
+class LoaderFound(NamedTuple):
+    """How one attribute is to be loaded at one place of a statement."""
+
+    strategy: dict[str, Any]
+    """As its class says, or an option."""
+    asked: bool
+    """An option says so."""
+    special: bool
+    """It has conditions or settings of its own."""
+
+
+def loader_of(attribute: Any, state: Any, path: Any) -> LoaderFound:  # noqa: ANN401  # of SQLAlchemy's
+    """Return how an attribute is loaded for the entities that stand at a place of a compiled statement."""
+    found = attribute._get_context_loader(state, path)  # noqa: SLF001
+    strategy = found.strategy if found is not None and found.strategy else attribute.strategy_key
+    if found is None:
+        return LoaderFound(dict(strategy), asked=False, special=False)
+    settings = any(value is not None for value in found.local_opts.values())
+    special = settings or bool(found._extra_criteria)  # noqa: SLF001
+    return LoaderFound(dict(strategy), asked=True, special=special)
+
+
+def in_order_of_loading(mapper: Mapper[Any]) -> Sequence[Any]:
+    """Return the attributes of a class in the order in which SQLAlchemy loads them: that of a set."""
+    return tuple(mapper._prop_set)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def root_path(mapper: Mapper[Any]) -> Any:  # noqa: ANN401  # a path of SQLAlchemy's
+    """Return what SQLAlchemy calls the place of the entities that a statement selects."""
+    return mapper._path_registry  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+class AskedByKeys(NamedTuple):
+    """How `selectinload` asks for the entities of a relationship."""
+
+    columns: Sequence[Any]
+    """What tells in each row to which key it belongs; they come before the entity."""
+    condition: Any
+    """What is compared with the keys: a column, or a tuple of them."""
+    parent: Any
+    """The alias of the class that has the relationship, if it is joined."""
+    own: Sequence[Any] | None
+    """The columns of the class itself which hold the keys; None if they are those of its entities."""
+
+
+def asked_by_keys(relation: RelationshipProperty[Any]) -> AskedByKeys:
+    """Return how `selectinload` asks for the entities of a relationship."""
+    strategy: Any = relation._get_strategy((("lazy", "selectin"),))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    info = strategy._query_info  # noqa: SLF001
+    parent = strategy._parent_alias if info.load_with_join else None  # noqa: SLF001
+    return AskedByKeys(info.pk_cols, info.in_expr, parent, info.child_lookup_cols)
+
+
+def secondary_join(relation: RelationshipProperty[Any]) -> Any:  # noqa: ANN401  # a condition
+    """Return how the table between two others is joined with that of the related entities."""
+    return relation._join_condition.secondaryjoin  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def loaded_along(statement: S, state: Any, path: Any) -> S:  # noqa: ANN401  # of a compiled statement, of SQLAlchemy's
+    """Return a SELECT of what is loaded along a path from the entities of a compiled statement.
+
+    The options of that one which go on from there hold for it.
+    """
+    found: Any = statement.options(*state.select_statement._with_options)  # noqa: SLF001
+    found._compile_options = state.default_compile_options + {"_current_path": path}  # noqa: SLF001
+    return cast("S", found)
+
+
+def result_columns(compiled: Any) -> list[Any]:  # noqa: ANN401  # of SQLAlchemy's
+    """Return the columns of the rows of a compiled statement: each with its `objects` and its `type`."""
+    return list(compiled._result_columns)  # noqa: SLF001
+
+
+def options_of(statement: Any) -> tuple[Any, ...]:  # noqa: ANN401  # a SELECT
+    """Return the options that a statement has."""
+    found: tuple[Any, ...] = statement._with_options  # noqa: SLF001
+    return found
 
 
 def mark_loaded(state: InstanceState[Any]) -> None:

@@ -95,3 +95,6 @@ class ChangeCall(NamedTuple):
 
     def forget_columns(self) -> None:
         """It knows none."""
+
+    def following(self, rows: Rows | LaneRefusal) -> None:
+        """Nothing is to be sent after it."""

@@ -13,8 +13,9 @@ from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime.connections.listeners import SessionListeners
 from unitwork._runtime.lanes.calls import StatementCall
 from unitwork._runtime.lanes.changes import ChangeCall, CompiledChange
+from unitwork._runtime.lanes.eager import compiled_read
 from unitwork._runtime.lanes.inserts import CompiledInsert, InsertCall, given_values
-from unitwork._runtime.lanes.reads import CompiledRead, ReadCall
+from unitwork._runtime.lanes.reads import ReadCall
 from unitwork._runtime.lanes.registry import room_for_statements
 from unitwork._runtime.lanes.results import ResultReader
 from unitwork._sqlalchemy.private import cache_key
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import InstanceState
 
     from unitwork._runtime.lanes.needs import Connections
+    from unitwork._runtime.lanes.reads import CompiledRead
 
 R = TypeVar("R")
 C = TypeVar("C")
@@ -115,7 +117,7 @@ class CompiledStatements:
             if named is None:
                 return _NO_CACHE_KEY
             key = named.key
-        return self._known(self._reads, key, CompiledRead.of, call)
+        return self._known(self._reads, key, compiled_read, call)
 
     def _known(
         self,
@@ -223,6 +225,6 @@ def _filled(
     if misfit is not None:
         return misfit
     try:
-        return ReadCall(read, reader, call, read.arguments(call), identity)
+        return ReadCall(read, reader, call, read.arguments(call), identity, read.loading(reader.name))
     except Exception:  # noqa: BLE001  # the session lane raises what is right
         return _VALUES

@@ -270,6 +270,9 @@ class InsertCall(NamedTuple):
     def forget_columns(self) -> None:
         self.insert.forget_columns()
 
+    def following(self, rows: Rows | LaneRefusal) -> None:
+        """Nothing is to be sent after it."""
+
     def finish(self, rows: Rows, session: Session | None) -> LaneRefusal | None:
         """Make the entity one that is stored: detached, or held by a session."""
         return self.insert.finish(self.entity, self.values, rows, session)

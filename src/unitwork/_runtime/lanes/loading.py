@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import InstanceState, Mapper, Session
 
-_LAZY = frozenset({"select", True, "raise", "raise_on_sql", "write_only", "dynamic"})
+LAZY = frozenset({"select", True, "raise", "raise_on_sql", "write_only", "dynamic"})
+EAGER = frozenset({"selectin"})
+"""What is loaded with the entities, by statements of its own."""
 
 
 _PART_OF_KEY = LaneRefusal("a part of its key is NULL")
@@ -43,8 +45,15 @@ def _why_not_plain(attribute: Any) -> str | None:  # noqa: ANN401  # any propert
         plain = len(attribute.columns) == 1 and isinstance(attribute.columns[0], Column)
         return None if plain and not attribute.deferred else "is deferred or computed"
     if isinstance(attribute, RelationshipProperty):
-        return None if attribute.lazy in _LAZY else f"is loaded with its entity (lazy={attribute.lazy!r})"
+        return (
+            None if attribute.lazy in LAZY | EAGER else f"is loaded with its entity (lazy={attribute.lazy!r})"
+        )
     return None if isinstance(attribute, SynonymProperty) else "is more than a column"
+
+
+def loads_more(mapper: Mapper[Any]) -> bool:
+    """Say whether relationships of this class are loaded with its entities."""
+    return any(relation.lazy in EAGER for relation in mapper.relationships)
 
 
 def is_observed(mapper: Mapper[Any]) -> bool:
@@ -71,8 +80,8 @@ class EntityLoader:
         self._partial = mapper.allow_partial_pks and len(mapper.primary_key) > 1
         self._keys = tuple(key for key, _column in attributes)
         chosen = [places[column] for _key, column in attributes]
-        self._values = None if chosen == list(range(len(names))) else _getter(chosen)
-        self._identity = _getter([places[column.name] for column in mapper.primary_key])
+        self._values = None if chosen == list(range(len(names))) else getter_of(chosen)
+        self._identity = getter_of([places[column.name] for column in mapper.primary_key])
 
     def load(self, rows: Sequence[Sequence[Any]], session: Session | None) -> list[Any] | LaneRefusal:
         """Return the entities of rows: detached, or held by a session, whose own go before.
@@ -129,7 +138,7 @@ class EntityLoader:
         return held
 
 
-def _getter(places: list[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+def getter_of(places: list[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
     """Return a function that takes the values of these places out of a row, as a tuple."""
     if len(places) == 1:
         place = places[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sqlalchemy import Select, Table, TextClause
 from sqlalchemy import inspect as inspect_entity
@@ -17,7 +17,7 @@ from unitwork._logic.shape import Item
 from unitwork._runtime.connections.listeners import HIDING
 from unitwork._runtime.lanes.loading import EntityLoader, is_observed, why_not_simple
 from unitwork._runtime.lanes.sending import parameters_of
-from unitwork._sqlalchemy.private import cache_key, has_loader_options
+from unitwork._sqlalchemy.private import cache_key
 from unitwork._sqlalchemy.versions import entity_result
 from unitwork.dialects.direct import columns_of
 
@@ -31,14 +31,15 @@ if TYPE_CHECKING:
 
     from unitwork._logic.effects import Effects
     from unitwork._runtime.lanes.calls import StatementCall
+    from unitwork._runtime.lanes.needs import SessionAccess
     from unitwork._runtime.lanes.results import ResultReader
+    from unitwork._runtime.lanes.sending import StatementToSend
     from unitwork.dialects.direct import Column, Direct, Rows
 
 Processors = list[tuple[Any, "Callable[[Any], Any]"]]
 """What SQLAlchemy does to values, by name or by place."""
 
 _NO_PLAIN_SELECT = LaneRefusal("it is no plain SELECT")
-_LOADER_OPTIONS = LaneRefusal("it has loader options")
 _HIDDEN_ROWS = LaneRefusal("rows of its tables may be hidden")
 _MAY_WRITE = LaneRefusal("it may call a function that writes")
 _SEVERAL_ENTITIES = LaneRefusal("it selects more than one entity, or columns alone")
@@ -46,20 +47,33 @@ _UNUSUAL_NAMES = LaneRefusal("its parameters have unusual names")
 _TAKES_A_LIST = LaneRefusal("it takes a list")
 _NO_ROWS = LaneRefusal("it returns no rows")
 _OTHER_COLUMNS = LaneRefusal("its columns are not those that it names")
-_LOADING_IS_HEARD = LaneRefusal("somebody listens to entities being loaded")
+LOADING_IS_HEARD = LaneRefusal("somebody listens to entities being loaded")
 _ROWS_OF_SQLALCHEMY = LaneRefusal("it promises rows of SQLAlchemy")
 _RECORDS_OF_ENTITIES = LaneRefusal("it makes records of entities")
 # Looked up once: the class of an enum takes long for that in Python 3.11.
 _ENTITY, _ONE_COLUMN, _ROW = Item.ENTITY, Item.SCALAR, Item.ROW
 
 
-class _Described(NamedTuple):
+class Described(NamedTuple):
     """What a statement says of its columns."""
 
     mapper: Mapper[Any] | None = None
     result: SimpleResultMetaData | None = None
     types: Sequence[TypeEngine[Any] | None] | None = None
     names: Sequence[str] | None = None
+
+
+class MoreToLoad(Protocol):
+    """What one call of a read loads beyond its rows."""
+
+    session: Session | None
+    """What holds the entities."""
+    entities: Sequence[Any] | LaneRefusal
+    """Those of the rows, with what belongs to them; or why they cannot be loaded here."""
+
+    def begin(self, rows: Rows | LaneRefusal) -> StatementToSend | None:
+        """Load the entities of rows, and return what is to be sent for what belongs to them, if anything."""
+        ...
 
 
 class CompiledRead:
@@ -73,7 +87,7 @@ class CompiledRead:
         refusal = None if isinstance(text, TextClause) else _why_no_plain_select(text)
         if refusal is not None:
             return refusal
-        described: _Described | LaneRefusal = _Described()
+        described: Described | LaneRefusal = Described()
         if statement is not text or isinstance(statement, Select):
             described = _described(statement)
         if isinstance(described, LaneRefusal):
@@ -94,7 +108,7 @@ class CompiledRead:
     def __init__(
         self,
         compiled: Any,  # noqa: ANN401  # of SQLAlchemy's
-        described: _Described,
+        described: Described,
         encode: Processors,
         dialect: Dialect,
         *,
@@ -126,7 +140,7 @@ class CompiledRead:
         item, mapper = reader.shape.item, self.mapper
         if mapper is not None:
             if is_observed(mapper):
-                return _LOADING_IS_HEARD
+                return LOADING_IS_HEARD
             if item is _ENTITY:
                 return None
             return _ROWS_OF_SQLALCHEMY if item is _ROW else _RECORDS_OF_ENTITIES
@@ -137,14 +151,20 @@ class CompiledRead:
 
     # -- rows ------------------------------------------------------------------------------------
 
-    def rows(self, direct: Direct, driver: Any, arguments: Any) -> Awaitable[Rows | LaneRefusal]:  # noqa: ANN401  # of any driver
+    def rows(self, direct: Direct, driver: Any, sql: str, arguments: Any) -> Awaitable[Rows | LaneRefusal]:  # noqa: ANN401  # of any driver
         """Ask the driver."""
         if self._columns is not None and not self._may_change:
-            return direct.rows(driver, self.sql, arguments)
-        return self._described_rows(direct, driver, arguments)
+            return direct.rows(driver, sql, arguments)
+        return self._described_rows(direct, driver, sql, arguments)
 
-    async def _described_rows(self, direct: Direct, driver: Any, arguments: Any) -> Rows | LaneRefusal:  # noqa: ANN401  # of any driver
-        rows, columns = await direct.described(driver, self.sql, arguments, self._columns)
+    async def _described_rows(
+        self,
+        direct: Direct,
+        driver: Any,  # noqa: ANN401  # of any driver
+        sql: str,
+        arguments: Any,  # noqa: ANN401  # as above
+    ) -> Rows | LaneRefusal:
+        rows, columns = await direct.described(driver, sql, arguments, self._columns)
         return self.learnt(columns) or rows
 
     def described_by(self, cursor: Any) -> LaneRefusal | None:  # noqa: ANN401  # of SQLAlchemy's, as the DBAPI says
@@ -168,7 +188,7 @@ class CompiledRead:
             return _NO_ROWS
         names = [column.name for column in columns]
         types = self._described.types or [None for _name in names]
-        if self.mapper is not None:
+        if self.mapper is not None and self._described.types is None:
             loader = EntityLoader.of(self.mapper, names)
             if isinstance(loader, LaneRefusal):
                 return loader
@@ -188,10 +208,16 @@ class CompiledRead:
 
         Only the session itself can load what this refuses.
         """
-        if self._decoders:
-            rows = [self._decoded(row) for row in rows]
-        loader = self._loader
+        rows, loader = self.decoded(rows), self._loader
         return reader.items_of(rows, self._names) if loader is None else loader.load(rows, session)
+
+    def decoded(self, rows: Rows) -> Rows:
+        """Return rows of the driver as SQLAlchemy makes them."""
+        return [self._decoded(row) for row in rows] if self._decoders else rows
+
+    def loading(self, name: str) -> MoreToLoad | None:  # noqa: ARG002  # for those that load more
+        """Return what one call of this name loads beyond its rows; None if that is nothing."""
+        return None
 
     def _decoded(self, row: Sequence[Any]) -> Sequence[Any]:
         values = list(row)
@@ -226,6 +252,8 @@ class ReadCall(NamedTuple):
     arguments: Any
     identity: tuple[Any, ...] | None = None
     """What a session knows the entity by, if it may have it already."""
+    related: MoreToLoad | None = None
+    """What is loaded beyond its rows."""
 
     @property
     def name(self) -> str:
@@ -261,7 +289,7 @@ class ReadCall(NamedTuple):
         return parameters_of(self.arguments)
 
     def rows(self, direct: Direct, driver: Any) -> Awaitable[Rows | LaneRefusal]:  # noqa: ANN401  # of any driver
-        return self.read.rows(direct, driver, self.arguments)
+        return self.read.rows(direct, driver, self.sql, self.arguments)
 
     def described_by(self, cursor: Any) -> LaneRefusal | None:  # noqa: ANN401  # as the DBAPI says
         return self.read.described_by(cursor)
@@ -272,16 +300,26 @@ class ReadCall(NamedTuple):
     def forget_columns(self) -> None:
         self.read.forget_columns()
 
+    def held_by(self, session: SessionAccess) -> ReadCall:
+        """Let a session hold what is loaded beyond the rows, too."""
+        if self.related is not None:
+            self.related.session = session.holder()
+        return self
+
+    def following(self, rows: Rows | LaneRefusal) -> StatementToSend | None:
+        """Return what is to be sent next on the same connection, now that the rows have come."""
+        return None if self.related is None else self.related.begin(rows)
+
     def items(self, rows: Rows, session: Session | None) -> Sequence[Any] | LaneRefusal:
         """Return what becomes of the rows; entities are held by the session, if there is one."""
+        if self.related is not None:
+            return self.related.entities
         return self.read.items(rows, self.reader, session)
 
 
 def _why_no_plain_select(statement: Any) -> LaneRefusal | None:  # noqa: ANN401  # any statement
     if not isinstance(statement, Select):
         return _NO_PLAIN_SELECT
-    if has_loader_options(statement):
-        return _LOADER_OPTIONS
     if HIDING and any(_may_hide(each) for each in visitors.iterate(statement)):
         return _HIDDEN_ROWS
     return None
@@ -294,16 +332,16 @@ def _may_hide(part: object) -> bool:
     return isinstance(part, Table) and part in HIDING
 
 
-def _described(statement: Any) -> _Described | LaneRefusal:  # noqa: ANN401  # a Select, or entities from text
+def _described(statement: Any) -> Described | LaneRefusal:  # noqa: ANN401  # a Select, or entities from text
     columns = statement.column_descriptions
     entity = columns[0].get("entity") if len(columns) == 1 else None
     if entity is not None and columns[0]["expr"] is entity:
         mapper: Mapper[Any] = inspect_entity(entity).mapper
-        return why_not_simple(mapper) or _Described(mapper, entity_result(columns[0]["name"], entity))
+        return why_not_simple(mapper) or Described(mapper, entity_result(columns[0]["name"], entity))
     if not all(_is_column(each["expr"]) for each in columns):
         return _SEVERAL_ENTITIES
     types, names = [each["type"] for each in columns], [each["name"] for each in columns]
-    return _Described(types=types, names=names)
+    return Described(types=types, names=names)
 
 
 def _is_column(expression: object) -> bool:

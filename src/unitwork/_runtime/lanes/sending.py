@@ -86,6 +86,10 @@ class StatementToSend(Protocol):
         """Learn of the columns anew with the next call: the schema has changed."""
         ...
 
+    def following(self, rows: Rows | LaneRefusal) -> StatementToSend | None:
+        """Return what is to be sent next on the same connection, now that rows have come; None if nothing."""
+        ...
+
 
 def parameters_of(arguments: Any) -> Any:  # noqa: ANN401  # of any driver
     """Return the arguments of a driver as `exec_driver_sql` takes them."""

@@ -1,0 +1,242 @@
+"""This module holds the reads whose entities come with others, as loader options or mappings ask for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Column, Select, select
+from sqlalchemy import inspect as inspect_entity
+from sqlalchemy.orm import ColumnProperty, Load, RelationshipProperty
+from sqlalchemy.sql import visitors
+from typing_extensions import override
+
+from unitwork._logic.routing import LaneRefusal
+from unitwork._runtime.connections.listeners import HIDING
+from unitwork._runtime.lanes.keys import KEYS, KeyList, among_keys
+from unitwork._runtime.lanes.loading import (
+    LAZY,
+    EntityLoader,
+    getter_of,
+    is_observed,
+    loads_more,
+    why_not_simple,
+)
+from unitwork._runtime.lanes.reads import LOADING_IS_HEARD, CompiledRead, Described
+from unitwork._runtime.lanes.related import Place, RelatedLoad, Relation
+from unitwork._sqlalchemy.private import (
+    asked_by_keys,
+    has_loader_options,
+    in_order_of_loading,
+    loaded_along,
+    loader_of,
+    options_of,
+    result_columns,
+    root_path,
+    secondary_join,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.orm import Mapper
+
+    from unitwork._runtime.lanes.calls import StatementCall
+    from unitwork._runtime.lanes.reads import Processors
+    from unitwork._runtime.lanes.results import ResultReader
+
+_NO_SELECT = LaneRefusal("it is no plain SELECT, and loads what belongs to its entities")
+_OTHER_OPTIONS = LaneRefusal("it has options that only the session knows")
+_AN_ALIAS = LaneRefusal("it loads what belongs to an alias")
+
+
+def compiled_read(call: StatementCall, dialect: Dialect) -> CompiledRead | LaneRefusal:
+    """Compile a statement; or say why it needs more than rows."""
+    kind = EagerRead if _loads_more(call.statement) else CompiledRead
+    return kind.of(call, dialect)
+
+
+def _loads_more(statement: Any) -> bool:  # noqa: ANN401  # any that returns rows
+    if has_loader_options(statement):
+        return True
+    described = getattr(statement, "column_descriptions", ())
+    entities = [each["entity"] for each in described if each.get("entity") is not None]
+    return any(loads_more(inspect_entity(entity).mapper) for entity in entities)
+
+
+class EagerRead(CompiledRead):
+    """A SELECT of entities that come with others. Lives: as a compiled read does."""
+
+    @classmethod
+    @override
+    def of(cls, call: StatementCall, dialect: Dialect) -> CompiledRead | LaneRefusal:
+        statement = call.statement
+        if not isinstance(statement, Select):
+            return _NO_SELECT
+        if not all(isinstance(option, Load) for option in options_of(statement)):
+            return _OTHER_OPTIONS
+        if any(inspect_entity(each["entity"]).is_aliased_class for each in statement.column_descriptions):
+            return _AN_ALIAS
+        read = super().of(call, dialect)
+        if isinstance(read, EagerRead) and isinstance(read.place, LaneRefusal):
+            return read.place
+        return read
+
+    def __init__(
+        self,
+        compiled: Any,  # noqa: ANN401  # of SQLAlchemy's
+        described: Described,
+        encode: Processors,
+        dialect: Dialect,
+        *,
+        may_change: bool,
+    ) -> None:
+        columns = result_columns(compiled)
+        types, names = [column.type for column in columns], [column.keyname for column in columns]
+        described = described._replace(types=types, names=names)
+        super().__init__(compiled, described, encode, dialect, may_change=may_change)
+        mapper: Any = described.mapper
+        self.place = _OTHER_OPTIONS if mapper is None else _Statement(compiled, dialect).place(mapper)
+
+    @override
+    def misfit(self, reader: ResultReader) -> LaneRefusal | None:
+        misfit = super().misfit(reader)
+        place: Any = self.place
+        return misfit or (LOADING_IS_HEARD if any(map(is_observed, place.mappers())) else None)
+
+    @override
+    def loading(self, name: str) -> RelatedLoad | None:
+        place: Any = self.place
+        return RelatedLoad(place, self.decoded, name)
+
+
+class _Statement:
+    """A compiled statement, to be looked at: where its entities stand, and what is loaded with them."""
+
+    def __init__(self, compiled: Any, dialect: Dialect) -> None:  # noqa: ANN401  # of SQLAlchemy's
+        self._dialect = dialect
+        self._state = compiled.compile_state
+        columns = result_columns(compiled)
+        self._number = len(columns)
+        self._places: dict[Any, int] = {
+            each: place
+            for place, column in enumerate(columns)
+            for each in column.objects
+            if isinstance(each, Column)
+        }
+
+    def place(self, mapper: Mapper[Any]) -> Place | LaneRefusal:
+        """Return the place of the entities of a class, which the statement selects."""
+        loader = EntityLoader.of(mapper, self._names(mapper))
+        if isinstance(loader, LaneRefusal):
+            return loader
+        state, path = self._state, root_path(mapper)
+        if any(isinstance(key, tuple) and key[0] in _UNUSUAL for key in state.attributes):
+            return _OTHER_OPTIONS
+        whole = state.current_path + path if state.current_path.path else path
+        relations = self._relations(mapper, path, whole)
+        if isinstance(relations, LaneRefusal):
+            return relations
+        options = tuple(each for each in options_of(state.select_statement) if each.propagate_to_loaders)
+        return Place(loader, whole, options, relations)
+
+    def _relations(self, mapper: Mapper[Any], path: Any, whole: Any) -> list[Relation] | LaneRefusal:  # noqa: ANN401  # of SQLAlchemy's
+        """Return what is loaded with the entities of a class, by statements of its own."""
+        relations: list[Relation] = []
+        for attribute in in_order_of_loading(mapper):
+            if not isinstance(attribute, ColumnProperty | RelationshipProperty):
+                continue
+            found = loader_of(attribute, self._state, path)
+            if isinstance(attribute, RelationshipProperty) and found.strategy == _SELECTIN:
+                if not found.asked and whole[attribute].contains_mapper(attribute.mapper):
+                    continue  # which would go on for ever
+                relation = self._relation(attribute, whole) if not found.special else _special(attribute)
+                if isinstance(relation, LaneRefusal):
+                    return relation
+                relations.append(relation)
+            elif found.asked and not _is_as_always(attribute, found):
+                return _special(attribute)
+        return relations
+
+    def _names(self, mapper: Mapper[Any]) -> list[str]:
+        """Return what the columns of the rows are called that belong to a class; the others are nameless."""
+        names = [""] * self._number
+        for attribute in mapper.column_attrs:
+            column = attribute.columns[0]
+            if column in self._places:
+                names[self._places[column]] = column.name
+        return names
+
+    def _relation(self, relation: RelationshipProperty[Any], path: Any) -> Relation | LaneRefusal:  # noqa: ANN401  # of SQLAlchemy's
+        refusal = _why_not_by_keys(relation)
+        if refusal is not None:
+            return refusal
+        asked, dialect = asked_by_keys(relation), self._dialect
+        selected = _related_select(relation, asked, dialect)
+        if isinstance(selected, LaneRefusal):
+            return selected
+        statement = loaded_along(selected, self._state, path[relation])
+        compiled: Any = statement.compile(dialect=dialect)
+        if set(compiled.bind_names.values()) != {KEYS}:
+            return _special(relation)
+        inside = _Statement(compiled, dialect)
+        place = inside.place(relation.mapper)
+        if isinstance(place, LaneRefusal):
+            return place
+        columns = result_columns(compiled)
+        described = Described(types=[each.type for each in columns], names=[each.keyname for each in columns])
+        read = CompiledRead(compiled, described, [], dialect, may_change=False)
+        found = Relation(relation.key, relation.mapper, read, KeyList(statement, compiled, dialect), place)
+        found.full_name = str(relation)
+        found.many = bool(relation.uselist)
+        found.key_of_row = getter_of([inside._places[column] for column in asked.columns])
+        if asked.own is not None:
+            attributes = [relation.parent.get_property_by_column(column) for column in asked.own]
+            found.own = tuple(attribute.key for attribute in attributes)
+        return found
+
+
+_SELECTIN = {"lazy": "selectin"}
+_UNUSUAL = frozenset({"path_with_polymorphic", "additional_entity_criteria"})
+
+
+def _special(attribute: Any) -> LaneRefusal:  # noqa: ANN401  # of a mapper
+    return LaneRefusal("{} is loaded in a way that only the session knows", attribute)
+
+
+def _is_as_always(attribute: Any, found: Any) -> bool:  # noqa: ANN401  # of a mapper, and how it is loaded
+    """Say whether an option asks for what the class says, and that is to load it later."""
+    if isinstance(attribute, ColumnProperty) or found.special:
+        return False
+    return attribute.lazy in LAZY and found.strategy == dict(attribute.strategy_key)
+
+
+def _why_not_by_keys(relation: RelationshipProperty[Any]) -> LaneRefusal | None:
+    """Say why what belongs to entities cannot be asked for by their keys here, if so."""
+    mapper = relation.mapper
+    if relation.entity is not mapper or (relation.uselist and relation.direction.name == "MANYTOONE"):
+        return _special(relation)
+    if relation.join_depth or not getattr(relation.class_attribute.impl, "supports_population", False):
+        return _special(relation)
+    if mapper.local_table in HIDING or relation.secondary in HIDING:
+        return LaneRefusal("rows that belong to {} may be hidden", relation)
+    return why_not_simple(mapper)
+
+
+def _related_select(relation: Any, asked: Any, dialect: Dialect) -> Select[Any] | LaneRefusal:  # noqa: ANN401  # of SQLAlchemy's
+    """Return the SELECT of what belongs to certain keys, as `selectinload` makes it."""
+    entity = relation.mapper.class_
+    selected: Any = select(*asked.columns, entity)
+    order: Sequence[Any] = tuple(relation.order_by or ())
+    if asked.parent is not None:
+        tables = {each.table for part in order for each in visitors.iterate(part) if isinstance(each, Column)}
+        if tables - {relation.mapper.local_table}:
+            return _special(relation)
+        joined = getattr(asked.parent, relation.key).of_type(entity)
+        selected = selected.select_from(asked.parent).join(joined)
+    elif relation.secondary is not None:
+        selected = selected.select_from(relation.secondary).join(entity, secondary_join(relation))
+    else:
+        selected = selected.select_from(entity)
+    found: Select[Any] = selected.where(among_keys(asked.condition, dialect)).order_by(*order)
+    return found

@@ -1,0 +1,271 @@
+"""This module loads what belongs to entities, with statements that ask for it by their keys."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.orm.attributes import instance_state, set_committed_value
+from sqlalchemy.util import warn
+
+from unitwork._logic.effects import NOTHING
+from unitwork._logic.routing import LaneRefusal
+from unitwork._runtime.lanes.sending import parameters_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+
+    from sqlalchemy.orm import InstanceState, Mapper, Session
+
+    from unitwork._logic.effects import Effects
+    from unitwork._runtime.lanes.keys import KeyList
+    from unitwork._runtime.lanes.loading import EntityLoader
+    from unitwork._runtime.lanes.reads import CompiledRead
+    from unitwork.dialects.direct import Column, Direct, Rows
+
+_KEYS_AT_ONCE = 500
+"""As `selectinload` asks for them."""
+_NOT_LOADED = LaneRefusal("what belongs to its entities cannot be loaded")
+
+
+class Place:
+    """Where entities of one class stand in a statement. Lives: as long as the compiled statement.
+
+    Args:
+        loader: Makes them of rows.
+        path: What SQLAlchemy calls the place.
+        options: The loader options that entities remember, for what is loaded later.
+        relations: What is loaded with them, by statements of their own.
+    """
+
+    def __init__(
+        self, loader: EntityLoader, path: object, options: tuple[Any, ...], relations: Sequence[Relation]
+    ) -> None:
+        self.loader = loader
+        self.path = path
+        self.options = options
+        self.relations = relations
+
+    def mappers(self) -> Iterable[Mapper[Any]]:
+        """Return the classes of all that is loaded with the entities."""
+        for relation in self.relations:
+            yield relation.mapper
+            yield from relation.place.mappers()
+
+
+class Relation:
+    """A relationship of the entities of one place. Lives: as long as that.
+
+    Args:
+        key: What the attribute is called.
+        mapper: The class of what it holds.
+        read: The statement.
+        keys: Makes of keys what the statement is given.
+        place: Where the related entities stand in it.
+    """
+
+    many = True
+    """It holds a collection."""
+    own: tuple[str, ...] | None = None
+    """The attributes that hold the key of the only related entity; None if that holds the key of this one."""
+    full_name = ""
+
+    def __init__(
+        self, key: str, mapper: Mapper[Any], read: CompiledRead, keys: KeyList, place: Place
+    ) -> None:
+        self.key = key
+        self.mapper = mapper
+        self.read = read
+        self.keys = keys
+        self.place = place
+        self.key_of_row: Callable[[Sequence[Any]], tuple[Any, ...]] = tuple
+
+    def batches(self, entities: Sequence[Any]) -> list[dict[tuple[Any, ...], list[Any]]]:
+        """Return the entities by the keys that are asked for, as many as one statement takes at a time.
+
+        Those that refer to nothing get nothing.
+        """
+        by_key: dict[tuple[Any, ...], list[Any]] = {}
+        if self.own is None:
+            by_key = {_state(entity).key[1]: [entity] for entity in entities}
+        else:
+            for entity in entities:
+                held = _state(entity).dict
+                key = tuple([held[name] for name in self.own])
+                if None in key:
+                    self._put(entity, ())
+                else:
+                    by_key.setdefault(key, []).append(entity)
+        items = list(by_key.items())
+        starts = range(0, len(items), _KEYS_AT_ONCE)
+        return [dict(items[start : start + _KEYS_AT_ONCE]) for start in starts]
+
+    def put(
+        self, by_key: dict[tuple[Any, ...], list[Any]], rows: Sequence[Any], related: Sequence[Any]
+    ) -> None:
+        """Give entities what belongs to them, of the related ones of these rows."""
+        found: dict[tuple[Any, ...], list[Any]] = defaultdict(list)
+        key_of_row = self.key_of_row
+        for row, each in zip(rows, related, strict=True):
+            found[key_of_row(row)].append(each)
+        for key, entities in by_key.items():
+            for entity in entities:
+                self._put(entity, found.get(key, ()))
+
+    def _put(self, entity: Any, related: Sequence[Any]) -> None:  # noqa: ANN401  # of any class
+        if self.key in _state(entity).dict:
+            return  # what it holds already stays
+        if self.many:
+            set_committed_value(entity, self.key, related)
+            return
+        if self.own is None and len(related) > 1:
+            warn(
+                f"Multiple rows returned with uselist=False for eagerly-loaded attribute '{self.full_name}' "
+            )
+        # Of several rows with one key SQLAlchemy takes the last, of several that refer to one the first.
+        place = 0 if self.own is None else -1
+        set_committed_value(entity, self.key, related[place] if related else None)
+
+
+class RelatedLoad:
+    """What one call of a read loads: the entities of its rows, and all that comes with them.
+
+    Args:
+        place: Where the entities stand.
+        decoded: Makes of rows of the driver those of SQLAlchemy.
+        name: Of the read, for people.
+    """
+
+    session: Session | None = None
+    """What holds the entities."""
+    entities: Sequence[Any] | LaneRefusal = ()
+    """Those of the rows; or why they cannot be loaded here."""
+
+    def __init__(self, place: Place, decoded: Callable[[Rows], Rows], name: str) -> None:
+        self._place = place
+        self._decoded = decoded
+        self._name = name
+        self._steps: Generator[Any, Rows, None] | None = None
+
+    def begin(self, rows: Rows | LaneRefusal) -> RelatedCall | None:
+        """Load the entities of rows, and return what is to be sent for what belongs to them, if anything."""
+        self._steps = self._load()
+        next(self._steps)
+        return self.go_on(rows)
+
+    def go_on(self, rows: Rows | LaneRefusal) -> RelatedCall | None:
+        """Load what was asked for last, and return what is to be sent next; None if that was all."""
+        if isinstance(rows, LaneRefusal):
+            self.entities = rows
+            return None
+        steps: Any = self._steps
+        try:
+            call: RelatedCall = steps.send(rows)
+        except StopIteration:
+            return None
+        except Exception:  # noqa: BLE001  # the session lane raises what is right
+            self.entities = _NOT_LOADED
+            return None
+        return call
+
+    def _load(self) -> Generator[Any, Rows, None]:
+        """Be given the rows of the entities; load what belongs to them level by level, as SQLAlchemy does."""
+        holder = _Holder(self.session)
+        self.entities = holder.loaded(self._place, self._decoded((yield None)))
+        level = [(self._place, self.entities)]
+        while level:
+            below: list[tuple[Place, list[Any]]] = []
+            for place, entities in level:
+                each = [entity for entity in dict.fromkeys(entities) if entity is not None]
+                for relation in place.relations:
+                    related: list[Any] = []
+                    for by_key in relation.batches(each):
+                        call = RelatedCall(self, relation, list(by_key), self._name)
+                        found = relation.read.decoded((yield call))
+                        loaded = holder.loaded(relation.place, found)
+                        relation.put(by_key, found, loaded)
+                        related += loaded
+                    below.append((relation.place, related))
+            level = [(place, entities) for place, entities in below if place.relations]
+
+
+class _Holder:
+    """Holds entities while they are loaded: as a session does, or for this alone.
+
+    It stands for the session and for its identity map when entities are made of rows.
+    """
+
+    def __init__(self, session: Session | None) -> None:
+        self.identity_map = self
+        self.hash_key = None if session is None else session.hash_key
+        self._session = session
+        self._own: dict[Any, Any] = {}
+        self.get: Callable[[Any], Any] = self._own.get if session is None else session.identity_map.get
+        self._options: tuple[Any, ...] = ()
+        self._path: Any = None
+
+    def loaded(self, place: Place, rows: Rows) -> list[Any]:
+        """Return the entities of rows.
+
+        Raises:
+            ValueError: A row has no whole key.
+        """
+        self._options, self._path = place.options, place.path
+        holder: Any = self
+        found = place.loader.load(rows, holder)
+        if isinstance(found, LaneRefusal):
+            raise ValueError(found)  # noqa: TRY004  # of the rows, no type of ours
+        return found
+
+    def add(self, state: InstanceState[Any]) -> None:
+        """Hold an entity that is new here."""
+        state.load_options, state.load_path = self._options, self._path
+        if self._session is None:
+            self._own[state.key] = state.obj()
+        else:
+            self._session.identity_map.add(state)
+
+
+class RelatedCall:
+    """One statement that asks for what belongs to entities. Lives: until its rows have come."""
+
+    writes = False
+    adds = False
+    needs_primary = False
+    effects: Effects = NOTHING
+
+    def __init__(self, load: RelatedLoad, relation: Relation, keys: list[tuple[Any, ...]], name: str) -> None:
+        self.name = name
+        self._load = load
+        self._read = relation.read
+        self.statement = relation.keys.statement
+        self.sql, self._arguments = relation.keys.filled(keys)
+
+    @property
+    def parameters(self) -> Any:  # noqa: ANN401  # as SQLAlchemy takes them for its driver
+        """The arguments as `exec_driver_sql` takes them."""
+        return parameters_of(self._arguments)
+
+    def rows(self, direct: Direct, driver: Any) -> Awaitable[Rows | LaneRefusal]:  # noqa: ANN401  # of any driver
+        """Ask the driver."""
+        return self._read.rows(direct, driver, self.sql, self._arguments)
+
+    def described_by(self, cursor: Any) -> LaneRefusal | None:  # noqa: ANN401  # as the DBAPI says
+        """Learn of the columns from a cursor."""
+        return self._read.described_by(cursor)
+
+    def learnt(self, columns: list[Column]) -> LaneRefusal | None:
+        """Learn of the columns."""
+        return self._read.learnt(columns)
+
+    def forget_columns(self) -> None:
+        """Learn of the columns anew with the next call."""
+        self._read.forget_columns()
+
+    def following(self, rows: Rows | LaneRefusal) -> RelatedCall | None:
+        """Return what is to be sent next."""
+        return self._load.go_on(rows)
+
+
+def _state(entity: Any) -> Any:  # noqa: ANN401  # of any class, and its state, which has a key
+    return instance_state(entity)
