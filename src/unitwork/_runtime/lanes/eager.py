@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, Select, select
@@ -16,7 +17,6 @@ from unitwork._runtime.lanes.keys import KEYS, KeyList, among_keys
 from unitwork._runtime.lanes.loading import (
     LAZY,
     EntityLoader,
-    getter_of,
     is_observed,
     loads_more,
     why_not_simple,
@@ -189,7 +189,7 @@ class _Statement:
         found = Relation(relation.key, relation.mapper, read, KeyList(statement, compiled, dialect), place)
         found.full_name = str(relation)
         found.many = bool(relation.uselist)
-        found.key_of_row = getter_of([inside._places[column] for column in asked.columns])
+        found.key_of_row = itemgetter(*[inside._places[column] for column in asked.columns])
         if asked.own is not None:
             attributes = [relation.parent.get_property_by_column(column) for column in asked.own]
             found.own = tuple(attribute.key for attribute in attributes)

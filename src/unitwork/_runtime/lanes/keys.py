@@ -6,6 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import any_, bindparam
+from sqlalchemy.sql.sqltypes import TupleType
 from sqlalchemy.util import LRUCache
 
 from unitwork._sqlalchemy.dialects import postgresql
@@ -52,14 +53,16 @@ class KeyList:
         self.statement = statement
         self._compiled = compiled
         (bind,) = compiled.bind_names
+        self.single = not isinstance(bind.type, TupleType)
+        """A key is one value."""
         self._in_array = not bind.expanding
         kind = bind.type.dialect_impl(dialect)
         self._encode = kind.bind_processor(dialect) if self._in_array else None
         self._expanded: LRUCache[int, _Expanded] = LRUCache(_KNOWN_LENGTHS)
 
-    def filled(self, keys: Sequence[tuple[Any, ...]]) -> tuple[str, Any]:
+    def filled(self, keys: list[Any]) -> tuple[str, Any]:
         """Return the statement and its arguments as the driver takes them."""
-        values = list(chain.from_iterable(keys))
+        values = keys if self.single else list(chain.from_iterable(keys))
         if self._in_array:
             array = self._encode(values) if self._encode is not None else values
             return str(self._compiled), [array] if self._compiled.positional else {KEYS: array}
@@ -73,9 +76,8 @@ class KeyList:
             return known.sql, values
         return known.sql, dict(zip(known.names, values, strict=True))
 
-    def _for(self, keys: Sequence[tuple[Any, ...]]) -> _Expanded:
-        single = len(keys[0]) == 1
-        state = self._compiled.construct_expanded_state({KEYS: [key[0] for key in keys] if single else keys})
+    def _for(self, keys: list[Any]) -> _Expanded:
+        state = self._compiled.construct_expanded_state({KEYS: keys})
         names = state.parameter_expansion[KEYS]
         encode = [state.processors.get(name) for name in names]
         return _Expanded(state.statement, names, encode if any(encode) else ())

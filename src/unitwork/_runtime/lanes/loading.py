@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column
 from sqlalchemy.orm import ColumnProperty, RelationshipProperty, SynonymProperty
-from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm.attributes import instance_dict, instance_state
 
 from unitwork._logic.routing import LaneRefusal
 
@@ -80,8 +80,8 @@ class EntityLoader:
         self._partial = mapper.allow_partial_pks and len(mapper.primary_key) > 1
         self._keys = tuple(key for key, _column in attributes)
         chosen = [places[column] for _key, column in attributes]
-        self._values = None if chosen == list(range(len(names))) else getter_of(chosen)
-        self._identity = getter_of([places[column.name] for column in mapper.primary_key])
+        self._values = None if chosen == list(range(len(names))) else _getter(chosen)
+        self._identity = _getter([places[column.name] for column in mapper.primary_key])
 
     def load(self, rows: Sequence[Sequence[Any]], session: Session | None) -> list[Any] | LaneRefusal:
         """Return the entities of rows: detached, or held by a session, whose own go before.
@@ -91,14 +91,13 @@ class EntityLoader:
         if self._partial and any(map(self._has_part_of_key, rows)):
             return _PART_OF_KEY
         if len(rows) == 1:
-            return [self._one(rows[0], session)]
+            return [self._one(rows[0], self._identity(rows[0]), session)]
         known: dict[Any, Any] = {}
         loaded = []
-        for row in rows:
-            key = self._identity(row)
-            entity = known.get(key)
+        for row, identity in zip(rows, map(self._identity, rows), strict=True):
+            entity = known.get(identity)
             if entity is None:
-                entity = known[key] = self._one(row, session)
+                entity = known[identity] = self._one(row, identity, session)
             loaded.append(entity)
         return loaded
 
@@ -106,8 +105,7 @@ class EntityLoader:
         identity = self._identity(row)
         return None in identity and any(value is not None for value in identity)
 
-    def _one(self, row: Sequence[Any], session: Session | None) -> Any:  # noqa: ANN401  # an entity
-        identity = self._identity(row)
+    def _one(self, row: Sequence[Any], identity: tuple[Any, ...], session: Session | None) -> Any:  # noqa: ANN401  # an entity
         if None in identity:
             return None
         key = (self._kind, identity, None)
@@ -118,7 +116,7 @@ class EntityLoader:
         entity = self._new()
         state: InstanceState[Any] = instance_state(entity)
         values = row if self._values is None else self._values(row)
-        state.dict.update(zip(self._keys, values, strict=True))
+        instance_dict(entity).update(zip(self._keys, values, strict=True))
         state.key = key
         if session is not None:
             state.session_id = session.hash_key
@@ -138,7 +136,7 @@ class EntityLoader:
         return held
 
 
-def getter_of(places: list[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+def _getter(places: list[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
     """Return a function that takes the values of these places out of a row, as a tuple."""
     if len(places) == 1:
         place = places[0]

@@ -78,36 +78,40 @@ class Relation:
         self.read = read
         self.keys = keys
         self.place = place
-        self.key_of_row: Callable[[Sequence[Any]], tuple[Any, ...]] = tuple
+        self.key_of_row: Callable[[Sequence[Any]], Any] = tuple
 
-    def batches(self, entities: Sequence[Any]) -> list[dict[tuple[Any, ...], list[Any]]]:
+    def batches(self, entities: Sequence[Any]) -> list[dict[Any, list[Any]]]:
         """Return the entities by the keys that are asked for, as many as one statement takes at a time.
 
-        Those that refer to nothing get nothing.
+        Those that refer to nothing get nothing. A key of one column is its value, of several a tuple.
         """
-        by_key: dict[tuple[Any, ...], list[Any]] = {}
         if self.own is None:
-            by_key = {_state(entity).key[1]: [entity] for entity in entities}
+            by_key = {self._key_in(_state(entity).key[1]): [entity] for entity in entities}
         else:
-            for entity in entities:
-                held = _state(entity).dict
-                key = tuple([held[name] for name in self.own])
-                if None in key:
-                    self._put(entity, ())
-                else:
-                    by_key.setdefault(key, []).append(entity)
+            by_key = self._referring(entities, self.own)
         items = list(by_key.items())
         starts = range(0, len(items), _KEYS_AT_ONCE)
         return [dict(items[start : start + _KEYS_AT_ONCE]) for start in starts]
 
-    def put(
-        self, by_key: dict[tuple[Any, ...], list[Any]], rows: Sequence[Any], related: Sequence[Any]
-    ) -> None:
+    def _referring(self, entities: Sequence[Any], names: tuple[str, ...]) -> dict[Any, list[Any]]:
+        by_key: dict[Any, list[Any]] = {}
+        for entity in entities:
+            held = _state(entity).dict
+            key = tuple([held[name] for name in names])
+            if None in key:
+                self._put(entity, ())
+            else:
+                by_key.setdefault(self._key_in(key), []).append(entity)
+        return by_key
+
+    def _key_in(self, values: tuple[Any, ...]) -> Any:  # noqa: ANN401  # of any type
+        return values[0] if self.keys.single else values
+
+    def put(self, by_key: dict[Any, list[Any]], rows: Sequence[Any], related: Sequence[Any]) -> None:
         """Give entities what belongs to them, of the related ones of these rows."""
-        found: dict[tuple[Any, ...], list[Any]] = defaultdict(list)
-        key_of_row = self.key_of_row
-        for row, each in zip(rows, related, strict=True):
-            found[key_of_row(row)].append(each)
+        found: dict[Any, list[Any]] = defaultdict(list)
+        for key, each in zip(map(self.key_of_row, rows), related, strict=True):
+            found[key].append(each)
         for key, entities in by_key.items():
             for entity in entities:
                 self._put(entity, found.get(key, ()))
@@ -234,7 +238,7 @@ class RelatedCall:
     needs_primary = False
     effects: Effects = NOTHING
 
-    def __init__(self, load: RelatedLoad, relation: Relation, keys: list[tuple[Any, ...]], name: str) -> None:
+    def __init__(self, load: RelatedLoad, relation: Relation, keys: list[Any], name: str) -> None:
         self.name = name
         self._load = load
         self._read = relation.read
