@@ -4,10 +4,21 @@ import pickle
 
 import pytest
 from sqlalchemy import Select, event, inspect, select, text
-from sqlalchemy.exc import DBAPIError, SAWarning
-from sqlalchemy.orm import selectinload
+from sqlalchemy.exc import DBAPIError, InvalidRequestError, SAWarning
+from sqlalchemy.orm import joinedload, selectinload
 
-from tests.fixtures.authors import OTHERS, SELECTED, Author, Book, Box, Portrait, Related, Shelf, Town
+from tests.fixtures.authors import (
+    OTHERS,
+    REPEATING,
+    SELECTED,
+    Author,
+    Book,
+    Box,
+    Portrait,
+    Related,
+    Shelf,
+    Town,
+)
 from tests.fixtures.observer import Observer
 from unitwork import Database, Repository, query
 from unitwork.observe import StatementLog
@@ -49,7 +60,7 @@ def titles(author: Author) -> list[str]:
 
 async def test_options_are_taken_by_the_faster_lanes(library: Database, lane: Lane) -> None:
     """Outside and inside of a block; what only the session can load goes there, and the reason names it."""
-    for make in SELECTED.values():
+    for make in (*SELECTED.values(), *REPEATING.values()):
         assert library.explain_lane(make()).lane is lane, make()
     for make, reason in OTHERS.values():
         choice = library.explain_lane(make())
@@ -89,6 +100,19 @@ async def test_every_way_to_ask_loads_the_collection(library: Database) -> None:
     assert all(inspect(book).detached for book in ann.books)
     assert [book.title for book in pickle.loads(pickle.dumps(ann)).books] == ["b1", "b2", "b3"]  # our own
     assert await authors.get(9, options=options) is None
+
+
+async def test_many_by_a_join_are_asked_of_a_session_with_unique(library: Database) -> None:
+    """It refuses rows that repeat, on each lane; repositories give each entity once."""
+    statement = select(Author).options(joinedload(Author.books)).order_by(Author.id)
+    ann, bob = await Authors(library).all(statement)
+    assert (len(ann.books), bob.books) == (3, [])
+    async with library.transaction() as session:
+        result = await session.execute(statement)
+        with pytest.raises(InvalidRequestError, match=r"unique\(\) method must be invoked"):
+            result.all()
+        assert len((await session.scalars(statement)).unique().all()) == 2
+        assert (await session.get_one(Author, 1, options=[joinedload(Author.books)])).name == "Ann"
 
 
 async def test_changes_of_what_came_along_are_stored(library: Database) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import String, event, inspect, make_url, select, text
 from sqlalchemy.engine import ChunkedIteratorResult
 from sqlalchemy.exc import DisconnectionError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.orm import Load, selectinload
+from sqlalchemy.orm import Load, joinedload, selectinload
 from sqlalchemy.pool import QueuePool
 
 from tests.fixtures.authors import Author, Book
@@ -66,12 +66,12 @@ def test_how_attributes_are_loaded_is_told() -> None:
     path = private.root_path(mapper)
     assert set(private.in_order_of_loading(mapper)) == set(mapper.attrs)
     pets = private.loader_of(mapper.relationships.pets, compiled.compile_state, path)
-    assert pets == ({"lazy": "selectin"}, True, False)
+    assert pets == ({"lazy": "selectin"}, True, frozenset())
     name = private.loader_of(mapper.column_attrs.name, compiled.compile_state, path)
-    assert name == ({"deferred": False, "instrument": True}, False, False)
+    assert name == ({"deferred": False, "instrument": True}, False, frozenset())
     special = select(Person).options(selectinload(Person.pets.and_(Pet.id > 1)))
     state: Any = special.compile()
-    assert private.loader_of(mapper.relationships.pets, state.compile_state, path).special
+    assert private.loader_of(mapper.relationships.pets, state.compile_state, path).settings == {"and_"}
     assert [type(option) for option in private.options_of(statement)] == [Load]
     columns = private.result_columns(compiled)
     assert [column.keyname for column in columns[:2]] == ["id", "name"]
@@ -98,8 +98,27 @@ def test_what_belongs_to_entities_is_asked_for_by_keys() -> None:
     found = private.loader_of(
         inspect(Pet).relationships.owner, state.compile_state, private.root_path(inspect(Pet))
     )
-    assert found == ({"lazy": "selectin"}, True, False)
+    assert found == ({"lazy": "selectin"}, True, frozenset())
     assert state.compile_state.current_path == path
+
+
+def test_what_is_joined_is_found_by_the_columns_of_the_class() -> None:
+    """And whether its rows repeat, or a limit stands inside."""
+    pets = inspect(Person).relationships.pets
+    compiled: Any = select(Person).options(joinedload(Person.pets)).compile()
+    state, path = compiled.compile_state, private.root_path(inspect(Person))[pets]
+    column = private.joined_columns(state, path)[Pet.__table__.c.name]
+    assert (column.name, column.table is Pet.__table__) == ("name", False)
+    assert any(column in each.objects for each in private.result_columns(compiled))
+    assert private.repeats_rows(state)
+    assert not private.selects_from_itself(state)
+
+    limited: Any = select(Person).limit(1).options(joinedload(Person.pets)).compile()
+    assert private.selects_from_itself(limited.compile_state)
+    plain: Any = select(Pet).options(selectinload(Pet.owner)).compile()
+    assert not private.repeats_rows(plain.compile_state)
+    owner = private.root_path(inspect(Pet))[inspect(Pet).relationships.owner]
+    assert private.joined_columns(plain.compile_state, owner) is None
 
 
 def test_entity_that_is_marked_loaded_has_no_changes() -> None:

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import URL, Select, Table, delete, insert, inspect
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Load
 
-from tests.fixtures.authors import BOOK_GENRE, OTHERS, SELECTED, Author, Book, Related
+from tests.fixtures.authors import BOOK_GENRE, OTHERS, REPEATING, SELECTED, Author, Book, Related
 from tests.fixtures.databases import Backend
 from unitwork import Database, Repository
 from unitwork.observe import StatementLog
@@ -23,7 +24,7 @@ EXAMPLES = {"sqlite": 25, "asyncpg": 10, "psycopg": 8, "mariadb": 8}
 _READS = 3
 """How many statements are compared in one example."""
 
-ALL = {**SELECTED, **{name: make for name, (make, _reason) in OTHERS.items()}}
+ALL = {**SELECTED, **REPEATING, **{name: make for name, (make, _reason) in OTHERS.items()}}
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -115,6 +116,7 @@ def rows_of_all(draw: st.DrawFn) -> Rows:
         "place": [{"id": number, **place} for number, place in enumerate(places, 1)],
         "shelf": shelves,
         "box": boxes,
+        "lid": drawn(3, box_id=_references(keys(boxes))),
     }
 
 
@@ -176,7 +178,8 @@ async def story(db: Database, statements: Iterable[Select[Any]]) -> list[object]
                 told_of.append(await told(log, door.all(statement)))
                 told_of.append(_Seen().of(kept))
             async with db.transaction() as session:
-                found = (await session.scalars(statement)).all()
+                told_of.append(await told(log, _asked(session, statement)))
+                found = await door.all(statement)
                 told_of.append(_Seen().of(found))
                 for each in [each for each in found if each is not None][:2]:
                     session.expire(each)
@@ -184,6 +187,10 @@ async def story(db: Database, statements: Iterable[Select[Any]]) -> list[object]
                     told_of.append(_Seen().of(each))
                 told_of.append(list(session.sync_session.dirty))
     return told_of
+
+
+async def _asked(session: AsyncSession, statement: Select[Any]) -> object:
+    return (await session.scalars(statement)).all()
 
 
 async def agree(databases: list[Database], rows: Rows, names: list[str]) -> None:

@@ -64,8 +64,8 @@ class LoaderFound(NamedTuple):
     """As its class says, or an option."""
     asked: bool
     """An option says so."""
-    special: bool
-    """It has conditions or settings of its own."""
+    settings: frozenset[str]
+    """The names of what it is told beyond that; "and_" for conditions of its own."""
 
 
 def loader_of(attribute: Any, state: Any, path: Any) -> LoaderFound:  # noqa: ANN401  # of SQLAlchemy's
@@ -73,10 +73,11 @@ def loader_of(attribute: Any, state: Any, path: Any) -> LoaderFound:  # noqa: AN
     found = attribute._get_context_loader(state, path)  # noqa: SLF001
     strategy = found.strategy if found is not None and found.strategy else attribute.strategy_key
     if found is None:
-        return LoaderFound(dict(strategy), asked=False, special=False)
-    settings = any(value is not None for value in found.local_opts.values())
-    special = settings or bool(found._extra_criteria)  # noqa: SLF001
-    return LoaderFound(dict(strategy), asked=True, special=special)
+        return LoaderFound(dict(strategy), asked=False, settings=frozenset())
+    settings = {name for name, value in found.local_opts.items() if value is not None}
+    if found._extra_criteria:  # noqa: SLF001
+        settings.add("and_")
+    return LoaderFound(dict(strategy), asked=True, settings=frozenset(settings))
 
 
 def in_order_of_loading(mapper: Mapper[Any]) -> Sequence[Any]:
@@ -87,6 +88,22 @@ def in_order_of_loading(mapper: Mapper[Any]) -> Sequence[Any]:
 def root_path(mapper: Mapper[Any]) -> Any:  # noqa: ANN401  # a path of SQLAlchemy's
     """Return what SQLAlchemy calls the place of the entities that a statement selects."""
     return mapper._path_registry  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def joined_columns(state: Any, path: Any) -> Any:  # noqa: ANN401  # of SQLAlchemy's
+    """Return the columns that a compiled statement has joined along a path, by those of the class."""
+    adapter = path.get(state.attributes, "eager_row_processor")
+    return None if adapter is None else adapter.columns
+
+
+def repeats_rows(state: Any) -> bool:  # noqa: ANN401  # as above
+    """Say whether rows of a compiled statement repeat because a collection is loaded by a join."""
+    return bool(state.multi_row_eager_loaders)
+
+
+def selects_from_itself(state: Any) -> bool:  # noqa: ANN401  # as above
+    """Say whether a compiled statement stands inside another one, so that its limit does not count joins."""
+    return state.compound_eager_adapter is not None
 
 
 class AskedByKeys(NamedTuple):

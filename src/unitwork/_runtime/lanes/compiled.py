@@ -46,6 +46,7 @@ _EXECUTION_OPTIONS = LaneRefusal("it has execution options")
 _NO_CACHE_KEY = LaneRefusal("SQLAlchemy cannot cache it")
 _NOT_COMPILED = LaneRefusal("SQLAlchemy does not compile it")
 _NO_CONNECTION_YET = LaneRefusal("no connection has been opened yet")
+_REPEATS = LaneRefusal("its rows repeat, and need unique()")
 _VALUES = LaneRefusal("its values cannot be sent")
 _COMMIT_EXPIRES = LaneRefusal("the commit expires it")
 _INSERTING_IS_HEARD = LaneRefusal("somebody listens to entities being inserted")
@@ -103,6 +104,8 @@ class CompiledStatements:
         read = self._read_for(call)
         if isinstance(read, LaneRefusal):
             return read
+        if read.repeats:
+            return _REPEATS
         return _filled(read, _COLUMN if read.mapper is None else _ENTITIES, call, None)
 
     def _read_for(self, call: StatementCall) -> CompiledRead | LaneRefusal:

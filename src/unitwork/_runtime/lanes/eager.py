@@ -22,18 +22,22 @@ from unitwork._runtime.lanes.loading import (
     why_not_simple,
 )
 from unitwork._runtime.lanes.reads import LOADING_IS_HEARD, CompiledRead, Described
-from unitwork._runtime.lanes.related import Place, RelatedLoad, Relation
+from unitwork._runtime.lanes.related import Joined, Place, RelatedLoad, Relation
 from unitwork._sqlalchemy.private import (
     asked_by_keys,
     has_loader_options,
     in_order_of_loading,
+    joined_columns,
     loaded_along,
     loader_of,
     options_of,
+    repeats_rows,
     result_columns,
     root_path,
     secondary_join,
+    selects_from_itself,
 )
+from unitwork._sqlalchemy.versions import RELATED_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
 
 _NO_SELECT = LaneRefusal("it is no plain SELECT, and loads what belongs to its entities")
 _OTHER_OPTIONS = LaneRefusal("it has options that only the session knows")
+_LIMITED = LaneRefusal("it limits its rows before it joins what belongs to them")
 _AN_ALIAS = LaneRefusal("it loads what belongs to an alias")
 
 
@@ -98,6 +103,11 @@ class EagerRead(CompiledRead):
         mapper: Any = described.mapper
         self.place = _OTHER_OPTIONS if mapper is None else _Statement(compiled, dialect).place(mapper)
 
+    @property
+    @override
+    def repeats(self) -> bool:
+        return getattr(self.place, "repeats", False)
+
     @override
     def misfit(self, reader: ResultReader) -> LaneRefusal | None:
         misfit = super().misfit(reader)
@@ -118,6 +128,7 @@ class _Statement:
         self._state = compiled.compile_state
         columns = result_columns(compiled)
         self._number = len(columns)
+        self._mappers: set[Mapper[Any]] = set()
         self._places: dict[Any, int] = {
             each: place
             for place, column in enumerate(columns)
@@ -125,50 +136,80 @@ class _Statement:
             if isinstance(each, Column)
         }
 
-    def place(self, mapper: Mapper[Any]) -> Place | LaneRefusal:
-        """Return the place of the entities of a class, which the statement selects."""
-        loader = EntityLoader.of(mapper, self._names(mapper))
-        if isinstance(loader, LaneRefusal):
-            return loader
-        state, path = self._state, root_path(mapper)
+    def place(self, mapper: Mapper[Any], path: Any = None, columns: Any = None) -> Place | LaneRefusal:  # noqa: ANN401  # of SQLAlchemy's
+        """Return the place of entities of a class.
+
+        Args:
+            mapper: The class.
+            path: What SQLAlchemy calls the place; None for the entities that the statement selects.
+            columns: What the columns of the class are called there, if otherwise than there.
+        """
+        state = self._state
+        if selects_from_itself(state):
+            return _LIMITED
         if any(isinstance(key, tuple) and key[0] in _UNUSUAL for key in state.attributes):
             return _OTHER_OPTIONS
+        loader = EntityLoader.of(mapper, self._names(mapper, columns))
+        if isinstance(loader, LaneRefusal):
+            return loader
+        self._mappers.add(mapper)
+        path = path or root_path(mapper)
         whole = state.current_path + path if state.current_path.path else path
-        relations = self._relations(mapper, path, whole)
-        if isinstance(relations, LaneRefusal):
-            return relations
         options = tuple(each for each in options_of(state.select_statement) if each.propagate_to_loaders)
-        return Place(loader, whole, options, relations)
-
-    def _relations(self, mapper: Mapper[Any], path: Any, whole: Any) -> list[Relation] | LaneRefusal:  # noqa: ANN401  # of SQLAlchemy's
-        """Return what is loaded with the entities of a class, by statements of its own."""
-        relations: list[Relation] = []
+        place = Place(loader, mapper, whole, options)
+        place.repeats = repeats_rows(state)
         for attribute in in_order_of_loading(mapper):
-            if not isinstance(attribute, ColumnProperty | RelationshipProperty):
-                continue
-            found = loader_of(attribute, self._state, path)
-            if isinstance(attribute, RelationshipProperty) and found.strategy == _SELECTIN:
-                if not found.asked and whole[attribute].contains_mapper(attribute.mapper):
-                    continue  # which would go on for ever
-                relation = self._relation(attribute, whole) if not found.special else _special(attribute)
-                if isinstance(relation, LaneRefusal):
-                    return relation
-                relations.append(relation)
-            elif found.asked and not _is_as_always(attribute, found):
-                return _special(attribute)
-        return relations
+            member = self._member(attribute, path, whole)
+            if isinstance(member, LaneRefusal):
+                return member
+            if member is not None:
+                place.members.append(member)
+        return place
 
-    def _names(self, mapper: Mapper[Any]) -> list[str]:
+    def _member(self, attribute: Any, path: Any, whole: Any) -> Relation | Joined | LaneRefusal | None:  # noqa: ANN401  # of SQLAlchemy's
+        """Return how what an attribute holds is loaded with its entities; None if it is not."""
+        if not isinstance(attribute, ColumnProperty | RelationshipProperty):
+            return None
+        found = loader_of(attribute, self._state, path)
+        if isinstance(attribute, ColumnProperty):
+            return _special(attribute) if found.asked else None
+        if found.strategy == _SELECTIN and not found.settings:
+            if not found.asked and whole[attribute].contains_mapper(attribute.mapper):
+                return None  # it would go on for ever
+            return self._relation(attribute, whole)
+        if found.strategy in _JOINED and found.settings <= {"innerjoin"}:
+            joined = self._joined(attribute, path[attribute])
+            # Without an option it would go on for ever, and is loaded later.
+            return _special(attribute) if joined is None and found.asked else joined
+        as_always = not found.settings and found.strategy == dict(attribute.strategy_key)
+        return None if as_always and attribute.lazy in LAZY else _special(attribute)
+
+    def _joined(self, relation: RelationshipProperty[Any], path: Any) -> Joined | LaneRefusal | None:  # noqa: ANN401  # of SQLAlchemy's
+        columns = joined_columns(self._state, path)
+        if columns is None:
+            return None
+        refusal = _why_not_plain(relation)
+        if refusal is not None or relation.mapper in self._mappers:
+            return refusal or _special(relation)
+        place = self.place(relation.mapper, path[relation.mapper], columns)
+        if isinstance(place, LaneRefusal):
+            return place
+        return Joined(relation.key, place, many=bool(relation.uselist))
+
+    def _names(self, mapper: Mapper[Any], columns: Any) -> list[str]:  # noqa: ANN401  # of SQLAlchemy's
         """Return what the columns of the rows are called that belong to a class; the others are nameless."""
         names = [""] * self._number
         for attribute in mapper.column_attrs:
             column = attribute.columns[0]
-            if column in self._places:
-                names[self._places[column]] = column.name
+            found = column if columns is None else columns[column]
+            if found in self._places:
+                names[self._places[found]] = column.name
         return names
 
     def _relation(self, relation: RelationshipProperty[Any], path: Any) -> Relation | LaneRefusal:  # noqa: ANN401  # of SQLAlchemy's
-        refusal = _why_not_by_keys(relation)
+        refusal = _why_not_plain(relation)
+        if refusal is None and relation.uselist and relation.direction.name == "MANYTOONE":
+            refusal = _special(relation)
         if refusal is not None:
             return refusal
         asked, dialect = asked_by_keys(relation), self._dialect
@@ -186,7 +227,8 @@ class _Statement:
         columns = result_columns(compiled)
         described = Described(types=[each.type for each in columns], names=[each.keyname for each in columns])
         read = CompiledRead(compiled, described, [], dialect, may_change=False)
-        found = Relation(relation.key, relation.mapper, read, KeyList(statement, compiled, dialect), place)
+        found = Relation(relation.key, read, KeyList(statement, compiled, dialect), place)
+        found.once = place.repeats or RELATED_ONCE
         found.full_name = str(relation)
         found.many = bool(relation.uselist)
         found.key_of_row = itemgetter(*[inside._places[column] for column in asked.columns])
@@ -197,6 +239,7 @@ class _Statement:
 
 
 _SELECTIN = {"lazy": "selectin"}
+_JOINED = ({"lazy": "joined"}, {"lazy": False})
 _UNUSUAL = frozenset({"path_with_polymorphic", "additional_entity_criteria"})
 
 
@@ -204,17 +247,10 @@ def _special(attribute: Any) -> LaneRefusal:  # noqa: ANN401  # of a mapper
     return LaneRefusal("{} is loaded in a way that only the session knows", attribute)
 
 
-def _is_as_always(attribute: Any, found: Any) -> bool:  # noqa: ANN401  # of a mapper, and how it is loaded
-    """Say whether an option asks for what the class says, and that is to load it later."""
-    if isinstance(attribute, ColumnProperty) or found.special:
-        return False
-    return attribute.lazy in LAZY and found.strategy == dict(attribute.strategy_key)
-
-
-def _why_not_by_keys(relation: RelationshipProperty[Any]) -> LaneRefusal | None:
-    """Say why what belongs to entities cannot be asked for by their keys here, if so."""
+def _why_not_plain(relation: RelationshipProperty[Any]) -> LaneRefusal | None:
+    """Say why what a relationship holds cannot be loaded here, if so."""
     mapper = relation.mapper
-    if relation.entity is not mapper or (relation.uselist and relation.direction.name == "MANYTOONE"):
+    if relation.entity is not mapper:
         return _special(relation)
     if relation.join_depth or not getattr(relation.class_attribute.impl, "supports_population", False):
         return _special(relation)

@@ -133,6 +133,11 @@ class CompiledRead:
         self._decoders: Processors = []
         self._loader: EntityLoader | None = None
 
+    @property
+    def repeats(self) -> bool:
+        """Whether rows repeat for what is joined: a session gives them to those who ask for each once."""
+        return False
+
     def misfit(self, reader: ResultReader) -> LaneRefusal | None:
         """Say why rows cannot become what a reader promises without SQLAlchemy's own; None if they can."""
         if self._refusal is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.orm.attributes import instance_state, set_committed_value
+from sqlalchemy.orm.attributes import instance_dict, instance_state, set_committed_value
 from sqlalchemy.util import warn
 
 from unitwork._logic.effects import NOTHING
@@ -33,24 +33,91 @@ class Place:
 
     Args:
         loader: Makes them of rows.
+        mapper: Their class.
         path: What SQLAlchemy calls the place.
         options: The loader options that entities remember, for what is loaded later.
-        relations: What is loaded with them, by statements of their own.
     """
 
+    repeats = False
+    """The rows repeat entities, for what is joined; each counts once."""
+
     def __init__(
-        self, loader: EntityLoader, path: object, options: tuple[Any, ...], relations: Sequence[Relation]
+        self, loader: EntityLoader, mapper: Mapper[Any], path: object, options: tuple[Any, ...]
     ) -> None:
         self.loader = loader
+        self.mapper = mapper
         self.path = path
         self.options = options
-        self.relations = relations
+        self.members: list[Relation | Joined] = []
+        """What is loaded with the entities, in the order of SQLAlchemy."""
+
+    @property
+    def relations(self) -> list[Relation]:
+        """Those of them that are loaded by statements of their own."""
+        return [each for each in self.members if isinstance(each, Relation)]
+
+    @property
+    def joined(self) -> list[Joined]:
+        """Those of them that stand in the same rows."""
+        return [each for each in self.members if isinstance(each, Joined)]
 
     def mappers(self) -> Iterable[Mapper[Any]]:
-        """Return the classes of all that is loaded with the entities."""
-        for relation in self.relations:
-            yield relation.mapper
-            yield from relation.place.mappers()
+        """Return the classes of all that is loaded, of the entities and of what belongs to them."""
+        yield self.mapper
+        for member in self.members:
+            yield from member.place.mappers()
+
+    def with_relations(self) -> list[Place]:
+        """Return the places in the same rows whose entities load more by statements, in their order."""
+        found: list[Place] = []
+        for member in self.members:
+            if isinstance(member, Joined):
+                found += member.place.with_relations()
+            elif self not in found:
+                found.append(self)
+        return found
+
+
+class Joined:
+    """A relationship whose entities stand in the same rows, as `joinedload` has joined them."""
+
+    def __init__(self, key: str, place: Place, *, many: bool) -> None:
+        self.key = key
+        self.place = place
+        self.many = many
+
+    def put(self, entities: Sequence[Any], related: Sequence[Any], *, apart: bool) -> None:
+        """Give entities what stands in their rows; apart from a session all of them are new.
+
+        Raises:
+            ValueError: There stands another one than it holds, where there may be one only.
+        """
+        if self.many:
+            self._put_many(entities, related)
+            return
+        key = self.key
+        for entity, each in zip(entities, related, strict=True):
+            if entity is None:
+                continue
+            held = instance_dict(entity)
+            if key not in held:
+                if apart:
+                    held[key] = each
+                else:
+                    set_committed_value(entity, key, each)
+            elif held[key] is not each:
+                raise ValueError(key)  # it may be what was loaded before, or a second one: the session knows
+
+    def _put_many(self, entities: Sequence[Any], related: Sequence[Any]) -> None:
+        # By identity: what is mapped may compare by values, and have no hash.
+        found: dict[int, tuple[Any, dict[int, Any]]] = {}
+        for entity, each in zip(entities, related, strict=True):
+            if entity is not None:
+                found.setdefault(id(entity), (entity, {}))[1][id(each)] = each
+        for entity, several in found.values():
+            if self.key not in instance_dict(entity):  # what it holds already stays
+                several.pop(id(None), None)
+                set_committed_value(entity, self.key, list(several.values()))
 
 
 class Relation:
@@ -58,7 +125,6 @@ class Relation:
 
     Args:
         key: What the attribute is called.
-        mapper: The class of what it holds.
         read: The statement.
         keys: Makes of keys what the statement is given.
         place: Where the related entities stand in it.
@@ -69,12 +135,11 @@ class Relation:
     own: tuple[str, ...] | None = None
     """The attributes that hold the key of the only related entity; None if that holds the key of this one."""
     full_name = ""
+    once = False
+    """Of equal rows one counts."""
 
-    def __init__(
-        self, key: str, mapper: Mapper[Any], read: CompiledRead, keys: KeyList, place: Place
-    ) -> None:
+    def __init__(self, key: str, read: CompiledRead, keys: KeyList, place: Place) -> None:
         self.key = key
-        self.mapper = mapper
         self.read = read
         self.keys = keys
         self.place = place
@@ -110,7 +175,10 @@ class Relation:
     def put(self, by_key: dict[Any, list[Any]], rows: Sequence[Any], related: Sequence[Any]) -> None:
         """Give entities what belongs to them, of the related ones of these rows."""
         found: dict[Any, list[Any]] = defaultdict(list)
-        for key, each in zip(map(self.key_of_row, rows), related, strict=True):
+        pairs: Iterable[tuple[Any, Any]] = zip(map(self.key_of_row, rows), related, strict=True)
+        if self.once:
+            pairs = {(key, id(each)): (key, each) for key, each in pairs}.values()
+        for key, each in pairs:
             found[key].append(each)
         for key, entities in by_key.items():
             for entity in entities:
@@ -175,22 +243,24 @@ class RelatedLoad:
     def _load(self) -> Generator[Any, Rows, None]:
         """Be given the rows of the entities; load what belongs to them level by level, as SQLAlchemy does."""
         holder = _Holder(self.session)
-        self.entities = holder.loaded(self._place, self._decoded((yield None)))
-        level = [(self._place, self.entities)]
+        level: list[tuple[Place, list[Any]]] = []
+        self.entities = holder.all_in(self._place, self._decoded((yield None)), level)
+        if self._place.repeats:
+            self.entities = _each_once(self.entities)
         while level:
-            below: list[tuple[Place, list[Any]]] = []
-            for place, entities in level:
-                each = [entity for entity in dict.fromkeys(entities) if entity is not None]
+            above, level = level, []
+            for place, entities in above:
                 for relation in place.relations:
-                    related: list[Any] = []
-                    for by_key in relation.batches(each):
+                    loads: dict[int, tuple[Place, list[Any]]] = {}
+                    for by_key in relation.batches(entities):
                         call = RelatedCall(self, relation, list(by_key), self._name)
                         found = relation.read.decoded((yield call))
-                        loaded = holder.loaded(relation.place, found)
-                        relation.put(by_key, found, loaded)
-                        related += loaded
-                    below.append((relation.place, related))
-            level = [(place, entities) for place, entities in below if place.relations]
+                        batch: list[tuple[Place, list[Any]]] = []
+                        related = holder.all_in(relation.place, found, batch)
+                        relation.put(by_key, found, related)
+                        for inside, several in batch:
+                            loads.setdefault(id(inside), (inside, []))[1].extend(several)
+                    level += [(inside, _each_once(several)) for inside, several in loads.values()]
 
 
 class _Holder:
@@ -207,6 +277,25 @@ class _Holder:
         self.get: Callable[[Any], Any] = self._own.get if session is None else session.identity_map.get
         self._options: tuple[Any, ...] = ()
         self._path: Any = None
+
+    def all_in(self, place: Place, rows: Rows, further: list[tuple[Place, list[Any]]]) -> list[Any]:
+        """Return the entities of rows, which hold now what stands beside them; add those that load more.
+
+        Raises:
+            ValueError: A row has no whole key, or too much for one entity.
+        """
+        by_place: dict[int, list[Any]] = {}
+        found = self._with_joined(place, rows, by_place)
+        for each in place.with_relations():
+            entities = [entity for entity in _each_once(by_place[id(each)]) if entity is not None]
+            further.append((each, entities))
+        return found
+
+    def _with_joined(self, place: Place, rows: Rows, by_place: dict[int, list[Any]]) -> list[Any]:
+        found = by_place[id(place)] = self.loaded(place, rows)
+        for joined in place.joined:
+            joined.put(found, self._with_joined(joined.place, rows, by_place), apart=self._session is None)
+        return found
 
     def loaded(self, place: Place, rows: Rows) -> list[Any]:
         """Return the entities of rows.
@@ -269,6 +358,10 @@ class RelatedCall:
     def following(self, rows: Rows | LaneRefusal) -> RelatedCall | None:
         """Return what is to be sent next."""
         return self._load.go_on(rows)
+
+
+def _each_once(entities: Iterable[Any]) -> list[Any]:
+    return list({id(entity): entity for entity in entities}.values())
 
 
 def _state(entity: Any) -> Any:  # noqa: ANN401  # of any class, and its state, which has a key
