@@ -4,6 +4,14 @@ from dataclasses import dataclass
 
 PEOPLE = 2_000
 PAGE_ROWS = 20
+TEAMS = 50
+MEMBERS = 5
+"""Of each team."""
+ASSETS = 100
+
+
+KEYS = tuple(range(1, 101))
+"""A list of keys that are asked for at once."""
 
 
 @dataclass(slots=True)

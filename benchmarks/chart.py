@@ -31,7 +31,7 @@ def svg(report: Report) -> str:
                 f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + 60} {height:.0f}"'
                 ' font-family="sans-serif" font-size="11" role="img">'
             ),
-            f"<title>{escape(database)}: time relative to SQLAlchemy's ORM written by hand</title>",
+            f"<title>{escape(database)}: {report.measure} relative to SQLAlchemy's ORM by hand</title>",
             '<rect width="100%" height="100%" fill="#ffffff"/>',
             *_legend(report, names, colours),
             *_scale(height),

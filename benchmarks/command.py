@@ -9,11 +9,11 @@ import click
 from rich.console import Console
 
 from benchmarks.chart import svg
-from benchmarks.environments import CACHE, ROOT, NotAvailableError, contenders
+from benchmarks.environments import CACHE, ROOT, Contender, NotAvailableError, contenders
 from benchmarks.markdown import markdown
 from benchmarks.measure import compare
 from benchmarks.plan import BASELINE, DATABASES, FULL, NORMAL, TINY, WORKLOADS, Size, cells
-from benchmarks.report import Report, report_of, show
+from benchmarks.report import report_of, show
 from benchmarks.results import Partial, fingerprint, partial_file
 from benchmarks.web_measure import WEB, compare_web
 
@@ -39,6 +39,9 @@ Examples
   python benchmarks/run.py --with hand,ours    some contenders only
   python benchmarks/run.py --list              names of all cells and contenders
 
+With --cpu the ratios are of the CPU time that the client's process takes: what a service pays for,
+and what a busy machine changes least.
+
 Servers are started for the run alone and removed after it. A run that was stopped goes on where it
 was when it is started again; change a source file, and it begins anew.
 
@@ -59,6 +62,7 @@ before it is timed.
 @click.option("--size", type=click.Choice(list(_SIZES)), default="normal", show_default=True)
 @click.option("--full", is_flag=True, help="The same as --size full: more rounds, for numbers to publish.")
 @click.option("--fresh", is_flag=True, help="Forget what an interrupted run has measured.")
+@click.option("--cpu", is_flag=True, help="Show the CPU time of the client in place of the time that passes.")
 @click.option("--list", "listed", is_flag=True, help="Say what there is, and measure nothing.")
 @click.option(
     "--output",
@@ -75,6 +79,7 @@ def main(  # noqa: PLR0913  # one parameter for each option
     *,
     full: bool,
     fresh: bool,
+    cpu: bool,
     listed: bool,
 ) -> None:
     """Run the benchmark."""
@@ -85,7 +90,9 @@ def main(  # noqa: PLR0913  # one parameter for each option
         _list(console)
         return
     chosen = "full" if full else size
-    report = _measured(console, only, names, chosen, fresh=fresh)
+    partial, known = _measured(console, only, names, chosen, fresh=fresh)
+    report = report_of(partial, known, chosen, by_cpu=cpu)
+    partial.forget()
     if not report.rows and not report.web:
         raise click.ClickException("nothing was measured. Fix: see --list for the words of --only.")
     show(console, report)
@@ -110,7 +117,7 @@ def _list(console: Console) -> None:
 
 def _measured(
     console: Console, only: Sequence[str], names: str | None, size_name: str, *, fresh: bool
-) -> Report:
+) -> tuple[Partial, list[Contender]]:
     size: Size = _SIZES[size_name]
     words = sorted(only)
     partial = Partial(partial_file(fingerprint(f"{size_name} {words} {names}")))
@@ -133,9 +140,7 @@ def _measured(
         except NotAvailableError as reason:
             partial.learn({}, [f"{name} is left out: {reason}"])
             say(partial.notes[-1])
-    report = report_of(partial, known, size_name)
-    partial.forget()
-    return report
+    return partial, known
 
 
 def _sayer(console: Console) -> Callable[[str], None]:

@@ -1,9 +1,9 @@
-"""This module maps the two tables of the benchmark, for every contender that uses SQLAlchemy."""
+"""This module maps the tables of the benchmark, for every contender that uses SQLAlchemy."""
 
-from sqlalchemy import String, event
+from sqlalchemy import ForeignKey, String, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from benchmarks.card import Card
 from benchmarks.place import POOL, Place
@@ -33,6 +33,48 @@ class Signup(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     email: Mapped[str] = mapped_column(String(120), unique=True)
     name: Mapped[str] = mapped_column(String(80))
+
+
+class Team(Base):
+    """Has members, who are read with it."""
+
+    __tablename__ = "team"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(80))
+    members: Mapped[list["Member"]] = relationship(back_populates="team", order_by="Member.id")
+
+
+class Member(Base):
+    """Belongs to a team, which is read with it."""
+
+    __tablename__ = "member"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    team_id: Mapped[int] = mapped_column(ForeignKey("team.id"), index=True)
+    name: Mapped[str] = mapped_column(String(80))
+    team: Mapped[Team] = relationship(back_populates="members")
+
+
+class Asset(Base):
+    """Is of one of two kinds, each with a table of its own beside this one."""
+
+    __tablename__ = "asset"
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "asset"}  # noqa: RUF012  # as SQLAlchemy documents it
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    name: Mapped[str] = mapped_column(String(80))
+
+
+class House(Asset):
+    """One kind."""
+
+    __tablename__ = "house"
+    __mapper_args__ = {"polymorphic_identity": "house"}  # noqa: RUF012  # as above
+
+    id: Mapped[int] = mapped_column(ForeignKey("asset.id"), primary_key=True)
+    rooms: Mapped[int]
 
 
 def card_of(person: Person) -> Card:

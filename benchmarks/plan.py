@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.card import PAGE_ROWS, PEOPLE, Card, card
+from benchmarks.card import ASSETS, MEMBERS, PAGE_ROWS, PEOPLE, TEAMS, Card, card
 
 BASELINE = "hand"
 TASKS = (1, 16)
@@ -34,6 +34,21 @@ WORKLOADS = (
     Workload("insert", "insert one", writes=True),
     Workload("check_insert", "check and insert in a block", writes=True),
     Workload("page", "page: count and 20 rows"),
+    Workload("get_inside", "get by key in a block"),
+    Workload("get_read_only", "get by key in a read-only block"),
+    Workload("insert_inside", "insert one in a block", writes=True),
+    Workload("savepoint", "a savepoint with one insert", writes=True),
+    Workload("add_all", "insert ten together", writes=True),
+    Workload("update_one", "change an attribute of one entity"),
+    Workload("delete_one", "insert one, then load and delete it", writes=True),
+    Workload("service", "5 reads and 3 writes in a block", writes=True),
+    Workload("update_where", "update by a condition"),
+    Workload("delete_where", "delete by a condition", writes=True),
+    Workload("in_100", "100 keys in a list, as entities"),
+    Workload("in_100_dtos", "100 keys in a list, as records"),
+    Workload("selectin", "50 parents with 5 children each, in two statements"),
+    Workload("joined", "250 children with their parents, in one statement"),
+    Workload("inherited", "100 entities of two tables each"),
 )
 
 
@@ -88,12 +103,40 @@ def number_of(call: int) -> int:
     return call * 7 % (PEOPLE - 1) + 1
 
 
+_ONE_PERSON = frozenset(
+    {
+        "select_one",
+        "three_nested",
+        "nested_dtos",
+        "get",
+        "get_attached",
+        "get_inside",
+        "get_read_only",
+        "find_dto",
+    }
+)
+_PEOPLE = frozenset({"entities_100", "dtos_100", "dtos_1000", "in_100", "in_100_dtos"})
+_NEW_KEY = frozenset({"insert", "insert_inside", "check_insert", "savepoint"})
+_COUNTS = {
+    "add_all": 10,
+    "update_one": 1,
+    "delete_one": 1,
+    "service": 8,
+    "update_where": 1,
+    "delete_where": 1,
+    "selectin": TEAMS * MEMBERS,
+    "joined": TEAMS * MEMBERS,
+    "inherited": ASSETS,
+}
+"""What an answer counts: rows that were touched, or that were found."""
+
+
 def wrong(workload: str, answer: Any, number: int) -> str | None:  # noqa: ANN401  # of any library
     """Say what is wrong with an answer, or None. Checked once per contender, before it is timed."""
     problem = None
-    if workload in ("select_one", "three_nested", "nested_dtos", "get", "get_attached", "find_dto"):
+    if workload in _ONE_PERSON:
         problem = _differs(answer, number)
-    elif workload in ("entities_100", "dtos_100", "dtos_1000"):
+    elif workload in _PEOPLE:
         wanted = 1000 if workload == "dtos_1000" else 100
         people = sorted(answer, key=lambda person: int(_field(person, "id")))
         problem = _all_differ(people, range(1, wanted + 1))
@@ -101,8 +144,11 @@ def wrong(workload: str, answer: Any, number: int) -> str | None:  # noqa: ANN40
         total, people = answer
         problem = f"it counts {total}" if total != PEOPLE else None
         problem = problem or (f"it has {len(people)} rows" if len(people) != PAGE_ROWS else None)
-    elif workload in ("insert", "check_insert"):
+    elif workload in _NEW_KEY:
         problem = None if isinstance(answer, int) else f"it returns {answer!r} for the new key"
+    elif workload in _COUNTS:
+        wanted = _COUNTS[workload]
+        problem = None if answer == wanted else f"it returns {answer!r}, not {wanted}"
     return problem
 
 

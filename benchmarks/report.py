@@ -44,11 +44,17 @@ class Report:
     notes: list[str]
     size: str
     machine: dict[str, str | int] = field(default_factory=machine)
+    by_cpu: bool = False
+
+    @property
+    def measure(self) -> str:
+        """What the ratios are of."""
+        return "CPU time of the client" if self.by_cpu else "time"
 
     def plain(self) -> dict[str, Any]:
         """Return what JSON can hold."""
         return {
-            "meaning": "time relative to SQLAlchemy's ORM written by hand; below 1 is faster",
+            "meaning": f"{self.measure} relative to SQLAlchemy's ORM written by hand; below 1 is faster",
             "web_meaning": "requests per second and p99 relative to the first variant",
             "size": self.size,
             "machine": self.machine,
@@ -67,20 +73,20 @@ class Report:
         }
 
 
-def report_of(partial: Partial, known: Sequence[Contender], size: str) -> Report:
-    """Compute all ratios."""
+def report_of(partial: Partial, known: Sequence[Contender], size: str, *, by_cpu: bool = False) -> Report:
+    """Compute all ratios: of the time that passed, or of the CPU time of the client."""
     records = partial.records
     rows = []
     for database in DATABASES:
         for workload in WORKLOADS:
             for tasks in TASKS:
                 cell = Cell(database, workload.name, tasks)
-                found = ratios(records, cell)
+                found = ratios(records, cell, by_cpu=by_cpu)
                 if found:
                     rows.append(Row(cell, found, baseline_us(records, cell)))
     web = [row for row in (_web_row(records, name) for name in LOADS) if row is not None]
     titles = {one.name: one.title for one in known}
-    return Report(rows, web, titles, partial.versions, partial.notes, size)
+    return Report(rows, web, titles, partial.versions, partial.notes, size, by_cpu=by_cpu)
 
 
 def _web_row(records: list[Record], name: str) -> WebRow | None:
@@ -105,7 +111,7 @@ def show(console: Console, report: Report) -> None:
     for database in DATABASES:
         rows = [row for row in report.rows if row.cell.database == database]
         if rows:
-            console.print(_table(database, rows, report.titles))
+            console.print(_table(f"{database}: {report.measure}", rows, report.titles))
     if report.web:
         console.print(_web_table(report.web))
     for note in report.notes:
@@ -114,9 +120,9 @@ def show(console: Console, report: Report) -> None:
     console.print(", ".join(f"{name} {value}" for name, value in facts.items()), style="dim", highlight=False)
 
 
-def _table(database: str, rows: Sequence[Row], titles: dict[str, str]) -> Table:
+def _table(title: str, rows: Sequence[Row], titles: dict[str, str]) -> Table:
     names = [name for name in titles if name != BASELINE and any(name in row.ratios for row in rows)]
-    table = Table(title=f"{database}: time relative to the ORM by hand (1.00); below is faster")
+    table = Table(title=f"{title} relative to the ORM by hand (1.00); below is faster")
     table.add_column("workload", no_wrap=True)
     table.add_column("tasks", justify="right")
     for name in names:

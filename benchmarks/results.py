@@ -89,8 +89,14 @@ class Ratio:
     rounds: int
 
 
-def ratios(records: list[Record], cell: Cell) -> dict[str, Ratio]:
-    """Return the median of the ratios of all rounds, for each contender that was measured in this cell."""
+def ratios(records: list[Record], cell: Cell, *, by_cpu: bool = False) -> dict[str, Ratio]:
+    """Return the median of the ratios of all rounds, for each contender that was measured in this cell.
+
+    Args:
+        records: What was measured.
+        cell: One row of the table.
+        by_cpu: Of the time that the processor of the client has worked, in place of the time that passed.
+    """
     found: dict[str, list[tuple[float, float]]] = {}
     for record in records:
         times = record["times"]
@@ -100,18 +106,18 @@ def ratios(records: list[Record], cell: Cell) -> dict[str, Ratio]:
         for name, time in times.items():
             pair = (time["wall_s"] / base["wall_s"], time["cpu_s"] / max(base["cpu_s"], 1e-9))
             found.setdefault(name, []).append(pair)
-    return {name: _ratio(pairs) for name, pairs in found.items()}
+    return {name: _ratio(pairs, by_cpu=by_cpu) for name, pairs in found.items()}
 
 
-def _ratio(pairs: list[tuple[float, float]]) -> Ratio:
-    walls = sorted(wall for wall, _cpu in pairs)
-    quarter = len(walls) // 4
+def _ratio(pairs: list[tuple[float, float]], *, by_cpu: bool) -> Ratio:
+    times = sorted(cpu if by_cpu else wall for wall, cpu in pairs)
+    quarter = len(times) // 4
     return Ratio(
-        median=statistics.median(walls),
-        low=walls[quarter],
-        high=walls[-1 - quarter],
+        median=statistics.median(times),
+        low=times[quarter],
+        high=times[-1 - quarter],
         cpu=statistics.median(cpu for _wall, cpu in pairs),
-        rounds=len(walls),
+        rounds=len(times),
     )
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sqlalchemy import insert
 
-from benchmarks.card import PEOPLE, card
+from benchmarks.card import ASSETS, MEMBERS, PEOPLE, TEAMS, card
 from benchmarks.environments import NotAvailableError
-from benchmarks.model import Base, Person
+from benchmarks.model import Base, House, Member, Person, Team
 from benchmarks.place import Place
 from tests.fixtures.servers import SOURCES
 from unitwork import Database
@@ -60,8 +60,15 @@ async def _fill(place: Place) -> None:
             {"id": one.id, "name": one.name, "email": one.email, "age": one.age, "city": one.city}
             for one in map(card, range(1, PEOPLE + 1))
         ]
+        teams = [{"id": number, "name": f"team {number}"} for number in range(1, TEAMS + 1)]
+        members = [
+            {"team_id": team["id"], "name": f"member {number}"} for team in teams for number in range(MEMBERS)
+        ]
         async with db.transaction() as session:
             await session.execute(insert(Person), rows)
+            await session.execute(insert(Team), teams)
+            await session.execute(insert(Member), members)
+            session.add_all(House(name=f"house {number}", rooms=number) for number in range(ASSETS))
         if place.database == "postgresql":
             async with db.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-                await connection.exec_driver_sql("ANALYZE person")
+                await connection.exec_driver_sql("ANALYZE")

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import sqlalchemy.orm  # noqa: F401  # see above
 
-from benchmarks.card import PAGE_ROWS, Card
+from benchmarks.card import KEYS, PAGE_ROWS, Card
 from benchmarks.place import POOL, Place
 
 TITLE = "driver"
@@ -80,6 +80,30 @@ class Driver:
             )
             total = (await wire.rows("SELECT count(*) FROM person WHERE age >= ?", 0))[0][0]
         return total, [Card(*row) for row in rows]
+
+    async def get_inside(self, number: int) -> Card:
+        async with self._pool.transaction() as wire:
+            return Card(*(await wire.rows(f"SELECT {_COLUMNS} FROM person WHERE id = ?", number))[0])
+
+    async def insert_inside(self, email: str) -> int:
+        async with self._pool.transaction() as wire:
+            return int(await wire.insert(email))
+
+    async def service(self, email: str) -> int:
+        done = 0
+        async with self._pool.transaction() as wire:
+            for number in range(1, 6):
+                done += len(await wire.rows(f"SELECT {_COLUMNS} FROM person WHERE id = ?", number))
+            for number in range(3):
+                await wire.insert(f"{number}{email}")
+                done += 1
+        return done
+
+    async def in_100_dtos(self, _number: int) -> list[Card]:
+        places = ", ".join("?" * len(KEYS))
+        async with self._pool.wire() as wire:
+            rows = await wire.rows(f"SELECT {_COLUMNS} FROM person WHERE id IN ({places})", *KEYS)
+        return [Card(*row) for row in rows]
 
     async def close(self) -> None:
         await self._pool.close()

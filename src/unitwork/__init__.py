@@ -1,9 +1,10 @@
 """Transactions, sessions and repositories for async SQLAlchemy."""
 
-from unitwork._logic.findings import CheckReport, Finding
+import importlib
+from typing import TYPE_CHECKING
+
 from unitwork._logic.paging import CursorPage, CursorRequest, Page, PageRequest, Sort
 from unitwork._logic.routing import LaneChoice
-from unitwork.adoption import AdoptedBlock
 from unitwork.database import Database, get_session
 from unitwork.errors import (
     AfterCommitError,
@@ -29,25 +30,28 @@ from unitwork.errors import (
     UnitworkError,
     UnloadedAttributeError,
 )
-from unitwork.lifecycle import Ping, PoolStatus
-from unitwork.models import (
-    Base,
-    DataclassBase,
-    IntPKMixin,
-    PGUUIDPKMixin,
-    SoftDeleteMixin,
-    StatusMixin,
-    TimestampMixin,
-    UTCDateTime,
-    UUIDPKMixin,
-    VersionMixin,
-)
+from unitwork.models import Base, DataclassBase
 from unitwork.options import Isolation, Lane, Propagation, RetryPolicy, TransactionOptions
 from unitwork.query import query
 from unitwork.repository import Repository, repository
-from unitwork.settings import DatabaseSettings
 from unitwork.transaction import TransactionBlock, transactional
 from unitwork.unit_of_work import UnitOfWork
+
+if TYPE_CHECKING:
+    from unitwork._logic.findings import CheckReport, Finding
+    from unitwork.adoption import AdoptedBlock
+    from unitwork.models import (
+        IntPKMixin,
+        PGUUIDPKMixin,
+        SoftDeleteMixin,
+        StatusMixin,
+        TimestampMixin,
+        UTCDateTime,
+        UUIDPKMixin,
+        VersionMixin,
+    )
+    from unitwork.settings import DatabaseSettings
+    from unitwork.snapshot import Ping, PoolStatus
 
 __all__ = [
     "AdoptedBlock",
@@ -108,3 +112,32 @@ __all__ = [
     "repository",
     "transactional",
 ]
+
+_LATER = {
+    "AdoptedBlock": "unitwork.adoption",
+    "CheckReport": "unitwork._logic.findings",
+    "DatabaseSettings": "unitwork.settings",
+    "Finding": "unitwork._logic.findings",
+    "IntPKMixin": "unitwork.models",
+    "PGUUIDPKMixin": "unitwork.models",
+    "Ping": "unitwork.snapshot",
+    "PoolStatus": "unitwork.snapshot",
+    "SoftDeleteMixin": "unitwork.models",
+    "StatusMixin": "unitwork.models",
+    "TimestampMixin": "unitwork.models",
+    "UTCDateTime": "unitwork.models",
+    "UUIDPKMixin": "unitwork.models",
+    "VersionMixin": "unitwork.models",
+}
+"""Where names are that most programs do not use: they are imported when somebody asks for them."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

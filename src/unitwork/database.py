@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
 
+from unitwork._later import later
 from unitwork._logic.routing import LaneChoice
 from unitwork._logic.urls import shown
 from unitwork._runtime import context, live
@@ -17,7 +18,6 @@ from unitwork._runtime.live import DEFAULT_NAME
 from unitwork._runtime.opening import WrittenAddresses, open_source, refuse_second
 from unitwork._runtime.sessions.session import known_session_class
 from unitwork._runtime.transactions.hooks import Hook
-from unitwork.adoption import AdoptedBlock
 from unitwork.errors import NoTransactionError, OptionError, TransactionRefusedError
 from unitwork.lifecycle import Lifecycle, caller
 from unitwork.options import (
@@ -30,7 +30,6 @@ from unitwork.options import (
 )
 from unitwork.query.lanes import lane_of
 from unitwork.repository import Repository
-from unitwork.settings import DatabaseSettings
 from unitwork.transaction import Decoration, RepositoryBlock, TransactionBlock
 from unitwork.unit_of_work import Running, UnitOfWork, run_parallel
 
@@ -40,7 +39,14 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from unitwork._runtime.blocks.block import Scope
+    from unitwork.adoption import AdoptedBlock
     from unitwork.events import Observer
+    from unitwork.settings import DatabaseSettings
+
+if TYPE_CHECKING:  # what most programs do not use
+    from unitwork import adoption
+else:
+    adoption = later("unitwork.adoption")
 
 __all__ = ["Database", "get_session"]
 
@@ -260,7 +266,7 @@ class Database(Lifecycle):
             ...     _ = await Repository[User](db).create(email="old@example.com")
             ...     await session.commit()
         """
-        return AdoptedBlock(self._source, session, f"the session adopted at {caller()}")
+        return adoption.AdoptedBlock(self._source, session, f"the session adopted at {caller()}")
 
     @overload
     def repository(  # pyright: ignore[reportOverlappingOverload]  # a class of repositories comes first

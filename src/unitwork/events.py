@@ -6,9 +6,10 @@ did it, so what took `duration_s` began that long ago. No event keeps a value of
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from unitwork.options import Outcome
 
 if TYPE_CHECKING:
     from unitwork.options import Lane
@@ -32,20 +33,6 @@ __all__ = [
     "WorkEnded",
     "WorkStarted",
 ]
-
-
-class Outcome(enum.Enum):
-    """How a block ended."""
-
-    COMMITTED = "committed"
-    ROLLED_BACK = "rolled back"
-    SAVEPOINT_KEPT = "savepoint kept"
-    SAVEPOINT_UNDONE = "undone to savepoint"
-    JOINED = "left to the outer transaction"
-    CONDEMNED = "failed: what it joined must be undone"
-    NO_TRANSACTION = "ended without a transaction"
-    UNKNOWN = "outcome unknown"
-    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)

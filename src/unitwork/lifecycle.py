@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from sqlalchemy import MetaData
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from unitwork._runtime.access.check import Check
+from unitwork._later import later
 from unitwork._runtime.connections.latest import ReadFromPrimary
 from unitwork._runtime.edges import edge
-from unitwork._runtime.now import snapshot
-from unitwork._runtime.rolled_back.block import RolledBack
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import DeclarativeBase
@@ -23,57 +20,25 @@ if TYPE_CHECKING:
     from unitwork._logic.findings import CheckReport
     from unitwork._runtime.connections.loop_engine import LoopEngine
     from unitwork._runtime.connections.server import Server
+    from unitwork._runtime.rolled_back.block import RolledBack
     from unitwork._runtime.source import Source
     from unitwork.events import Observer
-    from unitwork.snapshot import Snapshot
+    from unitwork.snapshot import Ping, PoolStatus, ServerStatus, Snapshot
 
-__all__ = ["Lifecycle", "Ping", "PoolStatus", "ServerStatus", "caller"]
+if TYPE_CHECKING:  # what most programs do not use
+    import unitwork.snapshot as records
+    from unitwork._runtime import now
+    from unitwork._runtime.access import check as checking
+    from unitwork._runtime.rolled_back import block as rolling_back
+else:
+    records = later("unitwork.snapshot")
+    now = later("unitwork._runtime.now")
+    checking = later("unitwork._runtime.access.check")
+    rolling_back = later("unitwork._runtime.rolled_back.block")
+
+__all__ = ["Lifecycle", "caller"]
 
 _KINDS = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL"}
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStatus:
-    """The connections of a pool. `capacity` is the most that it gives out at once; None is no limit."""
-
-    checked_out: int
-    idle: int
-    capacity: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class ServerStatus:
-    """What is known of one server.
-
-    Attributes:
-        name: Its host and port.
-        role: "primary" takes the writes now; "replica" takes reads; "spare" may become the primary.
-        problem: Why it gets no work now; None if nothing is wrong.
-        position: How far it has come, by stream of changes; empty if it does not say.
-        lag_s: How many seconds it is behind the primary, at most; None for the primary and spares.
-        latency_ms: How long its last answer took, in milliseconds; None if it has not answered.
-        pool: Its connections here; None for a spare, which has none.
-    """
-
-    name: str
-    role: str
-    problem: str | None
-    position: str
-    lag_s: float | None
-    latency_ms: float | None
-    pool: PoolStatus | None
-
-
-@dataclass(frozen=True, slots=True)
-class Ping:
-    """The answer of a server. `latency_ms` is one round trip in milliseconds.
-
-    `servers` tells of each one, where a Database has several.
-    """
-
-    server_version: str
-    latency_ms: float
-    servers: tuple[ServerStatus, ...] = ()
 
 
 @runtime_checkable
@@ -156,7 +121,7 @@ class Lifecycle:
             ...     db.snapshot().servers[0].pools[0].held[0].last_statement
             'SELECT users.email FROM users'
         """
-        return snapshot(self._source)
+        return now.snapshot(self._source)
 
     def rolled_back(self) -> RolledBack:
         """Undo at the end all that is done on this Database meanwhile: `async with db.rolled_back():`.
@@ -182,7 +147,7 @@ class Lifecycle:
             ...     async with db.transaction():
             ...         db.session.add(User(email="eve@example.com"))
         """
-        return RolledBack(self._source, f"rolled_back() at {caller()}")
+        return rolling_back.RolledBack(self._source, f"rolled_back() at {caller()}")
 
     async def check(self, *repositories: type, explain: bool = False) -> CheckReport:
         """Check declared queries against the live database; none is run.
@@ -211,7 +176,7 @@ class Lifecycle:
             >>> print(await db.check(Users))
             1 query checked on database 'default': 0 errors, 0 warnings.
         """
-        return await Check(self._source, explain=explain).run(*repositories)
+        return await checking.Check(self._source, explain=explain).run(*repositories)
 
     async def ping(self) -> Ping:
         """Ask the server for an answer; where there are several, each of them.
@@ -229,7 +194,7 @@ class Lifecycle:
             latency_ms = (time.perf_counter() - started) * 1000
             version = ".".join(str(part) for part in dialect.server_version_info or ())
         kind = "MariaDB" if getattr(dialect, "is_mariadb", False) else _KINDS.get(dialect.name, dialect.name)
-        return Ping(f"{kind} {version}", latency_ms, await self._statuses())
+        return records.Ping(f"{kind} {version}", latency_ms, await self._statuses())
 
     async def _statuses(self) -> tuple[ServerStatus, ...]:
         """Ask each server what it is and how far it has come; one that does not answer is told of."""
@@ -245,7 +210,7 @@ class Lifecycle:
         is_primary = server is servers.writable.current
         engines = self._source.engines if is_primary else server.engines
         lag_s = servers.lag_s(server) if not is_primary and server.engines is not None else None
-        return ServerStatus(
+        return records.ServerStatus(
             name=server.name,
             role="primary" if is_primary else "replica" if server.engines is not None else "spare",
             problem=None if is_primary and server.state is not None else server.problem,
@@ -314,7 +279,7 @@ class Lifecycle:
 def _status_of_pool(engine: LoopEngine) -> PoolStatus:
     pool: Any = engine.engine.pool
     idle = pool.checkedin() if hasattr(pool, "checkedin") else 0
-    return PoolStatus(checked_out=engine.in_use(), idle=idle, capacity=engine.capacity())
+    return records.PoolStatus(checked_out=engine.in_use(), idle=idle, capacity=engine.capacity())
 
 
 def _metadata(base: type[DeclarativeBase] | MetaData) -> MetaData:

@@ -1,4 +1,4 @@
-"""This module says what a caller may ask for."""
+"""This module says what a caller may ask of a block, and how blocks end."""
 
 from __future__ import annotations
 
@@ -50,6 +50,20 @@ class Isolation(enum.Enum):
     READ_COMMITTED = "READ COMMITTED"
     REPEATABLE_READ = "REPEATABLE READ"
     SERIALIZABLE = "SERIALIZABLE"
+
+
+class Outcome(enum.Enum):
+    """How a block ended."""
+
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled back"
+    SAVEPOINT_KEPT = "savepoint kept"
+    SAVEPOINT_UNDONE = "undone to savepoint"
+    JOINED = "left to the outer transaction"
+    CONDEMNED = "failed: what it joined must be undone"
+    NO_TRANSACTION = "ended without a transaction"
+    UNKNOWN = "outcome unknown"
+    REFUSED = "refused"
 
 
 class Lane(enum.Enum):
@@ -115,7 +129,6 @@ class RetryPolicy:
             raise OptionError("delay", min(self.first_delay_s, self.longest_delay_s), ["0 or more seconds"])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerLimits:
     """How long a Database of several servers waits for what, in seconds; see `Database`.
 
@@ -123,11 +136,14 @@ class ServerLimits:
         OptionError: A number is out of range.
     """
 
-    replica_wait_s: float = 0.05
-    max_lag_s: float = 30.0
-    failover_s: float = 10.0
+    __slots__ = ("failover_s", "max_lag_s", "replica_wait_s")
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self, *, replica_wait_s: float = 0.05, max_lag_s: float = 30.0, failover_s: float = 10.0
+    ) -> None:
+        self.replica_wait_s = replica_wait_s
+        self.max_lag_s = max_lag_s
+        self.failover_s = failover_s
         for name in ("replica_wait_s", "max_lag_s", "failover_s"):
             if not getattr(self, name) >= 0:
                 raise OptionError(name, getattr(self, name), ["0 or more seconds"])

@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["HeldConnection", "PoolNow", "ServerNow", "SessionNow", "Snapshot", "Waiting", "WriterNow"]
+__all__ = [
+    "HeldConnection",
+    "Ping",
+    "PoolNow",
+    "PoolStatus",
+    "ServerNow",
+    "ServerStatus",
+    "SessionNow",
+    "Snapshot",
+    "Waiting",
+    "WriterNow",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +132,47 @@ class Snapshot:
     database: str
     servers: tuple[ServerNow, ...]
     sessions: tuple[SessionNow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """The connections of a pool. `capacity` is the most that it gives out at once; None is no limit."""
+
+    checked_out: int
+    idle: int
+    capacity: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatus:
+    """What is known of one server.
+
+    Attributes:
+        name: Its host and port.
+        role: "primary" takes the writes now; "replica" takes reads; "spare" may become the primary.
+        problem: Why it gets no work now; None if nothing is wrong.
+        position: How far it has come, by stream of changes; empty if it does not say.
+        lag_s: How many seconds it is behind the primary, at most; None for the primary and spares.
+        latency_ms: How long its last answer took, in milliseconds; None if it has not answered.
+        pool: Its connections here; None for a spare, which has none.
+    """
+
+    name: str
+    role: str
+    problem: str | None
+    position: str
+    lag_s: float | None
+    latency_ms: float | None
+    pool: PoolStatus | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """The answer of a server. `latency_ms` is one round trip in milliseconds.
+
+    `servers` tells of each one, where a Database has several.
+    """
+
+    server_version: str
+    latency_ms: float
+    servers: tuple[ServerStatus, ...] = ()

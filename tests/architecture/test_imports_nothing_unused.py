@@ -24,6 +24,31 @@ OF_SOME_PROGRAMS = (
     "rich",
     "starlette",
 )
+OURS_OF_SOME_PROGRAMS = (
+    "unitwork._logic.findings",
+    "unitwork._logic.promises",
+    "unitwork._runtime.access.check",
+    "unitwork._runtime.blocks.adoption",
+    "unitwork._runtime.connections.servers",
+    "unitwork._runtime.now",
+    "unitwork._runtime.rolled_back",
+    "unitwork.adoption",
+    "unitwork.bulk.plan",
+    "unitwork.cli",
+    "unitwork.dialects.mysql",
+    "unitwork.dialects.postgresql",
+    "unitwork.dialects.refusals",
+    "unitwork.dialects.sqlite",
+    "unitwork.events",
+    "unitwork.integrations",
+    "unitwork.models.keys",
+    "unitwork.models.soft_delete",
+    "unitwork.observe",
+    "unitwork.schemas",
+    "unitwork.snapshot",
+    "unitwork.testing",
+    "sqlalchemy.ext.hybrid",
+)
 
 
 def loaded(what: str) -> set[str]:
@@ -60,3 +85,22 @@ def test_only_the_dialect_of_the_database_is_imported() -> None:
 
     assert "sqlalchemy.dialects.sqlite" in modules
     assert modules.isdisjoint({"sqlalchemy.dialects.mysql", "sqlalchemy.dialects.postgresql"})
+
+
+def test_import_loads_nothing_that_most_programs_do_not_use() -> None:
+    """What checks, adopts, watches, writes many rows or needs one database is imported with its first use."""
+    modules = loaded("unitwork")
+
+    assert "unitwork.repository" in modules
+    assert modules.isdisjoint(OURS_OF_SOME_PROGRAMS)
+
+
+def test_names_that_are_imported_later_are_offered() -> None:
+    """They are listed, can be imported as any other, and the rest of the names is known."""
+    program = (
+        "unitwork; from unitwork import *; from unitwork.models import *; "
+        "assert Ping is unitwork.Ping and set(unitwork.__all__) <= set(dir(unitwork)) "
+        "and not hasattr(unitwork, 'nothing') and not hasattr(unitwork.models, 'nothing'); import sys"
+    )
+
+    assert "unitwork.snapshot" in loaded(program)

@@ -78,6 +78,9 @@ STORIES: dict[str, Callable[[People], Awaitable[object]]] = {
     "update of none": lambda people: people.where(Person.id == 99).update(name="Zoe"),
     "update of all": lambda people: people.select().update(active=False),
     "update in a list": lambda people: people.where(Person.id.in_([1, 2])).update(name="both"),
+    "update in a long list": lambda people: people.where(Person.id.in_(range(2, 700))).update(name="many"),
+    "update in no list": lambda people: people.where(Person.id.in_([])).update(name="nobody"),
+    "delete in lists": lambda people: people.delete_where(Person.id.in_([1, 3]), Person.color.not_in([])),
     "delete": lambda people: people.where(Person.name == "Cid").delete(),
     "delete of none": lambda people: people.where(Person.born > dt.date(2050, 1, 1)).delete(),
     "delete_where": lambda people: people.delete_where(Person.id > 1, Person.age == 20),
@@ -125,6 +128,8 @@ async def test_change_takes_the_lane_of_the_driver(people: Database) -> None:
     with StatementLog(people) as log:
         assert await repository.where(Person.id == 1).update(name="outside") == 1
         assert await repository.grow(1) == 2
+        for ids in ([1], range(1000)):
+            assert await repository.where(Person.id.in_(ids)).update(active=True) == min(len(ids), 3)
         async with people.unit_of_work(atomic=False):
             assert await repository.where(Person.id == 1).update(name="unit") == 1
     assert lanes_of(log) == {Lane.DRIVER}

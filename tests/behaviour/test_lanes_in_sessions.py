@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from sqlalchemy import Select, column, event, func, inspect, select, text
-from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError, NoResultFound
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, aliased, selectinload
 from sqlalchemy.util import await_only
@@ -321,3 +321,59 @@ async def test_cancelled_statement_is_interrupted(people: Database) -> None:
                 await session.scalar(slow)
 
     assert people.pool_status().checked_out == 0
+
+
+async def test_session_of_a_unit_at_rest_holds_what_it_reads(people: Database, observer: Observer) -> None:
+    """Persistent, the same object each time, without a transaction or a connection; a change is stored."""
+    async with people.unit_of_work() as session:
+        person = await session.get_one(Person, 1)
+        assert people.pool_status().checked_out == 0
+        assert not session.in_transaction()
+        assert inspect(person).persistent
+        assert list(session) == [person]
+        assert await session.get(Person, 1) is person
+        assert await session.scalar(select(Person).where(Person.id == 1)) is person
+        assert (await session.execute(select(Person).where(Person.id == 1))).scalar_one() is person
+        assert await session.get(Person, 99) is None
+        with pytest.raises(NoResultFound, match="No row was found when one was required"):
+            await session.get_one(Person, 99)
+        person.age = 78
+        assert await session.scalar(select(Person.age).where(Person.id == 1)) == 78
+        assert people.pool_status().checked_out == 1  # the change had to be sent
+
+    assert inspect(person).detached
+    assert await observer.scalar("SELECT age FROM person WHERE id = 1") == 78
+
+
+async def test_session_of_a_unit_at_rest_is_read_by_its_tasks_in_turn(people: Database) -> None:
+    """Each gets the same entities, also while a block of another task is open on the session."""
+    async with people.unit_of_work() as session:
+        both = await asyncio.gather(session.get(Person, 1), session.get(Person, 1))
+        assert both[0] is both[1]
+
+        entered, done = asyncio.Event(), asyncio.Event()
+
+        async def block() -> None:
+            async with people.transaction():
+                await session.scalar(select(func.count()).select_from(Person))
+                entered.set()
+                await done.wait()
+
+        task = asyncio.create_task(block())
+        await entered.wait()
+        reading = asyncio.create_task(session.get(Person, 2))
+        await asyncio.sleep(0)
+        done.set()
+        await task
+        assert inspect(await reading).session is session.sync_session
+
+
+async def test_failed_read_of_a_unit_at_rest_is_told_as_by_the_session(people: Database) -> None:
+    """With the class of SQLAlchemy, the place, and nothing condemned."""
+    missing: Select[int] = select(column("nowhere")).select_from(Person)
+    async with people.unit_of_work() as session:
+        with pytest.raises(DBAPIError) as raised:
+            await session.execute(missing)
+
+        assert any("the unit of work at" in note for note in raised.value.__notes__)
+        assert await session.get(Person, 1) is not None

@@ -4,13 +4,18 @@
 # ruff: noqa: ANN201 - the shape of a query is that of its statement
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import datetime as dt
+import decimal
+import uuid
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pytest
 from sqlalchemy import (
+    BindParameter,
     Integer,
+    Select,
     String,
     bindparam,
     case,
@@ -19,8 +24,10 @@ from sqlalchemy import (
     func,
     literal,
     null,
+    or_,
     select,
     text,
+    tuple_,
     type_coerce,
     union_all,
 )
@@ -30,6 +37,7 @@ from sqlalchemy.orm import aliased, load_only
 from tests.fixtures.people import Color, Person, Pet
 from tests.properties.test_lanes_agree import told
 from unitwork import Database, PageRequest, Repository, query
+from unitwork.observe import StatementLog
 from unitwork.options import Lane
 
 OTHER = aliased(Person)
@@ -79,19 +87,19 @@ class People(Repository[Person]):
         return select(Person).join(OTHER, literal(value=True)).order_by(Person.id, OTHER.id)
 
     @query.many
-    def expressions(self):
+    def expressions(self) -> Select[str]:
         return select(case((Person.age > 25, "old"), else_="young").label("kind")).order_by(Person.id)
 
     @query.many
-    def coerced(self):
+    def coerced(self) -> Select[str]:
         return select(type_coerce(Person.age, String)).order_by(Person.id)
 
     @query.many
-    def enums(self):
+    def enums(self) -> Select[Color | None]:
         return select(Person.color).order_by(Person.id)
 
     @query.many
-    def casts(self):
+    def casts(self) -> Select[str]:
         return select(cast(Person.age, String(9))).order_by(Person.id)
 
     @query.scalar
@@ -111,20 +119,20 @@ class People(Repository[Person]):
         return select(func.sum(Person.paid))
 
     @query.many
-    def in_a_cte(self):
+    def in_a_cte(self) -> Select[str]:
         known = select(Person.id, Person.name).cte("known")
         return select(known.c.name).order_by(known.c.id)
 
     @query.many
-    def as_a_union(self):
+    def as_a_union(self) -> Select[str]:
         return select(union_all(select(Person.name), select(Pet.name)).subquery().c.name).order_by(text("1"))
 
     @query.many
-    def percent(self):
+    def percent(self) -> Select[str]:
         return select(Person.name).where(Person.name.like("%n%")).order_by(Person.id)
 
     @query.many
-    def percent_in_text(self):
+    def percent_in_text(self) -> Select[str]:
         return select(Person.name).where(text("name LIKE '%n%'")).order_by(Person.id)
 
     @query.many
@@ -141,14 +149,97 @@ class People(Repository[Person]):
 
     @query.many
     def null_in_a_list(self):
+        return select(Person).where(Person.id.in_([None, 1])).order_by(Person.id)
+
+    @query.many
+    def in_an_empty_list(self):
         return select(Person).where(Person.id.in_([])).order_by(Person.id)
+
+    @query.many
+    def not_in_a_list(self) -> Select[int]:
+        return select(Person.id).where(Person.id.not_in([1, 1])).order_by(Person.id)
+
+    @query.many
+    def not_in_an_empty_list(self) -> Select[int]:
+        return select(Person.id).where(Person.age.not_in([])).order_by(Person.id)
+
+    @query.many
+    def in_lists_of_each_type(self):
+        return (
+            select(Person)
+            .where(
+                or_(
+                    Person.color.in_([Color.RED]),
+                    Person.paid.in_([decimal.Decimal("1.50"), 2]),
+                    Person.token.in_([uuid.UUID(int=1), uuid.UUID(int=2)]),
+                    Person.born.in_((dt.date(2000, 1, 2),)),
+                    Person.active.in_({True}),
+                    Person.name.in_(["An'n", "%", "Ann"]),
+                ),
+                Person.age > 1,
+            )
+            .order_by(Person.id)
+        )
+
+    @query.many
+    def tuples_in_a_list(self) -> Select[int]:
+        pairs = tuple_(Person.id, Person.color)
+        return select(Person.id).where(pairs.in_([(1, Color.RED), (2, Color.BLUE)])).order_by(Person.id)
+
+    @query.many
+    def tuples_not_in_an_empty_list(self) -> Select[int]:
+        return select(Person.id).where(tuple_(Person.id, Person.name).not_in([])).order_by(Person.id)
+
+    @query.many
+    def in_a_list_of_literals(self) -> Select[int]:
+        names: BindParameter[str] = bindparam("names", ["Ann", "it's"], expanding=True, literal_execute=True)
+        return select(Person.id).where(Person.name.in_(names), Person.id < 9).order_by(Person.id)
+
+    @query.many
+    def literal(self) -> Select[int]:
+        least = bindparam("least", 2, type_=Integer, literal_execute=True)
+        return select(Person.id).where(Person.id >= least).order_by(Person.id)
+
+    @query.many
+    def names_like_those_of_a_list(self) -> Select[int]:
+        ids: BindParameter[int] = bindparam("x", [1, 2, 3], expanding=True)
+        return (
+            select(Person.id).where(Person.id.in_(ids), Person.id > bindparam("x_1", 1)).order_by(Person.id)
+        )
+
+    @query.many
+    def one_list_twice(self) -> Select[int]:
+        ids: BindParameter[int] = bindparam("ids", [1, 3], expanding=True)
+        return select(Person.id).where(or_(Person.id.in_(ids), Person.age.in_(ids))).order_by(Person.id)
+
+    @query.many
+    def in_a_list_of_functions(self) -> Select[int]:
+        return select(Person.id).where(Person.name.in_([func.lower("ANN"), "Ann"])).order_by(Person.id)
+
+    @query.many
+    def in_a_list_of_texts(self):
+        wanted = text("id IN :ids").bindparams(bindparam("ids", [1, 2], expanding=True, type_=Integer))
+        return select(Person).where(wanted).order_by(Person.id)
+
+    @query.many
+    def in_a_list_of_no_type(self) -> Select[int]:
+        wanted = text("(id, name) IN :ids").bindparams(bindparam("ids", [(1, "Ann")], expanding=True))
+        return select(Person.id).where(wanted).order_by(Person.id)
+
+    @query.many
+    def in_a_list_of_another_type(self) -> Select[int]:
+        return select(Person.id).where(Person.id.in_(["x", "y"])).order_by(Person.id)
+
+    @query.many
+    def in_a_list_of_impossible_values(self) -> Select[int]:
+        return select(Person.id).where(Person.color.in_(["nothing"])).order_by(Person.id)
 
     @query.many
     def of_another_database(self):
         return select(cast(Person.id, HSTORE))
 
     @query.many
-    def grouped(self):
+    def grouped(self) -> Select[int]:
         return select(func.count()).group_by(Person.active).order_by(func.count())
 
     @query.many
@@ -179,6 +270,15 @@ class People(Repository[Person]):
     @query.sql("SELECT id, color FROM person ORDER BY id")
     async def pairs(self) -> list[Pair]: ...
 
+    @query("id IN :ids")
+    async def among(self, ids: Collection[int]) -> list[Person]: ...
+
+    @query("id NOT IN :ids AND (name IN :names OR color = :color)")
+    async def among_others(self, ids: list[int], names: tuple[str, ...], color: Color) -> list[Pair]: ...
+
+    @query.sql("SELECT name FROM person WHERE color IN :colors OR token IN (:tokens) ORDER BY id")
+    async def colored(self, colors: list[Color], tokens: list[uuid.UUID]) -> list[str]: ...
+
     @query.sql("SELECT id, id, name FROM person ORDER BY id")
     async def twice(self) -> list[dict[str, Any]]: ...
 
@@ -192,12 +292,28 @@ class People(Repository[Person]):
     async def wrong_promise(self, key: int) -> int: ...
 
 
+WITH_PARAMETERS = ("counted", "wrong_promise", "among", "among_others", "colored")
 READS: dict[str, Callable[[People], Awaitable[object]]] = {
     **{
         name: lambda people, name=name: getattr(people, name)()  # type: ignore[misc]  # the name is its own
         for name, value in vars(People).items()
-        if not name.startswith("_") and name not in ("counted", "wrong_promise")
+        if not name.startswith("_") and name not in WITH_PARAMETERS
     },
+    "no list": lambda people: people.among([]),
+    "short list": lambda people: people.among([3, 1]),
+    "set": lambda people: people.among({1, 2}),
+    "no collection": lambda people: people.among(1),  # type: ignore[arg-type]  # a mistake
+    "NULL in a list": lambda people: people.among([None, 1]),  # type: ignore[list-item]  # as before
+    "long list": lambda people: people.among(range(1000)),
+    "several lists": lambda people: people.among_others([1], ("Ann", "Bob", "Cid"), Color.RED),
+    "several lists of other lengths": lambda people: people.among_others([1, 2], ("Ann",), Color.BLUE),
+    "lists in SQL": lambda people: people.colored([Color.RED], [uuid.UUID(int=1)]),
+    "where": lambda people: people.where(Person.id.in_([1, 2])).order_by(Person.id).all(),
+    "where and a long list": lambda people: people.where(Person.id.in_(range(600))).count(),
+    "where and a long list of bytes": lambda people: (
+        people.where(literal(b"x").in_([b"x"] * 600)).order_by(Person.id).all()
+    ),
+    "page in a list": lambda people: people.where(Person.id.in_([1, 2])).page(PageRequest(size=1)),
     "counted": lambda people: people.counted("Ann"),
     "wrong promise": lambda people: people.wrong_promise(1),
     "page": lambda people: people.where(Person.age > 1).page(PageRequest(size=1)),
@@ -241,6 +357,37 @@ async def test_statement_is_the_same_on_each_lane(people: Database, place: str) 
     right = stories[Lane.SESSION]
     for lane in (Lane.FUSED, Lane.DRIVER):
         assert {name: told_of for name, told_of in stories[lane].items() if told_of != right[name]} == {}
+
+
+async def test_lists_take_the_fastest_lane(people: Database) -> None:
+    """Of any length, the longest being sent as one value where a session does so."""
+    repository = People(people)
+    await repository.get(1)
+    for ids in ([], [1], [1, 2, 3], range(2000)):
+        assert people.explain_lane(repository.among, ids).lane is Lane.DRIVER
+        assert people.explain_lane(select(Person).where(Person.id.in_(ids))).lane is Lane.DRIVER
+    for one in (repository.tuples_in_a_list, repository.in_a_list_of_literals, repository.literal):
+        assert people.explain_lane(one).lane is Lane.DRIVER
+    assert "a list of unknown type" in str(people.explain_lane(repository.in_a_list_of_no_type))
+
+
+async def test_lists_are_sent_as_by_sqlalchemy(people: Database) -> None:
+    """A parameter for each value, in whatever order calls of other lengths come."""
+    sent: dict[Lane, list[str]] = {}
+    for lane in Lane:
+        async with Database(people.engine.url, name="lists", fastest_lane=lane) as db:
+            repository = People(db)
+            await repository.get(1)
+            with StatementLog(db) as log:
+                for ids in ([2, 1], [3], [2, 3], [], [1, 2, 3], [1], list(range(600)), [1, 2]):
+                    found = await repository.among(ids)
+                    assert sorted(person.id for person in found) == sorted({1, 2, 3} & set(ids))
+                    async with db.transaction() as session:
+                        named = select(Person.name).where(Person.id.not_in(ids), Person.age.in_([30]))
+                        await session.scalars(named)
+            sent[lane] = log.texts
+    assert sent[Lane.DRIVER] == sent[Lane.SESSION]
+    assert sent[Lane.FUSED] == sent[Lane.SESSION]
 
 
 @pytest.mark.every_lane

@@ -117,15 +117,17 @@ async def test_statement_says_its_lane_its_rows_and_why_no_faster_one(people: Da
             inside = people.explain_lane(select(Person))
             await repository.where(Person.id == 1).one()
         await repository.with_pets()
-        async with people.unit_of_work():
-            await people.session.get(Person, 2)
+        async with people.unit_of_work() as session:
+            await session.get(Person, 2)
+            await session.scalars(select(Person).options(subqueryload(Person.pets)).where(Person.id == 99))
 
-    everybody, one, pets, *_, by_hand = sent
+    everybody, one, pets, *_, at_rest, by_hand = sent
     assert (everybody.lane, everybody.refusal) == (alone.lane, alone.reason)
     assert everybody.rows == await repository.count()
     assert (one.lane, one.refusal, one.rows) == (Lane.FUSED, inside.reason, 1)
     assert (pets.lane, pets.refusal) == (Lane.SESSION, by_session.reason)
-    assert (by_hand.lane, by_hand.refusal) == (Lane.SESSION, "the session is asked outside of a block")
+    assert (at_rest.lane, at_rest.refusal) == (alone.lane, alone.reason)
+    assert (by_hand.lane, by_hand.refusal) == (Lane.SESSION, by_session.reason)
     assert {each.server for each in sent} == {None if url.host is None else f"{url.host}:{url.port}"}
 
 

@@ -12,10 +12,11 @@ import asyncmy
 import pytest
 from asyncmy.converters import conversions
 from asyncmy.cursors import SSCursor
-from sqlalchemy import URL, insert, select, text
+from sqlalchemy import URL, LargeBinary, String, insert, select, text
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from tests.fixtures.errors import StockError
 from tests.fixtures.models import Account, Audit
@@ -36,6 +37,24 @@ PROCEDURES = {
 
 class Audits(Repository[Audit]):
     """The door to notes."""
+
+
+class Sealed(DeclarativeBase):
+    """The table of this file."""
+
+
+class Letter(Sealed):
+    """What has bytes."""
+
+    __tablename__ = "letter"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str] = mapped_column(String(20))
+    seal: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
+class Letters(Repository[Letter]):
+    """The door to letters."""
 
 
 class Sleeping(Repository[Audit]):
@@ -333,3 +352,34 @@ async def test_driver_shows_what_is_relied_on(database_url: URL) -> None:
 
     assert told == [(False, True, True), (True, True, True), (True, False, True), (True, False, True)]
     assert is_closed(driver)
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+@pytest.mark.parametrize("way", ["add", "add in a block", "execute", "bulk", "update"])
+async def test_bytes_are_refused_where_a_backslash_is_a_character(
+    database_url: URL, observer: Observer, lane: Lane, way: str
+) -> None:
+    """Both drivers escape bytes with backslashes, whatever the mode: a quote would end the literal."""
+    mode = {"init_command": "SET sql_mode = 'NO_BACKSLASH_ESCAPES'"}
+    evil = b"\\' OR 1 = 1 -- "
+    async with Database(database_url, name="plain", connect_args=mode, fastest_lane=lane) as db:
+        await db.create_all(Sealed)
+        letters = Letters(db)
+        await letters.add(Letter(text="it's \\"))  # text is escaped by the mode
+        with pytest.raises(DBAPIError, match="NO_BACKSLASH_ESCAPES"):
+            if way == "add":
+                await letters.add(Letter(text="new", seal=evil))
+            elif way == "add in a block":
+                async with db.transaction():
+                    await letters.add(Letter(text="new", seal=evil))
+            elif way == "execute":
+                async with db.transaction() as session:
+                    await session.execute(select(Letter).where(Letter.seal == evil))
+            elif way == "bulk":
+                await letters.add_all([Letter(text="new", seal=evil), Letter(text="other", seal=evil)])
+            else:
+                await letters.where(Letter.seal.is_(None)).update(seal=evil)
+        stored = [(letter.text, letter.seal) for letter in await letters.all()]
+        await observer.run("DROP TABLE letter")
+
+    assert stored == [("it's \\", None)]

@@ -4,7 +4,12 @@ import asyncio
 import gc
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
+import aiosqlite
+import asyncmy
+import asyncpg
+import psycopg
 import pytest
 from sqlalchemy import URL, event, insert, select, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -22,6 +27,12 @@ SERVERS = pytest.mark.only("postgresql", "mariadb", reason="SQLite has no server
 PATIENCE_S = 10
 TURNS = 50
 LEVEL_IS_SET_BACK = b"ISOLATION LEVEL"
+CONNECT: dict[str, Callable[..., Awaitable[Any]]] = {
+    "aiosqlite": aiosqlite.connect,
+    "asyncpg": asyncpg.connect,
+    "psycopg": psycopg.AsyncConnection.connect,
+    "asyncmy": asyncmy.connect,
+}
 Work = Callable[[Database], Awaitable[object]]
 
 
@@ -305,3 +316,40 @@ async def test_connection_that_a_listener_refuses_is_closed(database_url: URL) -
     await block(db)
     assert db.pool_status().checked_out == 0
     await db.dispose()
+
+
+@pytest.mark.parametrize("work", [read, supports, block, isolated, read_only, unit])
+async def test_cancellation_that_the_driver_swallows_while_it_connects(
+    database_url: URL, observer: Observer, work: Work
+) -> None:
+    """So does `asyncio.wait_for` of Python 3.11, if the server has just answered. The task ends."""
+    opening = asyncio.Event()
+    opened: list[Any] = []
+
+    async def open_deaf() -> Any:  # noqa: ANN401  # of any driver
+        dialect = database_url.get_dialect()()
+        arguments, keywords = dialect.create_connect_args(database_url)
+        connection = await CONNECT[dialect.driver](*arguments, **keywords)
+        opened.append(connection)
+        opening.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(PATIENCE_S)
+        return connection
+
+    async with Database(database_url, name="deaf", pool_size=1, async_creator=open_deaf) as db:
+        task = asyncio.create_task(completed(work(db)))
+        await opening.wait()
+        task.cancel()
+        await asyncio.wait((task,), timeout=PATIENCE_S)
+        assert task.cancelled()
+        assert db.pool_status().checked_out == 0
+    del task
+    gc.collect()
+
+    assert len(opened) == 1
+    assert await observer.notes(Audit) == []
+
+
+async def completed(work: Awaitable[object]) -> None:
+    """Wait for something, as the coroutine of a task."""
+    await work

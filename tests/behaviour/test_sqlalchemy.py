@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import String, event, inspect, make_url, select, text
+from sqlalchemy import Integer, event, inspect, make_url, select, text
 from sqlalchemy.engine import ChunkedIteratorResult
 from sqlalchemy.exc import DisconnectionError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -73,10 +73,6 @@ def test_how_attributes_are_loaded_is_told() -> None:
     state: Any = special.compile()
     assert private.loader_of(mapper.relationships.pets, state.compile_state, path).settings == {"and_"}
     assert [type(option) for option in private.options_of(statement)] == [Load]
-    columns = private.result_columns(compiled)
-    assert [column.keyname for column in columns[:2]] == ["id", "name"]
-    assert Person.__table__.c.id in columns[0].objects
-    assert isinstance(columns[1].type, String)
 
 
 def test_what_belongs_to_entities_is_asked_for_by_keys() -> None:
@@ -109,7 +105,7 @@ def test_what_is_joined_is_found_by_the_columns_of_the_class() -> None:
     state, path = compiled.compile_state, private.root_path(inspect(Person))[pets]
     column = private.joined_columns(state, path)[Pet.__table__.c.name]
     assert (column.name, column.table is Pet.__table__) == ("name", False)
-    assert any(column in each.objects for each in private.result_columns(compiled))
+    assert any(column in objects for objects, _type in private.selected_in(compiled))
     assert private.repeats_rows(state)
     assert not private.selects_from_itself(state)
 
@@ -119,6 +115,18 @@ def test_what_is_joined_is_found_by_the_columns_of_the_class() -> None:
     assert not private.repeats_rows(plain.compile_state)
     owner = private.root_path(inspect(Pet))[inspect(Pet).relationships.owner]
     assert private.joined_columns(plain.compile_state, owner) is None
+
+
+def test_columns_of_a_select_know_what_they_were_written_for() -> None:
+    """Each by the element that was selected, whatever it is called in there."""
+    twice = (Person.id * 2).label("id")
+    compiled = select(Person.id, twice, Pet.id).compile()
+    found = private.selected_in(compiled)
+
+    places = {each: place for place, (objects, _type) in enumerate(found) for each in reversed(objects)}
+    wanted = (Person.__table__.c.id, twice, Pet.__table__.c.id)
+    assert [places[each] for each in wanted] == [0, 1, 2]
+    assert [type(kind) for _objects, kind in found] == [Integer] * 3
 
 
 def test_entity_that_is_marked_loaded_has_no_changes() -> None:
@@ -290,3 +298,45 @@ async def test_distinct_on_is_seen_in_a_statement(people: Database) -> None:
     assert [column.name for column in distinct_on(statement)] == ["name"]
     async with people.transaction() as session:
         assert len((await session.scalars(statement)).all()) == 3
+
+
+@pytest.mark.only("asyncpg", reason="it is about its transactions")
+async def test_commit_of_the_driver_is_sent_once(people: Database) -> None:
+    """SQLAlchemy has nothing to commit or to roll back after it."""
+    async with people.engine.connect() as connection, connection.begin():
+        await connection.execute(select(Person))
+        raw = await connection.get_raw_connection()
+        held, driver = raw.dbapi_connection, raw.driver_connection
+        assert driver is not None
+        assert driver.is_in_transaction()
+
+        await versions.commit_on_driver(held)
+        assert not driver.is_in_transaction()
+        sent: list[str] = []
+        driver.add_query_logger(lambda record: sent.append(record.query))
+
+    assert sent == []
+
+
+async def test_connection_goes_back_without_being_reset(people: Database) -> None:
+    """No ROLLBACK is sent, and the next one gets the same connection."""
+    engine = people.engine.sync_engine
+    ended: list[object] = []
+
+    def lend(_connection: object) -> tuple[object, object]:
+        held = engine.raw_connection()
+        first = held.dbapi_connection
+        with pytest.MonkeyPatch.context() as replaced:
+            replaced.setattr(engine.dialect, "do_rollback", ended.append)
+            private.return_unreset(held)
+        again = engine.raw_connection()
+        try:
+            return first, again.dbapi_connection
+        finally:
+            again.close()
+
+    async with people.engine.connect() as outer:
+        one, other = await outer.run_sync(lend)
+
+    assert one is other
+    assert ended == []

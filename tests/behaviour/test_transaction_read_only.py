@@ -15,7 +15,7 @@ from tests.fixtures.dialogue import Dialogue
 from tests.fixtures.errors import StockError
 from tests.fixtures.models import Account, Audit
 from tests.fixtures.observer import Observer
-from unitwork import Database, Propagation, TransactionRefusedError, UnexpectedRollbackError
+from unitwork import Database, Propagation, Repository, TransactionRefusedError, UnexpectedRollbackError
 
 ANN = "INSERT INTO account (id, name, balance) VALUES (900, 'ann', 0)"
 INSERT_TEXT = text("INSERT INTO audit (note) VALUES ('lost')")
@@ -336,3 +336,41 @@ async def test_forty_read_only_and_writing_blocks_do_not_mix(db: Database, obser
     await asyncio.gather(*(job() for _ in range(20) for job in (read, write)))
 
     assert await observer.notes(Audit) == ["kept"] * 20
+
+
+@pytest.mark.only("sqlite", reason="its driver works in a thread, which is visited for each call")
+async def test_block_that_only_reads_visits_the_thread_no_oftener(
+    db: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once to begin, once for the read, once to end, as a block that may write; the next one may write."""
+    accounts = Repository[Account](db)
+    visits = []
+    for read_only in (False, False, False, True, False):
+        caplog.clear()
+        with caplog.at_level("DEBUG", logger="aiosqlite"):
+            async with db.transaction(read_only=read_only):
+                await accounts.get(900)
+        visits.append(sum(record.message.startswith("executing") for record in caplog.records))
+
+    _first, _second, *others = visits  # of which the lane learns what it is about
+    assert others == [3, 3, 3]
+    await accounts.add(Account(name="ann", balance=1))
+
+
+@pytest.mark.only("sqlite", reason="it closes a connection to writes for the time of the block")
+@pytest.mark.parametrize("failure", [None, StockError, asyncio.CancelledError])
+async def test_connection_takes_writes_after_a_block_that_only_read(
+    db: Database, observer: Observer, failure: type[BaseException] | None
+) -> None:
+    """However that ended, also a write that begins no block."""
+    with suppress(StockError, asyncio.CancelledError):
+        async with db.transaction(read_only=True) as session:
+            await session.scalars(select(Account))
+            if failure is not None:
+                raise failure
+
+    await Repository[Audit](db).add(Audit(note="written"))
+    async with db.engine.begin() as connection:
+        await connection.execute(insert(Audit).values(note="by hand"))
+
+    assert await observer.notes(Audit) == ["by hand", "written"]

@@ -15,6 +15,7 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from tests.fixtures.errors import ShopError
@@ -30,6 +31,7 @@ from unitwork import (
     TransactionRefusedError,
     UnexpectedRollbackError,
 )
+from unitwork._runtime import context
 from unitwork.integrations.asgi import UnitOfWorkMiddleware
 from unitwork.observe import StatementLog
 
@@ -656,3 +658,27 @@ async def test_cancelled_request_leaves_nothing_half_done(
     assert stored in (([], []), (["x"], ["x"]))
     assert exchange.statuses in ([], [200])
     assert not exchange.statuses or stored[0]
+
+
+class PassingOn:
+    """Middleware of a program's own, which might keep answers for all that is known of it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application below answer."""
+        await self.app(scope, receive, send)
+
+
+async def test_requests_of_one_task_leave_nothing_in_its_context(db: Database) -> None:
+    """Also below middleware that keeps answers, which hides the unit from the body of the answer."""
+
+    async def endpoint(_request: Request) -> Response:
+        return Response("nothing asked")
+
+    app = Starlette(routes=[route(endpoint)], middleware=[around(db), Middleware(PassingOn)])
+    statuses = [(await Exchange().run(app)).statuses for _ in range(2)]
+
+    assert statuses == [[200], [200]]
+    assert context.open_scopes() == ()

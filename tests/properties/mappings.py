@@ -134,6 +134,7 @@ class Column:
     kind: str
     key: bool
     nullable: bool
+    deferred: bool
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,7 @@ class Sample:
                 nullable=column.nullable,
                 primary_key=column.key,
                 autoincrement=False,
+                deferred=column.deferred,
             )
             fields["__annotations__"][column.attribute] = Mapped[Any]
 
@@ -190,6 +192,7 @@ def samples(draw: st.DrawFn, database: str) -> Sample:
             kind=kind,
             key=is_key,
             nullable=not is_key and draw(st.booleans()),
+            deferred=not is_key and draw(st.sampled_from([False, False, False, True])),
         )
         for place, (kind, is_key) in enumerate(order)
     )

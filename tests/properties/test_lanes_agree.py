@@ -96,6 +96,13 @@ def reads(model: type[DeclarativeBase], sample: Sample) -> list[Read]:
         condition = getattr(model, name) == value
         return lambda door: door.where(condition).order_by(*order).all()
 
+    def among(name: str, values: list[object]) -> list[Read]:
+        within, without = getattr(model, name).in_(values), getattr(model, name).not_in(values)
+        return [
+            lambda door: door.where(within).order_by(*order).all(),
+            lambda door: door.where(without).count(),
+        ]
+
     def by_key(key: Any) -> Read:  # noqa: ANN401  # as above
         return lambda door: door.get(key)
 
@@ -110,6 +117,7 @@ def reads(model: type[DeclarativeBase], sample: Sample) -> list[Read]:
         lambda door: door.one_column(),
         *(by_key(key_of(row)) for row in sample.rows),
         *(equal(name, row[name]) for row in sample.rows[:2] for name in compared),
+        *itertools.chain.from_iterable(among(name, [row[name] for row in sample.rows]) for name in compared),
     ]
 
 

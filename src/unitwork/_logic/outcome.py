@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from unitwork.errors import RowCountError
 from unitwork.options import TransactionOptions
@@ -19,8 +19,7 @@ class Verdict(enum.Enum):
     CONDEMN = enum.auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+class Marks(NamedTuple):
     """What is known about a frame when its block ends."""
 
     condemned: bool = False

@@ -9,7 +9,7 @@ import hmac
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from unitwork._logic.values.classes import CLASSES
 from unitwork.errors import CursorError, OptionError
@@ -179,8 +179,7 @@ class CursorPage(Generic[T]):
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """Where a cursor points: the sort values of one row, and the direction of the walk."""
 
     forward: bool

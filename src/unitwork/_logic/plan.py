@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from unitwork.options import Isolation, Propagation, TransactionOptions
 
@@ -73,16 +73,14 @@ def next_step(propagation: Propagation, *, active: bool) -> Step:
     return _STEPS[propagation, active]
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """Why a block may not be entered, and what to do."""
 
     sentence: str
     fix: str
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(NamedTuple):
     """What a block finds open on its Database."""
 
     owner: str

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from unitwork.options import Lane
@@ -11,8 +10,7 @@ if TYPE_CHECKING:
 __all__ = ["LaneChoice", "LaneRefusal"]
 
 
-@dataclass(frozen=True, slots=True)
-class LaneChoice:
+class LaneChoice(NamedTuple):
     """The lane that a read takes here and now, and what keeps it from a faster one."""
 
     lane: Lane

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import collections.abc
-import dataclasses
 import enum
 import types
 import typing
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from unitwork._logic.records import fields_of
 from unitwork._logic.values import SCALARS
@@ -36,8 +34,7 @@ class Item(enum.Enum):
     ROW = enum.auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """What a query promises.
 
     Args:
@@ -54,7 +51,7 @@ class Shape:
 
     def with_rows(self, rows: Rows) -> Shape:
         """Return the same items in another number."""
-        return dataclasses.replace(self, rows=rows)
+        return self._replace(rows=rows)
 
 
 class ShapeError(Exception):
@@ -80,7 +77,7 @@ def shape_of(annotation: Any, entity: type | None, pages: dict[type, Rows]) -> S
         return Shape(Rows.NONE, Item.ROW)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in _UNIONS:
-        return dataclasses.replace(_optional(arguments, entity), rows=Rows.MAYBE, annotation=annotation)
+        return _optional(arguments, entity)._replace(rows=Rows.MAYBE, annotation=annotation)
     inner = arguments[0] if arguments else Any
     if origin in _LISTS or annotation in _LISTS:
         return item_of(inner, entity).with_rows(Rows.MANY)
@@ -103,7 +100,7 @@ def item_of(annotation: Any, entity: type | None) -> Shape:  # noqa: ANN401  # a
     """Read from an annotation what each row becomes; the shape promises one."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in _UNIONS:
-        return dataclasses.replace(_optional(arguments, entity), annotation=annotation)
+        return _optional(arguments, entity)._replace(annotation=annotation)
     if origin is dict or annotation is dict:
         return Shape(Rows.ONE, Item.MAPPING, dict, annotation)
     if origin is typing.Literal:

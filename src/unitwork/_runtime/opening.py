@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from sqlalchemy import URL
 from sqlalchemy.exc import InvalidRequestError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from unitwork._later import later
 from unitwork._runtime import live
 from unitwork._runtime.connections.addresses import Addresses, single
 from unitwork._runtime.connections.loop_engine import INSTEAD_OF_AUTOCOMMIT, commits_by_itself
@@ -17,7 +17,12 @@ from unitwork._runtime.source import Source
 from unitwork.dialects import Backend, backend_for
 from unitwork.errors import DatabaseChoiceError, MissingExtraError, OptionError
 from unitwork.options import ServerLimits
-from unitwork.settings import WrittenURL, url_of
+
+if TYPE_CHECKING:
+    from unitwork import settings
+    from unitwork.settings import WrittenURL
+else:
+    settings = later("unitwork.settings")
 
 _SESSION_OPTIONS = {
     "autobegin": True,
@@ -31,14 +36,13 @@ _ON = frozenset({"1", "true", "yes", "on"})
 _DRIVERS = "Fix: name an async driver: sqlite+aiosqlite, postgresql+asyncpg or mysql+asyncmy."
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenAddresses:
+class WrittenAddresses(NamedTuple):
     """Where a person said that the servers are."""
 
     url: WrittenURL | AsyncEngine | None
     urls: Sequence[WrittenURL] = ()
     replicas: Sequence[WrittenURL] = ()
-    limits: ServerLimits = field(default_factory=ServerLimits)
+    limits: ServerLimits = ServerLimits()
 
 
 def refuse_second(name: str) -> None:
@@ -101,10 +105,10 @@ def _addresses(written: WrittenAddresses) -> Addresses:
     """Read the URLs that a person wrote."""
     if (written.url is None) == (not written.urls):
         raise OptionError("url", written.url and "beside `urls`", ["one of `url` and `urls`"])
-    primaries = [url_of(url) for url in written.urls or (cast("WrittenURL", written.url),)]
+    primaries = [settings.url_of(url) for url in written.urls or (cast("WrittenURL", written.url),)]
     return Addresses(
         [each for url in primaries for each in single(url)],
-        [each for url in written.replicas for each in single(url_of(url))],
+        [each for url in written.replicas for each in single(settings.url_of(url))],
         limits=written.limits,
     )
 

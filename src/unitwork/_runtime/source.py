@@ -12,17 +12,16 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
+from unitwork._later import later
 from unitwork._runtime import context
 from unitwork._runtime.connections.current import CurrentEngine
 from unitwork._runtime.connections.engines import Engines
 from unitwork._runtime.connections.holders import told
 from unitwork._runtime.connections.server import Server
-from unitwork._runtime.connections.servers import Servers
 from unitwork._runtime.connections.watch import Watch
 from unitwork._runtime.lanes.choice import Lanes
 from unitwork._runtime.lanes.registry import room_for_statements
 from unitwork._runtime.transactions.ends import tell_ends
-from unitwork.events import ServerChosen
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -35,9 +34,17 @@ if TYPE_CHECKING:
     from unitwork._runtime.connections.addresses import Addresses
     from unitwork._runtime.connections.listeners import EngineListeners
     from unitwork._runtime.connections.loop_engine import LoopEngine
+    from unitwork._runtime.connections.servers import Servers
     from unitwork._runtime.connections.stand_in import StandIn
     from unitwork._runtime.connections.write_gate import WriteGate
     from unitwork.dialects import Backend, BeginMode
+
+if TYPE_CHECKING:  # what most programs do not use
+    from unitwork import events
+    from unitwork._runtime.connections import servers as many
+else:
+    events = later("unitwork.events")
+    many = later("unitwork._runtime.connections.servers")
 
 
 class Source:
@@ -102,7 +109,7 @@ class Source:
         primaries = [known.get(url) or Server(url) for url in addresses.primaries]
         replicas = [known[url] for url in addresses.replicas]
         places = (primaries, replicas)
-        return Servers(self.name, self.backend, places, addresses.limits, self._asking_engine)
+        return many.Servers(self.name, self.backend, places, addresses.limits, self._asking_engine)
 
     @property
     def url(self) -> URL:
@@ -223,7 +230,7 @@ class Source:
         address = servers.address_of(engines)
         role = "primary" if engines is self.engines else "replica"
         wait_s = time.monotonic() - started
-        watch.tell(ServerChosen(watch.place()[0], self.name, address, role, reason, wait_s))
+        watch.tell(events.ServerChosen(watch.place()[0], self.name, address, role, reason, wait_s))
 
     def _is_on_primary(self) -> bool:
         """Say whether the code here has a transaction open on the primary, and has seen the newest there."""

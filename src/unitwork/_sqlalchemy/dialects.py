@@ -5,25 +5,16 @@ An object of a class exists only where the module of the class was imported: to 
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import TYPE_CHECKING
+
+from unitwork._later import later
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import mysql, postgresql, sqlite
 else:
-
-    class _Later:
-        """A module that is imported when something of it is needed."""
-
-        def __init__(self, name: str) -> None:
-            self._name = name
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(importlib.import_module(self._name), name)
-
     mysql, postgresql, sqlite = (
-        _Later(f"sqlalchemy.dialects.{name}") for name in ("mysql", "postgresql", "sqlite")
+        later(f"sqlalchemy.dialects.{name}") for name in ("mysql", "postgresql", "sqlite")
     )
 
 __all__ = ["is_of", "mysql", "postgresql", "sqlite"]

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Result
     from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, Session, SessionTransaction
+    from sqlalchemy.pool import PoolProxiedConnection
     from sqlalchemy.sql.cache_key import CacheKey
+    from sqlalchemy.types import TypeEngine
 
 M = TypeVar("M")
 S = TypeVar("S", bound=Select[Any])
@@ -50,6 +52,11 @@ class WatchedSelect(Select[M]):
     def _compiler_dispatch(self, visitor: Any, **options: Any) -> Any:
         self.written = True
         return super()._compiler_dispatch(visitor, **options)
+
+
+def selected_in(compiled: Any) -> list[tuple[tuple[Any, ...], TypeEngine[Any]]]:  # noqa: ANN401  # a compiled SELECT
+    """Return what each column of a SELECT was written for (elements, and names), and its type."""
+    return [(each.objects, each.type) for each in compiled._result_columns]  # noqa: SLF001  # its results look there
 
 
 def has_loader_options(statement: Any) -> bool:  # noqa: ANN401  # a SELECT, UPDATE or DELETE
@@ -142,11 +149,6 @@ def loaded_along(statement: S, state: Any, path: Any) -> S:  # noqa: ANN401  # o
     return cast("S", found)
 
 
-def result_columns(compiled: Any) -> list[Any]:  # noqa: ANN401  # of SQLAlchemy's
-    """Return the columns of the rows of a compiled statement: each with its `objects` and its `type`."""
-    return list(compiled._result_columns)  # noqa: SLF001
-
-
 def options_of(statement: Any) -> tuple[Any, ...]:  # noqa: ANN401  # a SELECT
     """Return the options that a statement has."""
     found: tuple[Any, ...] = statement._with_options  # noqa: SLF001
@@ -214,6 +216,11 @@ def note_new(session: Session, state: InstanceState[Any]) -> None:
 async def begin_on_driver(adapted: Any) -> None:  # noqa: ANN401  # SQLAlchemy's for this driver
     """Send the BEGIN that SQLAlchemy would send with the next statement (asyncpg)."""
     await adapted._start_transaction()  # noqa: SLF001  # or the driver's own would be none of SQLAlchemy's
+
+
+def return_unreset(held: PoolProxiedConnection) -> None:
+    """Return a connection to its pool without the ROLLBACK that SQLAlchemy sends to be sure."""
+    held._close_special(transaction_reset=True)  # noqa: SLF001  # as a `Connection` does
 
 
 def savepoint_names(transaction: SessionTransaction) -> set[str]:

@@ -47,6 +47,24 @@ def entity_result(name: str, entity: Any) -> SimpleResultMetaData:  # noqa: ANN4
     return SimpleResultMetaData([name], [(entity,)], **once)
 
 
+async def commit_on_driver(adapted: Any) -> None:  # noqa: ANN401  # SQLAlchemy's for this driver
+    """Send the COMMIT of what SQLAlchemy has begun, which has nothing to send then (asyncpg).
+
+    Raises:
+        Exception: What SQLAlchemy makes of an error of the driver.
+    """
+    begun = adapted._transaction  # noqa: SLF001  # the driver's
+    if begun is None:
+        return
+    try:
+        if _IS_2_0:
+            await adapted._commit_and_discard()  # noqa: SLF001  # as it does itself
+        else:
+            await adapted._call_and_discard(begun.commit)  # noqa: SLF001  # as it does itself
+    except Exception as error:  # noqa: BLE001  # of this driver
+        adapted._handle_exception(error)  # noqa: SLF001  # which raises
+
+
 def part_source(result: AsyncResult[Any]) -> Any:  # noqa: ANN401  # of another class in each version
     """Return what the scalars and the mappings of a streamed result are made of: in 2.0 of the one inside."""
     return result._real_result if _IS_2_0 else result  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

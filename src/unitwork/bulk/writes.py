@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Never, Protocol, TypeAl
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from unitwork._later import later
 from unitwork._logic.foreign_words import refuse_foreign
-from unitwork.bulk.changes import BulkDelete, BulkUpdate
-from unitwork.bulk.feed import Feed, new_rows
-from unitwork.bulk.fields import Model
-from unitwork.bulk.insert import BulkInsert, keeps_order, known_length
-from unitwork.bulk.order import InsertOrder, Progress, check_batch
-from unitwork.bulk.rows import RowReader
 
 if TYPE_CHECKING:
     from unitwork._runtime.access.repository_access import RepositoryAccess
+    from unitwork.bulk.order import Progress
+
+if TYPE_CHECKING:  # what a program that writes few rows does not use
+    from unitwork.bulk import changes, feed, fields, insert, order
+    from unitwork.bulk import rows as reading
+else:
+    changes, feed, fields, insert, order, reading = (
+        later(f"unitwork.bulk.{name}") for name in ("changes", "feed", "fields", "insert", "order", "rows")
+    )
 
 M = TypeVar("M")
 Rows: TypeAlias = Iterable[Any] | AsyncIterable[Any]
@@ -134,18 +138,18 @@ class BulkWrites(Generic[M]):
             3
         """
         refuse_foreign("bulk_insert", foreign)
-        check_batch(batch_rows)
+        order.check_batch(batch_rows)
         repository = cast("_Repository", self)
-        model = Model.of(repository.entity)
-        order = InsertOrder.of(model, on_conflict, index_elements, update, returning=returning)
-        reader = RowReader(columns, in_order=keeps_order(order))
-        kind = new_rows(model, updates=keeps_order(order))
-        feed = Feed(model, kind, reader, known_length(rows), on_progress)
+        model = fields.Model.of(repository.entity)
+        asked = order.InsertOrder.of(model, on_conflict, index_elements, update, returning=returning)
+        reader = reading.RowReader(columns, in_order=insert.keeps_order(asked))
+        kind = feed.new_rows(model, updates=insert.keeps_order(asked))
+        supply = feed.Feed(model, kind, reader, insert.known_length(rows), on_progress)
         name = repository._name("bulk_insert")  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # its own
-        insert = BulkInsert(order, feed, name)
+        inserted = insert.BulkInsert(asked, supply, name)
 
         async def work(session: AsyncSession) -> Any:  # noqa: ANN401  # entities or a number
-            return await insert.run(session, rows, batch_rows)
+            return await inserted.run(session, rows, batch_rows)
 
         return cast("list[M] | int", await repository.database_access.write(name, work))
 
@@ -206,11 +210,11 @@ class BulkWrites(Generic[M]):
             PostgreSQL: a temporary table and one UPDATE. MariaDB: one UPDATE for 100 rows. Else one for
             each row, prepared once. Commits only if no transaction is open.
         """
-        check_batch(batch_rows)
-        model = Model.of(cast("_Repository", self).entity)
+        order.check_batch(batch_rows)
+        model = fields.Model.of(cast("_Repository", self).entity)
         model.refuse_several_tables("bulk_update")
-        reader = RowReader(columns, only_set=True, in_order=True)
-        update = BulkUpdate(model, reader, known_length(rows), on_progress)
+        reader = reading.RowReader(columns, only_set=True, in_order=True)
+        update = changes.BulkUpdate(model, reader, insert.known_length(rows), on_progress)
         return await self._changed("bulk_update", update.run, rows, batch_rows)
 
     async def bulk_delete(
@@ -233,10 +237,10 @@ class BulkWrites(Generic[M]):
         Database:
             One DELETE for each batch. Commits only if no transaction is open.
         """
-        check_batch(batch_rows)
-        model = Model.of(cast("_Repository", self).entity)
+        order.check_batch(batch_rows)
+        model = fields.Model.of(cast("_Repository", self).entity)
         model.refuse_several_tables("bulk_delete")
-        delete = BulkDelete(model, known_length(keys), on_progress)
+        delete = changes.BulkDelete(model, insert.known_length(keys), on_progress)
         return await self._changed("bulk_delete", delete.run, keys, batch_rows)
 
     async def _changed(self, method: str, run: Callable[..., Any], rows: Rows, batch_rows: int) -> int:

@@ -13,7 +13,7 @@ from unitwork.cli._target import with_database
 
 if TYPE_CHECKING:
     from unitwork.database import Database
-    from unitwork.lifecycle import Ping, ServerStatus
+    from unitwork.snapshot import Ping, ServerStatus
 
 _EVERY_S = 1.0
 

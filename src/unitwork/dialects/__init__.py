@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from unitwork._later import later
 from unitwork.dialects.backend import READ_WRITE, Backend, BeginMode, Fault
-from unitwork.dialects.mysql import MySQLBackend
-from unitwork.dialects.postgresql import AsyncpgBackend, PsycopgBackend
-from unitwork.dialects.sqlite import SQLiteBackend
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
 __all__ = ["READ_WRITE", "Backend", "BeginMode", "Fault", "backend_for"]
 
-_BACKENDS: dict[tuple[str, str], type[Backend]] = {
-    ("sqlite", "aiosqlite"): SQLiteBackend,
-    ("postgresql", "asyncpg"): AsyncpgBackend,
-    ("postgresql", "psycopg"): PsycopgBackend,
-    ("postgresql", "psycopg_async"): PsycopgBackend,
-    ("mysql", "asyncmy"): MySQLBackend,
-    ("mysql", "aiomysql"): MySQLBackend,
-    ("mariadb", "asyncmy"): MySQLBackend,
-    ("mariadb", "aiomysql"): MySQLBackend,
+_BACKENDS: dict[tuple[str, str], tuple[str, str]] = {
+    ("sqlite", "aiosqlite"): ("sqlite", "SQLiteBackend"),
+    ("postgresql", "asyncpg"): ("postgresql", "AsyncpgBackend"),
+    ("postgresql", "psycopg"): ("postgresql", "PsycopgBackend"),
+    ("postgresql", "psycopg_async"): ("postgresql", "PsycopgBackend"),
+    ("mysql", "asyncmy"): ("mysql", "MySQLBackend"),
+    ("mysql", "aiomysql"): ("mysql", "MySQLBackend"),
+    ("mariadb", "asyncmy"): ("mysql", "MySQLBackend"),
+    ("mariadb", "aiomysql"): ("mysql", "MySQLBackend"),
 }
+"""Module and class, by database and driver; a program imports the one that it needs."""
 
 
 def backend_for(url: URL) -> Backend:
@@ -31,4 +30,9 @@ def backend_for(url: URL) -> Backend:
     name, _, driver = url.drivername.partition("+")
     if not driver and name == "postgresql":
         driver = "psycopg"
-    return _BACKENDS.get((name, driver), Backend)(url)
+    found = _BACKENDS.get((name, driver))
+    if found is None:
+        return Backend(url)
+    module, kind = found
+    made: Backend = getattr(later(f"{__name__}.{module}"), kind)(url)
+    return made

@@ -16,7 +16,15 @@ from sqlalchemy.util import await_only
 
 from unitwork._logic.writes import changes_settings, runs_others
 from unitwork.dialects.backend import LENT, told_of
-from unitwork.dialects.mysql_driver import doubt, has_more, is_at_rest, is_certain, is_open, trust
+from unitwork.dialects.mysql_driver import (
+    doubt,
+    has_more,
+    is_at_rest,
+    is_certain,
+    is_open,
+    misread_bytes,
+    trust,
+)
 from unitwork.dialects.orders import Failed, order_of, run_on_driver
 
 if TYPE_CHECKING:
@@ -36,6 +44,7 @@ def keep_at_rest(engine: Engine) -> None:
     event.listen(engine, "do_connect", _open_at_rest)
     event.listen(engine, "connect", _put_to_rest)
     event.listen(engine, "begin", _begin)
+    event.listen(engine, "before_cursor_execute", _refuse_misread)
     event.listen(engine, "before_cursor_execute", _go_on)
     event.listen(engine, "after_cursor_execute", _read_to_the_end)
     event.listen(engine, "handle_error", _failed)
@@ -92,6 +101,20 @@ def _stands_alone(connection: Connection) -> bool:
         return True
     level = options.get("isolation_level") or getattr(connection.dialect, "_on_connect_isolation_level", None)
     return str(level).upper() == "AUTOCOMMIT"
+
+
+def _refuse_misread(
+    connection: Connection,
+    _cursor: object,
+    sql: str,
+    parameters: object,
+    context: ExecutionContext,
+    _many: object,
+) -> None:
+    """Send nothing whose bytes the server would read as something else."""
+    error = misread_bytes(connection.connection.driver_connection, parameters)
+    if error is not None and not isinstance(order_of(context), Failed):
+        run_on_driver(connection, Failed(sql, error), parameters)
 
 
 def _go_on(

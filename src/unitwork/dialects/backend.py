@@ -5,9 +5,8 @@ from __future__ import annotations
 import enum
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
@@ -34,8 +33,7 @@ class Telling(Protocol):
         """Take note of it; `started` is by `time.perf_counter()`."""
 
 
-@dataclass(frozen=True, slots=True)
-class BeginMode:
+class BeginMode(NamedTuple):
     """How a connection begins its transactions; one engine variant exists for each."""
 
     read_only: bool = False

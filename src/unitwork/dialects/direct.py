@@ -6,15 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from traceback import clear_frames
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from typing_extensions import override
 
+from unitwork._sqlalchemy.versions import commit_on_driver
 from unitwork.dialects.prepared import is_outdated, of_driver
 
 _AGAIN_S = 0.02
 
 Rows = Sequence[Any]
+R = TypeVar("R")
 
 
 class Column(NamedTuple):
@@ -27,6 +29,10 @@ class Column(NamedTuple):
 def columns_of(cursor: Any) -> list[Column]:  # noqa: ANN401  # as the DBAPI says, or none
     """Return the columns that a cursor describes; none if it has no rows, or is none."""
     return [Column(each[0], each[1]) for each in getattr(cursor, "description", None) or ()]
+
+
+def _touched(cursor: Any) -> int:  # noqa: ANN401  # as the DBAPI says
+    return int(cursor.rowcount)
 
 
 class UnreadableRowsError(Exception):
@@ -42,6 +48,8 @@ class Direct:
     """It keeps statements prepared on the server, by their text."""
     can_be_begun = True
     """BEGIN can be sent before the first statement, if that has not begun by then."""
+    commits = False
+    """It can be told to commit outside of a greenlet; SQLAlchemy has nothing to send then."""
     counts = False
     """It tells how many rows a change has touched."""
     hears_of_schema = False
@@ -63,6 +71,10 @@ class Direct:
 
     async def changed(self, driver: Any, sql: str, arguments: Any) -> int:  # noqa: ANN401  # as above
         """Run an UPDATE or DELETE, and return how many rows it has touched; for those that count."""
+        raise NotImplementedError
+
+    async def commit(self, adapted: Any) -> None:  # noqa: ANN401  # of SQLAlchemy, for this driver
+        """Commit what SQLAlchemy has begun; for those that can."""
         raise NotImplementedError
 
     async def stopped(self, driver: Any) -> bool:  # noqa: ANN401, ARG002  # as above; for those that can
@@ -98,6 +110,7 @@ class AsyncpgDirect(Direct):
 
     rolls_back_silently = True
     prepares = True
+    commits = True
     counts = True
     hears_of_schema = True
 
@@ -122,6 +135,10 @@ class AsyncpgDirect(Direct):
     async def changed(self, driver: Any, sql: str, arguments: Any) -> int:
         status: Any = await self._fetched(driver, driver.execute, sql, *arguments)
         return int(status.rpartition(" ")[2])  # such as "UPDATE 3"
+
+    @override
+    async def commit(self, adapted: Any) -> None:
+        await commit_on_driver(adapted)
 
     async def _fetched(self, driver: Any, fetch: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:  # noqa: ANN401  # of this driver
         try:
@@ -172,28 +189,34 @@ class PsycopgDirect(Direct):
     async def described(
         self, driver: Any, sql: str, arguments: Any, known: list[Column] | None
     ) -> tuple[Rows, list[Column]]:
-        rows, columns, _touched = await self._run(driver, sql, arguments)
-        return rows, columns
+        return await self._run(driver, sql, arguments, columns_of)
 
     @override
     async def changed(self, driver: Any, sql: str, arguments: Any) -> int:
-        _rows, _columns, touched = await self._run(driver, sql, arguments)
+        _rows, touched = await self._run(driver, sql, arguments, _touched)
         return touched
 
-    async def _run(self, driver: Any, sql: str, arguments: Any) -> tuple[Rows, list[Column], int]:  # noqa: ANN401  # of this driver
+    async def _run(
+        self,
+        driver: Any,  # noqa: ANN401  # of this driver
+        sql: str,
+        arguments: Any,  # noqa: ANN401  # as it takes them
+        told: Callable[[Any], R],
+    ) -> tuple[Rows, R]:
+        """Return the rows, and what is told by the cursor before it is closed."""
         begins = not (driver.autocommit or self.in_transaction(driver))
         if begins:
             await driver.set_autocommit(True)
         try:
             async with driver.cursor() as cursor:
                 await cursor.execute(sql, arguments)
-                rows = await self._fetched(cursor) if cursor.description else []
-                columns, touched = columns_of(cursor), cursor.rowcount
+                rows = await self._fetched(cursor) if cursor.rownumber is not None else []
+                found = told(cursor)
         except Exception:
             await self._restore(driver, begins=begins)
             raise
         await self._restore(driver, begins=begins)
-        return rows, columns, touched
+        return rows, found
 
     async def _fetched(self, cursor: Any) -> Rows:  # noqa: ANN401  # of this driver
         try:
@@ -208,7 +231,7 @@ class PsycopgDirect(Direct):
 
     @override
     async def rows(self, driver: Any, sql: str, arguments: Any) -> Rows:
-        return (await self.described(driver, sql, arguments, None))[0]
+        return (await self._run(driver, sql, arguments, _touched))[0]
 
     @override
     def in_transaction(self, driver: Any) -> bool:

@@ -16,6 +16,8 @@ _OPEN = 1
 """The bit of the server's status that means an open transaction."""
 _AUTOCOMMIT = 2
 """The bit that means that each statement commits by itself."""
+_NO_BACKSLASH_ESCAPES = 512
+"""The bit that means that a backslash in a literal is a character like others."""
 _LOCK_TIMEOUT = 1205
 _DRIVERS = ("asyncmy", "aiomysql", "pymysql")
 _OF_SERVER = (range(1000, 2000), range(3000, 100_000))
@@ -98,6 +100,29 @@ def trust(driver: Any) -> None:  # noqa: ANN401  # as above
     _doubtful.discard(driver)
 
 
+def misread_bytes(driver: Any, arguments: Any) -> Exception | None:  # noqa: ANN401  # as above
+    """Return the error of a statement whose bytes the server would read as something else, as SQL even.
+
+    Both drivers escape bytes with backslashes, whatever the mode of the server.
+    """
+    if not _status(driver) & _NO_BACKSLASH_ESCAPES or not _holds_bytes(arguments):
+        return None
+    error: Exception = driver.NotSupportedError(
+        "`sql_mode` has NO_BACKSLASH_ESCAPES, where the driver escapes bytes wrongly: nothing was sent. "
+        "Fix: take it out of `sql_mode`, of the server or of this connection "
+        '(`connect_args={"init_command": "SET sql_mode = ..."}`).'
+    )
+    return error
+
+
+def _holds_bytes(arguments: Any) -> bool:  # noqa: ANN401  # values, or lists of them
+    if isinstance(arguments, dict):
+        return any(map(_holds_bytes, arguments.values()))
+    if isinstance(arguments, (list, tuple)):
+        return any(map(_holds_bytes, arguments))
+    return isinstance(arguments, (bytes, bytearray, memoryview))
+
+
 class MySQLDirect(Direct):
     """asyncmy and aiomysql send text. A connection at rest is in AUTOCOMMIT."""
 
@@ -130,6 +155,9 @@ class MySQLDirect(Direct):
         # One that was not opened by us, or told otherwise since.
         if alone and not is_at_rest(driver):
             await driver.autocommit(True)  # noqa: FBT003  # the driver's
+        misread = misread_bytes(driver, arguments)
+        if misread is not None:
+            raise misread
         async with driver.cursor() as cursor:
             try:
                 await cursor.execute(sql, arguments or ())

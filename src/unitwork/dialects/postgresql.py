@@ -6,7 +6,6 @@ import os
 import select
 import socket
 from contextlib import suppress
-from dataclasses import replace
 from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
@@ -94,7 +93,7 @@ class PostgreSQLBackend(Backend):
     def execution_options(self, mode: BeginMode) -> Mapping[str, Any]:
         if mode.isolation is Isolation.READ_UNCOMMITTED:
             # PostgreSQL gives the stronger one; asyncpg does not know the name.
-            mode = replace(mode, isolation=Isolation.READ_COMMITTED)
+            mode = mode._replace(isolation=Isolation.READ_COMMITTED)
         options = super().execution_options(mode)
         if mode.read_only and not mode.autocommit:
             return {**options, "postgresql_readonly": True}
@@ -107,7 +106,7 @@ class PostgreSQLBackend(Backend):
     @override
     def mode_of(self, options: Mapping[str, Any]) -> BeginMode:
         read_only = bool(options.get("postgresql_readonly"))
-        return replace(super().mode_of(options), read_only=read_only)
+        return super().mode_of(options)._replace(read_only=read_only)
 
     @override
     def read_only_switch(self, *, on: bool) -> str | None:

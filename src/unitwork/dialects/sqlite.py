@@ -6,6 +6,7 @@ import asyncio
 import time
 from threading import Thread
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakSet
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
@@ -19,7 +20,7 @@ from unitwork.dialects.direct import SQLiteDirect, is_busy, stop
 from unitwork.dialects.orders import Failed, order_of, run_on_driver
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
     from sqlalchemy import URL, Connection
     from sqlalchemy.engine.interfaces import (
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
         IsolationLevel,
     )
     from sqlalchemy.ext.asyncio import AsyncEngine
-    from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
+    from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, PoolResetState
 
 _BEGIN = "unitwork_begin"
 _IMMEDIATE = "BEGIN IMMEDIATE"
@@ -41,6 +42,9 @@ _BUSY_S = 5.0
 _BUSY_AGAIN_S = 0.01
 _PRAGMAS = (f"busy_timeout={_BUSY_S * 1000:.0f}", "foreign_keys=ON", "synchronous=NORMAL")
 _JOURNAL = "PRAGMA journal_mode=WAL"
+_QUERIES_ONLY, _ALL = "PRAGMA query_only=ON", "PRAGMA query_only=OFF"
+_closed_to_writes: WeakSet[Any] = WeakSet()
+"""Connections of the driver that take no writes until the read-only transaction on them has ended."""
 
 
 def in_memory(url: URL) -> bool:
@@ -96,6 +100,7 @@ class SQLiteBackend(Backend):
         event.listen(engine.sync_engine, "do_execute", _execute)
         event.listen(engine.sync_engine, "handle_error", _keep_after_cancellation)
         _keep_silent(engine.sync_engine.dialect)
+        _end_in_one_visit(engine.sync_engine.dialect)
         self.serve(engine)
 
     @override
@@ -178,6 +183,27 @@ class SQLiteBackend(Backend):
         return super().fault_of(context) if driver.in_transaction else Fault.TRANSACTION
 
 
+def _end_in_one_visit(dialect: Dialect) -> None:
+    """Open a connection to writes again with the COMMIT of a read-only transaction, not after it."""
+    commit = dialect.do_commit
+
+    def commit_and_open(dbapi_connection: PoolProxiedConnection) -> None:
+        driver = cast("Any", dbapi_connection).driver_connection
+        if driver in _closed_to_writes:
+            _open_to_writes(driver)
+        else:
+            commit(dbapi_connection)
+
+    dialect.do_commit = commit_and_open  # type: ignore[method-assign]  # no event comes in its place
+
+
+def _open_to_writes(driver: Any) -> None:  # noqa: ANN401  # an aiosqlite connection
+    """Commit what is open, and let a connection write again. In a greenlet."""
+    # A script of the driver's commits by itself what is open before it.
+    await_only(driver.executescript(_ALL))
+    _closed_to_writes.discard(driver)
+
+
 def _keep_silent(dialect: Dialect) -> None:
     """Keep the driver from beginning by itself, which SQLAlchemy makes it do after an isolation level."""
     set_level = dialect.set_isolation_level
@@ -203,9 +229,9 @@ def _begin(connection: Connection) -> None:
         return  # a listener of the program's own has begun
     statement = options.get(_BEGIN) if _BEGIN in options else _usual(connection)
     if statement == _READ_ONLY:
-        connection.info[_READ_ONLY] = True
-        _send(connection, "PRAGMA query_only=ON")
-    if statement is not None:
+        _closed_to_writes.add(_driver_of(connection))
+        _send(connection, _QUERIES_ONLY, statement)
+    elif statement is not None:
         _send(connection, statement)
 
 
@@ -218,25 +244,36 @@ def _usual(connection: Connection) -> str:
     return _IMMEDIATE if any(backend.immediate_by_hand for backend in backends) else _READ_WRITE
 
 
-def _send(connection: Connection, statement: str) -> None:
-    """Send a statement in one visit to the driver's thread; through SQLAlchemy it takes four."""
+def _send(connection: Connection, *statements: str) -> None:
+    """Send statements in one visit to the driver's thread; through SQLAlchemy each takes four."""
     heard = cast("Any", connection.dispatch).before_cursor_execute
     told = told_of(connection.dialect) if heard else ()  # observers listen to cursors, too
     if len(heard) > len(told) or connection.engine.echo:
-        connection.exec_driver_sql(statement)
+        for statement in statements:
+            connection.exec_driver_sql(statement)
         return
     driver = _driver_of(connection)
     started = time.perf_counter()
     try:
-        await_only(driver.execute_fetchall(statement))
+        await_only(_sent(driver, *statements))
     except BaseException as error:
         if not isinstance(error, Exception):
             await_only(stop(driver))
         # As if SQLAlchemy had sent it: its class of error, and its events.
-        run_on_driver(connection, Failed(statement, error))
+        run_on_driver(connection, Failed(statements[-1], error))
         raise
     for tell in told:
-        tell(statement, started, connection)
+        for statement in statements:
+            tell(statement, started, connection)
+
+
+def _sent(driver: Any, *statements: str) -> Awaitable[object]:  # noqa: ANN401  # an aiosqlite connection
+    """Send statements in one visit; of several, the driver commits first what is open."""
+    if len(statements) == 1:
+        visit: Awaitable[object] = driver.execute_fetchall(*statements)
+        return visit
+    script: Awaitable[object] = driver.executescript(";".join(statements))
+    return script
 
 
 def _driver_of(connection: Connection) -> Any:  # noqa: ANN401  # of any driver
@@ -254,14 +291,15 @@ def _write_ahead(connection: DBAPIConnection, deadline: float) -> None:
         await_only(asyncio.sleep(_BUSY_AGAIN_S))
 
 
-def _reset(connection: DBAPIConnection, entry: ConnectionPoolEntry, state: PoolResetState) -> None:
+def _reset(connection: DBAPIConnection, _entry: ConnectionPoolEntry, state: PoolResetState) -> None:
     if not state.asyncio_safe:
         return
+    driver = cast("Any", connection).driver_connection
     # Not only where SQLAlchemy has sent no ROLLBACK: after a COMMIT that failed it believes that it is over.
-    if cast("Any", connection).driver_connection.in_transaction:
+    if driver.in_transaction:
         connection.rollback()
-    if entry.info.pop(_READ_ONLY, False):
-        _run(connection, "PRAGMA query_only=OFF")
+    if driver in _closed_to_writes:
+        _open_to_writes(driver)
 
 
 def _execute(cursor: DBAPICursor, statement: str, parameters: object, context: ExecutionContext) -> bool:

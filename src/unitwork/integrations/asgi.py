@@ -7,7 +7,6 @@ import inspect
 import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from typing_extensions import override
@@ -45,7 +44,6 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _Function = TypeVar("_Function", bound=Callable[..., Awaitable[None]])
 
-_INSIDE = "unitwork.databases"
 _REQUESTS = "unitwork.requests"
 _START = "http.response.start"
 _BODY = json.dumps(NOT_STORED).encode()
@@ -106,12 +104,10 @@ class UnitOfWorkMiddleware:
         if not self._watches_answers:
             self._watches_answers = True
             _watch_answers(self._app)
-        inside: tuple[Database, ...] = scope.get(_INSIDE, ())
-        self._rules.refuse_twice(inside, "UnitOfWorkMiddleware")
-        # The scope itself is changed, not a copy: middleware outside may read what routers put there.
-        scope[_INSIDE] = (*inside, *self._rules.databases)
-        request = _Request(self._rules, scope, send, partial(self.answers_of, scope))
         around: tuple[_Request, ...] = scope.get(_REQUESTS, ())
+        self._refuse_twice(around)
+        request = _Request(self._rules, scope, send, self.answers_of)
+        # The scope itself is changed, not a copy: middleware outside may read what routers put there.
         scope[_REQUESTS] = (*around, request)
         try:
             request.begin()
@@ -124,10 +120,15 @@ class UnitOfWorkMiddleware:
                 await request.end(commit=False)
         finally:
             request.drop()
-            scope[_INSIDE] = inside
             scope[_REQUESTS] = around
         if request.failure is not None:
             raise request.failure
+
+    def _refuse_twice(self, around: Sequence[_Request]) -> None:
+        if not around:
+            return
+        inside = [database for each in around for database in each.rules.databases]
+        self._rules.refuse_twice(inside, "UnitOfWorkMiddleware")
 
     def answers_of(self, scope: Scope) -> AnswerRule | None:
         """Return how a request's application answers a failed COMMIT, if it has said so."""
@@ -145,22 +146,26 @@ def _returns_coroutines(function: _Function) -> _Function:
 class _Request(RequestUnits):
     """The units of one request, which end before the first message of its response is sent on."""
 
-    __slots__ = ("_answered", "_answers", "_marks", "_send")
+    __slots__ = ("_answered", "_answers_of", "_marks", "_scope", "_send")
 
     def __init__(
-        self, rules: Rules, scope: Scope, send: Send, answers: Callable[[], AnswerRule | None]
+        self, rules: Rules, scope: Scope, send: Send, answers_of: Callable[[Scope], AnswerRule | None]
     ) -> None:
         super().__init__(rules, f"the request {scope['method']} {scope['path']}", scope)
         self._send = send
-        self._answers = answers
+        self._scope = scope
+        self._answers_of = answers_of
         self._answered = False
         self._marks: list[OpenScope] = []
 
     @_returns_coroutines
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on; before the first of the response, commit or roll back."""
-        if self.settled and self.refusal is None and self.header is None:
-            return self._send(message)  # of many that a body may have
+        if self.settled:
+            if self.refusal is None and self.header is None:
+                return self._send(message)  # of many that a body may have
+        elif message["type"] == _START and message["status"] >= FIRST_FINAL_STATUS and self.settle_asleep():
+            return self._send(message)  # nobody has looked for the units
         return self._send_checked(message)
 
     async def _send_checked(self, message: Message) -> None:
@@ -193,13 +198,22 @@ class _Request(RequestUnits):
 
     @override
     async def settle(self, *, commit: bool) -> None:
-        while self._marks:
-            context.drop(self._marks.pop())
+        self._show_again()
         try:
             await super().settle(commit=commit)
         except Exception as failure:
             await self._answer(failure)
             raise
+
+    @override
+    def drop(self) -> None:
+        self._show_again()
+        super().drop()
+
+    def _show_again(self) -> None:
+        """Take away what has hidden the units from the code behind the beginning of the answer."""
+        while self._marks:
+            context.drop(self._marks.pop())
 
     async def _answer(self, failure: Exception) -> None:
         """Answer a failed COMMIT, if a rule says how."""
@@ -210,7 +224,7 @@ class _Request(RequestUnits):
             raise
         answer = None if status is None else Answer(status, "application/json", _BODY)
         # Asked now: of the application inside that has answered nothing was known before.
-        rule = self._answers() if self.rules.on_commit_error is None else None
+        rule = self._answers_of(self._scope) if self.rules.on_commit_error is None else None
         if rule is not None:
             answer = rule(failure)
         if answer is not None:
@@ -276,7 +290,9 @@ _TRANSPARENT = frozenset(
         "starlette.middleware.errors",
         "fastapi.middleware.asyncexitstack",
         "starlette.routing",
+        "fastapi._body_limit",
         "fastapi.routing",
+        "fastapi.telemetry._asgi",
     }
 )
 """Middleware that passes each message on at once."""

@@ -17,7 +17,7 @@ from sqlalchemy.orm import (
     with_loader_criteria,
 )
 
-from unitwork._runtime.connections.listeners import HARMLESS, HIDING
+from unitwork._runtime.connections.listeners import HARMLESS, HIDES
 from unitwork._runtime.sessions.sync_session import SHOWS_HIDDEN
 from unitwork._sqlalchemy.versions import with_criteria
 from unitwork.models.shared import SharedColumn
@@ -76,7 +76,11 @@ def _hide(asked: ORMExecuteState) -> None:
     if _shows(asked):
         asked.statement = _without_option(asked.statement)
     else:
-        asked.statement = with_criteria(asked.statement, _HIDE)
+        asked.statement = _without_deleted(asked.statement)
+
+
+def _without_deleted(statement: Any) -> Any:  # noqa: ANN401  # any SELECT
+    return with_criteria(statement, _HIDE)
 
 
 def _without_option(statement: Any) -> Any:  # noqa: ANN401  # any SELECT
@@ -99,8 +103,8 @@ def _shows(asked: ORMExecuteState) -> bool:
 @event.listens_for(SoftDeleteMixin, "instrument_class", propagate=True)
 def _watch(mapper: Mapper[Any], model: type) -> None:
     """Listen to sessions from the first such model on; programs without one pay nothing."""
-    del model
-    HIDING.add(mapper.local_table)
+    del mapper, model
     if not event.contains(Session, "do_orm_execute", _hide):
         event.listen(Session, "do_orm_execute", _hide)
         HARMLESS["do_orm_execute"] += 1
+        HIDES.append(_without_deleted)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import bindparam
 from sqlalchemy import inspect as inspect_entity
@@ -41,8 +40,7 @@ _BY_VALUE = frozenset({"isnull", "between", "startswith", "endswith", "contains"
 _LISTS = frozenset({"in", "not_in"})
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(NamedTuple):
     parameter: str
     column: Any
     operator: str

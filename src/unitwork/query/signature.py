@@ -6,15 +6,13 @@ import inspect
 import sys
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from unitwork._logic.values.annotations import allows_none
 from unitwork.errors import OptionError, QueryDeclarationError
 
 
-@dataclass(frozen=True, slots=True)
-class QuerySignature:
+class QuerySignature(NamedTuple):
     """Name, parameters and return annotation of a declared query. Lives: as long as the query."""
 
     name: str

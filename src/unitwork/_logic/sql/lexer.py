@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from functools import cache
+from typing import NamedTuple
 
 
 class Kind(enum.Enum):
@@ -28,19 +29,14 @@ class Kind(enum.Enum):
     """Quotes or a comment without an end: the rest of the text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """One piece of SQL text; all pieces together are the text."""
 
     kind: Kind
     text: str
     start: int
-    upper: str = field(init=False, compare=False)
+    upper: str
     """A word or symbol in capital letters; empty for what is neither."""
-
-    def __post_init__(self) -> None:
-        plain = self.kind in (Kind.WORD, Kind.SYMBOL)
-        object.__setattr__(self, "upper", self.text.upper() if plain else "")
 
     @property
     def end(self) -> int:
@@ -69,13 +65,17 @@ class Token:
         return inner if quote == "]" else inner.replace(quote * 2, quote)
 
 
-@dataclass(frozen=True, slots=True)
-class Grammar:
+class Grammar(NamedTuple):
     """How one kind of database cuts text. Lives: as long as the program."""
 
     name: str
-    pattern: re.Pattern[str]
+    parts: tuple[str, ...]
     nests_comments: bool = False
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """What a token looks like."""
+        return _pattern(self.parts)
 
 
 _PLAIN = r"'(?:[^']|'')*+'"
@@ -95,13 +95,15 @@ _COMMON = (
 )
 
 
-def _pattern(*parts: str) -> re.Pattern[str]:
+@cache
+def _pattern(parts: tuple[str, ...]) -> re.Pattern[str]:
+    """Compile it for the first text: that takes long, and a program needs one grammar of three."""
     return re.compile("|".join([r"(?P<BLANK>\s+)", *parts, *_COMMON]), re.DOTALL)
 
 
 SQLITE = Grammar(
     "sqlite",
-    _pattern(
+    (
         rf"(?P<COMMENT>/\*.*?(?:\*/|\Z)|{_LINE})",
         rf"(?P<STRING>[xX]?{_PLAIN})",
         rf"(?P<NAME>{_DOUBLE}|{_TICKS}|\[[^\]]*\])",
@@ -110,10 +112,12 @@ SQLITE = Grammar(
 )
 POSTGRESQL = Grammar(
     "postgresql",
-    _pattern(
+    (
         rf"(?P<COMMENT>/\*|{_LINE})",
-        rf"(?P<STRING>[eE]{_ESCAPED}{_MORE_LINES}|(?:[bBxXnN]|[uU]&)?{_PLAIN}"
-        r"|(?P<tag>\$(?:[^\W\d]\w*)?\$).*?(?P=tag))",
+        (
+            rf"(?P<STRING>[eE]{_ESCAPED}{_MORE_LINES}|(?:[bBxXnN]|[uU]&)?{_PLAIN}"
+            r"|(?P<tag>\$(?:[^\W\d]\w*)?\$).*?(?P=tag))"
+        ),
         rf"(?P<NAME>(?:[uU]&)?{_DOUBLE})",
         r"(?P<OPEN>(?:[eE]?'|\"|\$(?:[^\W\d]\w*)?\$).*)",
     ),
@@ -121,7 +125,7 @@ POSTGRESQL = Grammar(
 )
 MYSQL = Grammar(
     "mysql",
-    _pattern(
+    (
         # What stands between the edges of `/*! … */` is run.
         r"(?P<HINT>/\*M?!\d*|\*/|/\*\+.*?\*/)",
         r"(?P<COMMENT>/\*.*?\*/|--(?=\s|\Z)[^\n]*|\#[^\n]*)",
@@ -152,10 +156,14 @@ def tokens(sql: str, grammar: Grammar) -> Iterator[Token]:
             hints += 1
         elif token.kind is Kind.HINT and token.text == "*/":
             if not hints:  # `2*/* two */3`
-                token = Token(Kind.SYMBOL, "*", position)
+                token = _made(Kind.SYMBOL, "*", position)
             hints = max(hints - 1, 0)
         yield token
         position = token.end
+
+
+def _made(kind: Kind, text: str, start: int) -> Token:
+    return Token(kind, text, start, text.upper() if kind is Kind.WORD or kind is Kind.SYMBOL else "")
 
 
 def _token(sql: str, start: int, grammar: Grammar) -> Token:
@@ -163,12 +171,12 @@ def _token(sql: str, start: int, grammar: Grammar) -> Token:
     assert match is not None  # noqa: S101  # the last symbol is any character
     text = match.group()
     if not (grammar.nests_comments and text == "/*"):
-        return Token(Kind[match.lastgroup or ""], text, start)
+        return _made(Kind[match.lastgroup or ""], text, start)
     end = _end_of_nested(sql, start)
     if end is None:
-        return Token(Kind.OPEN, sql[start:], start)
+        return _made(Kind.OPEN, sql[start:], start)
     kind = Kind.HINT if sql.startswith("/*+", start) else Kind.COMMENT
-    return Token(kind, sql[start:end], start)
+    return _made(kind, sql[start:end], start)
 
 
 def _end_of_nested(sql: str, start: int) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from unitwork._logic.sql.lexer import Kind
 from unitwork._logic.sql.scopes import C, ColumnName, Columns, Scopes, Table, table_of
@@ -16,8 +16,7 @@ _NO_COLUMNS = frozenset(
 _CONDITIONS = frozenset({"WHERE", "ON", "HAVING", "AND", "OR", "WHEN", "CASE", "FROM"})
 
 
-@dataclass(frozen=True, slots=True)
-class InsertPlace:
+class InsertPlace(NamedTuple):
     """A place in the rows of an INSERT: of the column named, or of that which stands there in the table."""
 
     table: Table
@@ -25,8 +24,7 @@ class InsertPlace:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Meeting:
+class Meeting(NamedTuple):
     """What a parameter is compared with, or stored in."""
 
     bind: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import islice
 
@@ -16,13 +15,13 @@ _COMPOUND = frozenset({"TRIGGER", "FUNCTION", "PROCEDURE", "EVENT", "PACKAGE"})
 _BLOCK_ENDS = frozenset({"IF", "LOOP", "WHILE", "REPEAT", "FOR"})
 
 
-@dataclass(frozen=True)
 class SQLText:
     """SQL text as one kind of database reads it."""
 
-    sql: str
-    grammar: Grammar
-    tokens: tuple[Token, ...]
+    def __init__(self, sql: str, grammar: Grammar, tokens: tuple[Token, ...]) -> None:
+        self.sql = sql
+        self.grammar = grammar
+        self.tokens = tokens
 
     @cached_property
     def is_whole(self) -> bool:

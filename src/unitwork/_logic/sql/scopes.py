@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from unitwork._logic.sql.statement import CHANGES, QUERIES, Statement
 
@@ -29,8 +28,7 @@ _ENDS_TABLES = frozenset(
 _NAMES_TABLES = frozenset({"TRUNCATE", "LOCK", "ANALYZE", "COPY", "OPTIMIZE", "TABLE", "TABLES"})
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """A table as a statement names it; `name` is empty for what the database does not keep as a table."""
 
     name: str
@@ -47,16 +45,17 @@ class Table:
         return (self.alias or self.name).lower()
 
 
-@dataclass(eq=False, slots=True)
 class Scope:
     """The tables that one SELECT, or another statement, sees. Lives: as long as the reading of it."""
 
-    outer: Scope | None = None
-    tables: list[Table] = field(default_factory=list)
+    __slots__ = ("outer", "tables")
+
+    def __init__(self, outer: Scope | None = None, tables: Sequence[Table] = ()) -> None:
+        self.outer = outer
+        self.tables = list(tables)
 
 
-@dataclass(frozen=True, slots=True)
-class ColumnName:
+class ColumnName(NamedTuple):
     """A column as a statement names it."""
 
     name: str
@@ -87,8 +86,7 @@ def table_of(column: ColumnName, columns: Columns[Any]) -> Table | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Here:
+class _Here(NamedTuple):
     scope: Scope
     opening: int = -1
     lists: bool = False
@@ -113,7 +111,7 @@ class Scopes:
         """The scope of each token."""
         self.openings: list[int] = []
         """For each token the place of the parenthesis around it; -1 outside of all."""
-        self._walk(Scope(tables=list(around)))
+        self._walk(Scope(tables=around))
 
     @property
     def tables(self) -> list[Table]:
@@ -187,15 +185,15 @@ class Scopes:
     def _after(self, place: int, here: _Here) -> _Here:
         word, before = self.word(place), self.word(place - 1)
         if word in _UNITES:
-            return replace(here, scope=Scope(here.scope.outer), lists=False)
+            return here._replace(scope=Scope(here.scope.outer), lists=False)
         if here.target is not None and (word == "RETURNING" or (before, word) in _GOES_ON):
-            return replace(here, scope=here.target, lists=False, target=None)
+            return here._replace(scope=here.target, lists=False, target=None)
         if word == "SELECT" and here.scope.tables and here.target is None and before not in ("ALL", *_UNITES):
-            return replace(here, scope=Scope(here.scope.outer), lists=False, target=here.scope)
+            return here._replace(scope=Scope(here.scope.outer), lists=False, target=here.scope)
         if self._begins_tables(place, here.opening) or (word == "," and here.lists):
             self._add_table(place + 1, here.scope)
-            return replace(here, lists=True)
-        return replace(here, lists=False) if word in _ENDS_TABLES else here
+            return here._replace(lists=True)
+        return here._replace(lists=False) if word in _ENDS_TABLES else here
 
     def _begins_tables(self, place: int, opening: int) -> bool:
         word, before, after = self.word(place), self.word(place - 1), self.word(place + 1)
@@ -221,7 +219,7 @@ class Scopes:
         before = {self.word(each) for each in range(max(place - 4, 0), place)}
         optional = "JOIN" in before and not before.isdisjoint({"LEFT", "FULL"})
         if not {"RIGHT", "FULL"}.isdisjoint(before) and "JOIN" in before:
-            scope.tables[:] = [replace(table, optional=True) for table in scope.tables]
+            scope.tables[:] = [table._replace(optional=True) for table in scope.tables]
         if self.word(place) == "(" and self.is_query(place + 1):
             alias = self._alias(self.behind(place))
             scope.tables.append(Table("", alias=alias, place=place, optional=optional))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
@@ -105,12 +104,12 @@ _STEPS = {
 }
 
 
-@dataclass(frozen=True)
 class Statement:
     """One statement of a text: what means something in it."""
 
-    parts: tuple[Token, ...]
-    grammar: Grammar
+    def __init__(self, parts: tuple[Token, ...], grammar: Grammar) -> None:
+        self.parts = parts
+        self.grammar = grammar
 
     @cached_property
     def words(self) -> tuple[str, ...]:

@@ -8,9 +8,10 @@ import types
 import typing
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, Union, runtime_checkable
 
-from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import declared_attr
 from typing_extensions import Format, get_annotations
+
+from unitwork._sqlalchemy.dialects import is_of
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Mapper
@@ -127,8 +128,9 @@ def _declared(owner: type, key: str, mapper: Mapper[Any]) -> Any:  # noqa: ANN40
     given = vars(owner).get(key)
     if isinstance(given, declared_attr) and isinstance(given, SaysItsKind):
         return given.kind_of(mapper.class_)
-    if isinstance(given, hybrid_property):
-        return _evaluated(get_annotations(given.fget).get("return", NOTHING), owner, mapper)
+    if is_of(given, "sqlalchemy.ext.hybrid", "hybrid_property"):
+        hybrid: Any = given
+        return _evaluated(get_annotations(hybrid.fget).get("return", NOTHING), owner, mapper)
     own = get_annotations(owner, format=Format.FORWARDREF)
     if key in own:
         return _evaluated(own[key], owner, mapper)

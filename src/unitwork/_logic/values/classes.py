@@ -8,8 +8,7 @@ import decimal
 import enum
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from unitwork._logic.values import texts
 from unitwork._logic.values.texts import Change
@@ -17,8 +16,7 @@ from unitwork._logic.values.texts import Change
 _Kinds: TypeAlias = frozenset[type]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ValueClass:
+class ValueClass(NamedTuple):
     """What values of one Python class are to every floor."""
 
     kind: type

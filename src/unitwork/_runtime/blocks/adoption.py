@@ -26,8 +26,7 @@ from unitwork._runtime.sessions.session import AmbientSession
 from unitwork._runtime.transactions.transaction import Savepoint
 from unitwork._sqlalchemy.private import connection_of
 from unitwork.errors import OptionError, TransactionRefusedError
-from unitwork.events import Outcome
-from unitwork.options import DEFAULT_OPTIONS
+from unitwork.options import DEFAULT_OPTIONS, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -20,8 +20,7 @@ from unitwork._runtime.sessions.session import opened_session
 from unitwork._runtime.transactions.transaction import Autocommit, Savepoint, Transaction
 from unitwork.dialects import READ_WRITE, BeginMode
 from unitwork.errors import TransactionRefusedError
-from unitwork.events import Outcome
-from unitwork.options import DEFAULT_OPTIONS
+from unitwork.options import DEFAULT_OPTIONS, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Collection

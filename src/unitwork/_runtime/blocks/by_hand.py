@@ -10,8 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSessionTransaction
 from unitwork._runtime import context
 from unitwork._runtime.blocks.starvation import held_by_this_task, refuse_starvation
 from unitwork.errors import TransactionRefusedError
-from unitwork.events import Outcome
-from unitwork.options import Propagation, TransactionOptions
+from unitwork.options import Outcome, Propagation, TransactionOptions
 
 if TYPE_CHECKING:
     from unitwork._runtime.sessions.session import AmbientSession
@@ -177,6 +176,10 @@ class ByHand:
         """Return a transaction of a unit of work that is begun by hand."""
         refuse_begin(session)
         return HandTransaction(session)
+
+    def holds_connection(self, session: AmbientSession) -> bool:
+        """Say whether a block around the calling code has a connection of this Database."""
+        return bool(held_by_this_task(session.source))
 
     def refuse_starvation(self, session: AmbientSession, frame: Frame) -> None:
         """Refuse to wait for a connection that only the caller's own outer blocks could free."""

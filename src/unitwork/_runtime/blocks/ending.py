@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
+from sqlalchemy.util import greenlet_spawn
 
 from unitwork._logic.outcome import Verdict
 from unitwork._logic.states import State
@@ -25,7 +26,7 @@ from unitwork._runtime.deadline import remaining_s
 from unitwork._runtime.transactions.transaction import AtRest, Autocommit, Savepoint, Transaction
 from unitwork._sqlalchemy.private import end_quietly
 from unitwork.errors import CommitOutcomeUnknownError
-from unitwork.events import Outcome
+from unitwork.options import Outcome
 
 if TYPE_CHECKING:
     from asyncio import CancelledError
@@ -255,7 +256,7 @@ class Ending:
     async def _commit(self, checkout: Checkout) -> None:
         """Send COMMIT. When the database has answered, nothing that fails can take it back."""
         frame, source = self._frame, self._frame.source
-        done = await frame.see_through(lambda: self._commit_now(checkout))
+        done = await frame.await_through(self._commit_soon(checkout))
         self._cancelled = done.cancelled or self._cancelled
         if checkout.commit_answered:
             frame.committed()
@@ -281,13 +282,28 @@ class Ending:
         await self._roll_back(frame, error)
         frame.rolled_back()
 
-    def _commit_now(self, checkout: Checkout) -> None:
-        """In a greenlet, and not to be interrupted: COMMIT, then what SQLAlchemy does after it."""
+    async def _commit_soon(self, checkout: Checkout) -> None:
+        """Not to be interrupted: COMMIT, then what SQLAlchemy does after it."""
+        if self._waits_for_commit_alone(checkout):
+            started = time.perf_counter()
+            if await checkout.commit_ahead():
+                self._commit_now(checkout, started)
+                return
+        await greenlet_spawn(self._commit_now, checkout, time.perf_counter())
+
+    def _waits_for_commit_alone(self, checkout: Checkout) -> bool:
+        """Say whether nothing has to be waited for but the answer to COMMIT."""
+        frame = self._frame
+        if frame.limits or frame.source.pinned is not None or not self._closes:
+            return False
+        return checkout.waits_for_commit_alone and not self._session_commits
+
+    def _commit_now(self, checkout: Checkout, started: float) -> None:
+        """COMMIT, unless it was sent; then what SQLAlchemy does. In a greenlet, if that may be waited for."""
         frame, session = self._frame, self._session
         left = remaining_s(frame.limits) if frame.limits else None
         if left is not None and frame.source.pinned is None and checkout.connection is not None:
             frame.source.backend.limit_commit(checkout.connection, left)
-        started = time.perf_counter()
         with session.ending():
             try:
                 checkout.commit(self._commit_session)
@@ -318,9 +334,19 @@ class Ending:
                 self._frame.connection.commit()
             end_quietly(held)
             return
-        listeners = session.source.lanes.statements.session_listeners
-        if session.begun or held.expire_on_commit or listeners.of_reads(held) is not None:
+        if self._session_commits:
             held.commit()
+
+    @property
+    def _session_commits(self) -> bool:
+        """Whether the session inside has more to do than to let go of its entities."""
+        session = self._session
+        held = session.held
+        if held is None:
+            return False
+        if session.begun or held.expire_on_commit or (self._frame.mode.read_only and session.has_changes()):
+            return True
+        return session.source.lanes.statements.session_listeners.of_reads(held) is not None
 
     def _came_late(self, error: BaseException) -> None:
         """Something failed after the commit; that the connection was lost then is of no interest any more."""

@@ -24,8 +24,7 @@ from unitwork._runtime.blocks.hooks import (
 from unitwork._runtime.connections.listeners import HARMLESS_ON
 from unitwork._runtime.transactions.adopted import AdoptedTransaction, OwnersCommit
 from unitwork._sqlalchemy.private import connection_of
-from unitwork.events import Outcome
-from unitwork.options import DEFAULT_OPTIONS
+from unitwork.options import DEFAULT_OPTIONS, Outcome
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

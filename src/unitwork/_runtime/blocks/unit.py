@@ -18,8 +18,7 @@ from unitwork._runtime.blocks.generators import iterated_generator
 from unitwork._runtime.finish import finish
 from unitwork._runtime.sessions.session import opened_session
 from unitwork._runtime.transactions.transaction import AtRest, Transaction
-from unitwork.events import Outcome
-from unitwork.options import DEFAULT_OPTIONS
+from unitwork.options import DEFAULT_OPTIONS, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -178,15 +177,15 @@ class Unit(LazyScope):
         self.left = self.is_entered = False
         self.left_among: Collection[asyncio.Task[Any]] | None = None
         self.limits = ()
-        self.generator = iterated_generator(caller)
-        self.task = asyncio.current_task()
-        self._atomic = atomic
+        self.generator = None if caller is None else iterated_generator(caller)
         # Whoever looks first may do it in a thread, which runs no event loop or another one.
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
+        self.task = asyncio.current_task(loop)
+        self._atomic = atomic
         self.asleep = True
         self.work = source.watch.work_started(name) if source.watch.active else None
         scopes = context.open_scopes()
-        if scopes:
+        if scopes and scopes[-1].limits:
             self.limits = tuple(limit for limit in scopes[-1].limits if not limit.ended)
         context.push(self)
 

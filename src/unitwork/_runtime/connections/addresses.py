@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unitwork._logic.urls import shown
 from unitwork.errors import OptionError
@@ -21,8 +20,7 @@ SERVER = "unitwork_server"
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
+class Addresses(NamedTuple):
     """Where the servers of a Database are.
 
     Attributes:
@@ -35,7 +33,7 @@ class Addresses:
     primaries: Sequence[URL] = ()
     replicas: Sequence[URL] = ()
     engine: AsyncEngine | None = None
-    limits: ServerLimits = field(default_factory=ServerLimits)
+    limits: ServerLimits = ServerLimits()
 
     def check(self) -> None:
         """Refuse a server that is given twice, and replicas of what has none.

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import MissingGreenlet
 from sqlalchemy.pool import AsyncAdaptedQueuePool, reset_none
 
+from unitwork._sqlalchemy.private import return_unreset
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -47,7 +49,7 @@ class Lender:
         tests = getattr(pool, "_pre_ping", True) or getattr(pool, "_recycle", 0) >= 0
         self._lends = may_lend and isinstance(pool, AsyncAdaptedQueuePool) and not tests
         resets = getattr(pool, "_reset_on_return", None) is not reset_none
-        self._takes_back = self._lends and (direct.rolls_back_silently or not resets)
+        self._resets_silently = direct.rolls_back_silently or not resets
 
     def idle(self) -> PoolProxiedConnection | None:
         """Return an idle connection; None if it takes a greenlet to get one."""
@@ -63,11 +65,25 @@ class Lender:
             return None
         return held
 
-    def take_back(self, held: PoolProxiedConnection) -> bool:
-        """Return a connection to the pool; False if it takes a greenlet to do so."""
+    @property
+    def has_room(self) -> bool:
+        """Whether a connection that SQLAlchemy resets goes back to the pool without a greenlet."""
+        return self._resets_silently and self._has_room
+
+    @property
+    def _has_room(self) -> bool:
         pool = self.pool
         # A full pool closes what is returned.
-        if not self._takes_back or pool.checkedin() >= pool.size() or self._audience.event():
+        return self._lends and pool.checkedin() < pool.size() and not self._audience.event()
+
+    def take_back(self, held: PoolProxiedConnection) -> bool:
+        """Return a connection to the pool; False if it takes a greenlet to do so."""
+        if not self._has_room:
             return False
-        held.close()
+        if self._resets_silently:
+            held.close()
+        elif self._direct.in_transaction(held.driver_connection):
+            return False
+        else:
+            return_unreset(held)
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,9 @@ from unitwork._logic.routing import LaneRefusal
 from unitwork._sqlalchemy.private import add_listener, remove_listener
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sized
+    from collections.abc import Sized
 
-    from sqlalchemy import Connection, FromClause
+    from sqlalchemy import Connection
     from sqlalchemy.engine import Engine
     from sqlalchemy.engine.interfaces import ExceptionContext
     from sqlalchemy.orm import Session
@@ -31,8 +32,8 @@ HARMLESS: Counter[str] = Counter()
 HARMLESS_ON: weakref.WeakKeyDictionary[Session, Counter[str]] = weakref.WeakKeyDictionary()
 """The same, for those of one session alone."""
 
-HIDING: weakref.WeakSet[FromClause] = weakref.WeakSet()
-"""Tables whose rows such a listener of ours may hide."""
+HIDES: list[Callable[[Any], Any]] = []
+"""What such listeners of ours do to a SELECT, so that rows are hidden: what passes them by does it, too."""
 
 
 class _Events:

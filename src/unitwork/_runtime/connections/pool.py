@@ -18,6 +18,7 @@ from sqlalchemy.util.queue import Empty, Full, QueueCommon
 from typing_extensions import override
 
 from unitwork._runtime.connections.losses import nothing_stored_with
+from unitwork._runtime.context import this_task
 from unitwork._sqlalchemy.versions import returned_always
 
 if TYPE_CHECKING:
@@ -161,6 +162,22 @@ def _let_go_of_half_opened(error: BaseException) -> None:
         traceback.clear_frames(error.__traceback__)
 
 
+def _cancellations() -> int:
+    """Return how often somebody has asked to cancel the task that runs, if one does."""
+    task = this_task()
+    return task.cancelling() if task is not None else 0
+
+
+def _hear_of_cancellation(asked_before: int) -> None:
+    """Be cancelled, if somebody has asked for that while a connection was opened.
+
+    Drivers that connect with `asyncio.wait_for` hear nothing of it, if the server has just answered: in
+    Python 3.11 it returns the answer then.
+    """
+    if _cancellations() > asked_before:
+        raise asyncio.CancelledError
+
+
 class Place(_ConnectionRecord):
     """The place of one connection in a pool. It is never lost, whatever fails on the way back.
 
@@ -170,8 +187,10 @@ class Place(_ConnectionRecord):
     __slots__ = ()
 
     def __init__(self, pool: Pool, connect: bool = True) -> None:  # noqa: FBT001, FBT002  # as SQLAlchemy's
+        asked_before = _cancellations()
         try:
             super().__init__(pool, connect)
+            _hear_of_cancellation(asked_before)
         except BaseException as error:
             self._close_what_was_opened()
             _let_go_of_half_opened(error)
@@ -179,12 +198,16 @@ class Place(_ConnectionRecord):
 
     @override
     def get_connection(self) -> DBAPIConnection:
+        held, asked_before = self.dbapi_connection, _cancellations()
         try:
-            return super().get_connection()
+            found = super().get_connection()
+            if found is not held:
+                _hear_of_cancellation(asked_before)
         except BaseException as error:
             self._close_what_was_opened()
             _let_go_of_half_opened(error)
             raise
+        return found
 
     def _close_what_was_opened(self) -> None:
         """Close a connection that was opened and not set up: a listener failed, or it was interrupted."""

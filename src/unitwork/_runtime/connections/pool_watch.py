@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import event
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from unitwork._later import later
 from unitwork._runtime.connections.addresses import server_of, shown_address
-from unitwork.events import ConnectionReturned, ConnectionTaken, PoolTimedOut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
     from unitwork.events import Event
+
+
+if TYPE_CHECKING:
+    from unitwork import events
+else:  # who is not watched tells nothing
+    events = later("unitwork.events")
 
 _ID, _OPENED, _TAKEN = "unitwork_connection_id", "unitwork_opened", "unitwork_taken"
 _RETURN = "_do_return_conn"
@@ -108,7 +114,7 @@ class PoolWatch:
         except PoolTimeoutError:
             wait_s = time.perf_counter() - started
             server = shown_address(self._engine.url)
-            self._tell(PoolTimedOut(self._place()[0], self._database, server, wait_s))
+            self._tell(events.PoolTimedOut(self._place()[0], self._database, server, wait_s))
             raise
         now = time.perf_counter()
         info = held.info
@@ -119,7 +125,7 @@ class PoolWatch:
         server = server_of(self._engine, info)
         block, wait_s = self._place()[0], now - started
         try:
-            self._tell(ConnectionTaken(block, self._database, number, server, wait_s, opened))
+            self._tell(events.ConnectionTaken(block, self._database, number, server, wait_s, opened))
         except BaseException:  # what ends the program goes through: nobody would return it
             held.close()
             raise
@@ -136,7 +142,7 @@ class PoolWatch:
                 server = server_of(self._engine, info)
                 use_s = time.perf_counter() - taken.since
                 discarded = entry.dbapi_connection is None
-                self._tell(ConnectionReturned(self._database, taken.number, server, use_s, discarded))
+                self._tell(events.ConnectionReturned(self._database, taken.number, server, use_s, discarded))
 
 
 def _is_among(ours: object, method: object) -> bool:

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from sqlalchemy.engine.interfaces import ExecuteStyle
 
+from unitwork._later import later
 from unitwork._logic.routing import LaneRefusal
 from unitwork._logic.sql.shown import is_control
 from unitwork._runtime.connections.addresses import server_of_connection
 from unitwork._sqlalchemy.private import rows_fetched
 from unitwork.dialects.orders import LANE, TOLD, Announced, Failed, order_of
 from unitwork.dialects.prepared import of_driver
-from unitwork.dialects.refusals import response_code_of
-from unitwork.events import StatementExecuted
 from unitwork.options import Lane
 
 if TYPE_CHECKING:
@@ -27,6 +26,14 @@ if TYPE_CHECKING:
 
     from unitwork._runtime.connections.listeners import EngineListeners
     from unitwork.events import Event
+
+
+if TYPE_CHECKING:
+    from unitwork import events
+    from unitwork.dialects import refusals
+else:  # who is not watched tells nothing
+    events = later("unitwork.events")
+    refusals = later("unitwork.dialects.refusals")
 
 R = TypeVar("R", bound="Sequence[Any] | LaneRefusal")
 
@@ -123,13 +130,13 @@ class StatementWatch:
     ) -> None:
         block, work = self._place()
         self._tell(
-            StatementExecuted(
+            events.StatementExecuted(
                 block_id=block,
                 database=self._database,
                 sql=call.sql,
                 duration_s=time.perf_counter() - call.started,
                 error=None if error is None else type(of_driver(error)).__name__,
-                code=None if error is None else response_code_of(error),
+                code=None if error is None else refusals.response_code_of(error),
                 rows=rows,
                 lane=call.lane,
                 refusal=None if refusal is None else str(refusal),

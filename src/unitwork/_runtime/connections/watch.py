@@ -9,23 +9,14 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol, TypeGuard, TypeVar
 
+from unitwork._later import later
 from unitwork._logic.plan import Step
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime import context
 from unitwork._runtime.connections.places import opener_of
 from unitwork._runtime.connections.pool_watch import PoolWatch
 from unitwork._runtime.connections.statements import StatementWatch
-from unitwork.events import (
-    BlockCondemned,
-    BlockEnded,
-    BlockEntered,
-    BlockRetried,
-    ErrorSwallowed,
-    HookRan,
-    Outcome,
-    WorkEnded,
-    WorkStarted,
-)
+from unitwork.options import Outcome
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -35,6 +26,12 @@ if TYPE_CHECKING:
     from unitwork.dialects import Backend
     from unitwork.events import Event, Observer
     from unitwork.options import TransactionOptions
+
+
+if TYPE_CHECKING:
+    from unitwork import events
+else:  # who is not watched tells nothing
+    events = later("unitwork.events")
 
 R = TypeVar("R")
 
@@ -186,21 +183,21 @@ class Watch:
     def work_started(self, name: str) -> Work:
         """Tell that a unit of work began; return what is to be told of at its end."""
         work = Work()
-        self.tell(WorkStarted(work.number, self.database, name))
+        self.tell(events.WorkStarted(work.number, self.database, name))
         return work
 
     def work_ended(self, work: Work, error: BaseException | None) -> None:
         """Tell that a unit of work has ended."""
         failure = error if error is not None else work.error
         duration_s = time.perf_counter() - work.started
-        self.tell(WorkEnded(work.number, self.database, duration_s, _class_of(failure)))
+        self.tell(events.WorkEnded(work.number, self.database, duration_s, _class_of(failure)))
 
     def entered(self, scope: WatchedBlock, step: Step, outer: WatchedBlock | None) -> tuple[int, float]:
         """Tell that a block was entered; return its number and the time."""
         number = next(_block_ids)
         parent = outer.watched[0] if outer is not None and outer.watched is not None else None
         self.tell(
-            BlockEntered(
+            events.BlockEntered(
                 block_id=number,
                 parent_id=parent,
                 database=self.database,
@@ -222,7 +219,7 @@ class Watch:
     def retried(self, scope: WatchedBlock, attempt: int, delay_s: float, error: BaseException) -> None:
         """Tell that a block is tried again."""
         number = scope.watched[0] if scope.watched is not None else None
-        self.tell(BlockRetried(number, self.database, attempt, delay_s, type(error).__name__))
+        self.tell(events.BlockRetried(number, self.database, attempt, delay_s, type(error).__name__))
 
     def ending(self, transaction: Connected, verb: str, started: float) -> None:
         """Tell that a transaction was committed or rolled back; drivers report it to nobody."""
@@ -237,7 +234,7 @@ class Watch:
         number, started = scope.watched
         condemned_by = self._condemned.pop(number, None)
         self.tell(
-            BlockEnded(
+            events.BlockEnded(
                 block_id=number,
                 database=self.database,
                 outcome=scope.outcome,
@@ -252,19 +249,19 @@ class Watch:
     ) -> None:
         """Tell that a function ran that waited for the end of a transaction: when it did, and its name."""
         phase, name = hook
-        self.tell(HookRan(block_id, self.database, phase, name, duration_s, _class_of(error)))
+        self.tell(events.HookRan(block_id, self.database, phase, name, duration_s, _class_of(error)))
 
     def condemned(self, block_id: int | None, by: str, error: BaseException | None, *, first: bool) -> None:
         """Tell that a block can only roll back from now on, or keep what messages call the reason."""
         if block_id is not None:
             self._condemned[block_id] = by
         if first:
-            self.tell(BlockCondemned(block_id, self.database, by, _class_of(error)))
+            self.tell(events.BlockCondemned(block_id, self.database, by, _class_of(error)))
 
     def swallowed(self, place: str, error: BaseException) -> None:
         """Tell of an error that is not raised, and where it came from."""
         if self.active:
-            self.tell(ErrorSwallowed(self.database, place, type(error).__name__))
+            self.tell(events.ErrorSwallowed(self.database, place, type(error).__name__))
 
     def tell(self, what: Event) -> None:
         """Tell all observers. One that fails changes nothing of what is observed."""

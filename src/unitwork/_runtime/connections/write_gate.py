@@ -6,10 +6,15 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from unitwork.events import TurnAwaited
+from unitwork._later import later
 
 if TYPE_CHECKING:
     from unitwork._runtime.connections.watch import Watch
+
+if TYPE_CHECKING:
+    from unitwork import events
+else:  # who is not watched tells nothing
+    events = later("unitwork.events")
 
 _PATIENCE_S = 5.0
 
@@ -69,7 +74,7 @@ class WriteGate:
         if watch.active:
             wait_s = time.monotonic() - coming.since
             holder = f"the only write lock, which {inside.owner} had"
-            watch.tell(TurnAwaited(watch.place()[0], watch.database, wait_s, holder))
+            watch.tell(events.TurnAwaited(watch.place()[0], watch.database, wait_s, holder))
 
     def leave(self, writer: object) -> None:
         """Let the next one in, if this writer is the one inside."""

@@ -8,8 +8,8 @@ from sqlalchemy import Delete, Update
 
 from unitwork._logic.effects import WRITES
 from unitwork._logic.routing import LaneRefusal
+from unitwork._runtime.lanes.arguments import Arguments, Filled, encoders
 from unitwork._runtime.lanes.loading import why_not_simple
-from unitwork._runtime.lanes.reads import Arguments, encoders
 from unitwork._runtime.lanes.sending import parameters_of
 from unitwork._sqlalchemy.private import cache_key, has_loader_options
 
@@ -44,20 +44,18 @@ class CompiledChange:
         if compiled.update_prefetch:
             return _FILLED_IN_BY_PYTHON
         encode = encoders(compiled, dialect)
-        return encode if isinstance(encode, LaneRefusal) else cls(compiled, Arguments(compiled, encode))
+        return encode if isinstance(encode, LaneRefusal) else cls(Arguments(compiled, encode))
 
-    def __init__(self, compiled: Any, arguments: Arguments) -> None:  # noqa: ANN401  # of SQLAlchemy's
-        self.sql = str(compiled)
+    def __init__(self, arguments: Arguments) -> None:
         self.arguments = arguments
 
 
 class ChangeCall(NamedTuple):
     """One call of a change. Its rows are the numbers of those that it has touched."""
 
-    change: CompiledChange
     name: str
     statement: object
-    arguments: Any
+    filled: Filled
 
     @property
     def writes(self) -> bool:
@@ -77,15 +75,15 @@ class ChangeCall(NamedTuple):
 
     @property
     def sql(self) -> str:
-        return self.change.sql
+        return self.filled.sql
 
     @property
     def parameters(self) -> Any:  # noqa: ANN401  # as SQLAlchemy takes them for its driver
         """The arguments as `exec_driver_sql` takes them."""
-        return parameters_of(self.arguments)
+        return parameters_of(self.filled.arguments)
 
     async def rows(self, direct: Direct, driver: Any) -> Rows:  # noqa: ANN401  # of any driver
-        return range(await direct.changed(driver, self.sql, self.arguments))
+        return range(await direct.changed(driver, *self.filled))
 
     def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says
         """It has no columns."""

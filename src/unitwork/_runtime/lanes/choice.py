@@ -77,6 +77,10 @@ class Lanes:
         obstacle = self._driver_obstacle(here)
         return Choice(self.driver.lane if obstacle is None else self.fused.lane, read, obstacle)
 
+    def read_alone(self, read: ReadCall) -> bool:
+        """Say whether the driver lane may read for the session of a unit of work at rest."""
+        return not read.read.needs_transaction and self._driver_obstacle(None) is None
+
     def writes_alone(self, here: FrameAccess | LaneRefusal | None) -> bool:
         """Say whether the driver lane may write here: it commits with its statement."""
         return not _begins_with_writes(here) and self._driver_obstacle(here) is None

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.util import LRUCache
 
+from unitwork._logic.in_lists import with_short_lists
 from unitwork._logic.routing import LaneRefusal
 from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime.connections.listeners import SessionListeners
@@ -96,7 +97,24 @@ class CompiledStatements:
     ) -> ReadCall | LaneRefusal:
         """Prepare a read."""
         read = self._read_for(call)
+        if not isinstance(read, LaneRefusal) and read.arguments.take_lists:
+            short = self._with_short_lists(call)
+            if short is None:
+                return _VALUES
+            if short is not call:
+                read, call = self._read_for(short), short
         return read if isinstance(read, LaneRefusal) else _filled(read, reader, call, identity)
+
+    def _with_short_lists(self, call: StatementCall) -> StatementCall | None:
+        """Return a call in which long lists are one value each, as the session lane sends it; None if not."""
+        dialect = self._connections.dialect()
+        try:
+            statement, parameters = with_short_lists(call.statement, call.parameters, dialect)
+        except Exception:  # noqa: BLE001  # the session lane raises what is right
+            return None
+        if statement is call.statement:
+            return call
+        return call._replace(statement=statement, parameters=parameters, fixed=False)
 
     def read_of(self, statement: Select[Any]) -> ReadCall | LaneRefusal:
         """Prepare a statement that a session is given: for its entities, or its only column."""
@@ -148,18 +166,27 @@ class CompiledStatements:
         obstacle = self._obstacle()
         if obstacle is not None:
             return obstacle
-        if call.statement.get_execution_options():
-            return _EXECUTION_OPTIONS
-        named = cache_key(call.statement)
-        if named is None:
-            return _NO_CACHE_KEY
-        change = self._known(self._changes, named.key, CompiledChange.of, call)
+        change = self._change_for(call)
+        if not isinstance(change, LaneRefusal) and change.arguments.take_lists:
+            short = self._with_short_lists(call)
+            if short is None:
+                return _VALUES
+            if short is not call:
+                change, call = self._change_for(short), short
         if isinstance(change, LaneRefusal):
             return change
         try:
-            return ChangeCall(change, name, call.statement, change.arguments(call))
+            return ChangeCall(name, call.statement, change.arguments(call))
         except Exception:  # noqa: BLE001  # the session lane raises what is right
             return _VALUES
+
+    def _change_for(self, call: StatementCall) -> CompiledChange | LaneRefusal:
+        if call.statement.get_execution_options():
+            return _EXECUTION_OPTIONS
+        named = cache_key(call.statement)
+        return (
+            _NO_CACHE_KEY if named is None else self._known(self._changes, named.key, CompiledChange.of, call)
+        )
 
     # -- one new entity --------------------------------------------------------------------------
 

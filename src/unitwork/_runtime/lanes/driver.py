@@ -92,6 +92,15 @@ class DriverLane:
         if unit is None or not await _turn(unit):
             rows = await self._rows(read, read.name)
             return rows if isinstance(rows, LaneRefusal) else read.items(rows, None)
+        return await self._read_at_rest(read, unit)
+
+    async def read_for_session(self, read: ReadCall, unit: FrameAccess) -> Sequence[Any] | LaneRefusal:
+        """As `read`, for the session of a unit itself, which must hold what it is asked for."""
+        if not await _turn(unit):
+            return _SESSION_IS_ASKED
+        return await self._read_at_rest(read, unit)
+
+    async def _read_at_rest(self, read: ReadCall, unit: FrameAccess) -> Sequence[Any] | LaneRefusal:
         session = unit.session
         try:
             refusal = self._why_not_in(session, unit, read.identity)

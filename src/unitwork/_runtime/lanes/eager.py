@@ -5,15 +5,14 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, Select, select
+from sqlalchemy import Column, Select, any_, bindparam, select
 from sqlalchemy import inspect as inspect_entity
 from sqlalchemy.orm import ColumnProperty, Load, RelationshipProperty
 from sqlalchemy.sql import visitors
 from typing_extensions import override
 
 from unitwork._logic.routing import LaneRefusal
-from unitwork._runtime.connections.listeners import HIDING
-from unitwork._runtime.lanes.keys import KEYS, KeyList, among_keys
+from unitwork._runtime.lanes.arguments import encoders
 from unitwork._runtime.lanes.loading import (
     LAZY,
     EntityLoader,
@@ -22,7 +21,8 @@ from unitwork._runtime.lanes.loading import (
     why_not_simple,
 )
 from unitwork._runtime.lanes.reads import LOADING_IS_HEARD, CompiledRead, Described
-from unitwork._runtime.lanes.related import Joined, Place, RelatedLoad, Relation
+from unitwork._runtime.lanes.related import KEYS, Joined, Place, RelatedLoad, Relation
+from unitwork._sqlalchemy.dialects import postgresql
 from unitwork._sqlalchemy.private import (
     asked_by_keys,
     has_loader_options,
@@ -32,9 +32,9 @@ from unitwork._sqlalchemy.private import (
     loader_of,
     options_of,
     repeats_rows,
-    result_columns,
     root_path,
     secondary_join,
+    selected_in,
     selects_from_itself,
 )
 from unitwork._sqlalchemy.versions import RELATED_ONCE
@@ -45,12 +45,14 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import Mapper
 
+    from unitwork._runtime.lanes.arguments import Processors
     from unitwork._runtime.lanes.calls import StatementCall
-    from unitwork._runtime.lanes.reads import Processors
     from unitwork._runtime.lanes.results import ResultReader
+    from unitwork._runtime.lanes.selected import HierarchyLoader
 
 _NO_SELECT = LaneRefusal("it is no plain SELECT, and loads what belongs to its entities")
 _OTHER_OPTIONS = LaneRefusal("it has options that only the session knows")
+_MORE_THAN_PLAIN = LaneRefusal("it loads what belongs to rows of more than plain columns of one table")
 _LIMITED = LaneRefusal("it limits its rows before it joins what belongs to them")
 _AN_ALIAS = LaneRefusal("it loads what belongs to an alias")
 
@@ -96,12 +98,17 @@ class EagerRead(CompiledRead):
         *,
         may_change: bool,
     ) -> None:
-        columns = result_columns(compiled)
-        types, names = [column.type for column in columns], [column.keyname for column in columns]
-        described = described._replace(types=types, names=names)
+        needs_more = described.mapper is None or described.needs_selected
+        described = described._replace(needs_selected=True)
         super().__init__(compiled, described, encode, dialect, may_change=may_change)
         mapper: Any = described.mapper
-        self.place = _OTHER_OPTIONS if mapper is None else _Statement(compiled, dialect).place(mapper)
+        self.place = _MORE_THAN_PLAIN if needs_more else _Statement(compiled, dialect).place(mapper)
+
+    @override
+    def _new_loader(
+        self, mapper: Mapper[Any], names: Sequence[str]
+    ) -> EntityLoader | HierarchyLoader | LaneRefusal:
+        return self.place if isinstance(self.place, LaneRefusal) else self.place.loader
 
     @property
     @override
@@ -126,13 +133,13 @@ class _Statement:
     def __init__(self, compiled: Any, dialect: Dialect) -> None:  # noqa: ANN401  # of SQLAlchemy's
         self._dialect = dialect
         self._state = compiled.compile_state
-        columns = result_columns(compiled)
+        columns = selected_in(compiled)
         self._number = len(columns)
         self._mappers: set[Mapper[Any]] = set()
         self._places: dict[Any, int] = {
             each: place
-            for place, column in enumerate(columns)
-            for each in column.objects
+            for place, (objects, _type) in enumerate(columns)
+            for each in objects
             if isinstance(each, Column)
         }
 
@@ -147,7 +154,7 @@ class _Statement:
         state = self._state
         if selects_from_itself(state):
             return _LIMITED
-        if any(isinstance(key, tuple) and key[0] in _UNUSUAL for key in state.attributes):
+        if any(isinstance(key, tuple) and key[0] == _OF_SUBCLASSES for key in state.attributes):
             return _OTHER_OPTIONS
         loader = EntityLoader.of(mapper, self._names(mapper, columns))
         if isinstance(loader, LaneRefusal):
@@ -224,10 +231,14 @@ class _Statement:
         place = inside.place(relation.mapper)
         if isinstance(place, LaneRefusal):
             return place
-        columns = result_columns(compiled)
-        described = Described(types=[each.type for each in columns], names=[each.keyname for each in columns])
-        read = CompiledRead(compiled, described, [], dialect, may_change=False)
-        found = Relation(relation.key, read, KeyList(statement, compiled, dialect), place)
+        encode = encoders(compiled, dialect)
+        if isinstance(encode, LaneRefusal):
+            return encode
+        types = [kind for _objects, kind in selected_in(compiled)]
+        described = Described(types=types, names=["" for _type in types])
+        read = CompiledRead(compiled, described, encode, dialect, may_change=False)
+        found = Relation(relation.key, statement, read, place)
+        found.single = len(asked.columns) == 1
         found.once = place.repeats or RELATED_ONCE
         found.full_name = str(relation)
         found.many = bool(relation.uselist)
@@ -240,7 +251,7 @@ class _Statement:
 
 _SELECTIN = {"lazy": "selectin"}
 _JOINED = ({"lazy": "joined"}, {"lazy": False})
-_UNUSUAL = frozenset({"path_with_polymorphic", "additional_entity_criteria"})
+_OF_SUBCLASSES = "path_with_polymorphic"
 
 
 def _special(attribute: Any) -> LaneRefusal:  # noqa: ANN401  # of a mapper
@@ -254,9 +265,17 @@ def _why_not_plain(relation: RelationshipProperty[Any]) -> LaneRefusal | None:
         return _special(relation)
     if relation.join_depth or not getattr(relation.class_attribute.impl, "supports_population", False):
         return _special(relation)
-    if mapper.local_table in HIDING or relation.secondary in HIDING:
-        return LaneRefusal("rows that belong to {} may be hidden", relation)
     return why_not_simple(mapper)
+
+
+def _among_keys(compared: Any, dialect: Dialect, *, single: bool) -> Any:  # noqa: ANN401  # of SQLAlchemy's
+    """Return the condition that a column, or a tuple of them, is one of the keys.
+
+    PostgreSQL takes those of one column as one array, so that the statement is the same for any number.
+    """
+    if single and dialect.name == "postgresql":
+        return compared == any_(bindparam(KEYS, type_=postgresql.ARRAY(compared.type)))
+    return compared.in_(bindparam(KEYS, expanding=True))
 
 
 def _related_select(relation: Any, asked: Any, dialect: Dialect) -> Select[Any] | LaneRefusal:  # noqa: ANN401  # of SQLAlchemy's
@@ -274,5 +293,6 @@ def _related_select(relation: Any, asked: Any, dialect: Dialect) -> Select[Any] 
         selected = selected.select_from(relation.secondary).join(entity, secondary_join(relation))
     else:
         selected = selected.select_from(entity)
-    found: Select[Any] = selected.where(among_keys(asked.condition, dialect)).order_by(*order)
+    condition = _among_keys(asked.condition, dialect, single=len(asked.columns) == 1)
+    found: Select[Any] = selected.where(condition).order_by(*order)
     return found

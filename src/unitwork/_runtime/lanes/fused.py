@@ -134,29 +134,22 @@ class FusedLane:
 
     async def _rows(self, statement: StatementToSend, session: SessionAccess) -> Rows | LaneRefusal:
         session.check_statement(statement.statement, statement.effects)
+        home = self._connections.home()
         direct = self._connections.backend.direct
-        connection: Connection | None = session.turns.top.connection
-        begun = connection is not None and direct is not None and direct.in_transaction(_driver(connection))
-        listeners = self._connections.home().listeners
-        heard = listeners.of_cursors or self._must_be_heard(statement, session)
-        if direct is None or heard or not (begun or direct.can_be_begun):
+        if direct is None or home.listeners.of_cursors or self._must_be_heard(statement, session):
             return await greenlet_spawn(self._rows_of_cursor, statement, session, direct)
-        if connection is None or not begun:
+        begun: Connection | None = session.turns.top.connection
+        if not (direct.can_be_begun or (begun is not None and direct.in_transaction(_driver(begun)))):
+            return await greenlet_spawn(self._rows_of_cursor, statement, session, direct)
+        connection = begun or _connection_at_once(session)
+        if connection is None:
             connection = await greenlet_spawn(_connection, session)
-        handed_out = session.has_handed_out(connection)
-        if handed_out and (listeners.are_on(connection) or listeners.of_cursors_on(connection)):
+        if session.has_handed_out(connection) and (
+            home.listeners.are_on(connection) or home.listeners.of_cursors_on(connection)
+        ):
             return await greenlet_spawn(self._rows_of_cursor, statement, session, direct)
-        driver = _driver(connection)
         try:
-            if begun or direct.in_transaction(driver):
-                self._note(connection, statement)
-                if direct.hears_of_schema:
-                    await renew_if_outdated(statement, direct, connection.connection, connection.dialect)
-                sending = statement.rows(direct, driver)
-            else:
-                send = rows_alone if session.turns.top.mode.autocommit else first_rows
-                prepared = self._connections.home().prepared
-                sending = send(statement, direct, connection.connection, prepared)
+            sending = self._sending(statement, session, connection, direct)
             if self._watch.active:
                 server = server_of_connection(connection)
                 sending = self._watch.statements.sent(statement.sql, self.lane, server, sending)
@@ -164,6 +157,19 @@ class FusedLane:
         except BaseException as failure:
             await greenlet_spawn(self._fail, connection, statement, failure)
             raise
+
+    async def _sending(
+        self, statement: StatementToSend, session: SessionAccess, connection: Connection, direct: Direct
+    ) -> Rows | LaneRefusal:
+        """Send a statement on the driver's connection: the first one of a transaction after BEGIN."""
+        driver = _driver(connection)
+        if direct.in_transaction(driver):
+            self._note(connection, statement)
+            if direct.hears_of_schema:
+                await renew_if_outdated(statement, direct, connection.connection, connection.dialect)
+            return await statement.rows(direct, driver)
+        send = rows_alone if session.turns.top.mode.autocommit else first_rows
+        return await send(statement, direct, connection.connection, self._connections.home().prepared)
 
     def _rows_of_cursor(
         self, statement: StatementToSend, session: SessionAccess, direct: Direct | None
@@ -253,6 +259,14 @@ class FusedLane:
 
 def _driver(connection: Connection) -> Any:  # noqa: ANN401  # of any driver
     return connection.connection.driver_connection
+
+
+def _connection_at_once(session: SessionAccess) -> Connection | None:
+    """Return the connection of the block, if nothing has to be waited for."""
+    frame: FrameAccess = session.turns.top
+    if frame is not frame.root or frame.idles:
+        return None
+    return frame.connection or session.acquired_idle(frame)
 
 
 def _connection(session: SessionAccess) -> Connection:

@@ -11,8 +11,9 @@ from sqlalchemy.sql import ClauseElement
 
 from unitwork._logic.effects import WRITES
 from unitwork._logic.routing import LaneRefusal
+from unitwork._runtime.lanes.arguments import encoders
 from unitwork._runtime.lanes.loading import why_not_simple
-from unitwork._runtime.lanes.reads import decoders, encoders
+from unitwork._runtime.lanes.reads import decoders
 from unitwork._runtime.lanes.sending import parameters_of
 from unitwork._sqlalchemy.private import mark_loaded
 from unitwork.dialects.direct import columns_of
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import InstanceState, Mapper, Session
 
     from unitwork._logic.effects import Effects
-    from unitwork._runtime.lanes.reads import Processors
+    from unitwork._runtime.lanes.arguments import Processors
     from unitwork.dialects.direct import Column, Direct, Rows
 
 _EVENTS = ("before_insert", "after_insert")

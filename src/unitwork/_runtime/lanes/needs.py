@@ -199,6 +199,10 @@ class SessionAccess(Protocol):
         """Refuse to send changes inside a read-only block."""
         ...
 
+    def acquired_idle(self, frame: Any) -> Connection | None:  # noqa: ANN401  # a FrameAccess, as above
+        """Check a connection out, and begin; None if something has to be waited for."""
+        ...
+
     def acquired(self, frame: Any) -> Connection:  # noqa: ANN401  # a FrameAccess, as above
         """Check a connection out for a frame, and begin. In a greenlet."""
         ...

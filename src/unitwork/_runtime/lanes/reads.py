@@ -2,49 +2,44 @@
 
 from __future__ import annotations
 
+from operator import or_
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from sqlalchemy import Select, Table, TextClause
+from sqlalchemy import Label, Select, TextClause, select
 from sqlalchemy import inspect as inspect_entity
 from sqlalchemy.orm import ColumnProperty, FromStatement
 from sqlalchemy.orm.attributes import QueryableAttribute
-from sqlalchemy.sql import ColumnElement, visitors
-from sqlalchemy.sql.expression import ColumnClause
+from sqlalchemy.sql import ColumnElement
 
-from unitwork._logic.effects import NOTHING, effects_of
+from unitwork._logic.effects import NOTHING, Effects, effects_of
 from unitwork._logic.routing import LaneRefusal
 from unitwork._logic.shape import Item
-from unitwork._runtime.connections.listeners import HIDING
+from unitwork._runtime.connections.listeners import HIDES
+from unitwork._runtime.lanes.arguments import Arguments, Filled, Processors, encoders
 from unitwork._runtime.lanes.loading import EntityLoader, is_observed, why_not_simple
+from unitwork._runtime.lanes.selected import HierarchyLoader, loader_for, why_not_selected
 from unitwork._runtime.lanes.sending import parameters_of
-from unitwork._sqlalchemy.private import cache_key
+from unitwork._sqlalchemy.private import cache_key, selected_in
 from unitwork._sqlalchemy.versions import entity_result
 from unitwork.dialects.direct import columns_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Sequence
 
     from sqlalchemy.engine import Dialect
     from sqlalchemy.engine.result import SimpleResultMetaData
     from sqlalchemy.orm import Mapper, Session
     from sqlalchemy.types import TypeEngine
 
-    from unitwork._logic.effects import Effects
     from unitwork._runtime.lanes.calls import StatementCall
     from unitwork._runtime.lanes.needs import SessionAccess
     from unitwork._runtime.lanes.results import ResultReader
     from unitwork._runtime.lanes.sending import StatementToSend
     from unitwork.dialects.direct import Column, Direct, Rows
 
-Processors = list[tuple[Any, "Callable[[Any], Any]"]]
-"""What SQLAlchemy does to values, by name or by place."""
-
 _NO_PLAIN_SELECT = LaneRefusal("it is no plain SELECT")
-_HIDDEN_ROWS = LaneRefusal("rows of its tables may be hidden")
 _MAY_WRITE = LaneRefusal("it may call a function that writes")
 _SEVERAL_ENTITIES = LaneRefusal("it selects more than one entity, or columns alone")
-_UNUSUAL_NAMES = LaneRefusal("its parameters have unusual names")
-_TAKES_A_LIST = LaneRefusal("it takes a list")
 _NO_ROWS = LaneRefusal("it returns no rows")
 _OTHER_COLUMNS = LaneRefusal("its columns are not those that it names")
 LOADING_IS_HEARD = LaneRefusal("somebody listens to entities being loaded")
@@ -58,6 +53,8 @@ class Described(NamedTuple):
     """What a statement says of its columns."""
 
     mapper: Mapper[Any] | None = None
+    needs_selected: bool = False
+    """Its columns are to be found by what was selected, not by name."""
     result: SimpleResultMetaData | None = None
     types: Sequence[TypeEngine[Any] | None] | None = None
     names: Sequence[str] | None = None
@@ -95,12 +92,16 @@ class CompiledRead:
         if described.mapper is not None and isinstance(text, TextClause) and "(" in text.text:
             # Its rows may be refused when it was sent already, and it would be sent again.
             return _MAY_WRITE
-        compiled: Any = text.compile(dialect=dialect, cache_key=None if call.fixed else cache_key(statement))
+        shown: Any = text
+        if isinstance(text, Select):
+            for hide in HIDES:
+                shown = hide(shown)
+        compiled: Any = shown.compile(dialect=dialect, cache_key=None if call.fixed else cache_key(statement))
         encode = encoders(compiled, dialect)
         if isinstance(encode, LaneRefusal):
             return encode
         read = cls(compiled, described, encode, dialect, may_change=isinstance(text, TextClause))
-        effects = read.effects = effects_of(text, dialect.name)
+        effects = read.effects = _effects_of(read, text, dialect)
         read.needs_transaction = effects.locks or effects.may_call
         read.needs_primary = effects.need_primary
         return read
@@ -114,7 +115,6 @@ class CompiledRead:
         *,
         may_change: bool,
     ) -> None:
-        self.sql = str(compiled)
         self.effects = NOTHING
         self.needs_transaction = False
         """Whether it locks, or calls a function that may write."""
@@ -123,6 +123,10 @@ class CompiledRead:
         self.mapper = described.mapper
         self.result = described.result
         self._described = described
+        mapper = described.mapper
+        self._mappers = () if mapper is None else tuple(mapper.self_and_descendants)
+        self.selected = selected_in(compiled) if described.needs_selected else ()
+        """What each of its columns was written for, and its type."""
         self.arguments = Arguments(compiled, encode)
         self._dialect = dialect
         self._may_change = may_change
@@ -131,7 +135,7 @@ class CompiledRead:
         self._columns: list[Column] | None = None
         self._names: Sequence[str] = described.names or ()
         self._decoders: Processors = []
-        self._loader: EntityLoader | None = None
+        self._loader: EntityLoader | HierarchyLoader | None = None
 
     @property
     def repeats(self) -> bool:
@@ -144,32 +148,27 @@ class CompiledRead:
             return self._refusal
         item, mapper = reader.shape.item, self.mapper
         if mapper is not None:
-            if is_observed(mapper):
+            if any(map(is_observed, self._mappers)):
                 return LOADING_IS_HEARD
             if item is _ENTITY:
                 return None
             return _ROWS_OF_SQLALCHEMY if item is _ROW else _RECORDS_OF_ENTITIES
-        single = item in (_ENTITY, _ONE_COLUMN)
-        if item is _ROW or (single and reader.shape.kind is None and len(self._names) > 1):
+        # What a statement in a body returns decides whether it is an entity, a value or a row.
+        undecided = reader.shape.kind is None and item in (_ENTITY, _ONE_COLUMN)
+        if item is _ROW or (undecided and len(self._names) > 1):
             return _ROWS_OF_SQLALCHEMY
-        return _RECORDS_OF_ENTITIES if item is _ENTITY else None
+        return _RECORDS_OF_ENTITIES if item is _ENTITY and not undecided else None
 
     # -- rows ------------------------------------------------------------------------------------
 
-    def rows(self, direct: Direct, driver: Any, sql: str, arguments: Any) -> Awaitable[Rows | LaneRefusal]:  # noqa: ANN401  # of any driver
+    def rows(self, direct: Direct, driver: Any, filled: Filled) -> Awaitable[Rows | LaneRefusal]:  # noqa: ANN401  # of any driver
         """Ask the driver."""
         if self._columns is not None and not self._may_change:
-            return direct.rows(driver, sql, arguments)
-        return self._described_rows(direct, driver, sql, arguments)
+            return direct.rows(driver, filled.sql, filled.arguments)
+        return self._described_rows(direct, driver, filled)
 
-    async def _described_rows(
-        self,
-        direct: Direct,
-        driver: Any,  # noqa: ANN401  # of any driver
-        sql: str,
-        arguments: Any,  # noqa: ANN401  # as above
-    ) -> Rows | LaneRefusal:
-        rows, columns = await direct.described(driver, sql, arguments, self._columns)
+    async def _described_rows(self, direct: Direct, driver: Any, filled: Filled) -> Rows | LaneRefusal:  # noqa: ANN401  # of any driver
+        rows, columns = await direct.described(driver, filled.sql, filled.arguments, self._columns)
         return self.learnt(columns) or rows
 
     def described_by(self, cursor: Any) -> LaneRefusal | None:  # noqa: ANN401  # of SQLAlchemy's, as the DBAPI says
@@ -193,13 +192,15 @@ class CompiledRead:
             return _NO_ROWS
         names = [column.name for column in columns]
         types = self._described.types or [None for _name in names]
-        if self.mapper is not None and self._described.types is None:
-            loader = EntityLoader.of(self.mapper, names)
+        if self.selected and len(self.selected) != len(names):
+            return _OTHER_COLUMNS
+        if self.mapper is not None:
+            loader = self._new_loader(self.mapper, names)
             if isinstance(loader, LaneRefusal):
                 return loader
             self._loader = loader
             by_name = {column.name: column.type for column in self.mapper.local_table.columns}
-            types = [by_name.get(name) for name in names]
+            types = [kind for _objects, kind in self.selected] or [by_name.get(name) for name in names]
         elif len(types) != len(names):
             return _OTHER_COLUMNS
         if self._described.types is None:
@@ -207,6 +208,17 @@ class CompiledRead:
         self._decoders = decoders(types, columns, self._dialect)
         self._columns = columns
         return None
+
+    def _new_loader(
+        self, mapper: Mapper[Any], names: Sequence[str]
+    ) -> EntityLoader | HierarchyLoader | LaneRefusal:
+        if not self.selected:
+            return EntityLoader.of(mapper, names)
+        places: dict[Any, int] = {}
+        for place, (objects, _type) in enumerate(self.selected):
+            for each in objects:
+                places.setdefault(each, place)
+        return loader_for(mapper, places)
 
     def items(self, rows: Rows, reader: ResultReader, session: Session | None) -> Sequence[Any] | LaneRefusal:
         """Return what becomes of rows; entities are held by the session, if there is one.
@@ -231,30 +243,13 @@ class CompiledRead:
         return values
 
 
-class Arguments:
-    """Makes of the values of a call what a driver is given. Lives: as long as the compiled statement."""
-
-    def __init__(self, compiled: Any, encode: Processors) -> None:  # noqa: ANN401  # of SQLAlchemy's
-        self._compiled = compiled
-        self._places: tuple[str, ...] | None = tuple(compiled.positiontup) if compiled.positional else None
-        self._encoders = encode
-
-    def __call__(self, call: StatementCall) -> Any:  # noqa: ANN401  # as the driver takes them
-        key = None if call.fixed else cache_key(call.statement)
-        extracted = key.bindparams if key is not None else None
-        given = self._compiled.construct_params(call.parameters, extracted_parameters=extracted)
-        for name, encode in self._encoders:
-            given[name] = encode(given[name])
-        return given if self._places is None else [given[name] for name in self._places]
-
-
 class ReadCall(NamedTuple):
     """One call of a read: what is asked, what the driver is given, and what becomes of the rows."""
 
     read: CompiledRead
     reader: ResultReader
     call: StatementCall
-    arguments: Any
+    filled: Filled
     identity: tuple[Any, ...] | None = None
     """What a session knows the entity by, if it may have it already."""
     related: MoreToLoad | None = None
@@ -286,15 +281,15 @@ class ReadCall(NamedTuple):
 
     @property
     def sql(self) -> str:
-        return self.read.sql
+        return self.filled.sql
 
     @property
     def parameters(self) -> Any:  # noqa: ANN401  # as SQLAlchemy takes them for its driver
         """The arguments as `exec_driver_sql` takes them."""
-        return parameters_of(self.arguments)
+        return parameters_of(self.filled.arguments)
 
     def rows(self, direct: Direct, driver: Any) -> Awaitable[Rows | LaneRefusal]:  # noqa: ANN401  # of any driver
-        return self.read.rows(direct, driver, self.sql, self.arguments)
+        return self.read.rows(direct, driver, self.filled)
 
     def described_by(self, cursor: Any) -> LaneRefusal | None:  # noqa: ANN401  # as the DBAPI says
         return self.read.described_by(cursor)
@@ -325,24 +320,30 @@ class ReadCall(NamedTuple):
 def _why_no_plain_select(statement: Any) -> LaneRefusal | None:  # noqa: ANN401  # any statement
     if not isinstance(statement, Select):
         return _NO_PLAIN_SELECT
-    if HIDING and any(_may_hide(each) for each in visitors.iterate(statement)):
-        return _HIDDEN_ROWS
     return None
 
 
-def _may_hide(part: object) -> bool:
-    # Of the relationship in a join, only the columns that it compares are seen.
-    if isinstance(part, ColumnClause) and part.table is not None:
-        return any(isinstance(each, Table) and each in HIDING for each in visitors.iterate(part.table))
-    return isinstance(part, Table) and part in HIDING
+def _effects_of(read: CompiledRead, statement: Any, dialect: Dialect) -> Effects:  # noqa: ANN401  # any statement
+    """Say what a statement does, and what its model computes in it."""
+    effects = effects_of(statement, dialect.name)
+    computed = [each for objects, _type in read.selected for each in objects if isinstance(each, Label)]
+    if not computed:
+        return effects
+    return Effects(*map(or_, effects, effects_of(select(*computed), dialect.name)))
 
 
 def _described(statement: Any) -> Described | LaneRefusal:  # noqa: ANN401  # a Select, or entities from text
     columns = statement.column_descriptions
     entity = columns[0].get("entity") if len(columns) == 1 else None
     if entity is not None and columns[0]["expr"] is entity:
-        mapper: Mapper[Any] = inspect_entity(entity).mapper
-        return why_not_simple(mapper) or Described(mapper, entity_result(columns[0]["name"], entity))
+        inspected: Any = inspect_entity(entity)
+        mapper: Mapper[Any] = inspected.mapper
+        refusal = why_not_simple(mapper)
+        needs_selected = refusal is not None and inspected is mapper and isinstance(statement, Select)
+        if needs_selected:
+            refusal = why_not_selected(mapper)
+        result = entity_result(columns[0]["name"], entity)
+        return refusal or Described(mapper, needs_selected, result)
     if not all(_is_column(each["expr"]) for each in columns):
         return _SEVERAL_ENTITIES
     types, names = [each["type"] for each in columns], [each["name"] for each in columns]
@@ -353,23 +354,6 @@ def _is_column(expression: object) -> bool:
     if isinstance(expression, QueryableAttribute):
         return isinstance(expression.property, ColumnProperty)
     return isinstance(expression, ColumnElement)
-
-
-def encoders(compiled: Any, dialect: Dialect) -> Processors | LaneRefusal:  # noqa: ANN401  # a compiled statement
-    """Return what SQLAlchemy does to the values of a statement, by name, before the driver gets them.
-
-    What takes a list is refused: its SQL depends on the values.
-    """
-    if compiled.escaped_bind_names:
-        return _UNUSUAL_NAMES
-    found: Processors = []
-    for bind, name in compiled.bind_names.items():
-        if bind.expanding or bind.literal_execute:
-            return _TAKES_A_LIST
-        encode = bind.type.dialect_impl(dialect).bind_processor(dialect)
-        if encode is not None:
-            found.append((name, encode))
-    return found
 
 
 def decoders(

@@ -10,6 +10,7 @@ from sqlalchemy.util import warn
 
 from unitwork._logic.effects import NOTHING
 from unitwork._logic.routing import LaneRefusal
+from unitwork._runtime.lanes.calls import StatementCall
 from unitwork._runtime.lanes.sending import parameters_of
 
 if TYPE_CHECKING:
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import InstanceState, Mapper, Session
 
     from unitwork._logic.effects import Effects
-    from unitwork._runtime.lanes.keys import KeyList
     from unitwork._runtime.lanes.loading import EntityLoader
     from unitwork._runtime.lanes.reads import CompiledRead
     from unitwork.dialects.direct import Column, Direct, Rows
 
+KEYS = "primary_keys"
+"""What the only parameter is called."""
 _KEYS_AT_ONCE = 500
 """As `selectinload` asks for them."""
 _NOT_LOADED = LaneRefusal("what belongs to its entities cannot be loaded")
@@ -125,8 +127,8 @@ class Relation:
 
     Args:
         key: What the attribute is called.
-        read: The statement.
-        keys: Makes of keys what the statement is given.
+        statement: As SQLAlchemy knows it.
+        read: The same, compiled; its only parameter are the keys.
         place: Where the related entities stand in it.
     """
 
@@ -135,13 +137,15 @@ class Relation:
     own: tuple[str, ...] | None = None
     """The attributes that hold the key of the only related entity; None if that holds the key of this one."""
     full_name = ""
+    single = True
+    """A key is one value, no tuple."""
     once = False
     """Of equal rows one counts."""
 
-    def __init__(self, key: str, read: CompiledRead, keys: KeyList, place: Place) -> None:
+    def __init__(self, key: str, statement: Any, read: CompiledRead, place: Place) -> None:  # noqa: ANN401  # of SQLAlchemy's
         self.key = key
+        self.statement = statement
         self.read = read
-        self.keys = keys
         self.place = place
         self.key_of_row: Callable[[Sequence[Any]], Any] = tuple
 
@@ -170,7 +174,7 @@ class Relation:
         return by_key
 
     def _key_in(self, values: tuple[Any, ...]) -> Any:  # noqa: ANN401  # of any type
-        return values[0] if self.keys.single else values
+        return values[0] if self.single else values
 
     def put(self, by_key: dict[Any, list[Any]], rows: Sequence[Any], related: Sequence[Any]) -> None:
         """Give entities what belongs to them, of the related ones of these rows."""
@@ -331,17 +335,22 @@ class RelatedCall:
         self.name = name
         self._load = load
         self._read = relation.read
-        self.statement = relation.keys.statement
-        self.sql, self._arguments = relation.keys.filled(keys)
+        self.statement = relation.statement
+        self._filled = relation.read.arguments(StatementCall(self.statement, {KEYS: keys}, fixed=True))
+
+    @property
+    def sql(self) -> str:
+        """The statement for so many keys."""
+        return self._filled.sql
 
     @property
     def parameters(self) -> Any:  # noqa: ANN401  # as SQLAlchemy takes them for its driver
         """The arguments as `exec_driver_sql` takes them."""
-        return parameters_of(self._arguments)
+        return parameters_of(self._filled.arguments)
 
     def rows(self, direct: Direct, driver: Any) -> Awaitable[Rows | LaneRefusal]:  # noqa: ANN401  # of any driver
         """Ask the driver."""
-        return self._read.rows(direct, driver, self.sql, self._arguments)
+        return self._read.rows(direct, driver, self._filled)
 
     def described_by(self, cursor: Any) -> LaneRefusal | None:  # noqa: ANN401  # as the DBAPI says
         """Learn of the columns from a cursor."""

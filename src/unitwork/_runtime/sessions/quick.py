@@ -1,4 +1,4 @@
-"""This module prepares what a session is asked for, for the fused lane, where that can take it."""
+"""This module prepares what a session is asked for, for the faster lanes, where one can take it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class ReadingSession(Protocol):
 
 
 def read_of(session: ReadingSession, statement: object) -> ReadCall | None:
-    """Prepare a statement for the fused lane; None if it needs the session itself."""
+    """Prepare a statement for a faster lane; None if it needs the session itself."""
     if not isinstance(statement, Select):
         return None
-    if not _is_in_block(session):
+    if not _has_faster_lane(session):
         session.source.watch.outside_of_blocks()
         return None
     read = session.source.lanes.statements.read_of(statement)
@@ -36,7 +36,7 @@ def read_by_key(session: ReadingSession, entity: Any, ident: Any) -> ReadCall | 
     """Prepare to ask for one entity; None if it needs the session itself."""
     if not isinstance(entity, type) or not hasattr(entity, "__mapper__"):
         return None
-    if not _is_in_block(session):
+    if not _has_faster_lane(session):
         session.source.watch.outside_of_blocks()
         return None
     lookup = KeyLookup.of(entity)
@@ -48,7 +48,12 @@ def read_by_key(session: ReadingSession, entity: Any, ident: Any) -> ReadCall | 
     return read if session.source.watch.is_taken(read) else None
 
 
-def _is_in_block(session: ReadingSession) -> bool:
-    """Say whether a transaction is open: elsewhere SQLAlchemy must know that its session is used."""
+def _has_faster_lane(session: ReadingSession) -> bool:
+    """Say whether a transaction is open, or a unit of work is at rest that has one server.
+
+    Elsewhere SQLAlchemy must know that its session is used.
+    """
     frame = session.turns.top.root
-    return not (frame.settles or frame.ended)
+    if frame.ended:
+        return False
+    return not frame.settles or (frame.idles and session.source.servers is None)

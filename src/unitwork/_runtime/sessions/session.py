@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-_OPERATIONS = ("connection", "get_one", "refresh", "run_sync", *WRITES_OF_SESSION)
+_OPERATIONS = ("connection", "refresh", "run_sync", *WRITES_OF_SESSION)
 
 
 class Blocks(Protocol):
@@ -71,12 +71,17 @@ class Blocks(Protocol):
         """Refuse to wait for a connection that only the caller's own outer blocks could free."""
         ...
 
+    def holds_connection(self, session: AmbientSession) -> bool:
+        """Say whether a block around the calling code has a connection of this Database."""
+        ...
+
 
 class AmbientSession(AsyncSession):
     """The `AsyncSession` of a block or unit of work: set up by its first use, shared by tasks in turns.
 
     In a transaction block a plain SELECT, and the INSERT of one entity, take the fused lane, if they
-    can: with the same entities, on the same connection. It is closed for good with its block or unit of
+    can: with the same entities, on the same connection. In a unit of work at rest, a plain SELECT takes the
+    driver lane. It is closed for good with its block or unit of
     work. Lives: as long as that.
     """
 
@@ -102,6 +107,7 @@ class AmbientSession(AsyncSession):
     _execute: Callable[..., Awaitable[Any]]
     _scalar: Callable[..., Awaitable[Any]]
     _get: Callable[..., Awaitable[Any]]
+    _get_one: Callable[..., Awaitable[Any]]
     _flush: Callable[..., Awaitable[Any]]
 
     source: Source
@@ -300,7 +306,14 @@ class AmbientSession(AsyncSession):
     def acquired(self, frame: Frame) -> Connection:
         """Check a connection out for a frame, and begin. In a greenlet."""
         permission.to_wait_for_connection(self, frame)
-        connection = frame.check_out()
+        return self._had(frame, frame.check_out())
+
+    def acquired_idle(self, frame: Frame) -> Connection | None:
+        """Check a connection out for a frame, and begin; None if something has to be waited for."""
+        connection = frame.check_out_idle()
+        return None if connection is None else self._had(frame, connection)
+
+    def _had(self, frame: Frame, connection: Connection) -> Connection:
         if self._watches_changes and not frame.mode.read_only:
             guard_connection(self, connection)
         return connection
@@ -499,14 +512,14 @@ class AmbientSession(AsyncSession):
         finally:
             self.turns.give()
 
-    # -- the fused lane --------------------------------------------------------------------------
+    # -- the faster lanes ------------------------------------------------------------------------
 
     @override
     async def execute(self, statement: Any, params: Any = None, **keywords: Any) -> Result[Any]:
         """As `AsyncSession.execute`."""
         read = None if params is not None or any(keywords.values()) else read_of(self, statement)
         if read is not None and read.read.result is not None:
-            items = await self._fused(read)
+            items = await self._quick(read)
             if items is not None:
                 return ChunkedIteratorResult(
                     read.read.result, lambda _size: iter([items]), source_supports_scalars=True
@@ -519,7 +532,7 @@ class AmbientSession(AsyncSession):
         """As `AsyncSession.scalar`."""
         read = None if params is not None or any(keywords.values()) else read_of(self, statement)
         if read is not None:
-            items = await self._fused(read)
+            items = await self._quick(read)
             if items is not None:
                 return items[0] if items else None
         return await self._scalar(statement, params, **keywords)
@@ -529,10 +542,18 @@ class AmbientSession(AsyncSession):
         """As `AsyncSession.get`."""
         read = None if any(keywords.values()) else read_by_key(self, entity, ident)
         if read is not None:
-            items = await self._fused(read)
+            items = await self._quick(read)
             if items is not None:
                 return items[0] if items else None
         return await self._get(entity, ident, **keywords)
+
+    @override
+    async def get_one(self, entity: Any, ident: Any, **keywords: Any) -> Any:
+        """As `AsyncSession.get_one`."""
+        read = None if any(keywords.values()) else read_by_key(self, entity, ident)
+        items = None if read is None else await self._quick(read)
+        # Where there is none, the session says so as always.
+        return items[0] if items else await self._get_one(entity, ident, **keywords)
 
     @override
     async def flush(self, objects: Any = None) -> None:
@@ -540,12 +561,23 @@ class AmbientSession(AsyncSession):
         if objects is not None or await self.in_turn(self.source.lanes.fused.flush) is not None:
             await self._flush(objects)
 
-    async def _fused(self, read: ReadCall) -> Sequence[Any] | None:
+    async def _quick(self, read: ReadCall) -> Sequence[Any] | None:
         """Return what becomes of the rows of a read; None if the session itself must read them."""
         if not self.knows_nothing_of(read.identity):
             return None
-        items = await self.in_turn(partial(self.source.lanes.fused.read, read))
+        lanes, (scope, frame) = self.source.lanes, self.place()
+        if not frame.idles:
+            items = await self.in_turn(partial(lanes.fused.read, read))
+        elif self._reads_alone(read, scope, frame):
+            items = await lanes.driver.read_for_session(read, frame)
+        else:
+            return None
         return None if isinstance(items, LaneRefusal) else items
+
+    def _reads_alone(self, read: ReadCall, scope: OpenScope | None, frame: Frame) -> bool:
+        """Say whether the driver lane may read for a unit of work at rest, which holds nothing after it."""
+        in_unit = scope is not None and scope.frame is frame and not scope.limits
+        return in_unit and self.source.lanes.read_alone(read) and not self._blocks.holds_connection(self)
 
 
 class _SetAtFirstUse:
@@ -587,7 +619,7 @@ for _name in SET_BY_ASYNC_SESSION:
     setattr(AmbientSession, _name, _SetAtFirstUse(_name))
 for _name in _OPERATIONS:
     setattr(AmbientSession, _name, in_its_turn(with_session_begun(getattr(AsyncSession, _name))))
-for _name in ("execute", "scalar", "get", "flush"):
+for _name in ("execute", "scalar", "get", "get_one", "flush"):
     # What the fused lane cannot do goes to SQLAlchemy.
     setattr(AmbientSession, f"_{_name}", in_its_turn(with_session_begun(getattr(AsyncSession, _name))))
 

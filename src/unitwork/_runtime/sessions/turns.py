@@ -6,13 +6,19 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from unitwork._later import later
 from unitwork.errors import TransactionRefusedError
-from unitwork.events import TurnAwaited
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from unitwork._runtime.transactions.frame import Frame
+
+
+if TYPE_CHECKING:
+    from unitwork import events
+else:  # who is not watched tells nothing
+    events = later("unitwork.events")
 
 
 class _Waiter:
@@ -299,7 +305,7 @@ def _tell(waiter: _Waiter, holder: str | None) -> None:
     watch = waiter.frame.source.watch
     if holder is not None and watch.active:
         wait_s = time.monotonic() - waiter.since
-        watch.tell(TurnAwaited(watch.place()[0], watch.database, wait_s, holder))
+        watch.tell(events.TurnAwaited(watch.place()[0], watch.database, wait_s, holder))
 
 
 def _waits_for_itself(frame: Frame, inside: Frame) -> TransactionRefusedError:

@@ -211,6 +211,10 @@ class AdoptedTransaction(Frame):
     # -- the connection --------------------------------------------------------------------------
 
     @override
+    def check_out_idle(self) -> Connection | None:
+        return None
+
+    @override
     def check_out(self) -> Connection:
         """Let the session take a connection as it does by itself. In a greenlet."""
         session = self.session
@@ -248,7 +252,7 @@ class AdoptedCheckout(Checkout):
         """Take note of it, so that whatever fails or ends on it is heard of."""
         source = self.frame.source
         self.connection = connection
-        self._engines.take(connection, self)
+        self._origin.engines.take(connection, self)
         self._info = connection.info
         self._info[CHECKOUT] = self
         if LENT in connection.get_execution_options():

@@ -12,6 +12,7 @@ from sqlalchemy.util import await_only
 from unitwork._runtime.connections.losses import nothing_stored_with
 from unitwork._runtime.deadline import remaining_s
 from unitwork._runtime.transactions.inner_ends import InnerEnds
+from unitwork._runtime.transactions.origin import Origin, OriginFrame
 from unitwork._runtime.transactions.refused import ended_inside
 from unitwork._sqlalchemy.private import savepoint_names
 from unitwork.dialects.backend import CHECKOUT, LENT
@@ -26,32 +27,15 @@ if TYPE_CHECKING:
     from unitwork._runtime.connections.engines import Engines
     from unitwork._runtime.connections.write_gate import WriteGate
     from unitwork._runtime.deadline import Limits
-    from unitwork._runtime.transactions.needs import Connections
-    from unitwork.dialects import BeginMode
     from unitwork.errors import TransactionRefusedError
 
 
-class CheckoutFrame(Protocol):
+class CheckoutFrame(OriginFrame, Protocol):
     """What a connection is taken for."""
-
-    @property
-    def source(self) -> Connections:
-        """Where connections come from."""
-        ...
 
     @property
     def owner(self) -> str:
         """The block that has begun it."""
-        ...
-
-    @property
-    def mode(self) -> BeginMode:
-        """How it begins."""
-        ...
-
-    @property
-    def only_reads(self) -> bool:
-        """Whether it is a read of a repository outside of transactions."""
         ...
 
     @property
@@ -62,10 +46,6 @@ class CheckoutFrame(Protocol):
     @property
     def session(self) -> Any:  # noqa: ANN401  # of a higher floor
         """The session that it belongs to."""
-        ...
-
-    def has_written(self) -> bool:
-        """Say whether something was sent since this was asked last that may write."""
         ...
 
     @property
@@ -82,13 +62,13 @@ class Checkout:
     """One connection that a frame has; the `Holder` of it. Lives: from check-out to check-in."""
 
     __slots__ = (
+        "_answer",
         "_ending",
-        "_engines",
         "_gate",
         "_info",
         "_inner_ends",
         "_options",
-        "_seen",
+        "_origin",
         "commit_answered",
         "commit_sent",
         "connection",
@@ -103,6 +83,8 @@ class Checkout:
         self.connection: Connection | None = None
         self.since = time.monotonic()
         self._ending = False
+        self._answer: Exception | bool = False
+        """What has become of a COMMIT that was sent ahead: it failed, or the database has answered."""
         self.released = 0
         """How many savepoints were released."""
         self._info: dict[Any, Any] = {}
@@ -113,8 +95,7 @@ class Checkout:
         self.ended_before: TransactionRefusedError | None = None
         """What says that something else has ended the transaction, and has stored a part of it."""
         self._gate: WriteGate | None = None
-        self._engines: Engines = frame.source.engines
-        self._seen: Any = None
+        self._origin = Origin(frame)
         self._inner_ends: InnerEnds | None = None
         self._options: Mapping[str, Any] = frame.source.backend.execution_options(frame.mode)
 
@@ -212,56 +193,46 @@ class Checkout:
 
     # -- the connection ------------------------------------------------------------------------
 
+    def take_idle(self) -> Connection | None:
+        """Take a connection for which nothing has to be waited for; None if there is none. In no greenlet."""
+        if self.begins_loudly or self._queues_to_write:
+            return None
+        connection = self._origin.idle()
+        return None if connection is None else self._took(connection)
+
     def take(self) -> Connection:
         """Wait for a connection; before that, in order, for the only write lock, if it is wanted."""
         frame = self.frame
-        source, mode = frame.source, frame.mode
-        if source.backend.one_writer and not (mode.read_only or mode.autocommit):
-            gate = source.write_gate()
-            if gate is not None:
-                await_only(gate.enter(frame, frame.owner, source.watch))
-                self._gate = gate
-        connection = self.connection = self._connected()
+        gate = frame.source.write_gate() if self._queues_to_write else None
+        if gate is not None:
+            await_only(gate.enter(frame, frame.owner, frame.source.watch))
+            self._gate = gate
+        return self._took(self._origin.connected())
+
+    @property
+    def _queues_to_write(self) -> bool:
+        """Whether only one at a time may do what this is for."""
+        mode = self.frame.mode
+        return self.frame.source.backend.one_writer and not (mode.read_only or mode.autocommit)
+
+    def _took(self, connection: Connection) -> Connection:
+        self.connection = connection
         self.since = time.monotonic()
-        self._engines.take(connection, self)
+        self._origin.engines.take(connection, self)
         self._info = connection.info
         self._info[CHECKOUT] = self
-        if source.backend.may_end_inside and self._is_watched:
-            self._inner_ends = InnerEnds(source.backend)
+        backend = self.frame.source.backend
+        if backend.may_end_inside and self._is_watched:
+            self._inner_ends = InnerEnds(backend)
         return connection
-
-    def _connected(self) -> Connection:
-        """Connect to the server that this is for; to another one than a replica that cannot be reached."""
-        frame = self.frame
-        source = frame.source
-        if source.servers is None:
-            return self._engines.here().engine.sync_engine.connect()
-        while True:
-            self._seen = source.servers.seen()
-            self._engines = source.place_for(frame.mode, self._seen, reads=frame.only_reads)
-            try:
-                connection = self._engines.here().engine.sync_engine.connect()
-            except Exception as error:
-                if not self.leaves_replica(error):
-                    raise
-            else:
-                source.servers.opened(self._seen, self._engines)
-                return connection
 
     def leaves_replica(self, error: BaseException) -> bool:
         """Say whether another server may be asked: nothing was sent yet to a replica that is gone."""
-        source = self.frame.source
-        if source.servers is None or self._engines is source.engines:
-            return False
-        away = isinstance(error, OSError) or source.backend.is_lost(error)
-        if away:
-            source.servers.lost(self._engines, error)
-            source.watch.swallowed(f"a read at {source.servers.address_of(self._engines)}", error)
-        return away
+        return self._origin.leaves_replica(error)
 
     def is_on(self, engines: Engines) -> bool:
         """Say whether the connection is of this server."""
-        return self._engines is engines and self.is_out
+        return self._origin.engines is engines and self.is_out
 
     def begin(self) -> None:
         """Begin in the mode of the frame. In a greenlet."""
@@ -286,12 +257,43 @@ class Checkout:
         self._ending = True
         first()
         connection = self._taken
-        if not self.commit_answered and connection.in_transaction():
+        if (not self.commit_answered or self._answer is True) and connection.in_transaction():
             connection.commit()
 
+    @property
+    def waits_for_commit_alone(self) -> bool:
+        """Whether all that is to be waited for at its end is the answer to COMMIT.
+
+        Nobody else has the connection or listens to its end, and it goes back to where it was idle.
+        """
+        connection, direct = self._taken, self.frame.source.backend.direct
+        if direct is None or not (direct.commits and self._origin.takes_back_at_once):
+            return False
+        return not (connection.in_nested_transaction() or self.frame.session.has_handed_out(connection))
+
+    async def commit_ahead(self) -> bool:
+        """Send COMMIT on the driver's connection; say whether it was stored. `commit` tells SQLAlchemy."""
+        self._ending = True
+        self._look_for_end()
+        direct: Any = self.frame.source.backend.direct
+        if self.ended_before is not None:
+            return False
+        self.commit_sent = True
+        try:
+            await direct.commit(self._taken.connection.dbapi_connection)
+        except Exception as error:  # noqa: BLE001  # raised by way of SQLAlchemy
+            self._answer = error
+            return False
+        self._answer = self.commit_answered = True
+        return True
+
     def committed_by(self, send: Callable[[], object]) -> None:
-        """Send COMMIT, if the block is about to end."""
+        """Send COMMIT, if the block is about to end and has not sent it ahead."""
+        if self._answer is True:
+            return
         self.refuse_by_hand("commit")
+        if isinstance(self._answer, Exception):
+            raise self._answer
         self._look_for_end()
         if self.ended_before is not None:
             raise self.ended_before
@@ -382,10 +384,7 @@ class Checkout:
             self._gate.leave(self.frame)
             self._gate = None
         if self.connection is not None:
-            self._engines.give_back(self.connection)
-            if self._seen is not None and self.frame.source.servers is not None:
-                wrote = self.frame.has_written()
-                self.frame.source.servers.used(self._seen, self._engines, wrote=wrote, opened=True)
+            self._origin.give_back(self.connection)
 
 
 def _set(connection: Connection, options: Mapping[str, Any]) -> None:

@@ -14,10 +14,10 @@ from unitwork._runtime.transactions.connection import Checkout
 from unitwork._runtime.transactions.hooks import Hooks
 from unitwork._runtime.transactions.refused import by_hand_refused, condemned
 from unitwork.errors import TransactionEndedError, UnexpectedRollbackError
-from unitwork.events import Outcome
+from unitwork.options import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from sqlalchemy import Connection
     from sqlalchemy.engine import NestedTransaction
@@ -324,15 +324,28 @@ class Frame:
 
     def see_through(self, work: Callable[[], object]) -> Awaitable[Finished]:
         """Do in a greenlet what must not be interrupted, as long as there is patience."""
+        return self.await_through(greenlet_spawn(work))
+
+    def await_through(self, work: Coroutine[Any, Any, object]) -> Awaitable[Finished]:
+        """Wait for what must not be interrupted, as long as there is patience."""
         source = self.source
         patience = Patience(source.grace_s, self.limits, self.root.sever)
-        spawned = greenlet_spawn(work)
         # Under `rolled_back()` an end may wait for a turn, and gives up by itself.
         if self.limits or source.backend.cancels_itself or source.pinned is not None:
-            return finish(spawned, patience)
-        return finish_here(spawned, patience)
+            return finish(work, patience)
+        return finish_here(work, patience)
 
     # -- the connection ------------------------------------------------------------------------
+
+    def check_out_idle(self) -> Connection | None:
+        """Take an idle connection, and begin on it; None if something has to be waited for."""
+        checkout = Checkout(self)
+        connection = checkout.take_idle()
+        if connection is not None:
+            self.checkout = checkout
+            self.begun()
+            connection.begin()
+        return connection
 
     def check_out(self) -> Connection:
         """Take a connection of the pool, and begin on it. In a greenlet.

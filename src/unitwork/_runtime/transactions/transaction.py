@@ -13,7 +13,7 @@ from typing_extensions import override
 from unitwork._runtime.transactions.frame import Frame
 from unitwork._sqlalchemy.private import note_new
 from unitwork.dialects import BeginMode
-from unitwork.events import Outcome
+from unitwork.options import Outcome
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import InstanceState, SessionTransaction
