@@ -5,7 +5,7 @@ import pickle
 import pytest
 from sqlalchemy import Select, event, inspect, select, text
 from sqlalchemy.exc import DBAPIError, InvalidRequestError, SAWarning
-from sqlalchemy.orm import joinedload, selectinload
+from sqlalchemy.orm import joinedload, lazyload, raiseload, selectinload
 
 from tests.fixtures.authors import (
     OTHERS,
@@ -113,6 +113,24 @@ async def test_many_by_a_join_are_asked_of_a_session_with_unique(library: Databa
             result.all()
         assert len((await session.scalars(statement)).unique().all()) == 2
         assert (await session.get_one(Author, 1, options=[joinedload(Author.books)])).name == "Ann"
+
+
+async def test_what_is_forbidden_to_be_loaded_raises(library: Database) -> None:
+    """On each lane; what the mapping loads can be left for later."""
+    ann = await Authors(library).get_one(1, options=[selectinload(Author.books), raiseload("*")])
+    assert titles(ann) == ["b1", "b2", "b3"]
+    for ask in (lambda: ann.home, lambda: ann.books[0].author):
+        with pytest.raises(InvalidRequestError, match="is not available due to lazy='raise'"):
+            ask()
+    async with library.transaction() as session:
+        session.add(Box(id=1))
+        await session.flush()
+        session.expunge_all()
+        box = (await session.scalars(select(Box).options(lazyload(Box.shelf)))).one()
+        assert "shelf" in inspect(box).unloaded
+        held = (await session.scalars(select(Author).options(raiseload(Author.home)))).first()
+        with pytest.raises(InvalidRequestError, match="is not available due to lazy='raise'"):
+            getattr(held, "home")  # noqa: B009  # which may be None for the checker
 
 
 async def test_changes_of_what_came_along_are_stored(library: Database) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Integer, event, inspect, make_url, select, text
 from sqlalchemy.engine import ChunkedIteratorResult
 from sqlalchemy.exc import DisconnectionError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.orm import Load, joinedload, selectinload
+from sqlalchemy.orm import Load, joinedload, lazyload, raiseload, selectinload
 from sqlalchemy.pool import QueuePool
 
 from tests.fixtures.authors import Author, Book
@@ -73,6 +73,18 @@ def test_how_attributes_are_loaded_is_told() -> None:
     state: Any = special.compile()
     assert private.loader_of(mapper.relationships.pets, state.compile_state, path).settings == {"and_"}
     assert [type(option) for option in private.options_of(statement)] == [Load]
+
+
+def test_option_that_forbids_to_load_is_set_on_each_entity() -> None:
+    """One that asks for what the class says anyway sets nothing."""
+    pets, path = inspect(Person).relationships.pets, private.root_path(inspect(Person))
+    forbidden: Any = select(Person).options(raiseload(Person.pets)).compile()
+    (setter,) = private.set_for_later(pets, forbidden.compile_state, path)
+    person = Person(name="Ann")
+    setter(inspect(person), person.__dict__, None)
+    assert list(inspect(person).callables) == ["pets"]
+    later: Any = select(Person).options(lazyload(Person.pets)).compile()
+    assert private.set_for_later(pets, later.compile_state, path) == []
 
 
 def test_what_belongs_to_entities_is_asked_for_by_keys() -> None:

@@ -6,6 +6,7 @@ Each function does one thing that has no public name. A test fails when SQLAlche
 from __future__ import annotations
 
 from collections import deque
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from sqlalchemy import Select
@@ -85,6 +86,23 @@ def loader_of(attribute: Any, state: Any, path: Any) -> LoaderFound:  # noqa: AN
     if found._extra_criteria:  # noqa: SLF001
         settings.add("and_")
     return LoaderFound(dict(strategy), asked=True, settings=frozenset(settings))
+
+
+def set_for_later(
+    relation: RelationshipProperty[Any],
+    state: Any,  # noqa: ANN401  # of a compiled statement
+    path: Any,  # noqa: ANN401  # of SQLAlchemy's
+) -> list[Callable[..., object]]:
+    """Return what is done to each entity for an option that leaves a relationship for later, or forbids it.
+
+    Each is called with the state of an entity, its dictionary and a row, which is not looked at.
+    """
+    found: Any = relation._get_context_loader(state, path)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    strategy: Any = relation._get_strategy(found.strategy)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    context = SimpleNamespace(load_options=SimpleNamespace(_is_user_refresh=False), populate_existing=False)
+    done: dict[str, list[tuple[str, Any]]] = {"new": []}
+    strategy.create_row_processor(context, None, path, found, relation.parent, None, None, done)
+    return [each for _key, each in done["new"]]
 
 
 def in_order_of_loading(mapper: Mapper[Any]) -> Sequence[Any]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, Select, any_, bindparam, select
 from sqlalchemy import inspect as inspect_entity
-from sqlalchemy.orm import ColumnProperty, Load, RelationshipProperty
+from sqlalchemy.orm import ColumnProperty, RelationshipProperty
+from sqlalchemy.orm.interfaces import LoaderOption
 from sqlalchemy.sql import visitors
 from typing_extensions import override
 
@@ -21,7 +22,7 @@ from unitwork._runtime.lanes.loading import (
     why_not_simple,
 )
 from unitwork._runtime.lanes.reads import LOADING_IS_HEARD, CompiledRead, Described
-from unitwork._runtime.lanes.related import KEYS, Joined, Place, RelatedLoad, Relation
+from unitwork._runtime.lanes.related import KEYS, Joined, Later, Place, RelatedLoad, Relation
 from unitwork._sqlalchemy.dialects import postgresql
 from unitwork._sqlalchemy.private import (
     asked_by_keys,
@@ -36,6 +37,7 @@ from unitwork._sqlalchemy.private import (
     secondary_join,
     selected_in,
     selects_from_itself,
+    set_for_later,
 )
 from unitwork._sqlalchemy.versions import RELATED_ONCE
 
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from unitwork._runtime.lanes.calls import StatementCall
     from unitwork._runtime.lanes.results import ResultReader
     from unitwork._runtime.lanes.selected import HierarchyLoader
+
+Member = Relation | Joined | Later
 
 _NO_SELECT = LaneRefusal("it is no plain SELECT, and loads what belongs to its entities")
 _OTHER_OPTIONS = LaneRefusal("it has options that only the session knows")
@@ -80,7 +84,7 @@ class EagerRead(CompiledRead):
         statement = call.statement
         if not isinstance(statement, Select):
             return _NO_SELECT
-        if not all(isinstance(option, Load) for option in options_of(statement)):
+        if not all(isinstance(option, LoaderOption) for option in options_of(statement)):
             return _OTHER_OPTIONS
         if any(inspect_entity(each["entity"]).is_aliased_class for each in statement.column_descriptions):
             return _AN_ALIAS
@@ -169,27 +173,38 @@ class _Statement:
             member = self._member(attribute, path, whole)
             if isinstance(member, LaneRefusal):
                 return member
-            if member is not None:
+            if isinstance(member, Later):
+                place.later.append(member)
+            elif member is not None:
                 place.members.append(member)
         return place
 
-    def _member(self, attribute: Any, path: Any, whole: Any) -> Relation | Joined | LaneRefusal | None:  # noqa: ANN401  # of SQLAlchemy's
+    def _member(self, attribute: Any, path: Any, whole: Any) -> Member | LaneRefusal | None:  # noqa: ANN401  # of SQLAlchemy's
         """Return how what an attribute holds is loaded with its entities; None if it is not."""
-        if not isinstance(attribute, ColumnProperty | RelationshipProperty):
-            return None
-        found = loader_of(attribute, self._state, path)
-        if isinstance(attribute, ColumnProperty):
-            return _special(attribute) if found.asked else None
+        if isinstance(attribute, RelationshipProperty):
+            return self._related(attribute, path, whole)
+        if isinstance(attribute, ColumnProperty) and loader_of(attribute, self._state, path).asked:
+            return _special(attribute)
+        return None
+
+    def _related(
+        self,
+        relation: RelationshipProperty[Any],
+        path: Any,  # noqa: ANN401  # of SQLAlchemy's
+        whole: Any,  # noqa: ANN401  # as above
+    ) -> Member | LaneRefusal | None:
+        found = loader_of(relation, self._state, path)
         if found.strategy == _SELECTIN and not found.settings:
-            if not found.asked and whole[attribute].contains_mapper(attribute.mapper):
+            if not found.asked and whole[relation].contains_mapper(relation.mapper):
                 return None  # it would go on for ever
-            return self._relation(attribute, whole)
+            return self._relation(relation, whole)
         if found.strategy in _JOINED and found.settings <= {"innerjoin"}:
-            joined = self._joined(attribute, path[attribute])
+            joined = self._joined(relation, path[relation])
             # Without an option it would go on for ever, and is loaded later.
-            return _special(attribute) if joined is None and found.asked else joined
-        as_always = not found.settings and found.strategy == dict(attribute.strategy_key)
-        return None if as_always and attribute.lazy in LAZY else _special(attribute)
+            return _special(relation) if joined is None and found.asked else joined
+        if found.asked and found.strategy in _LATER and not found.settings:
+            return Later(relation.key, set_for_later(relation, self._state, path))
+        return None if not found.asked and relation.lazy in LAZY else _special(relation)
 
     def _joined(self, relation: RelationshipProperty[Any], path: Any) -> Joined | LaneRefusal | None:  # noqa: ANN401  # of SQLAlchemy's
         columns = joined_columns(self._state, path)
@@ -250,6 +265,7 @@ class _Statement:
 
 
 _SELECTIN = {"lazy": "selectin"}
+_LATER = ({"lazy": "select"}, {"lazy": "raise"}, {"lazy": "raise_on_sql"})
 _JOINED = ({"lazy": "joined"}, {"lazy": False})
 _OF_SUBCLASSES = "path_with_polymorphic"
 

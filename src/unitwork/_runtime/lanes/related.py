@@ -52,6 +52,8 @@ class Place:
         self.options = options
         self.members: list[Relation | Joined] = []
         """What is loaded with the entities, in the order of SQLAlchemy."""
+        self.later: list[Later] = []
+        """What is not, by options."""
 
     @property
     def relations(self) -> list[Relation]:
@@ -78,6 +80,26 @@ class Place:
             elif self not in found:
                 found.append(self)
         return found
+
+
+class Later:
+    """A relationship that an option leaves to be loaded later, or forbids. Lives: as its place does.
+
+    Args:
+        key: What the attribute is called.
+        setters: What SQLAlchemy does to the state of each entity.
+    """
+
+    def __init__(self, key: str, setters: Sequence[Callable[..., object]]) -> None:
+        self.key = key
+        self._setters = setters
+
+    def put(self, entities: Iterable[Any]) -> None:
+        """Let entities that do not hold it know."""
+        for entity in entities:
+            if entity is not None and self.key not in instance_dict(entity):
+                for each in self._setters:
+                    each(_state(entity), instance_dict(entity), None)
 
 
 class Joined:
@@ -297,6 +319,8 @@ class _Holder:
 
     def _with_joined(self, place: Place, rows: Rows, by_place: dict[int, list[Any]]) -> list[Any]:
         found = by_place[id(place)] = self.loaded(place, rows)
+        for later in place.later:
+            later.put(found)
         for joined in place.joined:
             joined.put(found, self._with_joined(joined.place, rows, by_place), apart=self._session is None)
         return found
