@@ -69,6 +69,7 @@ GOALS: dict[str, list[Goal]] = {
         Goal("upsert", "COPY + INSERT ON CONFLICT", 1.2),
         Goal("upsert", "SQLAlchemy's ON CONFLICT", 0.55),
         Goal("insert, returning", "add_all"),
+        Goal("insert, returning", "copy_records_to_table", 4),
     ],
     "sqlite": [
         Goal("insert", "executemany", 1.25),

@@ -1,6 +1,8 @@
 """PostgreSQL takes many rows by COPY, inside the transaction that is open, wherever COPY can."""
 
 import pytest
+from sqlalchemy import event, inspect, text
+from sqlalchemy.exc import InvalidRequestError
 
 from tests.fixtures.articles import (
     FEW,
@@ -115,3 +117,76 @@ async def test_failed_merge_leaves_no_table_behind(db: Database, observer: Obser
 
     assert await observer.scalar(TEMPORARY) == 0
     assert await observer.count(Plain) == 1
+
+
+THIRD = "FOR EACH ROW WHEN (NEW.id = 3)"
+LEAVING_OUT = f"CREATE TRIGGER skip BEFORE INSERT ON plain {THIRD} EXECUTE FUNCTION skip()"
+BY_COPY = ["SELECT", "CREATE", "COPY", "INSERT", "DROP"]
+
+
+async def test_entities_of_many_rows_come_by_copy(db: Database) -> None:
+    """In the order of their rows, with what the database fills in, held by the session as any entity."""
+    await Articles(db).count()
+    async with db.transaction() as session:
+        with StatementLog(db) as log:
+            made = await Articles().bulk_insert(articles(10 * MANY), batch_rows=MANY)
+        assert verbs(log) == BY_COPY
+        assert [article.number for article in made] == [row["number"] for row in articles(10 * MANY)]
+        assert {(article.stock, article.made) for article in made} == {(7, 4)}
+        assert all(inspect(article).persistent for article in made)
+        assert await session.get(Article, made[5].id) is made[5]
+        made[5].title = "another"
+
+    stored = await Articles(db).select().order_by(Article.id).all()
+    assert [vars(article) | {"_sa_instance_state": 0} for article in stored] == [
+        vars(article) | {"_sa_instance_state": 0} for article in made
+    ]
+    assert inspect(made[5]).detached
+
+
+async def test_entity_that_was_held_gets_what_is_stored_now(db: Database) -> None:
+    """Its row was deleted behind the session and is stored anew."""
+    await Plains(db).add(Plain(id=3, name="old"))
+    async with db.transaction() as session:
+        held = await session.get_one(Plain, 3)
+        await session.execute(text("DELETE FROM plain"))
+        made = await Plains().bulk_insert(list(plains(MANY)))
+
+        assert held in made
+        assert held.name == next(row["name"] for row in plains(MANY) if row["id"] == 3)
+
+
+@pytest.mark.parametrize("event_name", ["load", "loaded_as_persistent"])
+async def test_entities_that_are_heard_of_come_by_the_orm(db: Database, event_name: str) -> None:
+    """Whoever listens to entities being loaded hears of each."""
+    heard: list[object] = []
+
+    def listen(*arguments: object) -> None:
+        heard.append(arguments)
+
+    await Plains(db).count()
+    async with db.transaction() as session:
+        target: object = Plain if event_name == "load" else session.sync_session
+        event.listen(target, event_name, listen)
+        try:
+            made = await Plains().bulk_insert(list(plains(MANY)))
+        finally:
+            event.remove(target, event_name, listen)
+
+    assert len(heard) == len(made) == MANY
+
+
+async def test_rows_that_a_trigger_leaves_out_are_told_of(db: Database, observer: Observer) -> None:
+    """Nobody knows which entity is of which row then; nothing is stored."""
+    await Plains(db).count()
+    for statement in (
+        "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+        LEAVING_OUT,
+    ):
+        await observer.run(statement)
+    try:
+        with pytest.raises(InvalidRequestError, match="nobody knows which is which"):
+            await Plains(db).bulk_insert(list(plains(MANY)))
+        assert await observer.count(Plain) == 0
+    finally:
+        await observer.run("DROP FUNCTION skip CASCADE")

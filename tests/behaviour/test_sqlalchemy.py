@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Integer, event, inspect, make_url, select, text
+from sqlalchemy import Integer, event, insert, inspect, make_url, select, text
 from sqlalchemy.engine import ChunkedIteratorResult
-from sqlalchemy.exc import DisconnectionError, InvalidRequestError
+from sqlalchemy.exc import DisconnectionError, InvalidRequestError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Load, joinedload, lazyload, raiseload, selectinload
 from sqlalchemy.pool import QueuePool
@@ -18,8 +18,9 @@ from sqlalchemy.pool import QueuePool
 from tests.fixtures.authors import Author, Book
 from tests.fixtures.people import Herd, Person, Pet
 from unitwork import Database, Repository, TransactionRefusedError, query
-from unitwork._sqlalchemy import private, versions
+from unitwork._sqlalchemy import private, related, versions
 from unitwork.dialects.backend import CLOSED_TWICE, Backend
+from unitwork.observe import StatementLog
 from unitwork.query.clauses import distinct_on
 
 
@@ -63,48 +64,48 @@ def test_how_attributes_are_loaded_is_told() -> None:
     statement = select(Person).options(selectinload(Person.pets).load_only(Pet.name))
     compiled: Any = statement.compile()
     mapper = inspect(Person)
-    path = private.root_path(mapper)
-    assert set(private.in_order_of_loading(mapper)) == set(mapper.attrs)
-    pets = private.loader_of(mapper.relationships.pets, compiled.compile_state, path)
+    path = related.root_path(mapper)
+    assert set(related.in_order_of_loading(mapper)) == set(mapper.attrs)
+    pets = related.loader_of(mapper.relationships.pets, compiled.compile_state, path)
     assert pets == ({"lazy": "selectin"}, True, frozenset())
-    name = private.loader_of(mapper.column_attrs.name, compiled.compile_state, path)
+    name = related.loader_of(mapper.column_attrs.name, compiled.compile_state, path)
     assert name == ({"deferred": False, "instrument": True}, False, frozenset())
     special = select(Person).options(selectinload(Person.pets.and_(Pet.id > 1)))
     state: Any = special.compile()
-    assert private.loader_of(mapper.relationships.pets, state.compile_state, path).settings == {"and_"}
-    assert [type(option) for option in private.options_of(statement)] == [Load]
+    assert related.loader_of(mapper.relationships.pets, state.compile_state, path).settings == {"and_"}
+    assert [type(option) for option in related.options_of(statement)] == [Load]
 
 
 def test_option_that_forbids_to_load_is_set_on_each_entity() -> None:
     """One that asks for what the class says anyway sets nothing."""
-    pets, path = inspect(Person).relationships.pets, private.root_path(inspect(Person))
+    pets, path = inspect(Person).relationships.pets, related.root_path(inspect(Person))
     forbidden: Any = select(Person).options(raiseload(Person.pets)).compile()
-    (setter,) = private.set_for_later(pets, forbidden.compile_state, path)
+    (setter,) = related.set_for_later(pets, forbidden.compile_state, path)
     person = Person(name="Ann")
     setter(inspect(person), person.__dict__, None)
     assert list(inspect(person).callables) == ["pets"]
     later: Any = select(Person).options(lazyload(Person.pets)).compile()
-    assert private.set_for_later(pets, later.compile_state, path) == []
+    assert related.set_for_later(pets, later.compile_state, path) == []
 
 
 def test_what_belongs_to_entities_is_asked_for_by_keys() -> None:
     """As `selectinload` does, along with the options that go on from there."""
-    asked = private.asked_by_keys(inspect(Person).relationships.pets)
+    asked = related.asked_by_keys(inspect(Person).relationships.pets)
     assert (list(asked.columns), asked.condition) == ([Pet.__table__.c.owner_id], Pet.__table__.c.owner_id)
     assert (asked.parent, asked.own) == (None, None)
-    owner = private.asked_by_keys(inspect(Pet).relationships.owner)
+    owner = related.asked_by_keys(inspect(Pet).relationships.owner)
     assert (owner.condition, owner.own) == (Person.__table__.c.id, [Pet.__table__.c.owner_id])
-    joined = private.asked_by_keys(inspect(Author).relationships.short)
+    joined = related.asked_by_keys(inspect(Author).relationships.short)
     assert joined.parent is not None
     genres = inspect(Book).relationships.genres
-    assert "genre.id = book_genre.genre_id" in str(private.secondary_join(genres))
+    assert "genre.id = book_genre.genre_id" in str(related.secondary_join(genres))
 
     around: Any = select(Person).options(selectinload(Person.pets).selectinload(Pet.owner)).compile()
-    path = private.root_path(inspect(Person))[inspect(Person).relationships.pets]
-    along = private.loaded_along(select(Pet), around.compile_state, path)
+    path = related.root_path(inspect(Person))[inspect(Person).relationships.pets]
+    along = related.loaded_along(select(Pet), around.compile_state, path)
     state: Any = along.compile()
-    found = private.loader_of(
-        inspect(Pet).relationships.owner, state.compile_state, private.root_path(inspect(Pet))
+    found = related.loader_of(
+        inspect(Pet).relationships.owner, state.compile_state, related.root_path(inspect(Pet))
     )
     assert found == ({"lazy": "selectin"}, True, frozenset())
     assert state.compile_state.current_path == path
@@ -114,19 +115,19 @@ def test_what_is_joined_is_found_by_the_columns_of_the_class() -> None:
     """And whether its rows repeat, or a limit stands inside."""
     pets = inspect(Person).relationships.pets
     compiled: Any = select(Person).options(joinedload(Person.pets)).compile()
-    state, path = compiled.compile_state, private.root_path(inspect(Person))[pets]
-    column = private.joined_columns(state, path)[Pet.__table__.c.name]
+    state, path = compiled.compile_state, related.root_path(inspect(Person))[pets]
+    column = related.joined_columns(state, path)[Pet.__table__.c.name]
     assert (column.name, column.table is Pet.__table__) == ("name", False)
     assert any(column in objects for objects, _type in private.selected_in(compiled))
-    assert private.repeats_rows(state)
-    assert not private.selects_from_itself(state)
+    assert related.repeats_rows(state)
+    assert not related.selects_from_itself(state)
 
     limited: Any = select(Person).limit(1).options(joinedload(Person.pets)).compile()
-    assert private.selects_from_itself(limited.compile_state)
+    assert related.selects_from_itself(limited.compile_state)
     plain: Any = select(Pet).options(selectinload(Pet.owner)).compile()
-    assert not private.repeats_rows(plain.compile_state)
-    owner = private.root_path(inspect(Pet))[inspect(Pet).relationships.owner]
-    assert private.joined_columns(plain.compile_state, owner) is None
+    assert not related.repeats_rows(plain.compile_state)
+    owner = related.root_path(inspect(Pet))[inspect(Pet).relationships.owner]
+    assert related.joined_columns(plain.compile_state, owner) is None
 
 
 def test_columns_of_a_select_know_what_they_were_written_for() -> None:
@@ -310,6 +311,90 @@ async def test_distinct_on_is_seen_in_a_statement(people: Database) -> None:
     assert [column.name for column in distinct_on(statement)] == ["name"]
     async with people.transaction() as session:
         assert len((await session.scalars(statement)).all()) == 3
+
+
+async def test_what_waits_in_a_session_is_told_as_a_flush_sees_it(people: Database) -> None:
+    """New, changed and deleted ones; a deleted one is not changed; a value that comes back is no change."""
+    async with people.session_factory() as session:
+        one, two = await session.get_one(Person, 1), await session.get_one(Person, 2)
+        inside = session.sync_session
+        assert not private.has_modified(inside)
+        one.name, before = "new", one.name
+        assert private.has_modified(inside)
+        assert private.waiting_states(inside) == ([], [inspect(one)], [])
+        one.name = before
+        assert not private.has_modified(inside)
+        new = Person(name="Zoe")
+        session.add(new)
+        two.name = "gone"
+        await session.delete(two)
+        assert not private.has_modified(inside)
+        assert private.waiting_states(inside) == ([inspect(new)], [inspect(one)], [inspect(two)])
+        session.expunge_all()
+
+
+async def test_flush_that_is_registered_is_as_one_of_the_orm(people: Database) -> None:
+    """What was saved is persistent, what was deleted is so; a rollback takes both back."""
+    async with people.session_factory() as session:
+        new, gone = Person(id=77, name="Zoe"), await session.get_one(Person, 1)
+        session.add(new)
+        await session.delete(gone)
+        private.register_flushed(session.sync_session, [inspect(new)], [inspect(gone)])
+        assert inspect(new).persistent
+        assert inspect(gone).deleted
+        await session.rollback()
+        assert inspect(new).transient
+        assert inspect(gone).persistent
+
+
+async def test_flush_that_fails_leaves_the_session_unusable(people: Database) -> None:
+    """Until a rollback; the error is remembered, and what was new is so again."""
+    async with people.session_factory() as session:
+        new = Person(name="Zoe")
+        session.add(new)
+        with pytest.raises(LookupError):
+            private.fail_flush(session.sync_session, LookupError("told"))
+        assert inspect(new).transient
+        with pytest.raises(PendingRollbackError, match="told"):
+            await session.get(Person, 1)
+        await session.rollback()
+        assert await session.get(Person, 1) is not None
+
+
+def test_what_a_model_says_to_a_flush() -> None:
+    """The names of its keys, how it finds what it is related to, what is an orphan, and what goes first."""
+    people, pets = inspect(Person), inspect(Pet)
+    assert private.label_of(people.primary_key[0]) == "person_id"
+    assert private.refers_by_key(inspect(Pet).relationships["owner"])
+    assert not private.is_orphan(inspect(Pet(name="Rex")))
+    assert private.mappers_in_order([pets, people]) == [people, pets]
+    two, one = Person(id=2), Person(id=1)
+    for person in (two, one):
+        inspect(person).key = people.identity_key_from_instance(person)
+    states = [inspect(two), inspect(one)]
+    assert private.states_in_order(people, states) == states[::-1]
+    owner = Person(name="Ann")
+    private.mark_loaded(inspect(owner))
+    assert not private.has_waiting_mutations(inspect(owner))
+
+
+async def test_insert_of_many_rows_is_the_text_of_a_flush(people: Database) -> None:
+    """With as many rows as are given, numbered where the database can; else it goes row by row."""
+    table: Any = Pet.__table__
+    statement = insert(table).return_defaults(table.c.id, sort_by_parameter_order=True)
+    compiled = statement.compile(
+        dialect=people.engine.dialect, column_keys=["name", "owner_id"], for_executemany=True
+    )
+    with StatementLog(people) as log:
+        async with people.session_factory() as session:
+            session.add_all([Pet(name="a"), Pet(name="b"), Pet(name="c")])
+            await session.flush()
+    sent = [each.sql for each in log.statements if each.sql.startswith("INSERT")]
+
+    if private.goes_row_by_row(compiled):
+        assert sent == [str(compiled)] * 3
+    else:
+        assert sent == [private.text_for_rows(compiled, 3)]
 
 
 @pytest.mark.only("asyncpg", reason="it is about its transactions")

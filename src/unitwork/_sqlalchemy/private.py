@@ -6,25 +6,24 @@ Each function does one thing that has no public name. A test fails when SQLAlche
 from __future__ import annotations
 
 from collections import deque
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import PassiveFlag, Session
+from sqlalchemy.orm.persistence import _sort_states  # pyright: ignore[reportPrivateUsage, reportUnknownVariableType]
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
-    from sqlalchemy import Connection, Result
+    from sqlalchemy import ColumnElement, Connection, Result
     from sqlalchemy.engine import Dialect
-    from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, Session, SessionTransaction
+    from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, SessionTransaction
     from sqlalchemy.pool import PoolProxiedConnection
     from sqlalchemy.sql.cache_key import CacheKey
     from sqlalchemy.types import TypeEngine
 
 M = TypeVar("M")
-S = TypeVar("S", bound=Select[Any])
 
 _SCHEMA_CHANGED = "_invalidate_schema_cache_asof"
 
@@ -63,114 +62,6 @@ def selected_in(compiled: Any) -> list[tuple[tuple[Any, ...], TypeEngine[Any]]]:
 def has_loader_options(statement: Any) -> bool:  # noqa: ANN401  # a SELECT, UPDATE or DELETE
     """Say whether a statement has options such as `selectinload`: they can be added in public, not seen."""
     return bool(statement._with_options)  # noqa: SLF001
-
-
-class LoaderFound(NamedTuple):
-    """How one attribute is to be loaded at one place of a statement."""
-
-    strategy: dict[str, Any]
-    """As its class says, or an option."""
-    asked: bool
-    """An option says so."""
-    settings: frozenset[str]
-    """The names of what it is told beyond that; "and_" for conditions of its own."""
-
-
-def loader_of(attribute: Any, state: Any, path: Any) -> LoaderFound:  # noqa: ANN401  # of SQLAlchemy's
-    """Return how an attribute is loaded for the entities that stand at a place of a compiled statement."""
-    found = attribute._get_context_loader(state, path)  # noqa: SLF001
-    strategy = found.strategy if found is not None and found.strategy else attribute.strategy_key
-    if found is None:
-        return LoaderFound(dict(strategy), asked=False, settings=frozenset())
-    settings = {name for name, value in found.local_opts.items() if value is not None}
-    if found._extra_criteria:  # noqa: SLF001
-        settings.add("and_")
-    return LoaderFound(dict(strategy), asked=True, settings=frozenset(settings))
-
-
-def set_for_later(
-    relation: RelationshipProperty[Any],
-    state: Any,  # noqa: ANN401  # of a compiled statement
-    path: Any,  # noqa: ANN401  # of SQLAlchemy's
-) -> list[Callable[..., object]]:
-    """Return what is done to each entity for an option that leaves a relationship for later, or forbids it.
-
-    Each is called with the state of an entity, its dictionary and a row, which is not looked at.
-    """
-    found: Any = relation._get_context_loader(state, path)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    strategy: Any = relation._get_strategy(found.strategy)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    context = SimpleNamespace(load_options=SimpleNamespace(_is_user_refresh=False), populate_existing=False)
-    done: dict[str, list[tuple[str, Any]]] = {"new": []}
-    strategy.create_row_processor(context, None, path, found, relation.parent, None, None, done)
-    return [each for _key, each in done["new"]]
-
-
-def in_order_of_loading(mapper: Mapper[Any]) -> Sequence[Any]:
-    """Return the attributes of a class in the order in which SQLAlchemy loads them: that of a set."""
-    return tuple(mapper._prop_set)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-
-def root_path(mapper: Mapper[Any]) -> Any:  # noqa: ANN401  # a path of SQLAlchemy's
-    """Return what SQLAlchemy calls the place of the entities that a statement selects."""
-    return mapper._path_registry  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-
-def joined_columns(state: Any, path: Any) -> Any:  # noqa: ANN401  # of SQLAlchemy's
-    """Return the columns that a compiled statement has joined along a path, by those of the class."""
-    adapter = path.get(state.attributes, "eager_row_processor")
-    return None if adapter is None else adapter.columns
-
-
-def repeats_rows(state: Any) -> bool:  # noqa: ANN401  # as above
-    """Say whether rows of a compiled statement repeat because a collection is loaded by a join."""
-    return bool(state.multi_row_eager_loaders)
-
-
-def selects_from_itself(state: Any) -> bool:  # noqa: ANN401  # as above
-    """Say whether a compiled statement stands inside another one, so that its limit does not count joins."""
-    return state.compound_eager_adapter is not None
-
-
-class AskedByKeys(NamedTuple):
-    """How `selectinload` asks for the entities of a relationship."""
-
-    columns: Sequence[Any]
-    """What tells in each row to which key it belongs; they come before the entity."""
-    condition: Any
-    """What is compared with the keys: a column, or a tuple of them."""
-    parent: Any
-    """The alias of the class that has the relationship, if it is joined."""
-    own: Sequence[Any] | None
-    """The columns of the class itself which hold the keys; None if they are those of its entities."""
-
-
-def asked_by_keys(relation: RelationshipProperty[Any]) -> AskedByKeys:
-    """Return how `selectinload` asks for the entities of a relationship."""
-    strategy: Any = relation._get_strategy((("lazy", "selectin"),))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    info = strategy._query_info  # noqa: SLF001
-    parent = strategy._parent_alias if info.load_with_join else None  # noqa: SLF001
-    return AskedByKeys(info.pk_cols, info.in_expr, parent, info.child_lookup_cols)
-
-
-def secondary_join(relation: RelationshipProperty[Any]) -> Any:  # noqa: ANN401  # a condition
-    """Return how the table between two others is joined with that of the related entities."""
-    return relation._join_condition.secondaryjoin  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-
-def loaded_along(statement: S, state: Any, path: Any) -> S:  # noqa: ANN401  # of a compiled statement, of SQLAlchemy's
-    """Return a SELECT of what is loaded along a path from the entities of a compiled statement.
-
-    The options of that one which go on from there hold for it.
-    """
-    found: Any = statement.options(*state.select_statement._with_options)  # noqa: SLF001
-    found._compile_options = state.default_compile_options + {"_current_path": path}  # noqa: SLF001
-    return cast("S", found)
-
-
-def options_of(statement: Any) -> tuple[Any, ...]:  # noqa: ANN401  # a SELECT
-    """Return the options that a statement has."""
-    found: tuple[Any, ...] = statement._with_options  # noqa: SLF001
-    return found
 
 
 def mark_loaded(state: InstanceState[Any]) -> None:
@@ -229,6 +120,113 @@ def note_new(session: Session, state: InstanceState[Any]) -> None:
     """Let the innermost transaction of a session know that it has inserted an entity, as a flush does."""
     transaction: Any = session.get_nested_transaction() or session.get_transaction()
     transaction._new[state] = True  # noqa: SLF001  # what a rollback makes new again
+
+
+def label_of(column: ColumnElement[Any]) -> str:
+    """Return what the ORM calls the value of a key by which it finds the row that it updates."""
+    label: str = column._label  # type: ignore[assignment]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportAssignmentType]
+    return label
+
+
+def is_orphan(state: InstanceState[Any]) -> bool:
+    """Say whether a flush deletes an entity, or leaves it out, since it belongs to nothing any more."""
+    orphaned: bool = state.mapper._is_orphan(state)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return orphaned and (state.has_identity or state._orphaned_outside_of_session)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def refers_by_key(relationship: RelationshipProperty[Any]) -> bool:
+    """Say whether a session looks for a related entity by its primary key, among those that it holds."""
+    return bool(relationship._use_get)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def has_waiting_mutations(state: InstanceState[Any]) -> bool:
+    """Say whether a collection has changes that was not loaded."""
+    return "_pending_mutations" in vars(state)
+
+
+def mappers_in_order(mappers: Iterable[Mapper[Any]]) -> list[Mapper[Any]]:
+    """Return mappers in the order in which a flush goes through those that are not related."""
+    return sorted(mappers, key=lambda mapper: mapper._sort_key)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def states_in_order(mapper: Mapper[Any], states: list[InstanceState[Any]]) -> list[InstanceState[Any]]:
+    """Return states of a mapper in the order in which a flush sends them."""
+    if len(states) == 1:
+        return states
+    found: list[InstanceState[Any]] = _sort_states(mapper, states)  # type: ignore[no-untyped-call]
+    return found
+
+
+def has_modified(session: Session) -> bool:
+    """Say whether an entity in a session, which is not to be deleted, is another than it was."""
+    held: Any = session.identity_map
+    for state in held._modified:  # noqa: SLF001
+        if state in session._deleted:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            continue
+        manager, values = state.manager, state.dict
+        for key in state.committed_state:
+            history = manager[key].impl.get_history(state, values, PassiveFlag.NO_CHANGE)
+            if history.added or history.deleted:
+                return True
+        entity = state.obj()
+        if entity is not None and session.is_modified(entity):
+            return True  # in a collection that is not loaded
+    return False
+
+
+def goes_row_by_row(compiled: Any) -> bool:  # noqa: ANN401  # as below
+    """Say whether a flush sends row after row, since the database cannot tell which of many is which."""
+    many = compiled._insertmanyvalues  # noqa: SLF001
+    return many is not None and many.sort_by_parameter_order and many.sentinel_columns is None
+
+
+def text_for_rows(compiled: Any, count: int) -> str | None:  # noqa: ANN401  # an INSERT for many rows
+    """Return the SQL that inserts so many rows and returns them numbered, as a flush has it.
+
+    The number is the last column; the parameters are those of the rows one after the other, or end with the
+    place of their row. None if the database, or what the rows are given, makes no such numbers.
+    """
+    many = compiled._insertmanyvalues  # noqa: SLF001
+    if many is None or not many.implicit_sentinel or count > compiled.dialect.insertmanyvalues_page_size:
+        return None
+    names = list(compiled.bind_names.values())
+    if compiled.positional and many.num_positional_params_counted != len(names):
+        return None
+    rows: list[Any] = [dict.fromkeys(names)] * count
+    given = [(None,) * len(names)] * count if compiled.positional else rows
+    (batch,) = compiled._deliver_insertmanyvalues_batches(  # noqa: SLF001
+        compiled.string, given, rows, None, count, many.sort_by_parameter_order, None
+    )
+    text: str = batch.replaced_statement
+    return text
+
+
+def waiting_states(
+    session: Session,
+) -> tuple[list[InstanceState[Any]], list[InstanceState[Any]], list[InstanceState[Any]]]:
+    """Return what a flush would insert, look at for changes, and delete."""
+    deleted = session._deleted  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the public ones copy them all
+    modified: Any = session.identity_map._modified  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    new = session._new  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return list(new), [state for state in modified if state not in deleted], list(deleted)
+
+
+def register_flushed(
+    session: Session, saved: Iterable[InstanceState[Any]], deleted: Iterable[InstanceState[Any]]
+) -> None:
+    """Let a session know what was inserted, updated and deleted, as the end of a flush does."""
+    session._remove_newly_deleted(deleted)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    session._register_persistent(set(saved))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def fail_flush(session: Session, error: BaseException) -> None:
+    """Undo what a session holds, as a flush does that has failed, and raise the error."""
+    transaction: Any = session._autobegin_t()._begin()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    try:
+        raise error  # noqa: TRY301  # what is raised now is what SQLAlchemy remembers
+    except BaseException:
+        transaction.rollback(_capture_exception=True)
+        raise
 
 
 async def begin_on_driver(adapted: Any) -> None:  # noqa: ANN401  # SQLAlchemy's for this driver

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from sqlalchemy import Connection, Table, case, column, false, func, literal_column, or_, select, table, text
 from sqlalchemy.exc import DBAPIError
 
+from unitwork._logic.collector import CollectorPaused
 from unitwork._logic.conflicts import OnConflict
 from unitwork._sqlalchemy.versions import select_distinct_on
 from unitwork.bulk.plan import Plan
@@ -134,7 +135,7 @@ class Copying:
         """Write the next group, and those after it that have the same columns."""
         if self._stage is not None and self._stage.plan is not plan:
             self._merge(connection)
-        if self._stage is None and (self._are_few(feed) or not self._may_copy(connection, plan)):
+        if self._stage is None and (self.are_few(feed) or not self._may_copy(connection, plan)):
             self._statements.write(connection, plan, feed)
             return
         numbers: list[Sequence[int]] = []
@@ -152,7 +153,8 @@ class Copying:
         if self._stage is None:
             self._count += sum(map(len, numbers))
 
-    def _are_few(self, feed: Feed[InsertPlan]) -> bool:
+    def are_few(self, feed: Feed[InsertPlan]) -> bool:
+        """Say whether an INSERT is faster for the next group."""
         group = feed.peek()
         return group is None or len(group) < FEWEST_ROWS
 
@@ -168,6 +170,29 @@ class Copying:
         if any(column.name in rights.generated for column in plan.columns):
             return False
         return rights.straight and (rights.temporary or self._direct(plan))
+
+    def may_stage(self, connection: Connection, plan: InsertPlan) -> bool:
+        """Say whether rows may go by way of a temporary table."""
+        return self._may_copy(connection, plan) and self._rights is not None and self._rights.temporary
+
+    def returned(
+        self,
+        connection: Connection,
+        plan: InsertPlan,
+        rows: tuple[Iterable[bytes], list[Sequence[int]]],
+        columns: Sequence[Any],
+    ) -> Sequence[Any]:
+        """Insert rows, given as COPY reads them and by their numbers, and return these columns of each."""
+        blocks, numbers = rows
+        stage = Stage(plan)
+        stage.create(connection)
+        self._send(connection, plan, stage.target, blocks, numbers)
+        in_order = stage.rows().order_by(_PLACE_IN_TABLE)
+        result = connection.execute(self._insert(stage, in_order).returning(*columns))
+        with CollectorPaused():
+            found = result.all()
+        stage.drop(connection)
+        return found
 
     def _blocks(
         self, plan: InsertPlan, feed: Feed[InsertPlan], numbers: list[Sequence[int]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import insert, select, text
@@ -18,6 +19,7 @@ from unitwork.dialects.postgresql import sqlstate_of
 from unitwork.dialects.upserts import CONFLICTS_COUNTED, COUNT_FROM_ZERO
 
 if TYPE_CHECKING:
+    from unitwork.bulk.copied_entities import CopiedEntities
     from unitwork.bulk.feed import Feed
     from unitwork.bulk.fields import Model
     from unitwork.bulk.plan import InsertPlan
@@ -52,16 +54,24 @@ class _Into:
 class Entities:
     """Inserts groups and keeps the entities. Lives: one bulk write."""
 
-    def __init__(self, wording: Wording) -> None:
+    def __init__(self, wording: Wording, copied: CopiedEntities | None) -> None:
         self._wording = wording
+        self._copied = copied
         self._order = wording.order
-        self._found: list[tuple[int, Any]] = []
+        self._numbers: list[int] = []
+        self._entities: list[Any] = []
         self._conflicts = 0
         self._counting = False
         self.count = 0
 
     def write(self, session: Session, plan: InsertPlan, feed: Feed[InsertPlan]) -> None:
-        """Insert the rows of the next group."""
+        """Insert the rows of the next group; of many, also those after it that have the same columns."""
+        connection = session.connection(bind_arguments={"mapper": self._order.model.mapper})
+        if self._copied is not None and self._copied.takes(connection, plan, feed):
+            numbers, entities = self._copied.write(session, connection, plan, feed)
+            self._keep(numbers, entities)
+            self.count += len(numbers)
+            return
         group = next(feed.alike(plan))
         columns = plan.filled(group)
         try:
@@ -78,7 +88,16 @@ class Entities:
 
     def entities(self) -> list[Any]:
         """Return the entities, in the order of their rows."""
-        return [entity for _number, entity in sorted(self._found, key=lambda found: found[0])]
+        numbers, entities = self._numbers, self._entities
+        if all(one < other for one, other in pairwise(numbers)):
+            return entities
+        return [entities[place] for place in sorted(range(len(numbers)), key=numbers.__getitem__)]
+
+    def _keep(self, numbers: Sequence[int], entities: Sequence[Any]) -> None:
+        if len(numbers) != len(entities):
+            raise ValueError(f"{len(entities)} entities of {len(numbers)} rows")
+        self._numbers += numbers
+        self._entities += entities
 
     def _write(
         self, session: Session, plan: InsertPlan, group: Group, columns: Sequence[Sequence[Any]]
@@ -131,7 +150,7 @@ class Entities:
         rows, keys, numbers = all_rows
         loaded = session.scalars(into.returning(statement), rows[part], execution_options=_AS_FILLED).all()
         entities = self._in_order(loaded, keys[part])
-        self._found.extend(zip(numbers[part], entities, strict=False))
+        self._keep(numbers[part][: len(entities)], entities[: len(numbers[part])])
         self.count += len(loaded)
 
     def _insert(self, session: Session, into: _Into, plan: InsertPlan, all_rows: _Rows) -> None:
@@ -142,7 +161,7 @@ class Entities:
         else:
             statement = into.returning(plain, sort_by_parameter_order=True)
             loaded = session.scalars(statement, rows, execution_options=_AS_FILLED).all()
-            self._found.extend(zip(numbers, loaded, strict=True))
+            self._keep(numbers, loaded)
         self.count += len(rows)
 
     def _insert_new(self, session: Session, plan: InsertPlan, into: _Into, all_rows: _Rows) -> None:
@@ -159,7 +178,7 @@ class Entities:
         counted: Any = session.execute(returning, rows, execution_options=_AS_FILLED).all()
         for number, (found, conflicts) in zip(numbers, counted, strict=True):
             if int(conflicts) == self._conflicts:
-                self._found.append((number, found))
+                self._keep([number], [found])
                 self.count += 1
             self._conflicts = int(conflicts)
 
@@ -174,7 +193,7 @@ class Entities:
         if len(found) != len(new):
             # The database has changed the keys: its own order is that of the rows as well.
             found = list(zip(numbers, new, strict=False))
-        self._found.extend(found)
+        self._keep([number for number, _entity in found], [entity for _number, entity in found])
 
     def _in_order(self, loaded: Sequence[Any], keys: Sequence[object]) -> Sequence[Any]:
         known = {self._key_of(entity): entity for entity in loaded}

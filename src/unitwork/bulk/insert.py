@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from unitwork._logic.batches import sliced
 from unitwork._logic.conflicts import OnConflict
 from unitwork._runtime.sessions.session import AmbientSession
+from unitwork.bulk.copied_entities import CopiedEntities, loader_for
 from unitwork.bulk.copying import COPIES, Copying
 from unitwork.bulk.entities import Entities
 from unitwork.bulk.feed import Feed
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from unitwork._runtime.lanes.loading import EntityLoader
     from unitwork.bulk.order import InsertOrder
     from unitwork.bulk.plan import InsertPlan
 
@@ -62,10 +64,12 @@ class BulkInsert:
         self._feed = feed
         self._name = name
         self._way: Copying | Statements | Entities | None = None
+        self._loader: EntityLoader | None = None
 
     async def run(self, session: AsyncSession, rows: Any, batch_rows: int) -> Any:  # noqa: ANN401  # entities or a number
         """Insert the rows, and return the entities or their number."""
         async with AllOrNothing(session, self._name) as around:
+            self._loader = loader_for(session, self._order) if self._order.returning else None
             if isinstance(rows, AsyncIterable):
                 # Read between the statements, so that the rows may come from the same session.
                 async for chunk in chunks_of(rows, batch_rows):
@@ -112,12 +116,19 @@ class BulkInsert:
             wording = Wording(self._order, dialect)
             statements = Statements(wording)
             if self._order.returning or not self._order.model.whole:
-                self._way = Entities(wording)
+                self._way = Entities(wording, self._copied(wording, statements))
             elif dialect.name == "postgresql" and dialect.driver in COPIES:
                 self._way = Copying(wording, statements)
             else:
                 self._way = statements
         return self._way
+
+    def _copied(self, wording: Wording, statements: Statements) -> CopiedEntities | None:
+        """Return the fast way to entities, where there is one."""
+        dialect = wording.dialect
+        if self._loader is None or dialect.name != "postgresql" or dialect.driver not in COPIES:
+            return None
+        return CopiedEntities(Copying(wording, statements), self._loader, self._order)
 
 
 def _connection(session: Session, order: InsertOrder) -> Connection:

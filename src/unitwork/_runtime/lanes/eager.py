@@ -24,9 +24,9 @@ from unitwork._runtime.lanes.loading import (
 from unitwork._runtime.lanes.reads import LOADING_IS_HEARD, CompiledRead, Described
 from unitwork._runtime.lanes.related import KEYS, Joined, Later, Place, RelatedLoad, Relation
 from unitwork._sqlalchemy.dialects import postgresql
-from unitwork._sqlalchemy.private import (
+from unitwork._sqlalchemy.private import has_loader_options, selected_in
+from unitwork._sqlalchemy.related import (
     asked_by_keys,
-    has_loader_options,
     in_order_of_loading,
     joined_columns,
     loaded_along,
@@ -35,7 +35,6 @@ from unitwork._sqlalchemy.private import (
     repeats_rows,
     root_path,
     secondary_join,
-    selected_in,
     selects_from_itself,
     set_for_later,
 )

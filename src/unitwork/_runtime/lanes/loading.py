@@ -120,6 +120,15 @@ class EntityLoader:
             loaded.append(entity)
         return loaded
 
+    def load_new(self, rows: Sequence[Sequence[Any]], session: Session) -> list[Any]:
+        """Return the entities of rows that were just inserted; one that was held gets all that is stored."""
+        if session.identity_map:
+            for row in rows:
+                held = session.identity_map.get((self._known_by, self.identity(row), None))
+                if held is not None:
+                    session.expire(held)
+        return [self.one(row, self.identity(row), session) for row in rows]
+
     def why_not_whole(self, rows: Sequence[Sequence[Any]]) -> LaneRefusal | None:
         """Refuse rows of which one has a part of its key only."""
         return _PART_OF_KEY if self._partial and any(map(self._has_part_of_key, rows)) else None

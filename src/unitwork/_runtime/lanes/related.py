@@ -83,12 +83,7 @@ class Place:
 
 
 class Later:
-    """A relationship that an option leaves to be loaded later, or forbids. Lives: as its place does.
-
-    Args:
-        key: What the attribute is called.
-        setters: What SQLAlchemy does to the state of each entity.
-    """
+    """A relationship that an option leaves to be loaded later, or forbids. Lives: as its place does."""
 
     def __init__(self, key: str, setters: Sequence[Callable[..., object]]) -> None:
         self.key = key
