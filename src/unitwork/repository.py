@@ -142,8 +142,8 @@ class Repository(BulkWrites[M], Generic[M]):
             self.database_access.require_transaction()
         if key is None:
             return None
-        if locked is None and not options:
-            return await self.database_access.by_key(self._name("get"), entity, key)
+        if locked is None:
+            return await self.database_access.by_key(self._name("get"), entity, key, options)
 
         async def work(session: AsyncSession) -> M | None:
             return await session.get(entity, key, options=options or None, with_for_update=locked)  # type: ignore[arg-type]  # ORM options

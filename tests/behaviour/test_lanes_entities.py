@@ -30,6 +30,7 @@ from sqlalchemy.orm import (
     mapped_column,
     reconstructor,
     selectinload,
+    subqueryload,
 )
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -453,7 +454,8 @@ async def test_the_lane_that_was_chosen_is_taken(people: Database, lane: Lane) -
     await repository.get(1)
 
     assert people.explain_lane(select(Person)).lane is lane
-    assert people.explain_lane(repository.with_pets).lane is Lane.SESSION
+    assert people.explain_lane(repository.with_pets).lane is lane
+    assert people.explain_lane(select(Person).options(subqueryload(Person.pets))).lane is Lane.SESSION
     async with people.transaction():
         assert people.explain_lane(select(Person)).lane is (Lane.FUSED if lane is Lane.DRIVER else lane)
     with StatementLog(people):

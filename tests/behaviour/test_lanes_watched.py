@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Select, event, insert, select, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import subqueryload
 
 from tests.fixtures.dialogue import Dialogue
 from tests.fixtures.models import Audit
@@ -28,7 +28,7 @@ class People(Repository[Person]):
 
     @query.many
     def with_pets(self) -> Select[Person]:
-        return select(Person).options(selectinload(Person.pets)).order_by(Person.id)
+        return select(Person).options(subqueryload(Person.pets)).order_by(Person.id)
 
 
 class Watcher:
@@ -119,7 +119,7 @@ async def test_statement_says_its_lane_its_rows_and_why_no_faster_one(people: Da
         await repository.with_pets()
         async with people.unit_of_work() as session:
             await session.get(Person, 2)
-            await session.scalars(select(Person).options(selectinload(Person.pets)).where(Person.id == 99))
+            await session.scalars(select(Person).options(subqueryload(Person.pets)).where(Person.id == 99))
 
     everybody, one, pets, *_, at_rest, by_hand = sent
     assert (everybody.lane, everybody.refusal) == (alone.lane, alone.reason)
@@ -127,7 +127,7 @@ async def test_statement_says_its_lane_its_rows_and_why_no_faster_one(people: Da
     assert (one.lane, one.refusal, one.rows) == (Lane.FUSED, inside.reason, 1)
     assert (pets.lane, pets.refusal) == (Lane.SESSION, by_session.reason)
     assert (at_rest.lane, at_rest.refusal) == (alone.lane, alone.reason)
-    assert (by_hand.lane, by_hand.refusal) == (Lane.SESSION, "it has loader options")
+    assert (by_hand.lane, by_hand.refusal) == (Lane.SESSION, by_session.reason)
     assert {each.server for each in sent} == {None if url.host is None else f"{url.host}:{url.port}"}
 
 

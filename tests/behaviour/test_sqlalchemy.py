@@ -12,12 +12,13 @@ from sqlalchemy import Integer, event, insert, inspect, make_url, select, text
 from sqlalchemy.engine import ChunkedIteratorResult
 from sqlalchemy.exc import DisconnectionError, InvalidRequestError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import Load, joinedload, lazyload, raiseload, selectinload
 from sqlalchemy.pool import QueuePool
 
+from tests.fixtures.authors import Author, Book
 from tests.fixtures.people import Herd, Person, Pet
 from unitwork import Database, Repository, TransactionRefusedError, query
-from unitwork._sqlalchemy import private, versions
+from unitwork._sqlalchemy import private, related, versions
 from unitwork.dialects.backend import CLOSED_TWICE, Backend
 from unitwork.observe import StatementLog
 from unitwork.query.clauses import distinct_on
@@ -56,6 +57,77 @@ def test_loader_options_are_seen() -> None:
     """Whether a statement has some."""
     assert not private.has_loader_options(select(Person))
     assert private.has_loader_options(select(Person).options(selectinload(Person.pets)))
+
+
+def test_how_attributes_are_loaded_is_told() -> None:
+    """By an option or the class, at each place of a statement, in the order of SQLAlchemy."""
+    statement = select(Person).options(selectinload(Person.pets).load_only(Pet.name))
+    compiled: Any = statement.compile()
+    mapper = inspect(Person)
+    path = related.root_path(mapper)
+    assert set(related.in_order_of_loading(mapper)) == set(mapper.attrs)
+    pets = related.loader_of(mapper.relationships.pets, compiled.compile_state, path)
+    assert pets == ({"lazy": "selectin"}, True, frozenset())
+    name = related.loader_of(mapper.column_attrs.name, compiled.compile_state, path)
+    assert name == ({"deferred": False, "instrument": True}, False, frozenset())
+    special = select(Person).options(selectinload(Person.pets.and_(Pet.id > 1)))
+    state: Any = special.compile()
+    assert related.loader_of(mapper.relationships.pets, state.compile_state, path).settings == {"and_"}
+    assert [type(option) for option in related.options_of(statement)] == [Load]
+
+
+def test_option_that_forbids_to_load_is_set_on_each_entity() -> None:
+    """One that asks for what the class says anyway sets nothing."""
+    pets, path = inspect(Person).relationships.pets, related.root_path(inspect(Person))
+    forbidden: Any = select(Person).options(raiseload(Person.pets)).compile()
+    (setter,) = related.set_for_later(pets, forbidden.compile_state, path)
+    person = Person(name="Ann")
+    setter(inspect(person), person.__dict__, None)
+    assert list(inspect(person).callables) == ["pets"]
+    later: Any = select(Person).options(lazyload(Person.pets)).compile()
+    assert related.set_for_later(pets, later.compile_state, path) == []
+
+
+def test_what_belongs_to_entities_is_asked_for_by_keys() -> None:
+    """As `selectinload` does, along with the options that go on from there."""
+    asked = related.asked_by_keys(inspect(Person).relationships.pets)
+    assert (list(asked.columns), asked.condition) == ([Pet.__table__.c.owner_id], Pet.__table__.c.owner_id)
+    assert (asked.parent, asked.own) == (None, None)
+    owner = related.asked_by_keys(inspect(Pet).relationships.owner)
+    assert (owner.condition, owner.own) == (Person.__table__.c.id, [Pet.__table__.c.owner_id])
+    joined = related.asked_by_keys(inspect(Author).relationships.short)
+    assert joined.parent is not None
+    genres = inspect(Book).relationships.genres
+    assert "genre.id = book_genre.genre_id" in str(related.secondary_join(genres))
+
+    around: Any = select(Person).options(selectinload(Person.pets).selectinload(Pet.owner)).compile()
+    path = related.root_path(inspect(Person))[inspect(Person).relationships.pets]
+    along = related.loaded_along(select(Pet), around.compile_state, path)
+    state: Any = along.compile()
+    found = related.loader_of(
+        inspect(Pet).relationships.owner, state.compile_state, related.root_path(inspect(Pet))
+    )
+    assert found == ({"lazy": "selectin"}, True, frozenset())
+    assert state.compile_state.current_path == path
+
+
+def test_what_is_joined_is_found_by_the_columns_of_the_class() -> None:
+    """And whether its rows repeat, or a limit stands inside."""
+    pets = inspect(Person).relationships.pets
+    compiled: Any = select(Person).options(joinedload(Person.pets)).compile()
+    state, path = compiled.compile_state, related.root_path(inspect(Person))[pets]
+    column = related.joined_columns(state, path)[Pet.__table__.c.name]
+    assert (column.name, column.table is Pet.__table__) == ("name", False)
+    assert any(column in objects for objects, _type in private.selected_in(compiled))
+    assert related.repeats_rows(state)
+    assert not related.selects_from_itself(state)
+
+    limited: Any = select(Person).limit(1).options(joinedload(Person.pets)).compile()
+    assert related.selects_from_itself(limited.compile_state)
+    plain: Any = select(Pet).options(selectinload(Pet.owner)).compile()
+    assert not related.repeats_rows(plain.compile_state)
+    owner = related.root_path(inspect(Pet))[inspect(Pet).relationships.owner]
+    assert related.joined_columns(plain.compile_state, owner) is None
 
 
 def test_columns_of_a_select_know_what_they_were_written_for() -> None:

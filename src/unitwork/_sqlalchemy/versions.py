@@ -139,6 +139,10 @@ def _entity_of(part: Any) -> Any:  # noqa: ANN401  # a mapper, or what an alias 
     return part._annotations.get("parententity")  # noqa: SLF001
 
 
+RELATED_ONCE = _IS_2_0
+"""Of equal rows that tell what belongs to an entity `selectinload` takes one; 2.1 takes them all."""
+
+
 def class_said(kind: TypeEngine[Any]) -> type | None:
     """Return the class of its values that a type says; 2.0 says `dict` for JSON, which may hold a list."""
     if isinstance(kind, JSON):

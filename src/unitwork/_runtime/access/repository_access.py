@@ -140,11 +140,11 @@ class RepositoryAccess:
             self.noted(reader.name, call).note(error)
             raise
 
-    async def by_key(self, name: str, entity: type[R], key: object) -> R | None:
+    async def by_key(self, name: str, entity: type[R], key: object, options: Sequence[Any] = ()) -> R | None:
         """Return the entity with this primary key, or None: the session's own, if it has it."""
 
         async def get(session: AsyncSession) -> Sequence[R]:
-            found = await session.get(entity, key)
+            found = await session.get(entity, key, options=options or None)
             return () if found is None else (found,)
 
         try:
@@ -154,7 +154,8 @@ class RepositoryAccess:
                 found = await self.read(name, get, only_reads=True)
             else:
                 identity = lookup.identity(values)
-                found = await self._read_items(lookup.reader(name), lookup.call(values), get, identity)
+                call = lookup.call(values, options)
+                found = await self._read_items(lookup.reader(name), call, get, identity)
         except SQLAlchemyError as error:
             self.noted(name).note(error)
             raise

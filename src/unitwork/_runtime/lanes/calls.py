@@ -11,7 +11,7 @@ from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime.lanes.results import ResultReader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.orm import Mapper
 
@@ -61,8 +61,10 @@ class KeyLookup:
             return None
         return dict(zip(self._names, key, strict=True))
 
-    def call(self, values: Mapping[str, Any]) -> StatementCall:
-        """Return the statement with the values of one call."""
+    def call(self, values: Mapping[str, Any], options: Sequence[Any] = ()) -> StatementCall:
+        """Return the statement with the values of one call, and loader options."""
+        if options:
+            return StatementCall(self.statement.options(*options), values)
         return StatementCall(self.statement, values, fixed=True)
 
     def reader(self, name: str) -> ResultReader:

@@ -14,10 +14,11 @@ from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime.connections.listeners import SessionListeners
 from unitwork._runtime.lanes.calls import StatementCall
 from unitwork._runtime.lanes.changes import ChangeCall, CompiledChange
+from unitwork._runtime.lanes.eager import compiled_read
 from unitwork._runtime.lanes.flushes import Flush, FlushCall, planned
 from unitwork._runtime.lanes.inserts import CompiledInsert, InsertCall, given_values
 from unitwork._runtime.lanes.many_inserts import CompiledInserts
-from unitwork._runtime.lanes.reads import CompiledRead, ReadCall
+from unitwork._runtime.lanes.reads import ReadCall
 from unitwork._runtime.lanes.registry import room_for_statements
 from unitwork._runtime.lanes.results import ResultReader
 from unitwork._runtime.lanes.row_changes import CompiledRowChange, RowChangeCall, RowsOfModel
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import InstanceState, Mapper
 
     from unitwork._runtime.lanes.needs import Connections
+    from unitwork._runtime.lanes.reads import CompiledRead
 
 R = TypeVar("R")
 C = TypeVar("C")
@@ -49,6 +51,7 @@ _EXECUTION_OPTIONS = LaneRefusal("it has execution options")
 _NO_CACHE_KEY = LaneRefusal("SQLAlchemy cannot cache it")
 _NOT_COMPILED = LaneRefusal("SQLAlchemy does not compile it")
 _NO_CONNECTION_YET = LaneRefusal("no connection has been opened yet")
+_REPEATS = LaneRefusal("its rows repeat, and need unique()")
 _VALUES = LaneRefusal("its values cannot be sent")
 _COMMIT_EXPIRES = LaneRefusal("the commit expires it")
 KNOWN_KEY = LaneRefusal("the session holds an entity with this key")
@@ -128,6 +131,8 @@ class CompiledStatements:
         read = self._read_for(call)
         if isinstance(read, LaneRefusal):
             return read
+        if read.repeats:
+            return _REPEATS
         return _filled(read, _COLUMN if read.mapper is None else _ENTITIES, call, None)
 
     def _read_for(self, call: StatementCall) -> CompiledRead | LaneRefusal:
@@ -142,7 +147,7 @@ class CompiledStatements:
             if named is None:
                 return _NO_CACHE_KEY
             key = named.key
-        return self._known(self._reads, key, CompiledRead.of, call)
+        return self._known(self._reads, key, compiled_read, call)
 
     def _known(
         self,
@@ -314,6 +319,6 @@ def _filled(
     if misfit is not None:
         return misfit
     try:
-        return ReadCall(read, reader, call, read.arguments(call), identity)
+        return ReadCall(read, reader, call, read.arguments(call), identity, read.loading(reader.name))
     except Exception:  # noqa: BLE001  # the session lane raises what is right
         return _VALUES

@@ -14,7 +14,11 @@ from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.connections.addresses import server_of
 from unitwork._runtime.connections.holders import Visitor
 from unitwork._runtime.connections.loop_engine import LoopEngine
-from unitwork._runtime.lanes.sending import changed_by_listeners, fail_as_sqlalchemy, rows_alone
+from unitwork._runtime.lanes.sending import (
+    changed_by_listeners,
+    fail_as_sqlalchemy,
+    rows_alone,
+)
 from unitwork.dialects import BeginMode
 from unitwork.dialects.direct import UnreadableRowsError
 from unitwork.dialects.orders import Announced, run_on_driver
@@ -100,7 +104,7 @@ class DriverLane:
         session = unit.session
         try:
             refusal = self._why_not_in(session, unit, read.identity)
-            rows = refusal or await self._rows(read, unit.owner)
+            rows = refusal or await self._rows(read.held_by(session), unit.owner)
             if isinstance(rows, LaneRefusal):
                 return rows
             return read.items(rows, session.holder() if read.read.mapper is not None else None)
@@ -222,13 +226,15 @@ class DriverLane:
         if home.listeners.of_cursors:
             return await greenlet_spawn(self._rows_announced, visit, statement)
         home.held[held] = Visitor(statement.name, statement.sql)
-        sending = rows_alone(statement, direct, held, home.prepared)
+        sent = statement
         try:
-            rows = await (self._watched(sending, statement, visit) if self._watch.active else sending)
+            rows = found = await self._sent(sent, visit)
+            while (following := sent.following(found)) is not None:
+                sent = following
+                home.held[held] = Visitor(sent.name, sent.sql)
+                found = await self._sent(sent, visit)
         except BaseException as error:
-            if statement.writes:
-                self._connections.used(home, wrote=True)  # for all that is known
-            refusal = await greenlet_spawn(self._failed, visit, statement, error)
+            refusal = await greenlet_spawn(self._failed, visit, sent, error)
             if refusal is None:
                 raise
             return refusal
@@ -238,6 +244,15 @@ class DriverLane:
             await greenlet_spawn(held.close)
         self._connections.used(home, wrote=statement.writes)
         return rows
+
+    def _sent(self, statement: StatementToSend, visit: _Visit) -> Awaitable[Rows | LaneRefusal]:
+        """Send one statement, and tell those who watch."""
+        direct: Any = self._connections.backend.direct
+        sending = rows_alone(statement, direct, visit.held, visit.home.prepared)
+        if not self._watch.active:
+            return sending
+        server = server_of(visit.home.engine.sync_engine, visit.held.info)
+        return self._watch.statements.sent(statement.sql, self.lane, server, sending)
 
     def _connected(self, pool: Pool) -> PoolProxiedConnection | LaneRefusal:
         direct: Any = self._connections.backend.direct
@@ -253,22 +268,17 @@ class DriverLane:
             return _DEAD
         return held
 
-    def _watched(
-        self, sending: Awaitable[Rows | LaneRefusal], statement: StatementToSend, visit: _Visit
-    ) -> Awaitable[Rows | LaneRefusal]:
-        server = server_of(visit.home.engine.sync_engine, visit.held.info)
-        return self._watch.statements.sent(statement.sql, self.lane, server, sending)
-
     def _rows_announced(self, visit: _Visit, statement: StatementToSend) -> Rows | LaneRefusal:
         """Send a read so that whoever listens to SQLAlchemy's cursors hears of it. In a greenlet."""
         home, held = visit.home, visit.held
         direct: Any = self._connections.backend.direct
         found: list[Rows | LaneRefusal] = []
+        sent = statement
 
         async def send(sql: str, parameters: Any) -> int | None:  # noqa: ANN401  # of any driver
-            sent = changed_by_listeners(statement, sql, parameters)
+            changed = changed_by_listeners(sent, sql, parameters)
             try:
-                rows = await rows_alone(sent, direct, held, home.prepared)
+                rows = await rows_alone(changed, direct, held, home.prepared)
             except BaseException as error:
                 if not isinstance(error, Exception):
                     await direct.stopped(held.driver_connection)
@@ -277,11 +287,15 @@ class DriverLane:
             return None if isinstance(rows, LaneRefusal) else len(rows)
 
         connection = Connection(home.engine.sync_engine, held)
-        home.held[connection] = Visitor(statement.name, statement.sql)
+        home.held[connection] = Visitor(sent.name, sent.sql)
         try:
             # What a listener sends by itself commits by itself, too.
             connection.execution_options(**self._connections.backend.execution_options(_BY_ITSELF))
-            run_on_driver(connection, Announced(statement.sql, send), statement.parameters, self.lane)
+            run_on_driver(connection, Announced(sent.sql, send), sent.parameters, self.lane)
+            while (following := sent.following(found[-1])) is not None:
+                sent = following
+                home.held[connection] = Visitor(sent.name, sent.sql)
+                run_on_driver(connection, Announced(sent.sql, send), sent.parameters, self.lane)
         except BaseException as error:
             if isinstance(error, UnreadableRowsError):
                 return _UNREADABLE
@@ -302,6 +316,8 @@ class DriverLane:
         """
         direct: Any = self._connections.backend.direct
         held = visit.held
+        if statement.writes:
+            self._connections.used(visit.home, wrote=True)  # for all that is known
         if not isinstance(error, Exception):
             _end_cancelled(held, direct, error)
             return None

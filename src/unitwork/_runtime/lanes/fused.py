@@ -60,7 +60,10 @@ class FusedLane:
     async def read(self, read: ReadCall, session: SessionAccess) -> Sequence[Any] | LaneRefusal:
         """Return what becomes of the rows of a read."""
         refusal = self._why_not_in(session, read.identity)
-        rows = refusal or await self._rows(read, session)
+        rows = refusal or await self._rows(read.held_by(session), session)
+        following = read.following(rows)
+        while following is not None:
+            following = following.following(await self._rows(following, session))
         if isinstance(rows, LaneRefusal):
             return rows
         return read.items(rows, session.holder() if rows and read.read.mapper is not None else None)

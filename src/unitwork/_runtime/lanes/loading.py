@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column
 from sqlalchemy.orm import ColumnProperty, RelationshipProperty, SynonymProperty
-from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm.attributes import instance_dict, instance_state
 
 from unitwork._logic.routing import LaneRefusal
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LAZY = frozenset({"select", True, "raise", "raise_on_sql", "write_only", "dynamic"})
 """How relationships are loaded that need nothing when their entity is."""
+EAGER = frozenset({"selectin", "joined", False})
+"""How they are loaded with it, by statements of their own or by joins."""
 HIDDEN = "__unitwork_hidden__"
 """What an entity has that may hide its row."""
 
@@ -45,8 +47,15 @@ def _why_not_plain(attribute: Any) -> str | None:  # noqa: ANN401  # any propert
         plain = len(attribute.columns) == 1 and isinstance(attribute.columns[0], Column)
         return None if plain and not attribute.deferred else "is deferred or computed"
     if isinstance(attribute, RelationshipProperty):
-        return None if attribute.lazy in LAZY else f"is loaded with its entity (lazy={attribute.lazy!r})"
+        return (
+            None if attribute.lazy in LAZY | EAGER else f"is loaded with its entity (lazy={attribute.lazy!r})"
+        )
     return None if isinstance(attribute, SynonymProperty) else "is more than a column"
+
+
+def loads_more(mapper: Mapper[Any]) -> bool:
+    """Say whether relationships of this class are loaded with its entities."""
+    return any(relation.lazy in EAGER for relation in mapper.relationships)
 
 
 def is_observed(mapper: Mapper[Any]) -> bool:
@@ -87,6 +96,7 @@ class EntityLoader:
         self._partial = mapper.allow_partial_pks and len(mapper.primary_key) > 1
         self._keys = tuple(key for key, _place in found)
         places = [place for _key, place in found]
+        self._fill = _filler(found)
         self._values = None if places == list(range(len(places))) else _getter(places)
         self.identity = _getter(identity)
         self._expired = expired
@@ -100,14 +110,13 @@ class EntityLoader:
         if refusal is not None:
             return refusal
         if len(rows) == 1:
-            return [self.one(rows[0], session)]
+            return [self.one(rows[0], self.identity(rows[0]), session)]
         known: dict[Any, Any] = {}
         loaded = []
-        for row in rows:
-            key = self.identity(row)
-            entity = known.get(key)
+        for row, identity in zip(rows, map(self.identity, rows), strict=True):
+            entity = known.get(identity)
             if entity is None:
-                entity = known[key] = self.one(row, session)
+                entity = known[identity] = self.one(row, identity, session)
             loaded.append(entity)
         return loaded
 
@@ -118,7 +127,7 @@ class EntityLoader:
                 held = session.identity_map.get((self._known_by, self.identity(row), None))
                 if held is not None:
                     session.expire(held)
-        return [self.one(row, session) for row in rows]
+        return [self.one(row, self.identity(row), session) for row in rows]
 
     def why_not_whole(self, rows: Sequence[Sequence[Any]]) -> LaneRefusal | None:
         """Refuse rows of which one has a part of its key only."""
@@ -128,9 +137,8 @@ class EntityLoader:
         identity = self.identity(row)
         return None in identity and any(value is not None for value in identity)
 
-    def one(self, row: Sequence[Any], session: Session | None) -> Any:  # noqa: ANN401  # an entity
-        """Return the entity of a row, as `load`."""
-        identity = self.identity(row)
+    def one(self, row: Sequence[Any], identity: tuple[Any, ...], session: Session | None) -> Any:  # noqa: ANN401  # an entity
+        """Return the entity of a row with this identity, as `load`."""
         if None in identity:
             return None
         key = (self._known_by, identity, None)
@@ -140,8 +148,7 @@ class EntityLoader:
                 return self._filled(held, row)
         entity = self._new()
         state: InstanceState[Any] = instance_state(entity)
-        values = row if self._values is None else self._values(row)
-        state.dict.update(zip(self._keys, values, strict=False))  # there may be more behind them
+        self._fill(instance_dict(entity), row)
         if self._expired:
             state.expired_attributes.update(self._expired)
         state.key = key
@@ -164,6 +171,18 @@ class EntityLoader:
         if self._expired:
             state.expired_attributes.update(unloaded.intersection(self._expired))
         return held
+
+
+def _filler(items: Sequence[tuple[str, int]]) -> Callable[[dict[str, Any], Sequence[Any]], None]:
+    """Return a function that puts the values of a row into a dictionary, by names for their places.
+
+    It is written out, as a dataclass writes its methods: a loop takes twice as long, for each entity.
+    """
+    lines = [f"    held[{name!r}] = row[{place}]" for name, place in items] or ["    pass"]
+    found: dict[str, Any] = {}
+    exec("\n".join(["def fill(held, row):", *lines]), found)  # noqa: S102  # names of attributes, as literals
+    filler: Callable[[dict[str, Any], Sequence[Any]], None] = found["fill"]
+    return filler
 
 
 def _getter(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:

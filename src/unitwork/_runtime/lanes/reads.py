@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import or_
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sqlalchemy import Label, Select, TextClause, select
 from sqlalchemy import inspect as inspect_entity
@@ -19,7 +19,7 @@ from unitwork._runtime.lanes.arguments import Arguments, Filled, Processors, enc
 from unitwork._runtime.lanes.loading import EntityLoader, is_observed, why_not_simple
 from unitwork._runtime.lanes.selected import HierarchyLoader, loader_for, why_not_selected
 from unitwork._runtime.lanes.sending import parameters_of
-from unitwork._sqlalchemy.private import cache_key, has_loader_options, selected_in
+from unitwork._sqlalchemy.private import cache_key, selected_in
 from unitwork._sqlalchemy.versions import entity_result
 from unitwork.dialects.direct import columns_of
 
@@ -32,23 +32,24 @@ if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
     from unitwork._runtime.lanes.calls import StatementCall
+    from unitwork._runtime.lanes.needs import SessionAccess
     from unitwork._runtime.lanes.results import ResultReader
+    from unitwork._runtime.lanes.sending import StatementToSend
     from unitwork.dialects.direct import Column, Direct, Rows
 
 _NO_PLAIN_SELECT = LaneRefusal("it is no plain SELECT")
-_LOADER_OPTIONS = LaneRefusal("it has loader options")
 _MAY_WRITE = LaneRefusal("it may call a function that writes")
 _SEVERAL_ENTITIES = LaneRefusal("it selects more than one entity, or columns alone")
 _NO_ROWS = LaneRefusal("it returns no rows")
 _OTHER_COLUMNS = LaneRefusal("its columns are not those that it names")
-_LOADING_IS_HEARD = LaneRefusal("somebody listens to entities being loaded")
+LOADING_IS_HEARD = LaneRefusal("somebody listens to entities being loaded")
 _ROWS_OF_SQLALCHEMY = LaneRefusal("it promises rows of SQLAlchemy")
 _RECORDS_OF_ENTITIES = LaneRefusal("it makes records of entities")
 # Looked up once: the class of an enum takes long for that in Python 3.11.
 _ENTITY, _ONE_COLUMN, _ROW = Item.ENTITY, Item.SCALAR, Item.ROW
 
 
-class _Described(NamedTuple):
+class Described(NamedTuple):
     """What a statement says of its columns."""
 
     mapper: Mapper[Any] | None = None
@@ -57,6 +58,19 @@ class _Described(NamedTuple):
     result: SimpleResultMetaData | None = None
     types: Sequence[TypeEngine[Any] | None] | None = None
     names: Sequence[str] | None = None
+
+
+class MoreToLoad(Protocol):
+    """What one call of a read loads beyond its rows."""
+
+    session: Session | None
+    """What holds the entities."""
+    entities: Sequence[Any] | LaneRefusal
+    """Those of the rows, with what belongs to them; or why they cannot be loaded here."""
+
+    def begin(self, rows: Rows | LaneRefusal) -> StatementToSend | None:
+        """Load the entities of rows, and return what is to be sent for what belongs to them, if anything."""
+        ...
 
 
 class CompiledRead:
@@ -70,7 +84,7 @@ class CompiledRead:
         refusal = None if isinstance(text, TextClause) else _why_no_plain_select(text)
         if refusal is not None:
             return refusal
-        described: _Described | LaneRefusal = _Described()
+        described: Described | LaneRefusal = Described()
         if statement is not text or isinstance(statement, Select):
             described = _described(statement)
         if isinstance(described, LaneRefusal):
@@ -94,7 +108,7 @@ class CompiledRead:
     def __init__(
         self,
         compiled: Any,  # noqa: ANN401  # of SQLAlchemy's
-        described: _Described,
+        described: Described,
         encode: Processors,
         dialect: Dialect,
         *,
@@ -122,6 +136,11 @@ class CompiledRead:
         self._decoders: Processors = []
         self._loader: EntityLoader | HierarchyLoader | None = None
 
+    @property
+    def repeats(self) -> bool:
+        """Whether rows repeat for what is joined: a session gives them to those who ask for each once."""
+        return False
+
     def misfit(self, reader: ResultReader) -> LaneRefusal | None:
         """Say why rows cannot become what a reader promises without SQLAlchemy's own; None if they can."""
         if self._refusal is not None:
@@ -130,7 +149,7 @@ class CompiledRead:
         if mapper is not None:
             for each in self._mappers:
                 if is_observed(each):
-                    return _LOADING_IS_HEARD
+                    return LOADING_IS_HEARD
             if item is _ENTITY:
                 return None
             return _ROWS_OF_SQLALCHEMY if item is _ROW else _RECORDS_OF_ENTITIES
@@ -206,10 +225,16 @@ class CompiledRead:
 
         Only the session itself can load what this refuses.
         """
-        if self._decoders:
-            rows = [self._decoded(row) for row in rows]
-        loader = self._loader
+        rows, loader = self.decoded(rows), self._loader
         return reader.items_of(rows, self._names) if loader is None else loader.load(rows, session)
+
+    def decoded(self, rows: Rows) -> Rows:
+        """Return rows of the driver as SQLAlchemy makes them."""
+        return [self._decoded(row) for row in rows] if self._decoders else rows
+
+    def loading(self, name: str) -> MoreToLoad | None:  # noqa: ARG002  # for those that load more
+        """Return what one call of this name loads beyond its rows; None if that is nothing."""
+        return None
 
     def _decoded(self, row: Sequence[Any]) -> Sequence[Any]:
         values = list(row)
@@ -227,6 +252,8 @@ class ReadCall(NamedTuple):
     filled: Filled
     identity: tuple[Any, ...] | None = None
     """What a session knows the entity by, if it may have it already."""
+    related: MoreToLoad | None = None
+    """What is loaded beyond its rows."""
 
     @property
     def name(self) -> str:
@@ -273,15 +300,27 @@ class ReadCall(NamedTuple):
     def forget_columns(self) -> None:
         self.read.forget_columns()
 
+    def held_by(self, session: SessionAccess) -> ReadCall:
+        """Let a session hold what is loaded beyond the rows, too."""
+        if self.related is not None:
+            self.related.session = session.holder()
+        return self
+
+    def following(self, rows: Rows | LaneRefusal) -> StatementToSend | None:
+        """Return what is to be sent next on the same connection, now that the rows have come."""
+        return None if self.related is None else self.related.begin(rows)
+
     def items(self, rows: Rows, session: Session | None) -> Sequence[Any] | LaneRefusal:
         """Return what becomes of the rows; entities are held by the session, if there is one."""
+        if self.related is not None:
+            return self.related.entities
         return self.read.items(rows, self.reader, session)
 
 
 def _why_no_plain_select(statement: Any) -> LaneRefusal | None:  # noqa: ANN401  # any statement
     if not isinstance(statement, Select):
         return _NO_PLAIN_SELECT
-    return _LOADER_OPTIONS if has_loader_options(statement) else None
+    return None
 
 
 def _without_hidden(statement: Any) -> Any:  # noqa: ANN401  # any statement
@@ -301,7 +340,7 @@ def _effects_of(read: CompiledRead, statement: Any, dialect: Dialect) -> Effects
     return Effects(*map(or_, effects, effects_of(select(*computed), dialect.name)))
 
 
-def _described(statement: Any) -> _Described | LaneRefusal:  # noqa: ANN401  # a Select, or entities from text
+def _described(statement: Any) -> Described | LaneRefusal:  # noqa: ANN401  # a Select, or entities from text
     columns = statement.column_descriptions
     entity = columns[0].get("entity") if len(columns) == 1 else None
     if entity is not None and columns[0]["expr"] is entity:
@@ -312,11 +351,11 @@ def _described(statement: Any) -> _Described | LaneRefusal:  # noqa: ANN401  # a
         if needs_selected:
             refusal = why_not_selected(mapper)
         result = entity_result(columns[0]["name"], entity)
-        return refusal or _Described(mapper, needs_selected, result)
+        return refusal or Described(mapper, needs_selected, result)
     if not all(_is_column(each["expr"]) for each in columns):
         return _SEVERAL_ENTITIES
     types, names = [each["type"] for each in columns], [each["name"] for each in columns]
-    return _Described(types=types, names=names)
+    return Described(types=types, names=names)
 
 
 def _is_column(expression: object) -> bool:

@@ -279,6 +279,9 @@ class RowChangeCall(StatementThatWrites):
     def forget_columns(self) -> None:
         self.change.returned.forget_columns()
 
+    def following(self, rows: Rows | LaneRefusal) -> None:
+        """Nothing is to be sent after it."""
+
 
 def _name_of_key(column: Any, changed: frozenset[str] | None) -> str:  # noqa: ANN401  # of a table
     """Return what the ORM calls the value by which it finds a row."""

@@ -145,7 +145,7 @@ class HierarchyLoader:
                 loader = loaders.get(row[place])
                 if loader is None:
                     return _UNKNOWN_CLASS
-                entity = known[identity] = loader.one(row, session)
+                entity = known[identity] = loader.one(row, identity, session)
                 if type(entity) is not loader.kind:
                     return _OTHER_CLASS
             loaded.append(entity)

@@ -87,6 +87,10 @@ class StatementToSend(Protocol):
         """Learn of the columns anew with the next call: the schema has changed."""
         ...
 
+    def following(self, rows: Rows | LaneRefusal) -> StatementToSend | None:
+        """Return what is to be sent next on the same connection, now that rows have come; None if nothing."""
+        ...
+
 
 class StatementThatWrites:
     """What all have in common that write: INSERT, UPDATE, DELETE."""
