@@ -252,11 +252,11 @@ def _drawn(panel: Panel, left: float) -> list[str]:
         parts.append(_text(left - 6, height + 4, f"{mark:g}", anchor="end"))
     for count, _value in panel.lines[0].points:
         parts.append(_text(x(count), bottom + 16, f"{count:,.0f}", anchor="middle"))
-    for line, colour in zip(panel.lines, _COLOURS, strict=False):
+    for line, colour, below in zip(panel.lines, _COLOURS, (-6, 12), strict=False):
         points = " ".join(f"{x(count):.1f},{y(value):.1f}" for count, value in line.points)
         count, value = line.points[-1]
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(_text(x(count), y(value) - 6, line.title, colour, anchor="end"))
+        parts.append(_text(x(count), y(value) + below, line.title, colour, anchor="end"))
     return parts
 
 

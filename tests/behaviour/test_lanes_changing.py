@@ -2,11 +2,12 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import MetaData, String, event, func, update
+from sqlalchemy import MetaData, String, event, func, inspect, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -19,7 +20,7 @@ from tests.behaviour.test_transaction_cancellation import (
 )
 from tests.fixtures.leaks import left_in_context
 from tests.fixtures.observer import Observer
-from tests.fixtures.people import Color, Person
+from tests.fixtures.people import Color, Person, Pet
 from tests.fixtures.proxy import Proxy
 from unitwork import (
     Base,
@@ -90,31 +91,77 @@ STORIES: dict[str, Callable[[People], Awaitable[object]]] = {
 }
 
 
+@asynccontextmanager
+async def outside(db: Database) -> AsyncIterator[None]:
+    """No block."""
+    del db
+    yield
+
+
+@asynccontextmanager
+async def knowing(db: Database) -> AsyncIterator[None]:
+    """A block whose session holds an entity, and shows that it knows of the change."""
+    async with db.transaction() as session:
+        held = await session.get(Person, 1)
+        yield
+        assert held is None or inspect(held).persistent or inspect(held).was_deleted
+
+
+@asynccontextmanager
+async def waiting(db: Database) -> AsyncIterator[None]:
+    """A block in whose session something waits, which is changed as well."""
+    async with db.transaction() as session:
+        session.add(Person(id=9, name="Nic", age=20))
+        yield
+
+
+@asynccontextmanager
+async def undone(db: Database) -> AsyncIterator[None]:
+    """A savepoint that is rolled back."""
+    async with db.transaction(), db.transaction(propagation="NESTED"):
+        yield
+        db.set_rollback_only()
+
+
+PLACES: dict[str, Callable[[Database], AbstractAsyncContextManager[Any]]] = {
+    "outside": outside,
+    "unit": lambda db: db.unit_of_work(atomic=False),
+    "atomic unit": lambda db: db.unit_of_work(),
+    "block": lambda db: db.transaction(),
+    "knowing": knowing,
+    "waiting": waiting,
+    "undone": undone,
+    "read-only": lambda db: db.transaction(read_only=True),
+}
+
+
 @pytest.mark.parametrize("name", STORIES)
-@pytest.mark.parametrize("place", ["outside", "unit"])
-async def test_changed_as_by_the_session(people: Database, observer: Observer, place: str, name: str) -> None:
+@pytest.mark.parametrize("places", [("outside", "unit"), tuple(PLACES)[2:]])
+async def test_changed_as_by_the_session(
+    people: Database, observer: Observer, places: tuple[str, ...], name: str
+) -> None:
     """The same number, the same rows, the same error."""
     ended: list[object] = []
     for lane in Lane:
         async with Database(people.engine.url, name="changing", fastest_lane=lane) as db:
             repository = People(db)
             before = await repository.all()
-            try:
-                if place == "outside":
-                    told: object = await STORIES[name](repository)
-                else:
-                    async with db.unit_of_work(atomic=False):
+            ends: dict[str, object] = {}
+            for place in places:
+                told: object = None
+                try:
+                    async with PLACES[place](db):
                         told = await STORIES[name](repository)
-            except DBAPIError as error:
-                told = (type(error), error.statement)
-            except Exception as error:  # noqa: BLE001  # compared
-                told = type(error)
-            rows = [person.to_dict() for person in await repository.select().order_by(Person.id).all()]
-            ended.append((told, rows))
-            assert db.pool_status().checked_out == 0
-            await observer.run("DELETE FROM person")
-            for person in before:
-                await repository.add(Person(**person.to_dict()))
+                except DBAPIError as error:
+                    told = (type(error), error.statement)
+                except Exception as error:  # noqa: BLE001  # compared
+                    told = type(error)
+                rows = [person.to_dict() for person in await repository.select().order_by(Person.id).all()]
+                ends[place] = (told, rows)
+                assert db.pool_status().checked_out == 0
+                await observer.run("DELETE FROM person")
+                await repository.add_all([Person(**person.to_dict()) for person in before])
+            ended.append(ends)
 
     assert ended[0] == ended[1] == ended[2]
 
@@ -138,11 +185,30 @@ async def test_change_takes_the_lane_of_the_driver(people: Database) -> None:
             held = await repository.get_one(1)
             await repository.where(Person.id == 1).update(name="known")
             assert held.name == "known"
-        async with people.unit_of_work():
-            await repository.where(Person.id == 1).update(name="atomic")
         async with people.transaction():
+            held = await repository.get_one(1)
             await repository.where(Person.id == 1).update(name="block")
+            assert held.name == "block"
+        async with people.transaction() as session:
+            session.add(Person(id=9, name="Nic"))
+            assert await repository.where(Person.id == 9).update(name="waiting") == 1
     assert lanes_of(log) == {Lane.SESSION}
+
+
+async def test_change_in_a_block_takes_the_fused_lane(people: Database) -> None:
+    """Where its session knows no entity of the class, others or not."""
+    repository = People(people)
+
+    with StatementLog(people) as log:
+        async with people.unit_of_work():
+            assert await repository.where(Person.id == 1).update(name="atomic") == 1
+        async with people.transaction() as session:
+            await session.execute(select(Pet))
+            assert await repository.where(Person.id == 1).update(name="block") == 1
+            assert await repository.delete_where(Person.id == 2) == 1
+            assert await repository.grow(1) == 1
+    assert lanes_of(log) == {Lane.FUSED}
+    assert [person.name for person in await repository.select().order_by(Person.id).all()] == ["block", "Cid"]
 
 
 async def test_columns_that_python_fills_are_filled(db: Database, observer: Observer) -> None:
@@ -243,7 +309,7 @@ async def test_connection_lost_after_the_statement_was_sent(
 
 
 @pytest.mark.parametrize("strikes", list(STRIKES))
-@pytest.mark.parametrize("place", ["outside", "unit"])
+@pytest.mark.parametrize("place", ["outside", "unit", "block"])
 @pytest.mark.timeout(120)
 async def test_cancelled_at_every_await_leaves_nothing_behind(
     people: Database, observer: Observer, strikes: str, place: str
@@ -253,10 +319,7 @@ async def test_cancelled_at_every_await_leaves_nothing_behind(
     await repository.where(Person.id == 2).update(age=0)
 
     async def program() -> None:
-        if place == "outside":
-            await repository.where(Person.id == 1).update(age=Person.age + 1)
-            return
-        async with people.unit_of_work(atomic=False):
+        async with PLACES[place](people):
             await repository.where(Person.id == 1).update(age=Person.age + 1)
 
     for at in range(1, MOST_AWAITS):

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Integer, event, inspect, make_url, select, text
+from sqlalchemy import Integer, event, insert, inspect, make_url, select, text
 from sqlalchemy.engine import ChunkedIteratorResult
-from sqlalchemy.exc import DisconnectionError, InvalidRequestError
+from sqlalchemy.exc import DisconnectionError, InvalidRequestError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import selectinload
 from sqlalchemy.pool import QueuePool
@@ -19,6 +19,7 @@ from tests.fixtures.people import Herd, Person, Pet
 from unitwork import Database, Repository, TransactionRefusedError, query
 from unitwork._sqlalchemy import private, versions
 from unitwork.dialects.backend import CLOSED_TWICE, Backend
+from unitwork.observe import StatementLog
 from unitwork.query.clauses import distinct_on
 
 
@@ -238,6 +239,90 @@ async def test_distinct_on_is_seen_in_a_statement(people: Database) -> None:
     assert [column.name for column in distinct_on(statement)] == ["name"]
     async with people.transaction() as session:
         assert len((await session.scalars(statement)).all()) == 3
+
+
+async def test_what_waits_in_a_session_is_told_as_a_flush_sees_it(people: Database) -> None:
+    """New, changed and deleted ones; a deleted one is not changed; a value that comes back is no change."""
+    async with people.session_factory() as session:
+        one, two = await session.get_one(Person, 1), await session.get_one(Person, 2)
+        inside = session.sync_session
+        assert not private.has_modified(inside)
+        one.name, before = "new", one.name
+        assert private.has_modified(inside)
+        assert private.waiting_states(inside) == ([], [inspect(one)], [])
+        one.name = before
+        assert not private.has_modified(inside)
+        new = Person(name="Zoe")
+        session.add(new)
+        two.name = "gone"
+        await session.delete(two)
+        assert not private.has_modified(inside)
+        assert private.waiting_states(inside) == ([inspect(new)], [inspect(one)], [inspect(two)])
+        session.expunge_all()
+
+
+async def test_flush_that_is_registered_is_as_one_of_the_orm(people: Database) -> None:
+    """What was saved is persistent, what was deleted is so; a rollback takes both back."""
+    async with people.session_factory() as session:
+        new, gone = Person(id=77, name="Zoe"), await session.get_one(Person, 1)
+        session.add(new)
+        await session.delete(gone)
+        private.register_flushed(session.sync_session, [inspect(new)], [inspect(gone)])
+        assert inspect(new).persistent
+        assert inspect(gone).deleted
+        await session.rollback()
+        assert inspect(new).transient
+        assert inspect(gone).persistent
+
+
+async def test_flush_that_fails_leaves_the_session_unusable(people: Database) -> None:
+    """Until a rollback; the error is remembered, and what was new is so again."""
+    async with people.session_factory() as session:
+        new = Person(name="Zoe")
+        session.add(new)
+        with pytest.raises(LookupError):
+            private.fail_flush(session.sync_session, LookupError("told"))
+        assert inspect(new).transient
+        with pytest.raises(PendingRollbackError, match="told"):
+            await session.get(Person, 1)
+        await session.rollback()
+        assert await session.get(Person, 1) is not None
+
+
+def test_what_a_model_says_to_a_flush() -> None:
+    """The names of its keys, how it finds what it is related to, what is an orphan, and what goes first."""
+    people, pets = inspect(Person), inspect(Pet)
+    assert private.label_of(people.primary_key[0]) == "person_id"
+    assert private.refers_by_key(inspect(Pet).relationships["owner"])
+    assert not private.is_orphan(inspect(Pet(name="Rex")))
+    assert private.mappers_in_order([pets, people]) == [people, pets]
+    two, one = Person(id=2), Person(id=1)
+    for person in (two, one):
+        inspect(person).key = people.identity_key_from_instance(person)
+    states = [inspect(two), inspect(one)]
+    assert private.states_in_order(people, states) == states[::-1]
+    owner = Person(name="Ann")
+    private.mark_loaded(inspect(owner))
+    assert not private.has_waiting_mutations(inspect(owner))
+
+
+async def test_insert_of_many_rows_is_the_text_of_a_flush(people: Database) -> None:
+    """With as many rows as are given, numbered where the database can; else it goes row by row."""
+    table: Any = Pet.__table__
+    statement = insert(table).return_defaults(table.c.id, sort_by_parameter_order=True)
+    compiled = statement.compile(
+        dialect=people.engine.dialect, column_keys=["name", "owner_id"], for_executemany=True
+    )
+    with StatementLog(people) as log:
+        async with people.session_factory() as session:
+            session.add_all([Pet(name="a"), Pet(name="b"), Pet(name="c")])
+            await session.flush()
+    sent = [each.sql for each in log.statements if each.sql.startswith("INSERT")]
+
+    if private.goes_row_by_row(compiled):
+        assert sent == [str(compiled)] * 3
+    else:
+        assert sent == [private.text_for_rows(compiled, 3)]
 
 
 @pytest.mark.only("asyncpg", reason="it is about its transactions")

@@ -9,15 +9,16 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import PassiveFlag, Session
+from sqlalchemy.orm.persistence import _sort_states  # pyright: ignore[reportPrivateUsage, reportUnknownVariableType]
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from sqlalchemy import Connection, Result
+    from sqlalchemy import ColumnElement, Connection, Result
     from sqlalchemy.engine import Dialect
-    from sqlalchemy.orm import InstanceState, Session, SessionTransaction
+    from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, SessionTransaction
     from sqlalchemy.pool import PoolProxiedConnection
     from sqlalchemy.sql.cache_key import CacheKey
     from sqlalchemy.types import TypeEngine
@@ -119,6 +120,113 @@ def note_new(session: Session, state: InstanceState[Any]) -> None:
     """Let the innermost transaction of a session know that it has inserted an entity, as a flush does."""
     transaction: Any = session.get_nested_transaction() or session.get_transaction()
     transaction._new[state] = True  # noqa: SLF001  # what a rollback makes new again
+
+
+def label_of(column: ColumnElement[Any]) -> str:
+    """Return what the ORM calls the value of a key by which it finds the row that it updates."""
+    label: str = column._label  # type: ignore[assignment]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportAssignmentType]
+    return label
+
+
+def is_orphan(state: InstanceState[Any]) -> bool:
+    """Say whether a flush deletes an entity, or leaves it out, since it belongs to nothing any more."""
+    orphaned: bool = state.mapper._is_orphan(state)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return orphaned and (state.has_identity or state._orphaned_outside_of_session)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def refers_by_key(relationship: RelationshipProperty[Any]) -> bool:
+    """Say whether a session looks for a related entity by its primary key, among those that it holds."""
+    return bool(relationship._use_get)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def has_waiting_mutations(state: InstanceState[Any]) -> bool:
+    """Say whether a collection has changes that was not loaded."""
+    return "_pending_mutations" in vars(state)
+
+
+def mappers_in_order(mappers: Iterable[Mapper[Any]]) -> list[Mapper[Any]]:
+    """Return mappers in the order in which a flush goes through those that are not related."""
+    return sorted(mappers, key=lambda mapper: mapper._sort_key)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def states_in_order(mapper: Mapper[Any], states: list[InstanceState[Any]]) -> list[InstanceState[Any]]:
+    """Return states of a mapper in the order in which a flush sends them."""
+    if len(states) == 1:
+        return states
+    found: list[InstanceState[Any]] = _sort_states(mapper, states)  # type: ignore[no-untyped-call]
+    return found
+
+
+def has_modified(session: Session) -> bool:
+    """Say whether an entity in a session, which is not to be deleted, is another than it was."""
+    held: Any = session.identity_map
+    for state in held._modified:  # noqa: SLF001
+        if state in session._deleted:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            continue
+        manager, values = state.manager, state.dict
+        for key in state.committed_state:
+            history = manager[key].impl.get_history(state, values, PassiveFlag.NO_CHANGE)
+            if history.added or history.deleted:
+                return True
+        entity = state.obj()
+        if entity is not None and session.is_modified(entity):
+            return True  # in a collection that is not loaded
+    return False
+
+
+def goes_row_by_row(compiled: Any) -> bool:  # noqa: ANN401  # as below
+    """Say whether a flush sends row after row, since the database cannot tell which of many is which."""
+    many = compiled._insertmanyvalues  # noqa: SLF001
+    return many is not None and many.sort_by_parameter_order and many.sentinel_columns is None
+
+
+def text_for_rows(compiled: Any, count: int) -> str | None:  # noqa: ANN401  # an INSERT for many rows
+    """Return the SQL that inserts so many rows and returns them numbered, as a flush has it.
+
+    The number is the last column; the parameters are those of the rows one after the other, or end with the
+    place of their row. None if the database, or what the rows are given, makes no such numbers.
+    """
+    many = compiled._insertmanyvalues  # noqa: SLF001
+    if many is None or not many.implicit_sentinel or count > compiled.dialect.insertmanyvalues_page_size:
+        return None
+    names = list(compiled.bind_names.values())
+    if compiled.positional and many.num_positional_params_counted != len(names):
+        return None
+    rows: list[Any] = [dict.fromkeys(names)] * count
+    given = [(None,) * len(names)] * count if compiled.positional else rows
+    (batch,) = compiled._deliver_insertmanyvalues_batches(  # noqa: SLF001
+        compiled.string, given, rows, None, count, many.sort_by_parameter_order, None
+    )
+    text: str = batch.replaced_statement
+    return text
+
+
+def waiting_states(
+    session: Session,
+) -> tuple[list[InstanceState[Any]], list[InstanceState[Any]], list[InstanceState[Any]]]:
+    """Return what a flush would insert, look at for changes, and delete."""
+    deleted = session._deleted  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the public ones copy them all
+    modified: Any = session.identity_map._modified  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    new = session._new  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return list(new), [state for state in modified if state not in deleted], list(deleted)
+
+
+def register_flushed(
+    session: Session, saved: Iterable[InstanceState[Any]], deleted: Iterable[InstanceState[Any]]
+) -> None:
+    """Let a session know what was inserted, updated and deleted, as the end of a flush does."""
+    session._remove_newly_deleted(deleted)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    session._register_persistent(set(saved))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def fail_flush(session: Session, error: BaseException) -> None:
+    """Undo what a session holds, as a flush does that has failed, and raise the error."""
+    transaction: Any = session._autobegin_t()._begin()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    try:
+        raise error  # noqa: TRY301  # what is raised now is what SQLAlchemy remembers
+    except BaseException:
+        transaction.rollback(_capture_exception=True)
+        raise
 
 
 async def begin_on_driver(adapted: Any) -> None:  # noqa: ANN401  # SQLAlchemy's for this driver

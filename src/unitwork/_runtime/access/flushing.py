@@ -28,4 +28,5 @@ async def _flush_new(entities: Sequence[object], session: AmbientSession) -> Non
     if len(entities) == 1 and await session.source.lanes.fused.insert("add", entities[0], session) is None:
         return
     session.sync_session.add_all(entities)
-    await greenlet_spawn(session.sync_session.flush)
+    if not session.flushes_as_known() or await session.source.lanes.fused.flush(session) is not None:
+        await greenlet_spawn(session.sync_session.flush)

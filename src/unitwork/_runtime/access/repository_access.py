@@ -244,6 +244,9 @@ class RepositoryAccess:
         """Run a statement that writes, and return how many rows it touched."""
 
         async def work(session: AsyncSession) -> int:
+            count = await self._changed_in_block(name, call, session)
+            if count is not None:
+                return count
             # psycopg counts an INSERT that returns keys only when it is asked to.
             result = await executed(call, session, preserve_rowcount=True)
             return cast("int", getattr(result, "rowcount", -1))
@@ -261,6 +264,17 @@ class RepositoryAccess:
         if not source.lanes.writes_alone(here):
             return None
         count = await source.lanes.driver.change(name, call, cast("Frame | None", here))
+        return None if isinstance(count, LaneRefusal) else count
+
+    async def _changed_in_block(self, name: str, call: StatementCall, session: AsyncSession) -> int | None:
+        """Run an UPDATE or DELETE of which no entity of a session needs to know; None if the session must."""
+        if not isinstance(session, AmbientSession):
+            return None
+        lanes = session.source.lanes
+        change = lanes.statements.change(name, call)
+        if isinstance(change, LaneRefusal):
+            return None
+        count = await session.in_turn(partial(lanes.fused.change, change))
         return None if isinstance(count, LaneRefusal) else count
 
     async def stream(

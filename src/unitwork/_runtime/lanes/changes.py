@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Delete, Update
+from typing_extensions import override
 
-from unitwork._logic.effects import WRITES
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.lanes.arguments import Arguments, Filled, encoders
 from unitwork._runtime.lanes.loading import why_not_simple
-from unitwork._runtime.lanes.sending import parameters_of
+from unitwork._runtime.lanes.sending import StatementThatWrites, parameters_of
 from unitwork._sqlalchemy.private import cache_key, has_loader_options
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
 
-    from unitwork._logic.effects import Effects
     from unitwork._runtime.lanes.calls import StatementCall
     from unitwork.dialects.direct import Column, Direct, Rows
 
@@ -34,7 +34,8 @@ class CompiledChange:
         statement = call.statement
         if not isinstance(statement, Update | Delete) or has_loader_options(statement):
             return _NO_PLAIN_CHANGE
-        mapper = getattr(statement.entity_description.get("entity"), "__mapper__", None)
+        entity: Any = statement.entity_description.get("entity")
+        mapper = getattr(entity, "__mapper__", None)
         refusal = _NO_PLAIN_CHANGE if mapper is None else why_not_simple(mapper)
         if refusal is not None:
             return refusal
@@ -44,45 +45,33 @@ class CompiledChange:
         if compiled.update_prefetch:
             return _FILLED_IN_BY_PYTHON
         encode = encoders(compiled, dialect)
-        return encode if isinstance(encode, LaneRefusal) else cls(Arguments(compiled, encode))
+        return encode if isinstance(encode, LaneRefusal) else cls(Arguments(compiled, encode), entity)
 
-    def __init__(self, arguments: Arguments) -> None:
+    def __init__(self, arguments: Arguments, entity: type[Any]) -> None:
+        self.entity = entity
         self.arguments = arguments
 
 
-class ChangeCall(NamedTuple):
-    """One call of a change. Its rows are the numbers of those that it has touched."""
+@dataclass(frozen=True, slots=True)
+class ChangeCall(StatementThatWrites):
+    """One call of a change."""
 
+    change: CompiledChange
     name: str
     statement: object
     filled: Filled
-
-    @property
-    def writes(self) -> bool:
-        return True
-
-    @property
-    def adds(self) -> bool:
-        return False
-
-    @property
-    def needs_primary(self) -> bool:
-        return True
-
-    @property
-    def effects(self) -> Effects:
-        return WRITES
 
     @property
     def sql(self) -> str:
         return self.filled.sql
 
     @property
-    def parameters(self) -> Any:  # noqa: ANN401  # as SQLAlchemy takes them for its driver
-        """The arguments as `exec_driver_sql` takes them."""
+    @override
+    def parameters(self) -> Any:
         return parameters_of(self.filled.arguments)
 
     async def rows(self, direct: Direct, driver: Any) -> Rows:  # noqa: ANN401  # of any driver
+        """Send it; its rows are the numbers of those that it has touched."""
         return range(await direct.changed(driver, *self.filled))
 
     def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says

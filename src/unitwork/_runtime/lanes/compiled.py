@@ -14,19 +14,22 @@ from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime.connections.listeners import SessionListeners
 from unitwork._runtime.lanes.calls import StatementCall
 from unitwork._runtime.lanes.changes import ChangeCall, CompiledChange
+from unitwork._runtime.lanes.flushes import Flush, FlushCall, planned
 from unitwork._runtime.lanes.inserts import CompiledInsert, InsertCall, given_values
+from unitwork._runtime.lanes.many_inserts import CompiledInserts
 from unitwork._runtime.lanes.reads import CompiledRead, ReadCall
 from unitwork._runtime.lanes.registry import room_for_statements
 from unitwork._runtime.lanes.results import ResultReader
+from unitwork._runtime.lanes.row_changes import CompiledRowChange, RowChangeCall, RowsOfModel
 from unitwork._sqlalchemy.private import cache_key
 from unitwork.options import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     from sqlalchemy import Select
     from sqlalchemy.engine import Dialect
-    from sqlalchemy.orm import InstanceState
+    from sqlalchemy.orm import InstanceState, Mapper
 
     from unitwork._runtime.lanes.needs import Connections
 
@@ -34,6 +37,7 @@ R = TypeVar("R")
 C = TypeVar("C")
 
 _KNOWN_INSERTS = 500
+_FLUSH = "flush"
 _ENTITIES = ResultReader("a statement of the session", Shape(Rows.MANY, Item.ENTITY))
 _COLUMN = ResultReader("a statement of the session", Shape(Rows.MANY, Item.SCALAR))
 _HARMLESS_OPTIONS = frozenset({"expire_on_commit", "autoflush"})
@@ -47,6 +51,8 @@ _NOT_COMPILED = LaneRefusal("SQLAlchemy does not compile it")
 _NO_CONNECTION_YET = LaneRefusal("no connection has been opened yet")
 _VALUES = LaneRefusal("its values cannot be sent")
 _COMMIT_EXPIRES = LaneRefusal("the commit expires it")
+KNOWN_KEY = LaneRefusal("the session holds an entity with this key")
+_CHANGING_IS_HEARD = LaneRefusal("somebody listens to entities being changed")
 _INSERTING_IS_HEARD = LaneRefusal("somebody listens to entities being inserted")
 # Looked up once: the class of an enum takes long for that in Python 3.11.
 _SLOWEST = Lane.SESSION
@@ -66,6 +72,9 @@ class CompiledStatements:
         self._reads: LRUCache[Any, CompiledRead | LaneRefusal] = LRUCache(size_alert=_make_room)
         self._changes: LRUCache[Any, CompiledChange | LaneRefusal] = LRUCache(size_alert=_make_room)
         self._inserts: LRUCache[Any, CompiledInsert | LaneRefusal] = LRUCache(_KNOWN_INSERTS)
+        self._many_inserts: LRUCache[Any, CompiledInserts | LaneRefusal | None] = LRUCache(_KNOWN_INSERTS)
+        self._models: LRUCache[Any, RowsOfModel | LaneRefusal] = LRUCache(_KNOWN_INSERTS)
+        self._row_changes: LRUCache[Any, CompiledRowChange | LaneRefusal] = LRUCache(_KNOWN_INSERTS)
         self._has_options = not _HARMLESS_OPTIONS.issuperset(connections.session_options)
         # Never used, but what is being inserted belongs to it.
         self._claiming = Session()
@@ -171,7 +180,7 @@ class CompiledStatements:
         if isinstance(change, LaneRefusal):
             return change
         try:
-            return ChangeCall(name, call.statement, change.arguments(call))
+            return ChangeCall(change, name, call.statement, change.arguments(call))
         except Exception:  # noqa: BLE001  # the session lane raises what is right
             return _VALUES
 
@@ -185,28 +194,25 @@ class CompiledStatements:
 
     # -- one new entity --------------------------------------------------------------------------
 
-    def insert(
-        self, name: str, entity: object, held: Session | None = None, *, pending: bool = False
-    ) -> InsertCall | LaneRefusal:
+    def insert(self, name: str, entity: object, held: Session | None = None) -> InsertCall | LaneRefusal:
         """Prepare the INSERT of a new entity.
 
         Args:
             name: What sends it, for people.
             entity: Any object.
             held: The session that is to hold it.
-            pending: It waits in there.
         """
-        obstacle = self._obstacle() or self.session_listeners.of_flushes(held)
+        obstacle = self.flush_obstacle(held)
         if obstacle is not None:
             return obstacle
         if self._connections.session_options.get("expire_on_commit"):
             return _COMMIT_EXPIRES
         try:
-            return self._insert(name, entity, pending=pending)
+            return self._insert(name, entity)
         except Exception:  # noqa: BLE001  # the session lane raises what is right
             return _VALUES
 
-    def _insert(self, name: str, entity: object, *, pending: bool) -> InsertCall | LaneRefusal:
+    def _insert(self, name: str, entity: object, *, pending: bool = False) -> InsertCall | LaneRefusal:
         given = given_values(entity, pending=pending)
         if isinstance(given, LaneRefusal):
             return given
@@ -226,6 +232,64 @@ class CompiledStatements:
         if isinstance(arguments, LaneRefusal):
             return arguments
         return InsertCall(known, name, entity, values, arguments)
+
+    # -- what waits in a session -------------------------------------------------------------------
+
+    def flush_obstacle(self, held: Session | None) -> LaneRefusal | None:
+        """Say what of a flush would be passed by now, if anything."""
+        return self._obstacle() or self.session_listeners.of_flushes(held)
+
+    def flush(self, held: Session) -> Flush | LaneRefusal:
+        """Prepare what waits in a session."""
+        obstacle = self.flush_obstacle(held)
+        if obstacle is not None:
+            return obstacle
+        try:
+            return planned(held, self)
+        except Exception:  # noqa: BLE001  # the session lane raises what is right
+            return _VALUES
+
+    def waiting_insert(self, entity: object, held: Session) -> InsertCall | LaneRefusal:
+        """Prepare the INSERT of an entity that waits in a session."""
+        insert = self._insert(_FLUSH, entity, pending=True)
+        known: Any = held.identity_map
+        if not isinstance(insert, LaneRefusal) and insert.identity in known:
+            return KNOWN_KEY
+        return insert
+
+    def inserts(self, calls: Sequence[InsertCall]) -> Sequence[FlushCall] | LaneRefusal | None:
+        """Prepare the INSERT of several entities at once; None if the ORM sends one by one."""
+        one = calls[0].insert
+        key = (one.mapper, one.given)
+        if key not in self._many_inserts:
+            dialect = self._dialect()
+            if isinstance(dialect, LaneRefusal):
+                return dialect
+            self._many_inserts[key] = CompiledInserts.of(one, dialect)
+        found = self._many_inserts[key]
+        return found.calls(calls) if isinstance(found, CompiledInserts) else found
+
+    def rows_of(self, mapper: Mapper[Any]) -> RowsOfModel | LaneRefusal:
+        """Return what rows of a model need when they are changed."""
+        found = self._models.get(mapper)
+        if found is None:
+            found = self._models[mapper] = RowsOfModel.of(mapper)
+        return found
+
+    def row_change(
+        self, model: RowsOfModel, state: InstanceState[Any], changed: frozenset[str] | None
+    ) -> RowChangeCall | LaneRefusal:
+        """Prepare the UPDATE of these attributes of an entity, or its DELETE, if there are none."""
+        key = (model.mapper, changed)
+        found = self._row_changes.get(key)
+        if found is None:
+            dialect = self._dialect()
+            if isinstance(dialect, LaneRefusal):
+                return dialect
+            found = self._row_changes[key] = CompiledRowChange.of(model, changed, dialect)
+        if isinstance(found, LaneRefusal):
+            return found
+        return _CHANGING_IS_HEARD if found.observed else found.call(state, _FLUSH)
 
     async def claimed(self, entity: object, work: Coroutine[Any, Any, R]) -> R:
         """Do something with a new entity, which belongs to a session meanwhile: no other task may add it."""

@@ -11,6 +11,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from unitwork._logic.routing import LaneRefusal
 from unitwork._logic.writes import runs_others
 from unitwork._runtime.connections.addresses import server_of_connection
+from unitwork._runtime.lanes.compiled import KNOWN_KEY
 from unitwork._runtime.lanes.sending import (
     fail_as_sqlalchemy,
     first_rows,
@@ -18,6 +19,7 @@ from unitwork._runtime.lanes.sending import (
     rows_alone,
     rows_of_cursor,
 )
+from unitwork._sqlalchemy.private import fail_flush
 from unitwork.dialects.orders import LANE
 from unitwork.options import Lane
 
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from unitwork._runtime.lanes.changes import ChangeCall
     from unitwork._runtime.lanes.compiled import CompiledStatements
+    from unitwork._runtime.lanes.flushes import Flush
     from unitwork._runtime.lanes.inserts import InsertCall
     from unitwork._runtime.lanes.needs import Connections, FrameAccess, SessionAccess, TransactionAccess
     from unitwork._runtime.lanes.reads import ReadCall
@@ -36,8 +40,7 @@ if TYPE_CHECKING:
 _SESSION_IS_ASKED = LaneRefusal("the session has changes, or the entity")
 _SAVEPOINT_BY_HAND = LaneRefusal("a savepoint was begun by hand")
 _NO_BLOCK = LaneRefusal("no transaction block is open")
-_KNOWN_KEY = LaneRefusal("the session holds an entity with this key")
-_MORE_TO_FLUSH = LaneRefusal("more than one new entity waits")
+_DOES_NOT_COUNT = LaneRefusal("the driver does not tell how many rows have changed")
 _CONNECTION_IS_HEARD = LaneRefusal("somebody listens to the connection")
 
 
@@ -65,28 +68,41 @@ class FusedLane:
     async def insert(self, name: str, entity: object, session: SessionAccess) -> LaneRefusal | None:
         """Insert a new entity, which the session holds then."""
         session.check_new((entity,))
-        insert = self._insert(name, entity, session, pending=False)
+        insert = self._insert(name, entity, session)
         if isinstance(insert, LaneRefusal):
             return insert
         return self._why_not_in(session, None) or await self._inserted(insert, session)
 
-    async def flush(self, session: SessionAccess) -> LaneRefusal | None:
-        """Insert the only entity that waits in a session."""
-        held = session.held
-        if held is None or len(held.new) != 1 or held.deleted:
-            return _MORE_TO_FLUSH
-        session.check_changes()
-        (entity,) = held.new
-        insert = self._insert("flush", entity, session, pending=True)
-        if isinstance(insert, LaneRefusal):
-            return insert
-        if session.has_modified():
+    async def change(self, change: ChangeCall, session: SessionAccess) -> int | LaneRefusal:
+        """Run an UPDATE or DELETE, of which no entity needs to know; return how many rows it has touched."""
+        direct = self._connections.backend.direct
+        if direct is None or not direct.counts:
+            return _DOES_NOT_COUNT
+        held: Any = session.held
+        if held is not None and any(key[0] is change.change.entity for key in held.identity_map):
             return _SESSION_IS_ASKED
-        held.expunge(entity)
-        refusal = self._why_not_in(session, None) or await self._inserted(insert, session)
-        if refusal is not None:
-            Session.add(held, entity)
-        return refusal
+        refusal = _why_no_block(session) or self._why_not_in(session, None)
+        rows = refusal or await self._rows(change, session)
+        return rows if isinstance(rows, LaneRefusal) else len(rows)
+
+    async def flush(self, session: SessionAccess) -> LaneRefusal | None:
+        """Send what waits in a session, and only that: the rest of its work is for SQLAlchemy."""
+        held = session.held
+        if held is None or not session.check_changes():
+            return None
+        refusal = _why_no_block(session) or self._why_not_to(session, held)
+        flush = refusal or self._statements.flush(held)
+        if isinstance(flush, LaneRefusal):
+            return flush
+        session.begin_as_block()
+        session.flushing = True
+        try:
+            return await self._flushed(flush, session, held)
+        except BaseException as error:  # raised again
+            await greenlet_spawn(fail_flush, held, error)
+            raise
+        finally:
+            session.flushing = False
 
     # -- whether ---------------------------------------------------------------------------------
 
@@ -97,23 +113,25 @@ class FusedLane:
             return None
         if not session.knows_nothing_of(identity):
             return _SESSION_IS_ASKED
+        return self._why_not_to(session, held)
+
+    def _why_not_to(self, session: SessionAccess, held: Session) -> LaneRefusal | None:
+        """Say why nothing may be sent past a session, if so."""
         # A savepoint that was begun in there by hand is sent by the session alone.
         if session.turns.top is session.turns.top.root and held.in_nested_transaction():
             return _SAVEPOINT_BY_HAND
         return self._statements.session_listeners.of_reads(held)
 
-    def _insert(
-        self, name: str, entity: object, session: SessionAccess, *, pending: bool
-    ) -> InsertCall | LaneRefusal:
+    def _insert(self, name: str, entity: object, session: SessionAccess) -> InsertCall | LaneRefusal:
         """Prepare an INSERT for the transaction that is open."""
-        frame: FrameAccess = session.turns.top
-        if frame.idles or not frame.transactional:
-            return _NO_BLOCK
+        refusal = _why_no_block(session)
+        if refusal is not None:
+            return refusal
         held = session.held
-        insert = self._statements.insert(name, entity, held, pending=pending)
+        insert = self._statements.insert(name, entity, held)
         known: Any = held.identity_map if held is not None else ()
         if not isinstance(insert, LaneRefusal) and insert.identity in known:
-            return _KNOWN_KEY
+            return KNOWN_KEY
         return insert
 
     # -- sending ---------------------------------------------------------------------------------
@@ -128,6 +146,16 @@ class FusedLane:
         if refusal is None:
             transaction.inserted(insert.entity)
         return refusal
+
+    async def _flushed(self, flush: Flush, session: SessionAccess, held: Session) -> LaneRefusal | None:
+        """Send the statements of a flush; what is refused in the middle is left to the ORM, with the rest."""
+        for done, (_states, calls) in enumerate(flush.steps):
+            refusal = flush.take(done, [await self._rows(call, session) for call in calls], held)
+            if refusal is not None:
+                flush.register(held, done)
+                return refusal
+        flush.register(held, len(flush.steps))
+        return None
 
     async def _rows(self, statement: StatementToSend, session: SessionAccess) -> Rows | LaneRefusal:
         session.check_statement(statement.statement, statement.effects)
@@ -187,7 +215,10 @@ class FusedLane:
             result = connection.exec_driver_sql(
                 statement.sql, statement.parameters, execution_options=options
             )
-            return statement.described_by(result.cursor) or (result.all() if result.returns_rows else ())
+            refusal = statement.described_by(result.cursor)
+            if refusal is not None:
+                return refusal
+            return result.all() if result.returns_rows else range(max(result.rowcount, 0))
         watch = self._watch
         send = partial(self._rows_in_greenlet, statement, session, connection)
         try:
@@ -252,6 +283,11 @@ class FusedLane:
             # A driver may have closed what was cancelled, and says only that.
             if is_error:
                 raise
+
+
+def _why_no_block(session: SessionAccess) -> LaneRefusal | None:
+    frame: FrameAccess = session.turns.top
+    return _NO_BLOCK if frame.idles or not frame.transactional else None
 
 
 def _driver(connection: Connection) -> Any:  # noqa: ANN401  # of any driver

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert
 from sqlalchemy.orm import RelationshipProperty
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.sql import ClauseElement
+from typing_extensions import override
 
-from unitwork._logic.effects import WRITES
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.lanes.arguments import encoders
 from unitwork._runtime.lanes.loading import why_not_simple
 from unitwork._runtime.lanes.reads import decoders
-from unitwork._runtime.lanes.sending import parameters_of
+from unitwork._runtime.lanes.sending import StatementThatWrites
 from unitwork._sqlalchemy.private import mark_loaded
 from unitwork.dialects.direct import columns_of
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import InstanceState, Mapper, Session
 
-    from unitwork._logic.effects import Effects
     from unitwork._runtime.lanes.arguments import Processors
     from unitwork.dialects.direct import Column, Direct, Rows
 
@@ -40,7 +40,7 @@ _RELATED_ENTITIES = LaneRefusal("it has related entities")
 _NONE_OF_ITS_OWN = LaneRefusal("it has a None of its own")
 
 
-class _ContextNeededError(Exception):
+class ContextNeededError(Exception):
     """A default asks for what only SQLAlchemy knows."""
 
 
@@ -48,7 +48,16 @@ class _NoContext:
     """What a default with a parameter is given."""
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever it asks for
-        raise _ContextNeededError(name)
+        raise ContextNeededError(name)
+
+
+def filled_by_python(default: Any) -> Callable[[], Any]:  # noqa: ANN401  # of SQLAlchemy's
+    """Return what makes a value of the `default` or `onupdate` of a column, which is no SQL.
+
+    It raises ContextNeededError if that depends on the statement.
+    """
+    argument = default.arg
+    return (lambda: argument(_NoContext())) if default.is_callable else (lambda: argument)
 
 
 class _Columns:
@@ -67,10 +76,8 @@ class _Columns:
         elif default is not None and default.is_sequence:
             return LaneRefusal("{} comes from a sequence", key)
         elif default is not None and not default.is_clause_element:
-            argument = default.arg
-            fill = (lambda: argument(_NoContext())) if default.is_callable else (lambda: argument)
             self.sent.append(key)
-            self.defaults.append((key, fill))
+            self.defaults.append((key, filled_by_python(default)))
         elif default is not None or column.server_default is not None or column.identity is not None:
             self.returned.append((key, column))
         elif column.primary_key:
@@ -83,6 +90,57 @@ class _Columns:
             # NULL is sent, as the ORM does: the database may have a default that the model does not know.
             self.sent.append(key)
         return None
+
+
+class Returned:
+    """What a statement returns of the row that it has written. Lives: as long as the compiled statement.
+
+    It is true if that is anything.
+    """
+
+    def __init__(self, sql: str, dialect: Dialect, returned: Sequence[tuple[str, TableColumn[Any]]]) -> None:
+        self.columns = returned
+        self._sql = sql
+        self._dialect = dialect
+        # What is learnt of the rows from the driver, which describes them with the first call.
+        self._described: list[Column] | None = None
+        self._decoders: Processors = []
+
+    def __bool__(self) -> bool:
+        return bool(self.columns)
+
+    def rows(self, direct: Direct, driver: Any, arguments: Any) -> Awaitable[Rows]:  # noqa: ANN401  # of any driver
+        """Ask the driver."""
+        if self._described is not None:
+            return direct.rows(driver, self._sql, arguments)
+        return self._described_rows(direct, driver, arguments)
+
+    async def _described_rows(self, direct: Direct, driver: Any, arguments: Any) -> Rows:  # noqa: ANN401  # of any driver
+        rows, columns = await direct.described(driver, self._sql, arguments, None)
+        self.learnt(columns)
+        return rows
+
+    def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says
+        """Learn of the columns from a cursor."""
+        if self._described is None:
+            self.learnt(columns_of(cursor))
+
+    def forget_columns(self) -> None:
+        """Learn of the columns anew with the next call."""
+        self._described = None
+
+    def learnt(self, columns: list[Column]) -> None:
+        """Learn of the columns; more may follow those that are returned."""
+        types = [column.type for _key, column in self.columns]
+        self._decoders = decoders(types, columns[: len(types)], self._dialect)
+        self._described = columns
+
+    def values(self, row: Sequence[Any]) -> dict[str, Any]:
+        """Return the values of a row, by attribute."""
+        values = list(row)
+        for place, decode in self._decoders:
+            values[place] = decode(values[place])
+        return {key: value for (key, _column), value in zip(self.columns, values, strict=False)}
 
 
 class CompiledInsert:
@@ -122,101 +180,65 @@ class CompiledInsert:
     ) -> None:
         self.statement = compiled.statement
         self.sql = str(compiled)
-        self._mapper = mapper
+        self.mapper = mapper
         self._keys = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
         self._sent = [(mapper.attrs[key].columns[0].key, key) for key in columns.sent]
+        self.names = [name for name, _key in self._sent]
         self._defaults = columns.defaults
-        self._returned = columns.returned
+        self.given = frozenset(columns.sent).difference(key for key, _fill in columns.defaults)
+        """The attributes of which the statement is given a value, or NULL, by the entity."""
+        self.returned = Returned(self.sql, compiled.dialect, columns.returned)
         self._encoders = dict(encode)
-        self._places = list(compiled.positiontup) if compiled.positional else None
-        self._dialect: Dialect = compiled.dialect
-        # What is learnt of the rows from the driver, which describes them with the first call.
-        self._columns: list[Column] | None = None
-        self._decoders: Processors = []
+        self.places = list(compiled.positiontup) if compiled.positional else None
 
     @property
     def observed(self) -> bool:
         """Whether somebody listens to entities being inserted, or to their values being filled in."""
-        filled: Any = self._mapper.class_manager.dispatch.refresh_flush
-        return bool(filled) or any(getattr(self._mapper.dispatch, name) for name in _EVENTS)
+        filled: Any = self.mapper.class_manager.dispatch.refresh_flush
+        return bool(filled) or any(getattr(self.mapper.dispatch, name) for name in _EVENTS)
 
     def identity(self, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
         """Return what a session knows the entity by; None if the database makes its key."""
         if not all(key in values for key in self._keys):
             return None
-        return self._mapper.identity_key_from_primary_key(tuple(values[key] for key in self._keys))
+        return self.mapper.identity_key_from_primary_key(tuple(values[key] for key in self._keys))
 
     def arguments(self, values: dict[str, Any]) -> Any:  # noqa: ANN401  # as the driver takes them, or a refusal
         """Return what the driver is given; what defaults fill in is put into the values."""
         try:
             for key, fill in self._defaults:
                 values[key] = fill()
-        except _ContextNeededError as needed:
+        except ContextNeededError as needed:
             return LaneRefusal("a default asks for {}", *needed.args)
         sent = {}
         for name, key in self._sent:
             value = values.get(key)
-            if isinstance(value, ClauseElement) or hasattr(value, "__clause_element__"):
+            if is_expression(value):
                 return _SQL_EXPRESSION
             encode = self._encoders.get(name)
             sent[name] = value if encode is None else encode(value)
-        return sent if self._places is None else [sent[name] for name in self._places]
+        return sent if self.places is None else [sent[name] for name in self.places]
 
-    # -- rows ------------------------------------------------------------------------------------
-
-    def rows(self, direct: Direct, driver: Any, arguments: Any) -> Awaitable[Rows]:  # noqa: ANN401  # of any driver
-        """Ask the driver."""
-        if self._columns is not None:
-            return direct.rows(driver, self.sql, arguments)
-        return self._described_rows(direct, driver, arguments)
-
-    async def _described_rows(self, direct: Direct, driver: Any, arguments: Any) -> Rows:  # noqa: ANN401  # of any driver
-        rows, columns = await direct.described(driver, self.sql, arguments, None)
-        self.learnt(columns)
-        return rows
-
-    def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says
-        """Learn of the columns from a cursor."""
-        if self._columns is None:
-            self.learnt(columns_of(cursor))
-
-    def forget_columns(self) -> None:
-        """Learn of the columns anew with the next call."""
-        self._columns = None
-
-    def learnt(self, columns: list[Column]) -> None:
-        """Learn of the columns."""
-        types = [column.type for _key, column in self._returned]
-        self._decoders = decoders(types, columns, self._dialect)
-        self._columns = columns
-
-    def finish(
-        self, entity: object, values: Mapping[str, Any], rows: Rows, session: Session | None
-    ) -> LaneRefusal | None:
-        """Make the entity one that is stored: detached, or held by a session.
-
-        Refused when the database has stored nothing: a trigger or a rule of its own forbids it.
-        """
-        if self._returned and not rows:
-            return _NOTHING_INSERTED
+    def fill(self, entity: object, values: Mapping[str, Any], returned: Mapping[str, Any]) -> None:
+        """Give an entity what was filled in, by defaults of the model and by the database."""
         state: InstanceState[Any] = instance_state(entity)
         for key, _fill in self._defaults:
             state.dict[key] = values[key]
-        returned: Sequence[Any] = list(rows[0]) if self._returned else ()
-        for place, decode in self._decoders:
-            returned[place] = decode(returned[place])  # type: ignore[index]  # a list, where there are any
-        for (key, _column), value in zip(self._returned, returned, strict=True):
-            state.dict[key] = value
-        state.key = self._mapper.identity_key_from_instance(entity)
+        state.dict.update(returned)
+
+    def hold(self, entity: object, session: Session | None) -> None:
+        """Make the entity one that is stored: detached, or held by a session."""
+        state: InstanceState[Any] = instance_state(entity)
+        state.key = self.mapper.identity_key_from_instance(entity)
         # What has no value was NULL, and is not expired, as after a flush.
         mark_loaded(state)
         if session is not None:
             state.session_id = session.hash_key
             session.identity_map.replace(state)
-        return None
 
 
-class InsertCall(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class InsertCall(StatementThatWrites):
     """One new entity to be inserted."""
 
     insert: CompiledInsert
@@ -231,20 +253,9 @@ class InsertCall(NamedTuple):
         return self.insert.identity(self.values)
 
     @property
-    def writes(self) -> bool:
-        return True
-
-    @property
+    @override
     def adds(self) -> bool:
         return True
-
-    @property
-    def needs_primary(self) -> bool:
-        return True
-
-    @property
-    def effects(self) -> Effects:
-        return WRITES
 
     @property
     def statement(self) -> object:
@@ -254,26 +265,48 @@ class InsertCall(NamedTuple):
     def sql(self) -> str:
         return self.insert.sql
 
-    @property
-    def parameters(self) -> Any:  # noqa: ANN401  # as SQLAlchemy takes them for its driver
-        """The arguments as `exec_driver_sql` takes them."""
-        return parameters_of(self.arguments)
-
     def rows(self, direct: Direct, driver: Any) -> Awaitable[Rows]:  # noqa: ANN401  # of any driver
-        return self.insert.rows(direct, driver, self.arguments)
+        return self.insert.returned.rows(direct, driver, self.arguments)
 
     def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says
-        self.insert.described_by(cursor)
+        self.insert.returned.described_by(cursor)
 
     def learnt(self, columns: list[Column]) -> None:
-        self.insert.learnt(columns)
+        self.insert.returned.learnt(columns)
 
     def forget_columns(self) -> None:
-        self.insert.forget_columns()
+        self.insert.returned.forget_columns()
 
     def finish(self, rows: Rows, session: Session | None) -> LaneRefusal | None:
         """Make the entity one that is stored: detached, or held by a session."""
-        return self.insert.finish(self.entity, self.values, rows, session)
+        refusal = self.take(rows)
+        if refusal is None:
+            self.insert.hold(self.entity, session)
+        return refusal
+
+    def flushed(self, rows: Rows, session: Session) -> LaneRefusal | None:  # noqa: ARG002  # as others that a flush sends
+        """Give the entity what was filled in.
+
+        Refused when the database has stored nothing: a trigger or a rule of its own forbids it.
+        """
+        return self.take(rows)
+
+    def take(self, rows: Rows) -> LaneRefusal | None:
+        """Give the entity what was filled in, if it was inserted."""
+        returned = self.insert.returned
+        if returned and not rows:
+            return _NOTHING_INSERTED
+        self.fill(returned.values(rows[0]) if returned else {})
+        return None
+
+    def fill(self, returned: Mapping[str, Any]) -> None:
+        """Give the entity what was filled in, as the database has returned it."""
+        self.insert.fill(self.entity, self.values, returned)
+
+
+def is_expression(value: object) -> bool:
+    """Say whether a value is none, but SQL that makes it."""
+    return isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
 
 
 def given_values(entity: object, *, pending: bool) -> tuple[Mapper[Any], dict[str, Any]] | LaneRefusal:

@@ -157,6 +157,9 @@ class TurnsAccess(Protocol):
 class SessionAccess(Protocol):
     """A session that tasks share one operation at a time."""
 
+    flushing: bool
+    """Whether what is sent was asked about as a whole."""
+
     @property
     def turns(self) -> TurnsAccess:
         """Who may use it now."""
@@ -195,8 +198,12 @@ class SessionAccess(Protocol):
         """Refuse to insert inside a read-only block, or after its end."""
         ...
 
-    def check_changes(self) -> None:
-        """Refuse to send changes inside a read-only block."""
+    def check_changes(self) -> bool:
+        """Say whether changes may be sent here, and begin what they need."""
+        ...
+
+    def begin_as_block(self) -> None:
+        """Let the session inside know that a transaction is open."""
         ...
 
     def acquired_idle(self, frame: Any) -> Connection | None:  # noqa: ANN401  # a FrameAccess, as above

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from sqlalchemy.util import greenlet_spawn
 
+from unitwork._logic.effects import WRITES
 from unitwork._logic.writes import leaves_nothing_when_it_fails
 from unitwork._sqlalchemy.private import (
     begin_on_driver,
@@ -85,6 +86,36 @@ class StatementToSend(Protocol):
     def forget_columns(self) -> None:
         """Learn of the columns anew with the next call: the schema has changed."""
         ...
+
+
+class StatementThatWrites:
+    """What all have in common that write: INSERT, UPDATE, DELETE."""
+
+    __slots__ = ()
+
+    arguments: Any
+    """What the driver is given."""
+
+    @property
+    def writes(self) -> bool:
+        return True
+
+    @property
+    def adds(self) -> bool:
+        return False
+
+    @property
+    def needs_primary(self) -> bool:
+        return True
+
+    @property
+    def effects(self) -> Effects:
+        return WRITES
+
+    @property
+    def parameters(self) -> Any:  # noqa: ANN401  # as SQLAlchemy takes them for its driver
+        """The arguments as `exec_driver_sql` takes them."""
+        return parameters_of(self.arguments)
 
 
 def parameters_of(arguments: Any) -> Any:  # noqa: ANN401  # of any driver
@@ -187,7 +218,7 @@ def rows_of_cursor(
         refusal = statement.described_by(cursor)
         if refusal is not None:
             return refusal
-        rows: Rows = cursor.fetchall() if cursor.description else ()
+        rows: Rows = cursor.fetchall() if cursor.description else range(max(cursor.rowcount, 0))
         return rows
     finally:
         cursor.close()

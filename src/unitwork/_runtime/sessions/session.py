@@ -31,7 +31,7 @@ from unitwork._runtime.sessions.sync_session import (
     is_handed_out,
 )
 from unitwork._runtime.sessions.turns import Turns
-from unitwork._sqlalchemy.private import end_quietly, has_unsent, watch_changes
+from unitwork._sqlalchemy.private import end_quietly, has_modified, has_unsent, watch_changes
 from unitwork._sqlalchemy.versions import SET_BY_ASYNC_SESSION, WRITES_OF_SESSION
 from unitwork.dialects import BeginMode
 from unitwork.errors import OptionError, TransactionRefusedError
@@ -226,10 +226,7 @@ class AmbientSession(AsyncSession):
 
     def has_modified(self) -> bool:
         """Say whether a persistent entity was changed."""
-        session = self.sync_session
-        if not session.identity_map.check_modified():
-            return False
-        return any(session.is_modified(entity) for entity in session.dirty)
+        return has_modified(self.sync_session)
 
     def knows_nothing_of(self, identity: tuple[Any, ...] | None) -> bool:
         """Say whether nothing waits here to be sent, and no such entity is held."""
@@ -370,9 +367,9 @@ class AmbientSession(AsyncSession):
         """Refuse to insert inside a read-only block, or after its end."""
         permission.to_add(self, entities)
 
-    def check_changes(self) -> None:
-        """Begin what a flush needs."""
-        permission.to_flush(self)
+    def check_changes(self) -> bool:
+        """Say whether changes may be sent here, and begin what they need."""
+        return permission.to_flush(self)
 
     def sent_on_access(self, method: Callable[[], Any]) -> Any:  # noqa: ANN401  # a result
         """Send what is loaded on access, in this task's turn. In a greenlet, outside of an operation."""
@@ -558,8 +555,14 @@ class AmbientSession(AsyncSession):
     @override
     async def flush(self, objects: Any = None) -> None:
         """As `AsyncSession.flush`."""
-        if objects is not None or await self.in_turn(self.source.lanes.fused.flush) is not None:
+        if objects is not None or not self.flushes_as_known():
             await self._flush(objects)
+        elif await self.in_turn(self.source.lanes.fused.flush) is not None:
+            await self._flush()
+
+    def flushes_as_known(self) -> bool:
+        """Say whether the session inside has no way of its own to flush."""
+        return not self.started or type(self.sync_session).flush is GuardedSession.flush
 
     async def _quick(self, read: ReadCall) -> Sequence[Any] | None:
         """Return what becomes of the rows of a read; None if the session itself must read them."""

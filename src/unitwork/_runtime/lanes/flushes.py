@@ -1,0 +1,193 @@
+"""This module plans what a flush sends, in the order of the ORM, where each entity is a row of its own."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from unitwork._logic.routing import LaneRefusal
+from unitwork._runtime.lanes.inserts import InsertCall
+from unitwork._runtime.lanes.many_inserts import InsertsCall, not_all_inserted
+from unitwork._runtime.lanes.row_changes import RowChangeCall, RowsOfModel
+from unitwork._sqlalchemy.private import (
+    is_orphan,
+    mappers_in_order,
+    register_flushed,
+    states_in_order,
+    waiting_states,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy.orm import InstanceState, Mapper, Session
+
+    from unitwork.dialects.direct import Rows
+
+_SENT_AT_ONCE = LaneRefusal("several rows are sent at once")
+_ORPHAN = LaneRefusal("it belongs to nothing any more")
+_RELATED = LaneRefusal("what waits is related")
+
+FlushCall: TypeAlias = InsertCall | InsertsCall | RowChangeCall
+Step: TypeAlias = "tuple[Sequence[InstanceState[Any]], Sequence[FlushCall]]"
+"""Entities, and what is sent before they know of it: nothing, if nothing of them is another than before."""
+
+
+class Preparing(Protocol):
+    """What prepares the statements."""
+
+    def rows_of(self, mapper: Mapper[Any]) -> RowsOfModel | LaneRefusal:
+        """Return what rows of a model need when they are changed."""
+        ...
+
+    def waiting_insert(self, entity: object, held: Session) -> InsertCall | LaneRefusal:
+        """Prepare the INSERT of an entity that waits in a session."""
+        ...
+
+    def inserts(self, calls: Sequence[InsertCall]) -> Sequence[FlushCall] | LaneRefusal | None:
+        """Prepare the INSERT of several entities at once; None if the ORM sends one by one."""
+        ...
+
+    def row_change(
+        self, model: RowsOfModel, state: InstanceState[Any], changed: frozenset[str] | None
+    ) -> RowChangeCall | LaneRefusal:
+        """Prepare the UPDATE of these attributes of an entity, or its DELETE, if there are none."""
+        ...
+
+
+class Flush:
+    """What waits in a session, as statements. Lives: while they are sent."""
+
+    def __init__(self, saves: Sequence[Step], deletes: Sequence[Step]) -> None:
+        self.steps = [*saves, *deletes]
+        self._saves = len(saves)
+
+    def take(self, place: int, answers: Sequence[Rows | LaneRefusal], held: Session) -> LaneRefusal | None:
+        """Let the entities of a step know what the database has answered; say why the ORM must send it.
+
+        Raises:
+            sqlalchemy.orm.exc.FlushError: A part of what belongs together was not inserted.
+            sqlalchemy.orm.exc.StaleDataError: The row of an entity is not there.
+        """
+        states, calls = self.steps[place]
+        for call, rows in zip(calls, answers, strict=True):
+            refusal = rows if isinstance(rows, LaneRefusal) else call.flushed(rows, held)
+            if refusal is not None and len(calls) > 1:
+                raise not_all_inserted(states[0].mapper)
+            if refusal is not None:
+                return refusal
+        return None
+
+    def register(self, held: Session, done: int) -> None:
+        """Let the session know of the first steps, which are done."""
+        saved, deleted = self.steps[: min(done, self._saves)], self.steps[self._saves : done]
+        register_flushed(
+            held,
+            [state for states, _call in saved for state in states],
+            [state for states, _call in deleted for state in states],
+        )
+
+
+def planned(held: Session, preparing: Preparing) -> Flush | LaneRefusal:
+    """Plan what a session would flush; or say why only the ORM can."""
+    new, modified, deleted = waiting_states(held)
+    models = _models((*new, *modified, *deleted), preparing)
+    if isinstance(models, LaneRefusal):
+        return models
+    saves: list[Step] = []
+    deletes: list[Step] = []
+    for mapper in mappers_in_order(models):
+        model = models[mapper]
+        refusal = (
+            _updates(saves, model, _of(mapper, modified), preparing)
+            or _inserts(saves, _of(mapper, new), preparing, held)
+            or _deletes(deletes, model, _of(mapper, deleted), preparing)
+        )
+        if refusal is not None:
+            return refusal
+    states = (*new, *modified, *deleted)
+    if len(states) > 1 and any(_is_related(state, models) for state in states):
+        return _RELATED
+    return Flush(saves, deletes)
+
+
+def _models(
+    states: Iterable[InstanceState[Any]], preparing: Preparing
+) -> dict[Mapper[Any], RowsOfModel] | LaneRefusal:
+    found: dict[Mapper[Any], RowsOfModel] = {}
+    for state in states:
+        model = preparing.rows_of(state.mapper)
+        if isinstance(model, LaneRefusal):
+            return model
+        found[state.mapper] = model
+    return found
+
+
+def _of(mapper: Mapper[Any], states: list[InstanceState[Any]]) -> list[InstanceState[Any]]:
+    own = [state for state in states if state.mapper is mapper]
+    return states_in_order(mapper, own) if own else own
+
+
+def _is_related(state: InstanceState[Any], models: dict[Mapper[Any], RowsOfModel]) -> bool:
+    """Say whether relationships decide what goes first."""
+    model = models[state.mapper]
+    return not (model.targets.isdisjoint(models) and model.related.isdisjoint(state.dict))
+
+
+def _updates(
+    saves: list[Step], model: RowsOfModel, states: list[InstanceState[Any]], preparing: Preparing
+) -> LaneRefusal | None:
+    before: frozenset[str] | None = None
+    for state in states:
+        values = model.changed(state)
+        if isinstance(values, LaneRefusal):
+            return values
+        if not values:
+            saves.append(((state,), ()))
+            continue
+        changed = frozenset(values)
+        if changed == before:
+            return _SENT_AT_ONCE
+        before = changed
+        call = preparing.row_change(model, state, changed)
+        if isinstance(call, LaneRefusal):
+            return call
+        saves.append(((state,), (call,)))
+    return None
+
+
+def _inserts(
+    saves: list[Step], states: list[InstanceState[Any]], preparing: Preparing, held: Session
+) -> LaneRefusal | None:
+    waiting: list[tuple[InstanceState[Any], InsertCall]] = []
+    for state in states:
+        if is_orphan(state):
+            return _ORPHAN
+        call = preparing.waiting_insert(state.obj(), held)
+        if isinstance(call, LaneRefusal):
+            return call
+        waiting.append((state, call))
+    for _given, each in groupby(waiting, lambda step: step[1].insert.given):
+        group = list(each)
+        calls = [call for _state, call in group]
+        many = preparing.inserts(calls) if len(calls) > 1 else calls
+        if isinstance(many, LaneRefusal):
+            return many
+        if many is None:
+            saves.extend(((state,), (call,)) for state, call in group)
+        else:
+            saves.append(([state for state, _call in group], many))
+    return None
+
+
+def _deletes(
+    deletes: list[Step], model: RowsOfModel, states: list[InstanceState[Any]], preparing: Preparing
+) -> LaneRefusal | None:
+    if len(states) > 1:
+        return _SENT_AT_ONCE
+    for state in states:
+        call = model.why_not_deleted(state) or preparing.row_change(model, state, None)
+        if isinstance(call, LaneRefusal):
+            return call
+        deletes.append(((state,), (call,)))
+    return None
