@@ -19,7 +19,7 @@ from benchmarks.place import Place
 from benchmarks.references.driver import connect as connect_driver
 from benchmarks.references.engine import database_at
 from unitwork import Repository
-from unitwork.integrations.asgi import UnitOfWorkMiddleware
+from unitwork.integrations.fastapi import UnitOfWorkMiddleware, session_of
 
 _addresses = itertools.count(1)
 
@@ -126,6 +126,52 @@ def ours(place: Place) -> Any:  # as above
     return app
 
 
+def session_dep(place: Place) -> Any:  # as above
+    """The session of unitwork as a dependency, used as by hand."""
+    app = FastAPI()
+    db = database_at(place)
+    ambient = Annotated[AsyncSession, session_of(db)]
+
+    @app.get("/people/{number}")
+    async def read(number: int, session: ambient) -> PersonOut:
+        return PersonOut.model_validate(await session.get_one(Person, number))
+
+    @app.post("/signups")
+    async def sign_up(data: SignupIn, session: ambient) -> dict[str, int]:
+        signup = Signup(email=_new_address("session"), name=data.name)
+        session.add(signup)
+        await session.flush()
+        return {"id": signup.id}
+
+    return app
+
+
+def service(place: Place) -> Any:  # as above
+    """The middleware of unitwork, and functions that are transactions."""
+    app = FastAPI()
+    db = database_at(place)
+    people, signups = Repository[Person](db), Repository[Signup](db)
+
+    @db.transactional
+    async def found(number: int) -> PersonOut:
+        return PersonOut.model_validate(await people.get_one(number))
+
+    @db.transactional
+    async def signed_up(name: str) -> int:
+        return (await signups.add(Signup(email=_new_address("service"), name=name))).id
+
+    @app.get("/people/{number}")
+    async def read(number: int) -> PersonOut:
+        return await found(number)
+
+    @app.post("/signups")
+    async def sign_up(data: SignupIn) -> dict[str, int]:
+        return {"id": await signed_up(data.name)}
+
+    app.add_middleware(UnitOfWorkMiddleware, database=db)
+    return app
+
+
 def driver(place: Place) -> Any:  # as above
     """The bare driver with its own pool."""
     app = FastAPI()
@@ -157,6 +203,8 @@ VARIANTS: dict[str, Callable[[Place], Any]] = {
     "bare_unitwork": bare_unitwork,
     "hand": hand,
     "ours": ours,
+    "session": session_dep,
+    "service": service,
     "driver": driver,
 }
 

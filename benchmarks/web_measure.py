@@ -38,8 +38,8 @@ _IDLE = request_bytes("GET", "/idle")
 LOADS = {
     "idle": Load(_IDLE, ("idle", "idle_unitwork")),
     "bare": Load(_IDLE, ("bare", "bare_unitwork")),
-    "get": Load(_GET, ("hand", "ours", "driver")),
-    "post": Load(_POST, ("hand", "ours", "driver")),
+    "get": Load(_GET, ("hand", "session", "service", "ours", "driver")),
+    "post": Load(_POST, ("hand", "session", "service", "ours", "driver")),
 }
 
 WEB = {
