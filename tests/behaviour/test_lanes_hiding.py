@@ -193,7 +193,9 @@ async def computed(db: Database) -> object:
     """What is computed of rows that hide is the same when it is loaded again."""
     found: list[object] = []
     async with db.transaction() as session:
-        branches = await Repository[CountedBranch](db).where().order_by(CountedBranch.id).all()
+        branches = (
+            await Repository[CountedBranch](db).where().order_by(*inspect(CountedBranch).primary_key).all()
+        )
         found.append(seen(branches))
         session.expire(branches[0])
         found.append(await branches[0].awaitable_attrs.of_all)
