@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Identity, MetaData, event, inspect, text
 from sqlalchemy import Sequence as Counter
-from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tests.fixtures.articles import (
@@ -220,6 +220,15 @@ async def test_entities_are_in_order_where_keys_are_counted_down(
         assert {each.id: each.name for each in await rows.all()} == {each.id: each.name for each in made}
     finally:
         await db.drop_all(NumberedTables)
+
+
+async def test_conflict_in_the_middle_stores_nothing_and_says_where(db: Database, observer: Observer) -> None:
+    """Of rows whose entities are wanted."""
+    await Plains(db).count()
+    with pytest.raises(IntegrityError) as raised:
+        await Plains(db).bulk_insert([*plains(MANY), *plains(1)])
+    assert f"In rows 1 to {MANY + 1}." in raised.value.__notes__
+    assert await observer.count(Plain) == 0
 
 
 async def test_rows_that_a_trigger_leaves_out_are_told_of(db: Database, observer: Observer) -> None:
