@@ -6,6 +6,7 @@ import uuid
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from itertools import count
 from typing import Any
 
 import pytest
@@ -196,6 +197,16 @@ class Coin(Kept):
     by_call: Mapped[int] = mapped_column(default=lambda: 11)
     by_server: Mapped[str] = mapped_column(String(20), server_default="server")
     size: Mapped[Size] = mapped_column(server_default="SMALL")
+
+
+class Counted(Kept):
+    """Python numbers it."""
+
+    __tablename__ = "counted"
+    NUMBERS = count()
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(default=lambda: next(Counted.NUMBERS))
 
 
 class Ticket(Kept):
@@ -895,6 +906,19 @@ async def test_lane_of_a_flush(kept: Database) -> None:
 
     left = {name: {Lane.SESSION} for name in LEFT_TO_ORM}
     assert taken == {name: {Lane.FUSED} for name in SENT_BY_LANE} | left
+
+
+async def test_python_fills_in_once(kept: Database) -> None:
+    """Also where the ORM must send it, since something waits that only it can send."""
+    counted, before = [Counted() for _ in range(3)], next(Counted.NUMBERS)
+    async with kept.transaction() as session:
+        session.add(counted[0])
+        await Repository[Counted](kept).add(counted[1])
+        session.add_all([counted[2], Room(notes=[Note(word="c")])])
+        await session.flush()
+        numbers = [each.number for each in counted]
+
+    assert numbers == [before + 1, before + 2, before + 3]
 
 
 HEARD: dict[str, type] = {

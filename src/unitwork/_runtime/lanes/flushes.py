@@ -96,18 +96,20 @@ def planned(held: Session, preparing: Preparing) -> Flush | LaneRefusal:
         return models
     saves: list[Step] = []
     deletes: list[Step] = []
-    for mapper in mappers_in_order(models):
-        model = models[mapper]
-        refusal = (
-            _updates(saves, model, _of(mapper, modified), preparing)
-            or _inserts(saves, _of(mapper, new), preparing, held)
-            or _deletes(deletes, model, _of(mapper, deleted), preparing)
-        )
+    mappers = mappers_in_order(models)
+    # What Python fills in comes last: where the ORM has to send it, it is asked again.
+    for mapper in mappers:
+        refusal = _deletes(deletes, models[mapper], _of(mapper, deleted), preparing)
         if refusal is not None:
             return refusal
     states = (*new, *modified, *deleted)
     if any(_is_related(state, models, alone=len(states) == 1) for state in states):
         return _RELATED
+    for mapper in mappers:
+        refusal = _updates(saves, models[mapper], _of(mapper, modified), preparing)
+        refusal = refusal or _inserts(saves, _of(mapper, new), preparing, held)
+        if refusal is not None:
+            return refusal
     return Flush(saves, deletes)
 
 

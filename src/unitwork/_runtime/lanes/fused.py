@@ -68,12 +68,10 @@ class FusedLane:
     async def insert(self, name: str, entity: object, session: SessionAccess) -> LaneRefusal | None:
         """Insert a new entity, which the session holds then."""
         session.check_new((entity,))
-        insert = self._insert(name, entity, session)
+        # What Python fills in comes last: where the session has to insert it, it is asked again.
+        insert = self._why_not_in(session, None) or self._insert(name, entity, session)
         if isinstance(insert, LaneRefusal):
             return insert
-        refusal = self._why_not_in(session, None)
-        if refusal is not None:
-            return refusal
         try:
             return await self._inserted(insert, session)
         except BaseException as error:  # raised again
