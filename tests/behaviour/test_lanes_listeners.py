@@ -159,6 +159,19 @@ async def test_reads_are_logged_from_when_that_is_asked(
     assert people.explain_lane(select(Person)).lane is not Lane.SESSION
 
 
+async def test_blocks_begin_where_what_is_logged_is_shown_to_nobody(people: Database) -> None:
+    """A program that asks for `echo` may have switched all logging off."""
+    people.engine.sync_engine.echo = True
+    logging.disable()
+    try:
+        for read_only in (True, False):
+            async with people.transaction(read_only=read_only) as session:
+                assert await session.scalar(select(Person.name).where(Person.id == 1)) == "Ann"
+    finally:
+        logging.disable(logging.NOTSET)
+        people.engine.sync_engine.echo = False
+
+
 async def test_listener_of_one_session_is_told(people: Database) -> None:
     """In a unit of work and in a block: also when it came after the first read."""
     heard: Heard = []

@@ -210,6 +210,58 @@ async def test_connection_that_is_in_use_is_closed_after_dispose(
     await db.dispose()
 
 
+async def test_connection_of_a_block_that_reads_is_closed_after_dispose(
+    database_url: URL, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was idle, and goes back to a pool that closes it: that is waited for."""
+    async with Database(database_url) as db:
+        await read_only(db)
+        async with db.transaction(read_only=True) as session:
+            await session.scalar(select(Account.id))
+            await db.dispose()
+        await read_only(db)
+
+    assert _said_by_pools(caplog) == []
+
+
+async def test_pool_that_is_filled_while_a_block_commits_closes_its_connection(
+    database_url: URL, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There was room for the connection when COMMIT was sent, and is none when it is answered."""
+    async with Database(database_url, pool_size=1, max_overflow=1) as db:
+        await read_only(db)
+        async with db.transaction(read_only=True) as session:
+            await session.scalar(select(Account.id))
+            more = await db.engine.connect()
+            returning = asyncio.create_task(more.close())
+        await returning
+
+        assert (db.pool_status().checked_out, db.pool_status().idle) == (0, 1)
+    assert _said_by_pools(caplog) == []
+
+
+@pytest.mark.parametrize("how", ["commit", "rollback", None])
+async def test_pool_that_commits_what_comes_back_keeps_its_connections(
+    database_url: URL, observer: Observer, caplog: pytest.LogCaptureFixture, how: str | None
+) -> None:
+    """As `pool_reset_on_return` says, after the block has committed or rolled back."""
+    async with Database(database_url, pool_size=1, pool_reset_on_return=how) as db:
+        for _ in range(2):
+            await block(db)
+            await read_only(db)
+            with suppress(ShopError):
+                async with db.transaction() as session:
+                    await session.execute(insert(Audit).values(note="undone"))
+                    raise ShopError
+
+    assert _said_by_pools(caplog) == []
+    assert await observer.notes(Audit) == ["block"] * 2
+
+
+def _said_by_pools(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name.startswith("sqlalchemy.pool")]
+
+
 def _all(dialogue: Dialogue) -> str:
     if "pg_" in dialogue.connection:
         return "SELECT pid FROM pg_stat_activity"

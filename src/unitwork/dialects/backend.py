@@ -182,7 +182,7 @@ class Backend:
             connection.rollback()
 
     async def begin(self, connection: Connection) -> None:
-        """Send what begins a transaction on a connection; for those that can do so ahead of SQLAlchemy."""
+        """Begin on a connection; for those that can send what does so ahead of SQLAlchemy."""
         raise NotImplementedError
 
     def execution_options(self, mode: BeginMode) -> Mapping[str, Any]:

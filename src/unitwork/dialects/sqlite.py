@@ -126,13 +126,13 @@ class SQLiteBackend(Backend):
 
     @override
     async def begin(self, connection: Connection) -> None:
-        statements = _beginning(connection)
-        if not statements:
-            return
         if _is_heard(connection):
-            await greenlet_spawn(_send, connection, *statements)
-        else:
+            await greenlet_spawn(connection.begin)  # which sends it
+            return
+        statements = _beginning(connection)
+        if statements:
             await _visit(connection, *statements)
+        connection.begin()
 
     @override
     def survives_cancellation(self, sql: str) -> bool:

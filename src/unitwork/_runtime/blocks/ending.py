@@ -284,12 +284,13 @@ class Ending:
 
     async def _commit_soon(self, checkout: Checkout) -> None:
         """Not to be interrupted: COMMIT, then what SQLAlchemy does after it."""
-        if self._waits_for_commit_alone(checkout):
-            started = time.perf_counter()
-            if await checkout.commit_ahead():
-                self._commit_now(checkout, started)
-                return
-        await greenlet_spawn(self._commit_now, checkout, time.perf_counter())
+        started = time.perf_counter()
+        stored = self._waits_for_commit_alone(checkout) and await checkout.commit_ahead()
+        # Meanwhile others may have filled the pool, or closed it, or begun to listen.
+        if stored and self._waits_for_commit_alone(checkout):
+            self._commit_now(checkout, started)
+        else:
+            await greenlet_spawn(self._commit_now, checkout, started)
 
     def _waits_for_commit_alone(self, checkout: Checkout) -> bool:
         """Say whether nothing has to be waited for but the answer to COMMIT."""

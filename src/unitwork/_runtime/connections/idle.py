@@ -73,8 +73,9 @@ class Lender:
     @property
     def _has_room(self) -> bool:
         pool = self.pool
-        # A full pool closes what is returned.
-        return self._lends and pool.checkedin() < pool.size() and not self._audience.event()
+        # A pool that is full, or disposed of, closes what is returned.
+        closes = pool.checkedin() >= pool.size() or getattr(pool, "disposed", False)
+        return self._lends and not closes and not self._audience.event()
 
     def take_back(self, held: PoolProxiedConnection) -> bool:
         """Return a connection to the pool; False if it takes a greenlet to do so."""

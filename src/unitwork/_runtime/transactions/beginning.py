@@ -54,7 +54,6 @@ class Beginning:
         try:
             self._set(connection)
             await self._backend.begin(connection)
-            connection.begin()
         except BaseException:
             await greenlet_spawn(connection.close)
             raise

@@ -181,6 +181,8 @@ class Checkout:
         mark = self.frame.condemned
         if not self._is_watched or (mark is not None and mark.by_database):
             return
+        if not self._taken.in_transaction():
+            return  # it has ended; a pool may be told to commit what comes back
         connection = self._taken.connection.dbapi_connection
         if connection is not None and self.frame.source.backend.has_ended_unseen(connection):
             self.ended_before = self.ended_before or self._ended_inside()
