@@ -59,6 +59,8 @@ class Frame:
     """It is a unit of work between its transactions."""
     begins_with_writes = False
     """Its first write begins a transaction that goes on."""
+    hands_hooks_up = False
+    """What waits for its end waits for that of the frame around it, if it is kept."""
     kept = Outcome.COMMITTED
     undone = Outcome.ROLLED_BACK
     savepoint: object = None
@@ -158,11 +160,6 @@ class Frame:
     def is_on(self, engines: Engines) -> bool:
         """Say whether it has a connection of this server."""
         return self.checkout is not None and self.checkout.is_on(engines)
-
-    @property
-    def hands_hooks_up(self) -> bool:
-        """Whether what waits for its end waits for that of the frame around it, if it is kept."""
-        return False
 
     @property
     def waits_for_end(self) -> bool:

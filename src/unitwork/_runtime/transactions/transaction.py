@@ -27,7 +27,7 @@ class Transaction(Frame):
     _new: WeakSet[InstanceState[Any]] | None = None
 
     @property
-    def hands_hooks_up(self) -> bool:
+    def hands_hooks_up(self) -> bool:  # type: ignore[override]  # constant in the other kinds
         # It has only read, in a unit of work that is to be one transaction.
         return self.base is None and self.parent is not None and self.parent.begins_with_writes
 
@@ -61,7 +61,7 @@ class Savepoint(Frame):
     undone = Outcome.SAVEPOINT_UNDONE
 
     @property
-    def hands_hooks_up(self) -> bool:
+    def hands_hooks_up(self) -> bool:  # type: ignore[override]  # constant in the other kinds
         return True
 
     @property
