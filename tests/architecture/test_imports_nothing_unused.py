@@ -2,8 +2,12 @@
 
 import subprocess
 import sys
+from modulefinder import ModuleFinder
+from pathlib import Path
 
 import pytest
+
+import unitwork
 
 LOADED = "import sys, {what}; print(*sys.modules)"
 OF_SOME_PROGRAMS = (
@@ -104,3 +108,19 @@ def test_names_that_are_imported_later_are_offered() -> None:
     )
 
     assert "unitwork.snapshot" in loaded(program)
+
+
+def test_what_is_imported_later_is_found_by_tools_that_freeze_programs(tmp_path: Path) -> None:
+    """They read what is imported where, and run nothing."""
+    program = tmp_path / "program.py"
+    program.write_text("import unitwork")
+    package = Path(unitwork.__file__).parent
+    finder = ModuleFinder([str(package.parent)])
+    finder.run_script(str(program))
+
+    used = {"unitwork.bulk.insert", "unitwork.bulk.copied_entities", "unitwork.dialects.refusals"}
+    ours = {name for name in OURS_OF_SOME_PROGRAMS if name.startswith("unitwork.")}
+    asked_for = {
+        f"unitwork.{name}" for name in ("cli", "integrations", "observe", "schemas", "testing")
+    }  # by programs themselves
+    assert (used | ours) - asked_for - set(finder.modules) == set()

@@ -1,8 +1,12 @@
 """PostgreSQL takes many rows by COPY, inside the transaction that is open, wherever COPY can."""
 
+from typing import Any
+
 import pytest
-from sqlalchemy import event, inspect, text
-from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy import Identity, MetaData, event, inspect, text
+from sqlalchemy import Sequence as Counter
+from sqlalchemy.exc import IntegrityError, InvalidRequestError
+from sqlalchemy.orm import Mapped, mapped_column
 
 from tests.fixtures.articles import (
     FEW,
@@ -16,12 +20,37 @@ from tests.fixtures.articles import (
     plains,
 )
 from tests.fixtures.observer import Observer
-from unitwork import Database
+from unitwork import Base, Database, Repository
 from unitwork.observe import StatementLog
 
 pytestmark = pytest.mark.only("postgresql", reason="only PostgreSQL has COPY")
 
 TEMPORARY = "SELECT count(*) FROM pg_class WHERE relname LIKE 'unitwork%'"
+
+
+class NumberedTables(Base):
+    """The base of tables whose keys the database counts down."""
+
+    __abstract__ = True
+    metadata = MetaData()
+
+    name: Mapped[str]
+
+
+class Falling(NumberedTables):
+    """Each number is lower than the one before."""
+
+    __tablename__ = "falling"
+    id: Mapped[int] = mapped_column(Identity(increment=-1), primary_key=True)
+
+
+class FallingSequence(NumberedTables):
+    """So is each of these."""
+
+    __tablename__ = "falling_sequence"
+    id: Mapped[int] = mapped_column(
+        Counter("falling_numbers", start=900, increment=-3, maxvalue=900), primary_key=True
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -174,6 +203,32 @@ async def test_entities_that_are_heard_of_come_by_the_orm(db: Database, event_na
             event.remove(target, event_name, listen)
 
     assert len(heard) == len(made) == MANY
+
+
+@pytest.mark.parametrize("numbered", [Falling, FallingSequence])
+async def test_entities_are_in_order_where_keys_are_counted_down(
+    db: Database, numbered: type[Falling | FallingSequence]
+) -> None:
+    """Each is that of its row, though a later row has a lower number."""
+    await db.create_all(NumberedTables)
+    names = [f"{number}" for number in range(MANY)]
+    try:
+        rows: Repository[Any] = Repository[numbered](db)  # type: ignore[valid-type]  # of this test
+        await rows.count()
+        made = await rows.bulk_insert([{"name": name} for name in names])
+        assert [each.name for each in made] == names
+        assert {each.id: each.name for each in await rows.all()} == {each.id: each.name for each in made}
+    finally:
+        await db.drop_all(NumberedTables)
+
+
+async def test_conflict_in_the_middle_stores_nothing_and_says_where(db: Database, observer: Observer) -> None:
+    """Of rows whose entities are wanted."""
+    await Plains(db).count()
+    with pytest.raises(IntegrityError) as raised:
+        await Plains(db).bulk_insert([*plains(MANY), *plains(1)])
+    assert f"In rows 1 to {MANY + 1}." in raised.value.__notes__
+    assert await observer.count(Plain) == 0
 
 
 async def test_rows_that_a_trigger_leaves_out_are_told_of(db: Database, observer: Observer) -> None:

@@ -366,6 +366,7 @@ def test_what_a_model_says_to_a_flush() -> None:
     people, pets = inspect(Person), inspect(Pet)
     assert private.label_of(people.primary_key[0]) == "person_id"
     assert private.refers_by_key(inspect(Pet).relationships["owner"])
+    assert private.referred_columns(people) == {people.columns.id}
     assert not private.is_orphan(inspect(Pet(name="Rex")))
     assert private.mappers_in_order([pets, people]) == [people, pets]
     two, one = Person(id=2), Person(id=1)

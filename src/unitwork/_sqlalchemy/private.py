@@ -139,6 +139,13 @@ def refers_by_key(relationship: RelationshipProperty[Any]) -> bool:
     return bool(relationship._use_get)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
+def referred_columns(mapper: Mapper[Any]) -> set[ColumnElement[Any]]:
+    """Return the columns whose values a flush copies to related entities, of this class and of others."""
+    of_others: Any = mapper._dependency_processors  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    related = [*mapper.relationships, *(each.prop for each in of_others)]
+    return {source for each in related for source, _target in each.synchronize_pairs}
+
+
 def has_waiting_mutations(state: InstanceState[Any]) -> bool:
     """Say whether a collection has changes that was not loaded."""
     return "_pending_mutations" in vars(state)

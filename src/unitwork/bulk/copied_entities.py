@@ -7,7 +7,8 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Identity, select
+from sqlalchemy import Sequence as Counter
 from sqlalchemy.exc import InvalidRequestError
 
 from unitwork._logic.collector import CollectorPaused
@@ -46,6 +47,13 @@ def loader_for(session: AsyncSession, order: InsertOrder) -> EntityLoader | None
     return None if isinstance(loader, LaneRefusal) else loader
 
 
+def _counts_up(column: Any) -> bool:  # noqa: ANN401  # the only one of a key
+    """Say whether the database numbers rows so that each one has a greater number than that before it."""
+    counter = column.identity or column.default
+    falls = isinstance(counter, Identity | Counter) and (counter.increment or 1) < 0
+    return column is column.table.autoincrement_column and not falls
+
+
 def _columns(order: InsertOrder) -> list[Any]:
     return [attribute.columns[0] for attribute in order.model.mapper.column_attrs]
 
@@ -58,12 +66,11 @@ class CopiedEntities:
         self._loader = loader
         self._columns = _columns(order)
         self._key = order.model.mapper.primary_key
-        self._counted: Any = order.model.table.autoincrement_column
+        self._counts_up = len(self._key) == 1 and _counts_up(self._key[0])
 
     def takes(self, connection: Connection, plan: InsertPlan, feed: Feed[InsertPlan]) -> bool:
         """Say whether the next rows go this way: they are many, and come back in a known order."""
-        given = all(column in plan.columns for column in self._key)
-        known = given or (len(self._key) == 1 and self._key[0] is self._counted)
+        known = self._counts_up or all(column in plan.columns for column in self._key)
         return known and not self._copying.are_few(feed) and self._copying.may_stage(connection, plan)
 
     def write(

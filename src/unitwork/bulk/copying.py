@@ -188,7 +188,11 @@ class Copying:
         stage.create(connection)
         self._send(connection, plan, stage.target, blocks, numbers)
         in_order = stage.rows().order_by(_PLACE_IN_TABLE)
-        result = connection.execute(self._insert(stage, in_order).returning(*columns))
+        try:
+            result = connection.execute(self._insert(stage, in_order).returning(*columns))
+        except DBAPIError as error:
+            error.add_note(f"In rows {numbers[0][0]:,} to {numbers[-1][-1]:,}.")
+            raise
         with CollectorPaused():
             found = result.all()
         stage.drop(connection)

@@ -10,6 +10,9 @@ from unitwork.dialects.backend import READ_WRITE, Backend, BeginMode, Fault
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
+    # What puts a program into one file takes the modules along that it finds imported somewhere.
+    from unitwork.dialects import mysql, postgresql, sqlite  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
 __all__ = ["READ_WRITE", "Backend", "BeginMode", "Fault", "backend_for"]
 
 _BACKENDS: dict[tuple[str, str], tuple[str, str]] = {

@@ -161,11 +161,8 @@ class _Request(RequestUnits):
     @_returns_coroutines
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on; before the first of the response, commit or roll back."""
-        if self.settled:
-            if self.refusal is None and self.header is None:
-                return self._send(message)  # of many that a body may have
-        elif message["type"] == _START and message["status"] >= FIRST_FINAL_STATUS and self.settle_asleep():
-            return self._send(message)  # nobody has looked for the units
+        if self.settled and self.refusal is None and self.header is None:
+            return self._send(message)  # of many that a body may have
         return self._send_checked(message)
 
     async def _send_checked(self, message: Message) -> None:

@@ -93,15 +93,10 @@ class RequestUnits(Units):
         self.failure: Exception | None = None
         """What is still to be raised, if the application does not do it."""
 
-    def settle_asleep(self) -> bool:
-        """End the units if nobody has looked for them, whatever the status is; say whether that was so."""
-        self.settled = self.end_asleep()
-        return self.settled
-
     async def end_by(self, status: int) -> None:
         """Commit or roll back, as the status says."""
-        if not self.settle_asleep():
-            self.settled = True
+        self.settled = True
+        if not self.end_asleep():
             await self.settle(commit=self.rules.commit_when(status))
 
     async def settle(self, *, commit: bool) -> None:

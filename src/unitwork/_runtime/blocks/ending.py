@@ -363,11 +363,8 @@ class Ending:
 
     async def _roll_back(self, frame: Frame, cause: BaseException | None) -> None:
         """Send ROLLBACK; a connection on which that fails is discarded, and the cause says so."""
-        new = frame.inserted_entities() if isinstance(frame, Transaction) else None
         checkout = frame.checkout
         done = await frame.see_through(lambda: self._roll_back_now(frame))
-        if new is not None:
-            new.restore()
         await frame.lose_connection()
         self._cancelled = done.cancelled or self._cancelled
         if done.error is not None and cause is not None:
@@ -392,6 +389,7 @@ class Ending:
                 if session.started:
                     if not session.begun:
                         Session.begin(session.sync_session)  # or the entities would not be expired
+                    frame.tell_new()
                     session.sync_session.rollback()
                 checkout.roll_back()
                 frame.source.watch.ending(checkout, "ROLLBACK", started)

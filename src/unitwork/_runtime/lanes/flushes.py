@@ -96,18 +96,20 @@ def planned(held: Session, preparing: Preparing) -> Flush | LaneRefusal:
         return models
     saves: list[Step] = []
     deletes: list[Step] = []
-    for mapper in mappers_in_order(models):
-        model = models[mapper]
-        refusal = (
-            _updates(saves, model, _of(mapper, modified), preparing)
-            or _inserts(saves, _of(mapper, new), preparing, held)
-            or _deletes(deletes, model, _of(mapper, deleted), preparing)
-        )
+    mappers = mappers_in_order(models)
+    # What Python fills in comes last: where the ORM has to send it, it is asked again.
+    for mapper in mappers:
+        refusal = _deletes(deletes, models[mapper], _of(mapper, deleted), preparing)
         if refusal is not None:
             return refusal
     states = (*new, *modified, *deleted)
-    if len(states) > 1 and any(_is_related(state, models) for state in states):
+    if any(_is_related(state, models, alone=len(states) == 1) for state in states):
         return _RELATED
+    for mapper in mappers:
+        refusal = _updates(saves, models[mapper], _of(mapper, modified), preparing)
+        refusal = refusal or _inserts(saves, _of(mapper, new), preparing, held)
+        if refusal is not None:
+            return refusal
     return Flush(saves, deletes)
 
 
@@ -128,10 +130,12 @@ def _of(mapper: Mapper[Any], states: list[InstanceState[Any]]) -> list[InstanceS
     return states_in_order(mapper, own) if own else own
 
 
-def _is_related(state: InstanceState[Any], models: dict[Mapper[Any], RowsOfModel]) -> bool:
-    """Say whether relationships decide what goes first."""
+def _is_related(state: InstanceState[Any], models: dict[Mapper[Any], RowsOfModel], *, alone: bool) -> bool:
+    """Say whether relationships decide what goes first, or whether it waits for itself."""
     model = models[state.mapper]
-    return not (model.targets.isdisjoint(models) and model.related.isdisjoint(state.dict))
+    if model.targets.isdisjoint(models) and model.related.isdisjoint(state.dict):
+        return False
+    return not alone or any(state.dict.get(key) is state.obj() for key in model.related)
 
 
 def _updates(

@@ -71,10 +71,16 @@ class FusedLane:
     async def insert(self, name: str, entity: object, session: SessionAccess) -> LaneRefusal | None:
         """Insert a new entity, which the session holds then."""
         session.check_new((entity,))
-        insert = self._insert(name, entity, session)
+        # What Python fills in comes last: where the session has to insert it, it is asked again.
+        insert = self._why_not_in(session, None) or self._insert(name, entity, session)
         if isinstance(insert, LaneRefusal):
             return insert
-        return self._why_not_in(session, None) or await self._inserted(insert, session)
+        try:
+            return await self._inserted(insert, session)
+        except BaseException as error:  # raised again
+            if session.held is not None:
+                await _failed(session, session.held, error)
+            raise
 
     async def change(self, change: ChangeCall, session: SessionAccess) -> int | LaneRefusal:
         """Run an UPDATE or DELETE, of which no entity needs to know; return how many rows it has touched."""
@@ -102,7 +108,7 @@ class FusedLane:
         try:
             return await self._flushed(flush, session, held)
         except BaseException as error:  # raised again
-            await greenlet_spawn(fail_flush, held, error)
+            await _failed(session, held, error)
             raise
         finally:
             session.flushing = False
@@ -286,6 +292,16 @@ class FusedLane:
             # A driver may have closed what was cancelled, and says only that.
             if is_error:
                 raise
+
+
+async def _failed(session: SessionAccess, held: Session, error: BaseException) -> None:
+    """Undo what a session holds, as a flush of its own does that has failed, and raise the error."""
+    session.begin_as_block()
+    session.flushing = True
+    try:
+        await greenlet_spawn(fail_flush, held, error)
+    finally:
+        session.flushing = False
 
 
 def _why_no_block(session: SessionAccess) -> LaneRefusal | None:

@@ -63,10 +63,13 @@ def filled_by_python(default: Any) -> Callable[[], Any]:  # noqa: ANN401  # of S
 class _Columns:
     """Who fills the columns of a row: the entity, a default of the model, or the database."""
 
-    def __init__(self) -> None:
+    def __init__(self, mapper: Mapper[Any]) -> None:
+        self._eager = mapper.eager_defaults is True
         self.sent: list[str] = []
         self.defaults: list[tuple[str, Callable[[], Any]]] = []
         self.returned: list[tuple[str, TableColumn[Any]]] = []
+        self.nulls: list[str] = []
+        """What is NULL, and is read back by the ORM, since the database changes it with the row."""
 
     def add(self, key: str, column: Any, given: frozenset[str]) -> LaneRefusal | None:  # noqa: ANN401  # of a table
         """Decide who fills one more; say why nobody does whom a single statement reaches."""
@@ -84,11 +87,19 @@ class _Columns:
             if column is not column.table.autoincrement_column:
                 return LaneRefusal("nothing fills {}", key)
             self.returned.append((key, column))
-        elif column.type.should_evaluate_none:
-            return LaneRefusal("{} has a None of its own", key)
         else:
-            # NULL is sent, as the ORM does: the database may have a default that the model does not know.
-            self.sent.append(key)
+            return self._add_null(key, column)
+        return None
+
+    def _add_null(self, key: str, column: Any) -> LaneRefusal | None:  # noqa: ANN401  # as above
+        if column.type.should_evaluate_none:
+            return LaneRefusal("{} has a None of its own", key)
+        if self._eager and column.server_onupdate is not None:
+            return _FILLED_IN_LATER  # a trigger may do so now, too
+        # NULL is sent, as the ORM does: the database may have a default that the model does not know.
+        self.sent.append(key)
+        if self._eager and column.onupdate is not None and column.onupdate.is_clause_element:
+            self.nulls.append(key)
         return None
 
 
@@ -152,14 +163,15 @@ class CompiledInsert:
         refusal = why_not_simple(mapper)
         if refusal is None and mapper.version_id_col is not None:
             refusal = LaneRefusal("{} counts its versions", mapper.class_.__name__)
-        if refusal is None and (mapper.eager_defaults is False or not dialect.insert_returning):
+        table: Any = mapper.local_table
+        returns = dialect.insert_returning and table.implicit_returning
+        if refusal is None and (mapper.eager_defaults is False or not returns):
             refusal = _FILLED_IN_LATER
-        columns = _Columns()
+        columns = _Columns(mapper)
         for attribute in mapper.column_attrs:
             refusal = refusal or columns.add(attribute.key, attribute.columns[0], given)
         if refusal is not None:
             return refusal
-        table: Any = mapper.local_table
         statement = insert(table)
         if columns.returned:
             statement = statement.returning(*(column for _key, column in columns.returned))
@@ -185,6 +197,7 @@ class CompiledInsert:
         self._sent = [(mapper.attrs[key].columns[0].key, key) for key in columns.sent]
         self.names = [name for name, _key in self._sent]
         self._defaults = columns.defaults
+        self._nulls = columns.nulls
         self.given = frozenset(columns.sent).difference(key for key, _fill in columns.defaults)
         """The attributes of which the statement is given a value, or NULL, by the entity."""
         self.returned = Returned(self.sql, compiled.dialect, columns.returned)
@@ -224,6 +237,8 @@ class CompiledInsert:
         state: InstanceState[Any] = instance_state(entity)
         for key, _fill in self._defaults:
             state.dict[key] = values[key]
+        for key in self._nulls:
+            state.dict.setdefault(key, None)
         state.dict.update(returned)
 
     def hold(self, entity: object, session: Session | None) -> None:

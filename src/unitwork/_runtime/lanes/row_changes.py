@@ -17,7 +17,13 @@ from unitwork._runtime.lanes.arguments import encoders
 from unitwork._runtime.lanes.inserts import ContextNeededError, Returned, filled_by_python, is_expression
 from unitwork._runtime.lanes.loading import why_not_simple
 from unitwork._runtime.lanes.sending import StatementThatWrites
-from unitwork._sqlalchemy.private import has_waiting_mutations, is_orphan, label_of, refers_by_key
+from unitwork._sqlalchemy.private import (
+    has_waiting_mutations,
+    is_orphan,
+    label_of,
+    referred_columns,
+    refers_by_key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,6 +40,7 @@ _FETCHED_AT_ONCE = LaneRefusal("what the database fills in is fetched at once")
 _NONE_OF_ITS_COLUMNS = LaneRefusal("more than columns has changed")
 _KEY_CHANGES = LaneRefusal("its key changes, or is not loaded")
 _SQL_EXPRESSION = LaneRefusal("a value is a SQL expression")
+_REFERRED_TO = LaneRefusal("others refer to what changes")
 _NOT_LOADED = LaneRefusal("a part of what is deleted is not loaded")
 _RELATED_ENTITIES = LaneRefusal("it has related entities")
 _UNUSUAL_NAMES = LaneRefusal("its parameters have unusual names")
@@ -103,7 +110,8 @@ class RowsOfModel:
                 return _SQL_EXPRESSION
             if state.manager[key].impl.is_equal(value, before) is not True:
                 found[key] = value
-        return found
+        referred = referred_columns(self.mapper)
+        return _REFERRED_TO if any(self.columns[key] in referred for key in found) else found
 
     def why_not_deleted(self, state: InstanceState[Any]) -> LaneRefusal | None:
         """Say why the row of an entity needs the ORM to be deleted."""
@@ -146,7 +154,7 @@ class CompiledRowChange:
         statement: Any = delete(model.table) if changed is None else update(model.table)
         values = {model.columns[key].key: key for key in changed or ()}
         if changed is not None and model.eager and not model.changed_by_database.keys() <= changed:
-            if not dialect.update_returning:
+            if not (dialect.update_returning and model.table.implicit_returning):
                 return _FETCHED_AT_ONCE
             statement = statement.return_defaults(*model.changed_by_database.values())
         compiled: Any = statement.where(found).compile(

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import Column, select
 from sqlalchemy.orm import ColumnProperty, RelationshipProperty, SynonymProperty
 
 from unitwork._logic.routing import LaneRefusal
+from unitwork._runtime.connections.listeners import HIDES
 from unitwork._runtime.lanes.loading import HIDDEN, LAZY, EntityLoader
 
 if TYPE_CHECKING:
@@ -56,10 +58,20 @@ def _problem_of(mapper: Mapper[Any], selected: Mapper[Any]) -> str | None:
 
 def _problem_with(attribute: Any) -> str | None:  # noqa: ANN401  # any property of a mapper
     if isinstance(attribute, ColumnProperty):
+        if any(map(_asks_what_hides, attribute.columns)):
+            return "is computed of rows that may be hidden"
         return None if _STRATEGIES.issuperset(attribute.strategy_key) else "is loaded in a way of its own"
     if isinstance(attribute, RelationshipProperty):
         return None if attribute.lazy in LAZY else f"is loaded with its entity (lazy={attribute.lazy!r})"
     return None if isinstance(attribute, SynonymProperty) else "is more than a column"
+
+
+def _asks_what_hides(column: Any) -> bool:  # noqa: ANN401  # any expression
+    # The session remembers with each entity what it is to hide when such a column is loaded later.
+    if isinstance(column, Column) or not HIDES:
+        return False
+    asked = select(column)
+    return any(str(hide(asked)) != str(asked) for hide in HIDES)
 
 
 def loader_for(

@@ -246,8 +246,11 @@ class AmbientSession(AsyncSession):
     def begin_as_block(self) -> None:
         """Let the session inside know that a transaction is open, before it does something itself."""
         frame = self.turns.top.root
-        if not (self.begun or frame.ended) and frame.transactional:
+        if frame.ended or not frame.transactional:
+            return
+        if not self.begun:
             Session.begin(self.sync_session)
+        frame.tell_new()
 
     def begin_to_write(self, scope: OpenScope) -> Frame:
         """Begin the transaction of a unit of work that is at rest. In a greenlet, if it has just read."""

@@ -100,6 +100,7 @@ class GuardedSession(Session):
         """Send pending changes, where that is allowed; in a unit of work it begins the transaction."""
         ambient = self.ambient
         if permission.to_flush(ambient):
+            self._begin_as_block()
             ambient.flushing = True
             try:
                 super().flush(*arguments, **keywords)

@@ -105,6 +105,9 @@ class Frame:
         self._state = _IDLE
         self._mark: Condemnation | None = None
 
+    def tell_new(self) -> None:
+        """Let the session inside, which has begun, know what was inserted past it: it undoes that."""
+
     # -- what it is ----------------------------------------------------------------------------
 
     @property

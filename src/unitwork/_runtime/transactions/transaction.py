@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from sqlalchemy.orm import make_transient
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.util import greenlet_spawn
 from typing_extensions import override
@@ -39,31 +38,16 @@ class Transaction(Frame):
         return not (wrote or self.by_hand or self.waits_for_end)
 
     def inserted(self, entity: object) -> None:
-        """Take note of what was inserted past the ORM, which would not make it new again after a rollback."""
+        """Take note of what was inserted past the ORM, which a rollback makes new again."""
         if self._new is None:
             self._new = WeakSet()
         self._new.add(instance_state(entity))
 
-    def inserted_entities(self) -> NewEntities:
-        """Return what was inserted past the ORM, with its values, before a rollback expires them."""
-        return NewEntities(self._new)
-
-
-class NewEntities:
-    """Entities that are new again after a rollback, with their values. Lives: one rollback."""
-
-    __slots__ = ("_kept",)
-
-    def __init__(self, states: WeakSet[InstanceState[Any]] | None) -> None:
-        entities = [(state, state.obj()) for state in states or ()]
-        self._kept = [(state, entity, dict(state.dict)) for state, entity in entities if entity is not None]
-
-    def restore(self) -> None:
-        """Make them new again."""
-        for state, entity, values in self._kept:
-            make_transient(entity)
-            state.dict.update(values)
-            state.expired = False
+    @override
+    def tell_new(self) -> None:
+        states, self._new = self._new, None
+        for state in states or ():
+            note_new(self.session.sync_session, state)
 
 
 class Savepoint(Frame):
