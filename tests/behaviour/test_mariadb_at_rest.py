@@ -355,7 +355,7 @@ async def test_driver_shows_what_is_relied_on(database_url: URL) -> None:
 
 
 @pytest.mark.parametrize("lane", list(Lane))
-@pytest.mark.parametrize("way", ["add", "add in a block", "execute", "bulk", "update"])
+@pytest.mark.parametrize("way", ["add", "add in a block", "execute", "many", "bulk", "update"])
 async def test_bytes_are_refused_where_a_backslash_is_a_character(
     database_url: URL, observer: Observer, lane: Lane, way: str
 ) -> None:
@@ -375,6 +375,10 @@ async def test_bytes_are_refused_where_a_backslash_is_a_character(
             elif way == "execute":
                 async with db.transaction() as session:
                     await session.execute(select(Letter).where(Letter.seal == evil))
+            elif way == "many":
+                written = text("INSERT INTO letter (text, seal) VALUES (:text, :seal)")
+                async with db.transaction() as session:
+                    await session.execute(written, [{"text": "new", "seal": seal} for seal in (evil, b"")])
             elif way == "bulk":
                 await letters.add_all([Letter(text="new", seal=evil), Letter(text="other", seal=evil)])
             else:

@@ -6,6 +6,7 @@ Each function does one thing that has no public name. A test fails when SQLAlche
 from __future__ import annotations
 
 from collections import deque
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from sqlalchemy import Select
@@ -232,7 +233,9 @@ def fail_flush(session: Session, error: BaseException) -> None:
     try:
         raise error  # noqa: TRY301  # what is raised now is what SQLAlchemy remembers
     except BaseException:
-        transaction.rollback(_capture_exception=True)
+        # A cancellation goes on, also where the database has ended what is to be rolled back with it.
+        with nullcontext() if isinstance(error, Exception) else suppress(Exception):
+            transaction.rollback(_capture_exception=True)
         raise
 
 

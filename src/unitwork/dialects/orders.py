@@ -53,8 +53,9 @@ def run_on_driver(
 
 def listen(engine: Engine) -> None:
     """Make an engine able to do so; it may be one of the caller's own."""
-    if not event.contains(engine, "do_execute", _run_instead):
-        event.listen(engine, "do_execute", _run_instead)
+    for name in ("do_execute", "do_executemany"):
+        if not event.contains(engine, name, _run_instead):
+            event.listen(engine, name, _run_instead)
 
 
 def order_of(context: ExecutionContext) -> DriverOrder | None:

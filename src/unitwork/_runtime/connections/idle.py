@@ -74,8 +74,9 @@ class Lender:
     def _has_room(self) -> bool:
         pool = self.pool
         # A pool that is full, or disposed of, closes what is returned.
-        closes = pool.checkedin() >= pool.size() or getattr(pool, "disposed", False)
-        return self._lends and not closes and not self._audience.event()
+        if not self._lends or pool.checkedin() >= pool.size() or getattr(pool, "disposed", False):
+            return False
+        return not self._audience.event()
 
     def take_back(self, held: PoolProxiedConnection) -> bool:
         """Return a connection to the pool; False if it takes a greenlet to do so."""

@@ -242,7 +242,7 @@ def _execute(original: Any, name: str, cursor: Any, sql: str, *more: Any) -> Non
     context: ExecutionContext = more[-1]
 
     def work() -> None:
-        if name == "do_execute" and run_in_its_way(cursor, context):
+        if run_in_its_way(cursor, context):
             return
         if not any(run(cursor, sql, *more) for run in getattr(original.dispatch, name)):
             getattr(original, name)(cursor, sql, *more)
