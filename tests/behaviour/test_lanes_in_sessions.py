@@ -11,7 +11,14 @@ from sqlalchemy.util import await_only
 
 from tests.fixtures.observer import Observer
 from tests.fixtures.people import Color, Person, Pet
-from unitwork import Database, Propagation, Repository, TransactionRefusedError, TransactionTimeoutError
+from unitwork import (
+    Database,
+    Propagation,
+    Repository,
+    TransactionRefusedError,
+    TransactionTimeoutError,
+)
+from unitwork.observe import StatementLog
 
 pytestmark = pytest.mark.every_lane
 
@@ -343,6 +350,20 @@ async def test_session_of_a_unit_at_rest_holds_what_it_reads(people: Database, o
 
     assert inspect(person).detached
     assert await observer.scalar("SELECT age FROM person WHERE id = 1") == 78
+
+
+async def test_entity_that_must_be_there_is_asked_for_once(people: Database) -> None:
+    """At rest and in a block, which goes on where somebody catches the error."""
+    missing = r"^No row was found when one was required$"
+    with StatementLog(people) as log:
+        async with people.unit_of_work() as session:
+            with pytest.raises(NoResultFound, match=missing):
+                await session.get_one(Person, 99)
+        async with people.transaction() as session:
+            with pytest.raises(NoResultFound, match=missing):
+                await session.get_one(Person, 99)
+            assert (await session.get_one(Person, 1)).id == 1
+    assert len([sql for sql in log.texts if "person" in sql]) == 3
 
 
 async def test_session_of_a_unit_at_rest_is_read_by_its_tasks_in_turn(people: Database) -> None:

@@ -5,7 +5,7 @@ import pickle
 import pytest
 from sqlalchemy import Select, event, inspect, select, text
 from sqlalchemy.exc import DBAPIError, InvalidRequestError, SAWarning
-from sqlalchemy.orm import joinedload, lazyload, raiseload, selectinload
+from sqlalchemy.orm import defaultload, joinedload, lazyload, raiseload, selectinload
 
 from tests.fixtures.authors import (
     OTHERS,
@@ -201,6 +201,39 @@ async def test_several_rows_for_one_are_warned_of(library: Database) -> None:
     with pytest.warns(SAWarning, match=r"Multiple rows returned with uselist=False .* 'Author.portrait'"):
         ann = await Authors(library).get_one(1, options=options)
     assert ann.portrait is not None
+
+
+async def test_several_rows_for_one_by_a_join_are_asked_for_once(library: Database) -> None:
+    """The first is taken, with a warning; what is held already stays, without one."""
+    async with library.transaction() as session:
+        session.add_all([Portrait(id=key, author_id=1) for key in (5, 4)])
+    statement = select(Author).where(Author.id == 1).options(joinedload(Author.portrait))
+    async with library.unit_of_work() as session:
+        with StatementLog(library) as log:
+            with pytest.warns(SAWarning, match=r"Multiple rows returned with .* 'Author.portrait' $"):
+                ann, same = (await session.scalars(statement)).all()
+            portrait = ann.portrait
+            assert (await session.scalars(statement)).all() == [ann, same]
+            assert len(log) == 2
+    assert ann is same
+    assert ann.portrait is portrait is not None
+
+
+def home_of(_session: object, author: Author) -> Town | None:
+    """Where an author lives, loaded if need be."""
+    return author.home
+
+
+async def test_conditions_of_options_are_those_of_each_call(library: Database) -> None:
+    """Also for what is loaded later, by the options that entities remember."""
+    for pages in (1, 2, 3):
+        async with library.transaction() as session:
+            option = defaultload(Author.home).selectinload(Town.authors)
+            deeper = option.selectinload(Author.books.and_(Book.pages > pages))
+            ann = (await session.scalars(select(Author).where(Author.id == 1).options(deeper))).one()
+            town = await session.run_sync(home_of, ann)
+            assert town is not None
+            assert len(town.authors[1].books) == 3 - pages
 
 
 async def test_failure_of_a_later_statement_is_that_of_the_session(

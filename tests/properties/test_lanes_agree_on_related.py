@@ -20,7 +20,7 @@ from unitwork import Database, Repository
 from unitwork.observe import StatementLog
 from unitwork.options import Lane
 
-EXAMPLES = {"sqlite": 25, "asyncpg": 10, "psycopg": 8, "mariadb": 8}
+EXAMPLES = {"sqlite": 6, "asyncpg": 5, "psycopg": 4, "mariadb": 4}
 _READS = 3
 """How many statements are compared in one example."""
 

@@ -13,7 +13,7 @@ from sqlalchemy import Select
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sqlalchemy.orm import Mapper, RelationshipProperty
+    from sqlalchemy.orm import Load, Mapper, RelationshipProperty
 
 S = TypeVar("S", bound=Select[Any])
 
@@ -26,7 +26,7 @@ class LoaderFound(NamedTuple):
     asked: bool
     """An option says so."""
     settings: frozenset[str]
-    """The names of what it is told beyond that; "and_" for conditions of its own."""
+    """The names of what it is told beyond that."""
 
 
 def loader_of(attribute: Any, state: Any, path: Any) -> LoaderFound:  # noqa: ANN401  # of SQLAlchemy's
@@ -35,10 +35,8 @@ def loader_of(attribute: Any, state: Any, path: Any) -> LoaderFound:  # noqa: AN
     strategy = found.strategy if found is not None and found.strategy else attribute.strategy_key
     if found is None:
         return LoaderFound(dict(strategy), asked=False, settings=frozenset())
-    settings = {name for name, value in found.local_opts.items() if value is not None}
-    if found._extra_criteria:  # noqa: SLF001
-        settings.add("and_")
-    return LoaderFound(dict(strategy), asked=True, settings=frozenset(settings))
+    settings = frozenset(name for name, value in found.local_opts.items() if value is not None)
+    return LoaderFound(dict(strategy), asked=True, settings=settings)
 
 
 def set_for_later(
@@ -124,3 +122,8 @@ def options_of(statement: Any) -> tuple[Any, ...]:  # noqa: ANN401  # a SELECT
     """Return the options that a statement has."""
     found: tuple[Any, ...] = statement._with_options  # noqa: SLF001
     return found
+
+
+def has_conditions(option: Load) -> bool:
+    """Say whether an option has conditions, as of `and_()`, at any place that it names."""
+    return any(part._extra_criteria for part in option.context)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

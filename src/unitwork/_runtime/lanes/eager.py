@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, Select, any_, bindparam, select
 from sqlalchemy import inspect as inspect_entity
-from sqlalchemy.orm import ColumnProperty, RelationshipProperty
+from sqlalchemy.orm import ColumnProperty, Load, RelationshipProperty
 from sqlalchemy.orm.interfaces import LoaderOption
 from sqlalchemy.sql import visitors
 from typing_extensions import override
@@ -27,6 +27,7 @@ from unitwork._sqlalchemy.dialects import postgresql
 from unitwork._sqlalchemy.private import has_loader_options, selected_in
 from unitwork._sqlalchemy.related import (
     asked_by_keys,
+    has_conditions,
     in_order_of_loading,
     joined_columns,
     loaded_along,
@@ -55,6 +56,7 @@ Member = Relation | Joined | Later
 
 _NO_SELECT = LaneRefusal("it is no plain SELECT, and loads what belongs to its entities")
 _OTHER_OPTIONS = LaneRefusal("it has options that only the session knows")
+_CONDITIONS = LaneRefusal("its options have conditions of their own")
 _MORE_THAN_PLAIN = LaneRefusal("it loads what belongs to rows of more than plain columns of one table")
 _LIMITED = LaneRefusal("it limits its rows before it joins what belongs to them")
 _AN_ALIAS = LaneRefusal("it loads what belongs to an alias")
@@ -83,8 +85,11 @@ class EagerRead(CompiledRead):
         statement = call.statement
         if not isinstance(statement, Select):
             return _NO_SELECT
-        if not all(isinstance(option, LoaderOption) for option in options_of(statement)):
+        options = options_of(statement)
+        if not all(isinstance(option, LoaderOption) for option in options):
             return _OTHER_OPTIONS
+        if any(isinstance(option, Load) and has_conditions(option) for option in options):
+            return _CONDITIONS  # whose values are those of each call, also for what is loaded later
         if any(inspect_entity(each["entity"]).is_aliased_class for each in statement.column_descriptions):
             return _AN_ALIAS
         read = super().of(call, dialect)
@@ -215,7 +220,7 @@ class _Statement:
         place = self.place(relation.mapper, path[relation.mapper], columns)
         if isinstance(place, LaneRefusal):
             return place
-        return Joined(relation.key, place, many=bool(relation.uselist))
+        return Joined(relation.key, place, str(relation), many=bool(relation.uselist))
 
     def _names(self, mapper: Mapper[Any], columns: Any) -> list[str]:  # noqa: ANN401  # of SQLAlchemy's
         """Return what the columns of the rows are called that belong to a class; the others are nameless."""

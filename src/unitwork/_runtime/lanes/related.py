@@ -100,32 +100,31 @@ class Later:
 class Joined:
     """A relationship whose entities stand in the same rows, as `joinedload` has joined them."""
 
-    def __init__(self, key: str, place: Place, *, many: bool) -> None:
+    def __init__(self, key: str, place: Place, full_name: str, *, many: bool) -> None:
         self.key = key
         self.place = place
         self.many = many
+        self._full_name = full_name
 
     def put(self, entities: Sequence[Any], related: Sequence[Any], *, apart: bool) -> None:
-        """Give entities what stands in their rows; apart from a session all of them are new.
-
-        Raises:
-            ValueError: There stands another one than it holds, where there may be one only.
-        """
+        """Give entities what stands in their rows; apart from a session all of them are new."""
         if self.many:
             self._put_many(entities, related)
             return
         key = self.key
+        given: set[int] = set()
         for entity, each in zip(entities, related, strict=True):
             if entity is None:
                 continue
             held = instance_dict(entity)
             if key not in held:
+                given.add(id(entity))
                 if apart:
                     held[key] = each
                 else:
                     set_committed_value(entity, key, each)
-            elif held[key] is not each:
-                raise ValueError(key)  # it may be what was loaded before, or a second one: the session knows
+            elif held[key] is not each and id(entity) in given:
+                _warn_of_several(self._full_name)
 
     def _put_many(self, entities: Sequence[Any], related: Sequence[Any]) -> None:
         # By identity: what is mapped may compare by values, and have no hash.
@@ -212,9 +211,7 @@ class Relation:
             set_committed_value(entity, self.key, related)
             return
         if self.own is None and len(related) > 1:
-            warn(
-                f"Multiple rows returned with uselist=False for eagerly-loaded attribute '{self.full_name}' "
-            )
+            _warn_of_several(self.full_name)
         # Of several rows with one key SQLAlchemy takes the last, of several that refer to one the first.
         place = 0 if self.own is None else -1
         set_committed_value(entity, self.key, related[place] if related else None)
@@ -303,7 +300,7 @@ class _Holder:
         """Return the entities of rows, which hold now what stands beside them; add those that load more.
 
         Raises:
-            ValueError: A row has no whole key, or too much for one entity.
+            ValueError: A row has no whole key.
         """
         by_place: dict[int, list[Any]] = {}
         found = self._with_joined(place, rows, by_place)
@@ -386,6 +383,10 @@ class RelatedCall:
     def following(self, rows: Rows | LaneRefusal) -> RelatedCall | None:
         """Return what is to be sent next."""
         return self._load.go_on(rows)
+
+
+def _warn_of_several(attribute: str) -> None:
+    warn(f"Multiple rows returned with uselist=False for eagerly-loaded attribute '{attribute}' ")
 
 
 def _each_once(entities: Iterable[Any]) -> list[Any]:

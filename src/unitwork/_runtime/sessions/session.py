@@ -10,7 +10,7 @@ from inspect import get_annotations
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from sqlalchemy.engine import ChunkedIteratorResult
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, NoResultFound
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncResult, AsyncSession
 from sqlalchemy.orm import Session
@@ -552,8 +552,11 @@ class AmbientSession(AsyncSession):
         """As `AsyncSession.get_one`."""
         read = None if any(keywords.values()) else read_by_key(self, entity, ident)
         items = None if read is None else await self._quick(read)
-        # Where there is none, the session says so as always.
-        return items[0] if items else await self._get_one(entity, ident, **keywords)
+        if items is None:
+            return await self._get_one(entity, ident, **keywords)
+        if not items:
+            raise NoResultFound("No row was found when one was required")  # as that says
+        return items[0]
 
     @override
     async def flush(self, objects: Any = None) -> None:
