@@ -105,7 +105,7 @@ class Thing(Kept):
     shelf: Mapped[Shelf | None] = relationship(back_populates="things")
 
 
-class Stamp(Kept):
+class Postmark(Kept):
     """The database fills in when a row was changed, and is asked later."""
 
     __tablename__ = "stamp"
@@ -291,7 +291,7 @@ ROWS: dict[type[Kept], list[dict[str, Any]]] = {
         {"id": 1, "code": "a", "plain": "p", "shouted": "x", "data": [1], "shelf_id": 1},
         {"id": 2, "code": "b", "plain": "q", "shouted": None, "data": None, "shelf_id": None},
     ],
-    Stamp: [{"id": 1, "word": "a", "by_expression": "e", "by_server": "s"}],
+    Postmark: [{"id": 1, "word": "a", "by_expression": "e", "by_server": "s"}],
     Marked: [{"id": 1, "word": "a"}],
     Called: [{"id": 1, "word": "a"}],
     Eager: [{"id": 1, "word": "a"}],
@@ -569,7 +569,7 @@ async def adding_fails(session: AsyncSession, kept: list[Any]) -> None:
 async def all_deleted(session: AsyncSession, kept: list[Any]) -> None:
     """Two of one class."""
     kept.extend((await session.scalars(select(Seat))).all())
-    kept.extend((await session.scalars(select(Stamp))).all())
+    kept.extend((await session.scalars(select(Postmark))).all())
     for each in kept:
         await session.delete(each)
 
@@ -598,8 +598,8 @@ STORIES: dict[str, Story] = {
     "removed": removed,
     "gone": gone,
     "gone twice": gone_twice,
-    "stamp": changing(Stamp, 1, word="new"),
-    "stamp given": changing(Stamp, 1, by_expression="given", by_server="given"),
+    "stamp": changing(Postmark, 1, word="new"),
+    "stamp given": changing(Postmark, 1, by_expression="given", by_server="given"),
     "marked": changing(Marked, 1, word="new"),
     "called": changing(Called, 1, word="new"),
     "called given": changing(Called, 1, by_call=5),
@@ -621,7 +621,7 @@ STORIES: dict[str, Story] = {
     "twice otherwise": twice_otherwise,
     "delete": deleting(Thing, 1),
     "delete of two keys": deleting(Seat, (1, 2)),
-    "delete a stamp": deleting(Stamp, 1),
+    "delete a stamp": deleting(Postmark, 1),
     "delete numbered": deleting(Numbered, 1),
     "delete what is referred to": deleting(Shelf, 1),
     "delete shelf": deleting(Shelf, 2),
@@ -638,25 +638,25 @@ STORIES: dict[str, Story] = {
     "added and deleted": added_and_deleted,
     "replaced": replaced,
     "one of each": both(
-        changing(Thing, 1, plain="new"), deleting(Stamp, 1), adding(lambda: Seat(row=5, seat=6))
+        changing(Thing, 1, plain="new"), deleting(Postmark, 1), adding(lambda: Seat(row=5, seat=6))
     ),
     "in order": both(
-        deleting(Stamp, 1), changing(Thing, 2, plain="new"), adding(lambda: Stamp(id=2, word="new"))
+        deleting(Postmark, 1), changing(Thing, 2, plain="new"), adding(lambda: Postmark(id=2, word="new"))
     ),
     "last one fails": both(
-        changing(Stamp, 1, word="new"), deleting(Seat, (1, 2)), changing(Thing, 1, code="b")
+        changing(Postmark, 1, word="new"), deleting(Seat, (1, 2)), changing(Thing, 1, code="b")
     ),
     "delete fails": both(
-        changing(Stamp, 1, word="new"), adding(lambda: Seat(row=5, seat=6)), deleting(Shelf, 1)
+        changing(Postmark, 1, word="new"), adding(lambda: Seat(row=5, seat=6)), deleting(Shelf, 1)
     ),
     "many": adding(*(lambda word=word: Coin(word=word) for word in "wxyz")),
     "many of several kinds": adding(
         *(lambda: Coin(word=None), lambda: Coin(word="x", size=Size.LARGE), lambda: Coin(size=Size.LARGE)),
-        *(lambda: Stamp(word="n"), lambda: Coin(by_call=2), lambda: Coin(by_call=3, shouted="s")),
-        *(lambda: Stamp(word="m"), lambda: Coin(id=50), lambda: Coin(by_server="given"), Coin, Coin),
+        *(lambda: Postmark(word="n"), lambda: Coin(by_call=2), lambda: Coin(by_call=3, shouted="s")),
+        *(lambda: Postmark(word="m"), lambda: Coin(id=50), lambda: Coin(by_server="given"), Coin, Coin),
     ),
     "many with one that fails": adding(
-        lambda: Stamp(word="n"),
+        lambda: Postmark(word="n"),
         *(lambda word=word: Coin(word=word) for word in "xay"),
     ),
     "many with an expression": adding(Coin, lambda: Coin(word=func.lower("X")), Coin),
@@ -927,7 +927,7 @@ HEARD: dict[str, type] = {
     "before_delete": Seat,
     "after_delete": Seat,
     "refresh_flush": Called,
-    "expire": Stamp,
+    "expire": Postmark,
     "before_flush": Session,
     "after_flush": Session,
     "after_flush_postexec": Session,

@@ -48,7 +48,7 @@ class Tables(Base):
     metadata = MetaData()
 
 
-class Animal(Tables):
+class Creature(Tables):
     """The root of a hierarchy of both sorts."""
 
     __tablename__ = "animal"
@@ -59,19 +59,19 @@ class Animal(Tables):
     name: Mapped[str] = mapped_column("called", String(20))
     owner_id: Mapped[int | None] = mapped_column(ForeignKey("keeper.id"))
 
-    owner: Mapped["Keeper | None"] = relationship(back_populates="animals")
+    owner: Mapped["Caretaker | None"] = relationship(back_populates="animals")
 
 
-class Keeper(Tables):
+class Caretaker(Tables):
     """Has animals."""
 
     __tablename__ = "keeper"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    animals: Mapped[list[Animal]] = relationship(back_populates="owner", order_by=Animal.id)
+    animals: Mapped[list[Creature]] = relationship(back_populates="owner", order_by=Creature.id)
 
 
-class Mammal(Animal):
+class Mammal(Creature):
     """Has no rows of its own."""
 
     __mapper_args__ = {"polymorphic_abstract": True}
@@ -94,7 +94,7 @@ class Puppy(Dog):
     __mapper_args__ = {"polymorphic_identity": "puppy"}
 
 
-class Fish(Animal):
+class Fish(Creature):
     """In a table of its own, whose key has the name of that of the root."""
 
     __tablename__ = "fish"
@@ -223,15 +223,15 @@ class Page(Tables):
     given: Mapped[int] = query_expression()
     given_or_not: Mapped[int] = query_expression(number + 1)
     animals: Mapped[int] = column_property(
-        select(func.count(Animal.id)).where(Animal.id > 1).scalar_subquery()
+        select(func.count(Creature.id)).where(Creature.id > 1).scalar_subquery()
     )
 
 
 def rows() -> list[Tables]:
     """New entities of each class."""
     return [
-        Keeper(id=1),
-        Animal(id=1, name="any", owner_id=1),
+        Caretaker(id=1),
+        Creature(id=1, name="any", owner_id=1),
         Dog(id=2, name="Rex", bark="wow", secret="bone", legs=4, owner_id=1),
         Puppy(id=3, name="Bit", bark="wif"),
         Fish(id=4, name="Wanda", fins=5, owner_id=1),
@@ -250,7 +250,7 @@ def rows() -> list[Tables]:
 
 CLASSES: list[type[Any]] = [
     *(
-        Animal,
+        Creature,
         Mammal,
         Dog,
         Puppy,
@@ -280,25 +280,28 @@ async def park(db: Database) -> Database:
     return db
 
 
-OTHER = aliased(Animal)
+OTHER = aliased(Creature)
 SELECTS: dict[str, Any] = {
     **{f"all of {each.__name__}": select(each).order_by(*inspect(each).primary_key) for each in CLASSES},
     "by an attribute of the subclass": select(Dog).where(Dog.bark == "wow"),
     "by a computed attribute": select(Page).where(Page.twice > 14),
     "a list": select(Fish).where(Fish.id.in_([4, 5]), Fish.fins.not_in([1])).order_by(Fish.id),
-    "distinct": select(Animal).distinct().order_by(Animal.name),
-    "by a relationship": select(Dog).join(Dog.owner).where(Keeper.id == 1),
-    "of a relationship": select(Animal).select_from(Keeper).join(Keeper.animals).order_by(Animal.id),
-    "each twice": select(Animal).join(OTHER, OTHER.id > 3).order_by(Animal.id, OTHER.id),
+    "distinct": select(Creature).distinct().order_by(Creature.name),
+    "by a relationship": select(Dog).join(Dog.owner).where(Caretaker.id == 1),
+    "of a relationship": select(Creature)
+    .select_from(Caretaker)
+    .join(Caretaker.animals)
+    .order_by(Creature.id),
+    "each twice": select(Creature).join(OTHER, OTHER.id > 3).order_by(Creature.id, OTHER.id),
     "none by an outer join": (
-        select(Fish).select_from(Keeper).outerjoin(Keeper.animals.of_type(Fish)).order_by(Fish.id)
+        select(Fish).select_from(Caretaker).outerjoin(Caretaker.animals.of_type(Fish)).order_by(Fish.id)
     ),
     "column of a subclass": select(Dog.bark).order_by(Dog.id),
     "alias": select(OTHER).order_by(OTHER.id),
     "alias of a page": select(aliased(Page)),
-    "with all subclasses": select(with_polymorphic(Animal, "*")),
+    "with all subclasses": select(with_polymorphic(Creature, "*")),
     "undeferred": select(Page).options(undefer(Page.words)).order_by(Page.id),
-    "from text": select(Animal).from_statement(text("SELECT * FROM animal ORDER BY id")),
+    "from text": select(Creature).from_statement(text("SELECT * FROM animal ORDER BY id")),
     "page from text": select(Page).from_statement(text("SELECT id, number, words FROM page ORDER BY id")),
     "locked": select(Fish).order_by(Fish.id).with_for_update(),
 }
@@ -328,7 +331,7 @@ async def keys(db: Database) -> object:
 async def numbers(db: Database) -> object:
     """Counts and pages."""
     dogs, pages = Repository[Dog](db), Repository[Page](db)
-    by_name = Repository[Animal](db).where().order_by(Animal.name)
+    by_name = Repository[Creature](db).where().order_by(Creature.name)
     return (
         await dogs.count(),
         await dogs.exists(bark="wow"),
@@ -342,7 +345,7 @@ async def filled(db: Database) -> object:
     """A subclass that is selected after its root, in one session."""
     found: list[object] = []
     async with db.unit_of_work():
-        animals = await Repository[Animal](db).all()
+        animals = await Repository[Creature](db).all()
         found.append(seen(animals))
         held = [*await Repository[Fish](db).all(), *await Repository[Dog](db).all()]
         assert all(each in animals for each in held)
@@ -358,14 +361,14 @@ async def expired(db: Database) -> object:
         found.append(seen(held))
         session.expire(held)
         found.append(seen(held))
-        await session.scalars(select(Animal))
+        await session.scalars(select(Creature))
         found.append(seen(held))
         await session.scalars(select(Dog))
         found.append(seen(held))
         session.expire(held, ["bark", "name", "secret"])
         held.legs = 3
         with session.no_autoflush:
-            await session.scalars(select(Animal))
+            await session.scalars(select(Creature))
             found.append(seen(held))
             await session.scalars(select(Mammal))
             found.append(seen(held))
@@ -381,7 +384,7 @@ async def later(db: Database) -> object:
     found: list[object] = []
     async with db.transaction() as session:
         dog, fish = (
-            await session.scalars(select(Animal).where(Animal.id.in_([2, 4])).order_by(Animal.id))
+            await session.scalars(select(Creature).where(Creature.id.in_([2, 4])).order_by(Creature.id))
         ).all()
         found.append(await told(dog.awaitable_attrs.bark))
         found.append(await told(fish.awaitable_attrs.depth))
@@ -397,7 +400,7 @@ async def later(db: Database) -> object:
 
 async def detached(db: Database) -> object:
     """Outside of everything there is nobody to ask."""
-    dog = await Repository[Animal](db).get_one(2)
+    dog = await Repository[Creature](db).get_one(2)
     page = await Repository[Page](db).get_one(1)
 
     async def attribute(of: object, name: str) -> object:
@@ -412,7 +415,7 @@ async def detached(db: Database) -> object:
 async def changed(db: Database) -> object:
     """It is sent, by a session that gets the entity later as well, and undone."""
     found: list[object] = []
-    shark = await Repository[Animal](db).get_one(5)
+    shark = await Repository[Creature](db).get_one(5)
     assert isinstance(shark, Shark)
     shark.name = "Bruce"
     async with db.transaction() as session:
@@ -443,9 +446,9 @@ async def selected(db: Database, statement: Any, place: str) -> list[object]:  #
     for _ in range(2):
         if place == "unit":
             async with db.unit_of_work():
-                found.append(await told(Repository[Animal](db).all(statement)))
+                found.append(await told(Repository[Creature](db).all(statement)))
         elif place == "outside":
-            found.append(await told(Repository[Animal](db).all(statement)))
+            found.append(await told(Repository[Creature](db).all(statement)))
         else:
             with suppress(Exception):
                 async with db.transaction() as session:
@@ -498,11 +501,11 @@ async def test_row_of_another_class_is_told_alike(park: Database, observer: Obse
         await observer.run("UPDATE animal SET kind = 'dog' WHERE id = 2")
         found: list[object] = []
         async with db.unit_of_work():
-            held = await Repository[Animal](db).get_one(2)
+            held = await Repository[Creature](db).get_one(2)
             await observer.run(f"UPDATE animal SET kind = {kind} WHERE id = 2")
-            found.append(await told(Repository[Animal](db).where().order_by(Animal.id).all()))
+            found.append(await told(Repository[Creature](db).where().order_by(Creature.id).all()))
             found.append(seen(held))
-        for each in (Animal, Mammal, Dog, Fish):
+        for each in (Creature, Mammal, Dog, Fish):
             found.append(await told(Repository[each](db).where(each.id == 2).all()))  # type: ignore[valid-type]  # of this loop
             found.append(await told(Repository[each](db).get(2)))  # type: ignore[valid-type]  # as above
         return found
@@ -514,7 +517,7 @@ async def test_row_of_another_class_is_told_alike(park: Database, observer: Obse
 
 async def test_hierarchies_take_the_fastest_lane(park: Database) -> None:
     """All but what is more than rows."""
-    await Repository[Keeper](park).get(1)
+    await Repository[Caretaker](park).get(1)
     selects = {name: each for name, each in SELECTS.items() if isinstance(each, Select)}
     assert {name for name, each in selects.items() if park.explain_lane(each).lane is Lane.DRIVER} == FAST
     assert "Car is loaded with its base" in str(park.explain_lane(select(Vehicle)))
@@ -523,8 +526,8 @@ async def test_hierarchies_take_the_fastest_lane(park: Database) -> None:
 @pytest.mark.only("postgresql", "mariadb", reason="no function of SQLite writes")
 async def test_hierarchy_by_a_function_that_may_write_is_left_to_the_session(park: Database) -> None:
     """Rows of classes that nobody knows are refused when it was sent already, and it would be sent again."""
-    await Repository[Keeper](park).get(1)
-    called = select(Animal).where(func.of_somebody(Animal.id) == 1)
+    await Repository[Caretaker](park).get(1)
+    called = select(Creature).where(func.of_somebody(Creature.id) == 1)
     assert str(park.explain_lane(called)) == "session lane: it may call a function that writes"
 
 
@@ -535,10 +538,10 @@ async def test_listener_to_a_subclass_is_heard(park: Database) -> None:
     def loaded(entity: Dog, _context: object) -> None:
         heard.append(entity.name)
 
-    await Repository[Animal](park).all()
+    await Repository[Creature](park).all()
     event.listen(Dog, "load", loaded)
     try:
-        await Repository[Animal](park).all()
+        await Repository[Creature](park).all()
     finally:
         event.remove(Dog, "load", loaded)
     assert heard == ["Rex"]
