@@ -914,7 +914,7 @@ async def test_python_fills_in_once(kept: Database) -> None:
     async with kept.transaction() as session:
         session.add(counted[0])
         await Repository[Counted](kept).add(counted[1])
-        session.add_all([counted[2], Room(notes=[Note(word="c")])])
+        session.add_all([counted[2], Room(id=90, notes=[Note(id=90, word="c")])])
         await session.flush()
         numbers = [each.number for each in counted]
 

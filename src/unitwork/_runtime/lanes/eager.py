@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, Select, any_, bindparam, select
+from sqlalchemy import Column, Select, bindparam, select
 from sqlalchemy import inspect as inspect_entity
 from sqlalchemy.orm import ColumnProperty, Load, RelationshipProperty
 from sqlalchemy.orm.interfaces import LoaderOption
@@ -23,7 +23,6 @@ from unitwork._runtime.lanes.loading import (
 )
 from unitwork._runtime.lanes.reads import LOADING_IS_HEARD, CompiledRead, Described
 from unitwork._runtime.lanes.related import KEYS, Joined, Later, Place, RelatedLoad, Relation
-from unitwork._sqlalchemy.dialects import postgresql
 from unitwork._sqlalchemy.private import has_loader_options, selected_in
 from unitwork._sqlalchemy.related import (
     asked_by_keys,
@@ -239,7 +238,7 @@ class _Statement:
         if refusal is not None:
             return refusal
         asked, dialect = asked_by_keys(relation), self._dialect
-        selected = _related_select(relation, asked, dialect)
+        selected = _related_select(relation, asked)
         if isinstance(selected, LaneRefusal):
             return selected
         statement = loaded_along(selected, self._state, path[relation])
@@ -288,17 +287,7 @@ def _why_not_plain(relation: RelationshipProperty[Any]) -> LaneRefusal | None:
     return why_not_simple(mapper)
 
 
-def _among_keys(compared: Any, dialect: Dialect, *, single: bool) -> Any:  # noqa: ANN401  # of SQLAlchemy's
-    """Return the condition that a column, or a tuple of them, is one of the keys.
-
-    PostgreSQL takes those of one column as one array, so that the statement is the same for any number.
-    """
-    if single and dialect.name == "postgresql":
-        return compared == any_(bindparam(KEYS, type_=postgresql.ARRAY(compared.type)))
-    return compared.in_(bindparam(KEYS, expanding=True))
-
-
-def _related_select(relation: Any, asked: Any, dialect: Dialect) -> Select[Any] | LaneRefusal:  # noqa: ANN401  # of SQLAlchemy's
+def _related_select(relation: Any, asked: Any) -> Select[Any] | LaneRefusal:  # noqa: ANN401  # of SQLAlchemy's
     """Return the SELECT of what belongs to certain keys, as `selectinload` makes it."""
     entity = relation.mapper.class_
     selected: Any = select(*asked.columns, entity)
@@ -313,6 +302,6 @@ def _related_select(relation: Any, asked: Any, dialect: Dialect) -> Select[Any] 
         selected = selected.select_from(relation.secondary).join(entity, secondary_join(relation))
     else:
         selected = selected.select_from(entity)
-    condition = _among_keys(asked.condition, dialect, single=len(asked.columns) == 1)
-    found: Select[Any] = selected.where(condition).order_by(*order)
+    among_keys = asked.condition.in_(bindparam(KEYS, expanding=True))
+    found: Select[Any] = selected.where(among_keys).order_by(*order)
     return found
