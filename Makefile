@@ -38,7 +38,7 @@ test: $(STAMP) ## run the tests on every database found (PYTEST_ARGS="--database
 	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
 
 # What depends on how others are made inside: all of it on SQLite, and on every server what goes past SQLAlchemy.
-LOWEST_TESTS   := behaviour logic schemas testing integrations
+LOWEST_TESTS   := behaviour integrations
 # These have environments, or floors, of their own.
 LOWEST_APART   := aiogram sanic sqlmodel
 LOWEST_SERVERS := lanes_adding lanes_beside_blocks lanes_failures lanes_in_sessions lanes_pools lanes_schema_changes sqlalchemy

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import URL
 
 RECORDS = 300
-KILLS = 3
+KILLS = 2
 
 MODELS = """
 from sqlalchemy import CheckConstraint, MetaData

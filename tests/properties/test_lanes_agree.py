@@ -21,7 +21,7 @@ from tests.properties.mappings import KINDS, Sample, samples
 from unitwork import Database, PageRequest, Repository, query
 from unitwork.options import Lane
 
-EXAMPLES = {"sqlite": 60, "asyncpg": 30, "psycopg": 25, "mariadb": 15}
+EXAMPLES = {"sqlite": 30, "asyncpg": 15, "psycopg": 12, "mariadb": 8}
 
 _numbers = itertools.count()
 
