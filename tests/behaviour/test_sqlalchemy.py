@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import sqlalchemy
 from sqlalchemy import Integer, event, insert, inspect, make_url, select, text
 from sqlalchemy.engine import ChunkedIteratorResult
 from sqlalchemy.exc import DisconnectionError, InvalidRequestError, PendingRollbackError
@@ -379,6 +380,10 @@ def test_what_a_model_says_to_a_flush() -> None:
     assert not private.has_waiting_mutations(inspect(owner))
 
 
+@pytest.mark.skipif(
+    sqlalchemy.__version__.startswith("2.0."),
+    reason="2.0 shows the statement as it is before the rows are written into it",
+)
 async def test_insert_of_many_rows_is_the_text_of_a_flush(people: Database) -> None:
     """With as many rows as are given, numbered where the database can; else it goes row by row."""
     table: Any = Pet.__table__
