@@ -87,20 +87,32 @@ def bare_unitwork(place: Place) -> Any:  # as above
 
 def hand(place: Place) -> Any:  # as above
     """A session as a dependency, written by hand."""
-    app = FastAPI()
     factory = database_at(place).session_factory
 
     async def session() -> AsyncIterator[AsyncSession]:
         async with factory() as opened, opened.begin():
             yield opened
 
+    return _by_session("hand", Depends(session))
+
+
+def session_dep(place: Place) -> Any:  # as above
+    """The session of unitwork as a dependency, used as by hand."""
+    return _by_session("session", session_of(database_at(place)))
+
+
+def _by_session(variant: str, dependency: Any) -> Any:  # as FastAPI takes it
+    """What is done with a session, wherever it comes from."""
+    app = FastAPI()
+    given = Annotated[AsyncSession, dependency]
+
     @app.get("/people/{number}")
-    async def read(number: int, session: Annotated[AsyncSession, Depends(session)]) -> PersonOut:
+    async def read(number: int, session: given) -> PersonOut:
         return PersonOut.model_validate(await session.get_one(Person, number))
 
     @app.post("/signups")
-    async def sign_up(data: SignupIn, session: Annotated[AsyncSession, Depends(session)]) -> dict[str, int]:
-        signup = Signup(email=_new_address("hand"), name=data.name)
+    async def sign_up(data: SignupIn, session: given) -> dict[str, int]:
+        signup = Signup(email=_new_address(variant), name=data.name)
         session.add(signup)
         await session.flush()
         return {"id": signup.id}
@@ -123,26 +135,6 @@ def ours(place: Place) -> Any:  # as above
         return {"id": (await signups.add(Signup(email=_new_address("ours"), name=data.name))).id}
 
     app.add_middleware(UnitOfWorkMiddleware, database=db)
-    return app
-
-
-def session_dep(place: Place) -> Any:  # as above
-    """The session of unitwork as a dependency, used as by hand."""
-    app = FastAPI()
-    db = database_at(place)
-    ambient = Annotated[AsyncSession, session_of(db)]
-
-    @app.get("/people/{number}")
-    async def read(number: int, session: ambient) -> PersonOut:
-        return PersonOut.model_validate(await session.get_one(Person, number))
-
-    @app.post("/signups")
-    async def sign_up(data: SignupIn, session: ambient) -> dict[str, int]:
-        signup = Signup(email=_new_address("session"), name=data.name)
-        session.add(signup)
-        await session.flush()
-        return {"id": signup.id}
-
     return app
 
 

@@ -1,8 +1,6 @@
 """Random mappings, types and data look the same on each lane."""
 
-import asyncio
 import itertools
-import os
 import re
 import types
 from collections.abc import Awaitable, Callable
@@ -11,15 +9,15 @@ from dataclasses import make_dataclass
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from sqlalchemy import URL, Row, delete, insert, inspect, select
 from sqlalchemy.orm import DeclarativeBase
 
 from tests.fixtures.databases import Backend
 from tests.fixtures.leaks import left_in_context
+from tests.properties.lanes import examples, one_for_each_lane
 from tests.properties.mappings import KINDS, Sample, samples
 from unitwork import Database, PageRequest, Repository, query
-from unitwork.options import Lane
 
 EXAMPLES = {"sqlite": 30, "asyncpg": 15, "psycopg": 12, "mariadb": 8}
 
@@ -226,21 +224,11 @@ async def agree(databases: list[Database], sample: Sample) -> None:
 @pytest.mark.timeout(120)
 def test_lanes_agree_on_random_mappings_and_data(backend: Backend, database_url: URL) -> None:
     """Entities with their states, records, dictionaries, columns, pages, and errors."""
-    with asyncio.Runner() as runner:
-        databases = [Database(database_url, name=lane.value, fastest_lane=lane) for lane in Lane]
+    with one_for_each_lane(database_url) as (runner, databases):
 
-        @settings(
-            max_examples=EXAMPLES[backend.id],
-            deadline=None,
-            derandomize=bool(os.environ.get("CI")),
-            suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-        )
+        @examples(EXAMPLES[backend.id])
         @given(samples(backend.database))
         def compare(sample: Sample) -> None:
             runner.run(agree(databases, sample))
 
-        try:
-            compare()
-        finally:
-            for db in databases:
-                runner.run(db.dispose())
+        compare()

@@ -1,15 +1,13 @@
 """What is loaded with entities looks the same on each lane, for random rows."""
 
-import asyncio
 import gc
-import os
 import re
 import warnings
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import URL, Select, Table, delete, insert, inspect
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,9 +15,9 @@ from sqlalchemy.orm import DeclarativeBase, Load
 
 from tests.fixtures.authors import BOOK_GENRE, OTHERS, REPEATING, SELECTED, Author, Book, Related
 from tests.fixtures.databases import Backend
+from tests.properties.lanes import examples, one_for_each_lane
 from unitwork import Database, Repository
 from unitwork.observe import StatementLog
-from unitwork.options import Lane
 
 EXAMPLES = {"sqlite": 6, "asyncpg": 5, "psycopg": 4, "mariadb": 4}
 _READS = 3
@@ -214,22 +212,12 @@ async def agree(databases: list[Database], rows: Rows, names: list[str]) -> None
 @pytest.mark.timeout(120)
 def test_lanes_agree_on_what_is_loaded_with_entities(backend: Backend, database_url: URL) -> None:
     """Collections and single ones with their states, what the database is asked, and what is loaded later."""
-    with asyncio.Runner() as runner:
-        databases = [Database(database_url, name=lane.value, fastest_lane=lane) for lane in Lane]
+    with one_for_each_lane(database_url) as (runner, databases):
 
-        @settings(
-            max_examples=EXAMPLES[backend.id],
-            deadline=None,
-            derandomize=bool(os.environ.get("CI")),
-            suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-        )
+        @examples(EXAMPLES[backend.id])
         @given(rows_of_all(), st.lists(st.sampled_from(sorted(ALL)), min_size=_READS, max_size=_READS))
         def compare(rows: Rows, names: list[str]) -> None:
             runner.run(agree(databases, rows, names))
 
-        try:
-            runner.run(databases[0].create_all(Related))
-            compare()
-        finally:
-            for db in databases:
-                runner.run(db.dispose())
+        runner.run(databases[0].create_all(Related))
+        compare()

@@ -66,7 +66,7 @@ class Lender:
         return held
 
     @property
-    def has_room(self) -> bool:
+    def resets_at_once(self) -> bool:
         """Whether a connection that SQLAlchemy resets goes back to the pool without a greenlet."""
         return self._resets_silently and self._has_room
 

@@ -61,10 +61,11 @@ class WriteGate:
 
     async def enter(self, writer: object, owner: str, watch: Watch) -> None:
         """Wait until all earlier writers have left, or the first of them has not for some seconds."""
-        inside, coming = self.inside, Writer(writer, owner, time.monotonic())
+        inside = self.inside
         if inside is None:
-            self.inside = coming
+            self.enter_at_once(writer, owner)
             return
+        coming = Writer(writer, owner, time.monotonic())
         turn = asyncio.get_running_loop().create_future()
         self._waiting[turn] = coming
         try:

@@ -175,7 +175,7 @@ class FusedLane:
         begun: Connection | None = session.turns.top.connection
         if not (direct.can_be_begun or (begun is not None and direct.in_transaction(_driver(begun)))):
             return await greenlet_spawn(self._rows_of_cursor, statement, session, direct)
-        connection = begun or await _connection_at_once(session)
+        connection = begun or await _idle_connection(session)
         if connection is None:
             connection = await greenlet_spawn(_connection, session)
         if session.has_handed_out(connection) and (
@@ -313,12 +313,12 @@ def _driver(connection: Connection) -> Any:  # noqa: ANN401  # of any driver
     return connection.connection.driver_connection
 
 
-async def _connection_at_once(session: SessionAccess) -> Connection | None:
-    """Return the connection of the block, unless it takes a greenlet to get it."""
+async def _idle_connection(session: SessionAccess) -> Connection | None:
+    """Check a connection out for a block that has none, unless it takes a greenlet to get it."""
     frame: FrameAccess = session.turns.top
     if frame is not frame.root or frame.idles:
         return None
-    return frame.connection or await session.acquired_idle(frame)
+    return await session.acquired_idle(frame)
 
 
 def _connection(session: SessionAccess) -> Connection:

@@ -101,7 +101,7 @@ class Origin:
     @property
     def takes_back_at_once(self) -> bool:
         """Whether the connection goes back without anything being waited for, and nobody listens to that."""
-        if self._lender is None or not self._lender.has_room:
+        if self._lender is None or not self._lender.resets_at_once:
             return False
         return self.engines.here().listeners.foreign() is None
 
