@@ -5,7 +5,8 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO   := $(VENV)/.demo
 STAMP  := $(VENV)/.ready
-LOWEST := .cache/envs/lowest
+# Not below .cache, which building the documentation empties, perhaps beside this.
+LOWEST := .envs/lowest
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -86,4 +87,4 @@ bench: $(STAMP) ## compare speed with hand-written SQLAlchemy, as ratios in one 
 	@$(BIN)/python benchmarks/bulk.py
 
 clean: ## remove the environment and everything that was built
-	rm -rf $(VENV) site .benchmarks .cache .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .envs site .benchmarks .cache .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
