@@ -83,15 +83,19 @@ class CompiledStatements:
         self._claiming = Session()
         self.session_listeners = SessionListeners(self._claiming)
 
-    def _obstacle(self) -> LaneRefusal | None:
-        """Say what on this Database would be passed by now, if anything."""
+    def obstacle_below(self) -> LaneRefusal | None:
+        """Say what of this Database's engine, or of its settings, would be passed by now, if anything."""
         if self.fastest is _SLOWEST:
             return NO_FASTER
         if self._connections.pinned is not None:
             return _PINNED
         if self._has_options:
             return _SESSION_OPTIONS
-        return self._connections.home().listeners.foreign() or self.session_listeners.of_reads()
+        return self._connections.home().listeners.foreign()
+
+    def _obstacle(self) -> LaneRefusal | None:
+        """Say what on this Database would be passed by now, if anything."""
+        return self.obstacle_below() or self.session_listeners.of_reads()
 
     def _dialect(self) -> Dialect | LaneRefusal:
         """Return the dialect, if it knows the server; what is compiled before is for another one."""
@@ -185,7 +189,7 @@ class CompiledStatements:
         if isinstance(change, LaneRefusal):
             return change
         try:
-            return ChangeCall(change, name, call.statement, change.arguments(call))
+            return ChangeCall(change, name, call, change.arguments(call))
         except Exception:  # noqa: BLE001  # the session lane raises what is right
             return _VALUES
 

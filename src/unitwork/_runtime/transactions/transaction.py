@@ -10,7 +10,8 @@ from sqlalchemy.util import greenlet_spawn
 from typing_extensions import override
 
 from unitwork._runtime.transactions.frame import Frame
-from unitwork._sqlalchemy.private import note_new, savepoint_names
+from unitwork._sqlalchemy.private import note_new
+from unitwork._sqlalchemy.savepoints import savepoint_names
 from unitwork.dialects import BeginMode
 from unitwork.options import Outcome
 
