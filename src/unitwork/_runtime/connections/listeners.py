@@ -6,7 +6,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from unitwork._logic.routing import LaneRefusal
 from unitwork._sqlalchemy.private import add_listener, remove_listener
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import ExceptionContext
     from sqlalchemy.orm import Session
     from sqlalchemy.pool import Pool
+
+R = TypeVar("R")
 
 _TRANSLATE = "schema_translate_map"
 _LOGGED = LaneRefusal("statements are logged")
@@ -106,6 +108,7 @@ _EXECUTE = _Events("before_execute", "after_execute")
 _ENGINE = _Events(*_EXECUTE.names, "engine_connect", "begin", "commit", "rollback")
 _POOL = _Events("checkout", "checkin", "reset")
 _DIALECT = _Events("do_execute", "do_execute_no_params", "do_setinputsizes")
+_SAVEPOINT = _Events("savepoint", "release_savepoint", "rollback_savepoint")
 _SESSION = _Events(
     "do_orm_execute",
     "after_begin",
@@ -152,18 +155,21 @@ class SessionListeners:
         return _told(self._flushing.event() or self._own(session, _FLUSH))
 
     def close(self, session: Session) -> None:
-        """Close a session for good.
+        """Close a session for good."""
+        self.past(session, session.close)
 
-        SQLAlchemy asks for listeners of its own then. Where nobody has done so before, there are none, and
-        those of its class are lent to it, which takes less time than to collect them anew.
+    def past(self, session: Session, work: Callable[[], R]) -> R:
+        """Let a session do something that waits for nothing, and would ask for listeners of its own.
+
+        Where nobody has done so before, there are none, and those of its class are lent to it, which takes
+        less time than to collect them anew.
         """
         own = vars(session)
         if "dispatch" in own:
-            session.close()
-            return
+            return work()
         own["dispatch"] = self._unused_like(session).dispatch
         try:
-            session.close()
+            return work()
         finally:
             del own["dispatch"]
 
@@ -239,6 +245,10 @@ class EngineListeners:
     def of_cursors_on(self, connection: Connection) -> bool:
         """Say whether anybody else hears what the cursors of this very connection send."""
         return _CURSOR.heard(connection, self._ours) is not None
+
+    def of_savepoints(self) -> bool:
+        """Say whether anybody else hears what is sent for a savepoint; `foreign` was asked just before."""
+        return self.of_cursors or any(_SAVEPOINT.collections(self._engine.dispatch))
 
     def of_pool(self, pool: Pool) -> Audience:
         """Return who else listens to connections of a pool of this engine being checked out or in."""

@@ -181,7 +181,10 @@ class FusedLane:
         direct = self._connections.backend.direct
         if direct is None or home.listeners.of_cursors or self._must_be_heard(statement, session):
             return await greenlet_spawn(self._rows_of_cursor, statement, session, direct)
-        begun: Connection | None = session.turns.top.connection
+        frame: FrameAccess = session.turns.top
+        begun: Connection | None = frame.connection
+        if begun is None and frame is not frame.root:
+            begun = await session.acquired_idle(frame)
         if not (direct.can_be_begun or (begun is not None and direct.in_transaction(_driver(begun)))):
             return await greenlet_spawn(self._rows_of_cursor, statement, session, direct)
         connection = begun or await _idle_connection(session)
