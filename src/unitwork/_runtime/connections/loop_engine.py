@@ -253,6 +253,8 @@ class LoopEngine:
         sent = context.execution_context
         if sent is not None and sent.execution_options.get(_FORESEEN):
             return  # SQLAlchemy asks whether a table exists, and reads the answer from the error
+        if orders.failed_by_its_feed(context):
+            return  # whoever has sent it says what has failed
         error = context.sqlalchemy_exception or context.original_exception
         if self._backend.fault_of(context) is Fault.TRANSACTION:
             holder.database_ended(error)
