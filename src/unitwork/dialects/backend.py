@@ -176,6 +176,13 @@ class Backend:
     def connected(self, connection: DBAPIConnection) -> None:
         """Set up a connection that was just opened, if opening it must not be interrupted."""
 
+    def is_set_up(self, connection: DBAPIConnection) -> bool:  # noqa: ARG002  # for those that must be
+        """Say whether a connection is as lanes need it; one from before the Database may not be."""
+        return True
+
+    def set_up(self, connection: DBAPIConnection) -> None:
+        """Make it so. In a greenlet."""
+
     def end_transaction(self, connection: DBAPIConnection) -> None:
         """Roll back what a loop that is closed has left open on a connection that is kept. In a greenlet."""
         if self.in_transaction(connection.driver_connection):

@@ -6,10 +6,11 @@ import asyncio
 import time
 from threading import Thread
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakSet
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 from sqlalchemy.util import await_only, greenlet_spawn
 from typing_extensions import override
 
@@ -17,6 +18,7 @@ from unitwork._sqlalchemy.versions import let_go_of_cursor
 from unitwork.dialects.backend import CHECKOUT, LENT, Backend, BeginMode, Fault, backends_on, told_of
 from unitwork.dialects.direct import SQLiteDirect, closed_to_writes, is_busy, open_to_writes, stop
 from unitwork.dialects.orders import Failed, order_of, run_on_driver
+from unitwork.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -42,6 +44,8 @@ _BUSY_AGAIN_S = 0.01
 _PRAGMAS = (f"busy_timeout={_BUSY_S * 1000:.0f}", "foreign_keys=ON", "synchronous=NORMAL")
 _JOURNAL = "PRAGMA journal_mode=WAL"
 _QUERIES_ONLY = "PRAGMA query_only=ON"
+_set_up: WeakSet[Any] = WeakSet()
+"""Connections of aiosqlite whose own transaction handling is off. Others would begin by themselves."""
 
 
 def in_memory(url: URL) -> bool:
@@ -92,6 +96,8 @@ class SQLiteBackend(Backend):
 
     @override
     def install(self, engine: AsyncEngine) -> None:
+        if self.shared_between_loops and isinstance(engine.pool, NullPool):
+            raise OptionError("poolclass", "NullPool", ["none: a database in memory is its one connection"])
         event.listen(engine.sync_engine, "connect", self._keep)
         event.listen(engine.sync_engine, "close", self._forget)
         event.listen(engine.sync_engine, "begin", _begin)
@@ -108,8 +114,18 @@ class SQLiteBackend(Backend):
         for pragma in _PRAGMAS:
             _run(connection, f"PRAGMA {pragma}")
         _write_ahead(connection, time.monotonic() + _BUSY_S)
+        _set_up.add(connection.driver_connection)
 
-    def _keep(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    @override
+    def is_set_up(self, connection: DBAPIConnection) -> bool:
+        return cast("Any", connection).driver_connection in _set_up
+
+    @override
+    def set_up(self, connection: DBAPIConnection) -> None:
+        self.connected(connection)
+        self._keep(connection)
+
+    def _keep(self, connection: DBAPIConnection, _entry: object = None) -> None:
         # The one connection of a database in memory outlives the pool, which is replaced for a new loop.
         if self.shared_between_loops:
             self.kept = connection

@@ -192,6 +192,10 @@ def _told(name: str | None) -> LaneRefusal | None:
     return None if name is None else LaneRefusal("somebody listens to {} of sessions", name)
 
 
+_of_engines: weakref.WeakKeyDictionary[Engine, Counter[str]] = weakref.WeakKeyDictionary()
+"""How many of the listeners to each event of an engine are ours: of all Databases on it."""
+
+
 class EngineListeners:
     """Which listeners of one engine are ours. Lives: as long as the engine.
 
@@ -200,7 +204,8 @@ class EngineListeners:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._ours = Counter({name: -count for name, count in self._counts()})
+        self._ours = _of_engines.setdefault(engine, Counter())
+        self._others = {name: count - self._ours[name] for name, count in self._counts()}
         # Those of cursors last: it is the first that is found.
         heard = ((engine, _ENGINE), (engine.dialect, _DIALECT), (engine, _CURSOR))
         self._sending = Audience(self._ours, *heard)
@@ -223,7 +228,8 @@ class EngineListeners:
 
     def are_complete(self) -> None:
         """Count what is installed by now as ours."""
-        self._ours.update(dict(self._counts()))
+        for name, count in self._counts():
+            self._ours[name] = count - self._others[name]
 
     def _counts(self) -> list[tuple[str, int]]:
         engine = self._engine

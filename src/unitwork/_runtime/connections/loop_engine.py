@@ -13,7 +13,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 from unitwork._runtime.connections.connecting import connect_whole
 from unitwork._runtime.connections.idle import Lender
 from unitwork._runtime.connections.listeners import EngineListeners
-from unitwork._runtime.connections.pool import PlacedConnection, serve_in_turn
+from unitwork._runtime.connections.pool import PlacedConnection, idle_in, serve_in_turn
 from unitwork._runtime.connections.prepared import PreparedStatements
 from unitwork._runtime.connections.write_gate import WriteGate
 from unitwork._sqlalchemy.versions import keep_first_error
@@ -51,7 +51,7 @@ class LoopEngine:
     Attributes:
         held: Who has which connection: by SQLAlchemy's `Connection`, or what the pool gave out.
         asked_to_open: Who opens a connection where nothing can be waited for is told so.
-        doubtful: The connections that the pool will replace when they are asked for.
+        doubtful: The connections that the pool will replace, or set up, when they are asked for.
         prepared: What the driver has prepared on its connections.
         lending: The engine of a stand-in for this one, made once, since it knows compiled statements.
     """
@@ -78,7 +78,8 @@ class LoopEngine:
     def equip(self) -> None:
         """Add what this library listens to."""
         engine, backend = self.engine.sync_engine, self._backend
-        serve_in_turn(engine.pool)
+        serve_in_turn(engine.pool, only_one=backend.shared_between_loops)
+        self.doubtful.update(each for each in idle_in(engine.pool) if not backend.is_set_up(each))
         vars(engine)["_connection_cls"] = PlacedConnection
         backend.install(self.engine)
         keep_first_error(engine.dialect)
@@ -188,9 +189,17 @@ class LoopEngine:
     def _refuse_unusable(
         self, connection: DBAPIConnection, _entry: ConnectionPoolEntry, _given: object
     ) -> None:
-        """Let the pool replace a connection that is known to be closed, or not as it was."""
+        """Let the pool replace a connection that is known to be closed, or not as it was.
+
+        One that was opened before there was a Database is set up, where that can be waited for.
+        """
         if connection in self._unusable or self._backend.is_closed(connection):
             raise DisconnectionError("the connection was closed while nobody used it")
+        if not self._backend.is_set_up(connection):
+            if not in_greenlet():
+                raise DisconnectionError("the connection is not set up, and nothing can be waited for")
+            self._backend.set_up(connection)
+            self.doubtful.discard(connection)
 
     def _without_autocommit(self, update: Callable[..., None]) -> Callable[..., None]:
         """Refuse what would make each statement of a block commit; an engine made of this one may do so."""
@@ -253,6 +262,8 @@ class LoopEngine:
         sent = context.execution_context
         if sent is not None and sent.execution_options.get(_FORESEEN):
             return  # SQLAlchemy asks whether a table exists, and reads the answer from the error
+        if orders.failed_by_its_feed(context):
+            return  # whoever has sent it says what has failed
         error = context.sqlalchemy_exception or context.original_exception
         if self._backend.fault_of(context) is Fault.TRANSACTION:
             holder.database_ended(error)
