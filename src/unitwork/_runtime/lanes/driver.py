@@ -111,8 +111,12 @@ class DriverLane:
         finally:
             session.turns.give()
 
-    async def insert(self, name: str, entity: object, unit: FrameAccess | None) -> LaneRefusal | None:
+    async def insert(
+        self, name: str, entity: object, unit: FrameAccess | None
+    ) -> InsertCall | LaneRefusal | None:
         """Insert one new entity; it commits with its statement. What fails is left to the session.
+
+        Return None if it is inserted; else why it is not, or what knows what Python has filled in.
 
         Raises:
             CommitOutcomeUnknownError: The connection was lost meanwhile.
@@ -124,7 +128,8 @@ class DriverLane:
             return insert
         if self._connections.home().listeners.of_cursors:
             return _HEARD
-        return await self._statements.claimed(entity, self._insert(insert, unit))
+        refusal = await self._statements.claimed(entity, self._insert(insert, unit))
+        return refusal and insert
 
     async def _insert(self, insert: InsertCall, unit: FrameAccess | None) -> LaneRefusal | None:
         if unit is None or not await _turn(unit):
@@ -179,7 +184,7 @@ class DriverLane:
             gate.leave(statement)
 
     async def _stored(self, insert: InsertCall, place: str, session: Session | None) -> LaneRefusal | None:
-        rows = await self._written(insert, place)
+        rows = self._statements.fill_in(insert) or await self._written(insert, place)
         if isinstance(rows, LaneRefusal):
             return rows
         try:
