@@ -109,7 +109,14 @@ class SQLiteBackend(Backend):
             _run(connection, f"PRAGMA {pragma}")
         _write_ahead(connection, time.monotonic() + _BUSY_S)
 
-    def _keep(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    @override
+    def opened_before(self, connection: DBAPIConnection) -> bool:
+        connection.rollback()  # the driver would commit what is open
+        self.connected(connection)
+        self._keep(connection)
+        return True
+
+    def _keep(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry | None = None) -> None:
         # The one connection of a database in memory outlives the pool, which is replaced for a new loop.
         if self.shared_between_loops:
             self.kept = connection
