@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from sqlalchemy import URL, AsyncAdaptedQueuePool, NullPool, StaticPool, event, select, text
+from sqlalchemy import URL, AsyncAdaptedQueuePool, NullPool, StaticPool, event, inspect, select, text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -16,7 +16,7 @@ from tests.fixtures.errors import StockError
 from tests.fixtures.models import Account, Audit
 from tests.fixtures.observer import Observer
 from tests.fixtures.people import Person
-from unitwork import Database, Repository, query
+from unitwork import AfterCommitError, Database, Repository, query
 from unitwork.options import Lane
 
 TASKS = 12
@@ -236,3 +236,44 @@ async def test_engine_that_was_used_before_its_database_was_made(
                 raise StockError
 
     assert await observer.notes(Audit) == ["kept"]
+
+
+@pytest.mark.every_lane
+async def test_write_whose_connection_does_not_go_back_is_stored(people: Database, lane: Lane) -> None:
+    """What a listener of the pool raises afterwards is told as having come after the commit."""
+    await People(people).get(1)
+    fails: list[str] = []
+
+    def fail(*_arguments: object) -> None:
+        if fails:
+            raise RuntimeError(fails.pop())
+
+    event.listen(people.engine.sync_engine, "checkin", fail)
+    new = Person(name="new")
+    fails.append("at add")
+    with pytest.raises(AfterCommitError, match="is committed"):
+        await People(people).add(new)
+    assert inspect(new).detached
+    fails.append("at update")
+    with pytest.raises(AfterCommitError, match="is committed"):
+        await People(people).where(Person.id == new.id).update(name="newer")
+
+    assert [each.name for each in await People(people).where(Person.id == new.id).all()] == ["newer"]
+
+
+@pytest.mark.every_lane
+async def test_listener_that_sends_something_at_the_check_out(people: Database, lane: Lane) -> None:
+    """The driver may begin with that: what is written outside of blocks is stored all the same."""
+    await People(people).get(1)
+
+    def send(connection: Any, *_arguments: object) -> None:  # noqa: ANN401  # of SQLAlchemy's
+        cursor = connection.cursor()
+        cursor.execute("SELECT 7")
+        cursor.close()
+
+    event.listen(people.engine.sync_engine, "checkout", send)
+    new = await People(people).add(Person(name="new"))
+    await People(people).where(Person.id == new.id).update(age=7)
+    event.remove(people.engine.sync_engine, "checkout", send)
+
+    assert [each.age for each in await People(people).where(Person.name == "new").all()] == [7]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from sqlalchemy import Column, Integer, event, insert, inspect, make_url, select, text
+from sqlalchemy import Column, Engine, Integer, event, insert, inspect, make_url, select, text
 from sqlalchemy.engine import ChunkedIteratorResult
 from sqlalchemy.exc import DisconnectionError, InvalidRequestError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -268,6 +268,30 @@ async def test_listeners_of_an_engine_change_at_one_stroke(people: Database) -> 
             private.add_listener(engine, "before_cursor_execute", lambda *told: told[2:4])
 
     assert heard == ["SELECT 2"]
+
+
+async def test_who_listens_to_an_engine_itself_is_told(people: Database) -> None:
+    """Of an engine, its pool and its dialect; not who listens to all of a class."""
+    engine = people.engine.sync_engine
+
+    def hear(*_arguments: object) -> None: ...
+
+    for target, name in (
+        (engine, "engine_connect"),
+        (engine.pool, "checkin"),
+        (engine.dialect, "do_connect"),
+    ):
+        assert (name, hear) not in private.own_listeners(target)
+        event.listen(target, name, hear)
+        assert (name, hear) in private.own_listeners(target)
+        event.remove(target, name, hear)
+        assert (name, hear) not in private.own_listeners(target)
+    assert private.own_listeners(engine.execution_options(logging_token="apart")) == []
+    event.listen(Engine, "engine_connect", hear)
+    try:
+        assert ("engine_connect", hear) not in private.own_listeners(engine)
+    finally:
+        event.remove(Engine, "engine_connect", hear)
 
 
 class Names(Repository[Person]):

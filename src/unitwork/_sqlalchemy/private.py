@@ -332,6 +332,13 @@ def remove_listener(engine: Any, name: str, listener: Callable[..., object]) -> 
     collection.listeners = deque(each for each in collection.listeners if each != listener)
 
 
+def own_listeners(target: Any) -> list[tuple[str, Callable[..., Any]]]:  # noqa: ANN401  # whatever has events
+    """Return who listens to an engine, a pool or a dialect itself, not to its class, and to what."""
+    own: Any = getattr(target.dispatch, "local", target.dispatch)  # one with options has two
+    collections = list(own._event_descriptors)  # noqa: SLF001  # no public way tells of all
+    return [(each.name, listener) for each in collections for listener in each.listeners]
+
+
 def fail_without_cursor(
     connection: Connection,
     error: BaseException,

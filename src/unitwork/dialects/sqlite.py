@@ -6,7 +6,6 @@ import asyncio
 import time
 from threading import Thread
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakSet
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
@@ -44,8 +43,6 @@ _BUSY_AGAIN_S = 0.01
 _PRAGMAS = (f"busy_timeout={_BUSY_S * 1000:.0f}", "foreign_keys=ON", "synchronous=NORMAL")
 _JOURNAL = "PRAGMA journal_mode=WAL"
 _QUERIES_ONLY = "PRAGMA query_only=ON"
-_set_up: WeakSet[Any] = WeakSet()
-"""Connections of aiosqlite whose own transaction handling is off. Others would begin by themselves."""
 
 
 def in_memory(url: URL) -> bool:
@@ -114,18 +111,15 @@ class SQLiteBackend(Backend):
         for pragma in _PRAGMAS:
             _run(connection, f"PRAGMA {pragma}")
         _write_ahead(connection, time.monotonic() + _BUSY_S)
-        _set_up.add(connection.driver_connection)
 
     @override
-    def is_set_up(self, connection: DBAPIConnection) -> bool:
-        return cast("Any", connection).driver_connection in _set_up
-
-    @override
-    def set_up(self, connection: DBAPIConnection) -> None:
+    def opened_before(self, connection: DBAPIConnection) -> bool:
+        connection.rollback()  # the driver would commit what is open
         self.connected(connection)
         self._keep(connection)
+        return True
 
-    def _keep(self, connection: DBAPIConnection, _entry: object = None) -> None:
+    def _keep(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry | None = None) -> None:
         # The one connection of a database in memory outlives the pool, which is replaced for a new loop.
         if self.shared_between_loops:
             self.kept = connection

@@ -71,10 +71,6 @@ class HandOverQueue(QueueCommon["ConnectionPoolEntry"]):
             if not turn.done()
         ]
 
-    def idle(self) -> list[ConnectionPoolEntry]:
-        """Return the places that nobody has."""
-        return list(self._idle)
-
     @property
     def awaited(self) -> bool:
         """Whether somebody waits."""
@@ -295,13 +291,6 @@ def waiting_for(pool: Pool) -> list[tuple[str, float]]:
     """Return the tasks that wait for a connection, and for how many seconds, as far as the pool knows."""
     queue = getattr(pool, "_pool", None)
     return queue.waiting() if isinstance(queue, HandOverQueue) else []
-
-
-def idle_in(pool: Pool) -> list[DBAPIConnection]:
-    """Return the idle connections of a pool, as far as it is a queue of ours."""
-    queue = getattr(pool, "_pool", None)
-    places = queue.idle() if isinstance(queue, HandOverQueue) else []
-    return [place.dbapi_connection for place in places if place.dbapi_connection is not None]
 
 
 def serve_in_turn(pool: Pool, *, only_one: bool) -> None:

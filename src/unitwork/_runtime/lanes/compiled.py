@@ -83,7 +83,7 @@ class CompiledStatements:
         self._has_options = not _HARMLESS_OPTIONS.issuperset(connections.session_options)
         # Never used, but what is being inserted belongs to it.
         self._claiming = Session()
-        self.session_listeners = SessionListeners(self._claiming)
+        self.session_listeners = SessionListeners(lambda: connections.session_class.sync_session_class)
 
     def _obstacle(self) -> LaneRefusal | None:
         """Say what on this Database would be passed by now, if anything."""
