@@ -216,8 +216,9 @@ class Repository(BulkWrites[M], Generic[M]):
             One INSERT at once. Commits only if no transaction is open.
         """
         refuse_foreign("add", foreign)
-        if not await self.database_access.added_alone(self._name("add"), entity):
-            await self._write("add", lambda session: flush_new(session, entity), entity)
+        before = await self.database_access.added_alone(self._name("add"), entity)
+        if before is not None:
+            await self._write("add", lambda session: flush_new(session, entity, before=before), entity)
         return entity
 
     async def add_all(self, entities: Iterable[M], **foreign: Never) -> list[M]:

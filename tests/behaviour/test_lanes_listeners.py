@@ -303,6 +303,23 @@ async def test_engine_of_the_callers_own_keeps_its_listeners(people: Database) -
     heard.clear()
 
 
+async def test_databases_that_share_an_engine_take_the_fast_lanes(people: Database) -> None:
+    """What each has installed on it is known to the others; what the program listens to is heard by both."""
+    engine = create_async_engine(people.engine.url)
+    heard: Heard = []
+    async with Database(engine, name="first") as first, Database(engine, name="second") as second:
+        for db in (first, second, first):
+            assert [person.name for person in await People(db).where(Person.id == 1).all()] == ["Ann"]
+            assert db.explain_lane(select(Person)).lane is Lane.DRIVER
+
+        with listening(engine.sync_engine, "after_execute", heard):
+            for db in (first, second):
+                assert "after_execute" in str(db.explain_lane(select(Person)))
+                await People(db).get(1)
+
+    assert len(heard) == 2
+
+
 async def test_engine_with_execution_options_is_never_passed_by(people: Database) -> None:
     """Names of schemas are translated for each read; here so that the table is not found."""
     engine = people.engine.execution_options(schema_translate_map={None: "nowhere"})

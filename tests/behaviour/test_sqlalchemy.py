@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from sqlalchemy import Engine, Integer, event, insert, inspect, make_url, select, text
+from sqlalchemy import Column, Engine, Integer, event, insert, inspect, make_url, select, text
 from sqlalchemy.engine import ChunkedIteratorResult
 from sqlalchemy.exc import DisconnectionError, InvalidRequestError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -402,6 +402,22 @@ def test_what_a_model_says_to_a_flush() -> None:
     owner = Person(name="Ann")
     private.mark_loaded(inspect(owner))
     assert not private.has_waiting_mutations(inspect(owner))
+
+
+@pytest.mark.parametrize(
+    ("default", "takes"),
+    [
+        pytest.param(lambda: 1, False, id="nothing"),
+        pytest.param(lambda number=1: number, False, id="nothing that must be given"),
+        pytest.param(dict, False, id="a class"),
+        pytest.param(partial(int, 1), False, id="a partial"),
+        pytest.param(lambda context: context, True, id="a context"),
+    ],
+)
+def test_default_that_takes_a_context_is_told(default: Any, takes: bool) -> None:  # noqa: ANN401, FBT001
+    """As SQLAlchemy calls it."""
+    for each in (Column(Integer, default=default).default, Column(Integer, onupdate=default).onupdate):
+        assert private.takes_context(each) is takes
 
 
 @pytest.mark.skipif(

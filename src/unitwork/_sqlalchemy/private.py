@@ -129,6 +129,12 @@ def label_of(column: ColumnElement[Any]) -> str:
     return label
 
 
+def takes_context(default: Any) -> bool:  # noqa: ANN401  # a `default` or `onupdate` that is called
+    """Say whether what fills a column is given a context; what takes none is inside of a function that is."""
+    module = getattr(default.arg, "__globals__", {}).get("__name__")
+    return bool(module != type(default).__module__)
+
+
 def is_orphan(state: InstanceState[Any]) -> bool:
     """Say whether a flush deletes an entity, or leaves it out, since it belongs to nothing any more."""
     orphaned: bool = state.mapper._is_orphan(state)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

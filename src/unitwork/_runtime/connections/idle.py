@@ -74,8 +74,8 @@ class Lender:
     @property
     def _has_room(self) -> bool:
         pool = self.pool
-        # A pool that is full, or disposed of, closes what is returned.
-        if not self._lends or pool.checkedin() >= pool.size() or getattr(pool, "disposed", False):
+        # A pool that is full, or disposed of, closes what is returned. One of no size is without limit.
+        if not self._lends or 0 < pool.size() <= pool.checkedin() or getattr(pool, "disposed", False):
             return False
         return not self._audience.event()
 

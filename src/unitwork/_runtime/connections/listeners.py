@@ -243,6 +243,10 @@ def _told(name: str | None) -> LaneRefusal | None:
     return None if name is None else LaneRefusal("somebody listens to {} of sessions", name)
 
 
+_of_engines: weakref.WeakKeyDictionary[Engine, Counter[str]] = weakref.WeakKeyDictionary()
+"""How many of the listeners to each event of an engine are ours: of all Databases on it."""
+
+
 class EngineListeners:
     """Which listeners of one engine are ours. Lives: as long as the engine.
 
@@ -251,7 +255,8 @@ class EngineListeners:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._ours = Counter({name: -count for name, count in self._counts()})
+        self._ours = _of_engines.setdefault(engine, Counter())
+        self._others = {name: count - self._ours[name] for name, count in self._counts()}
         # Somebody may listen to the class of all connections.
         connection = Connection.__new__(Connection)
         self._sending = Audience(
@@ -284,7 +289,8 @@ class EngineListeners:
 
     def are_complete(self) -> None:
         """Count what is installed by now as ours."""
-        self._ours.update(dict(self._counts()))
+        for name, count in self._counts():
+            self._ours[name] = count - self._others[name]
 
     def know_all(self) -> None:
         """Take note that all listeners by now are none of a program's own."""

@@ -63,7 +63,7 @@ class LoopEngine:
     Attributes:
         held: Who has which connection: by SQLAlchemy's `Connection`, or what the pool gave out.
         asked_to_open: Who opens a connection where nothing can be waited for is told so.
-        doubtful: The connections that the pool will replace when they are asked for.
+        doubtful: The connections that the pool will replace, or set up, when they are asked for.
         prepared: What the driver has prepared on its connections.
         lending: The engine of a stand-in for this one, made once, since it knows compiled statements.
     """
@@ -92,9 +92,9 @@ class LoopEngine:
     def equip(self) -> None:
         """Add what this library listens to."""
         engine, backend = self.engine.sync_engine, self._backend
+        serve_in_turn(engine.pool, only_one=backend.shared_between_loops)
         if isinstance(engine.pool, AsyncAdaptedQueuePool):
             self._expect(engine.pool.checkedin() + engine.pool.checkedout())
-        serve_in_turn(engine.pool)
         vars(engine)["_connection_cls"] = PlacedConnection
         backend.install(self.engine)
         keep_first_error(engine.dialect)
@@ -206,7 +206,10 @@ class LoopEngine:
     def _refuse_unusable(
         self, connection: DBAPIConnection, entry: ConnectionPoolEntry, _given: object
     ) -> None:
-        """Let the pool replace a connection that is known to be closed, or not as it was."""
+        """Let the pool replace a connection that is known to be closed, or not as it was.
+
+        One that was opened before there was a Database is set up, where that can be waited for.
+        """
         if connection in self._unusable or self._backend.is_closed(connection):
             raise DisconnectionError("the connection was closed while nobody used it")
         if connection not in self._connections:
@@ -296,6 +299,8 @@ class LoopEngine:
         sent = context.execution_context
         if sent is not None and sent.execution_options.get(_FORESEEN):
             return  # SQLAlchemy asks whether a table exists, and reads the answer from the error
+        if orders.failed_by_its_feed(context):
+            return  # whoever has sent it says what has failed
         error = context.sqlalchemy_exception or context.original_exception
         if self._backend.fault_of(context) is Fault.TRANSACTION:
             holder.database_ended(error)

@@ -114,8 +114,12 @@ class DriverLane:
         finally:
             session.turns.give()
 
-    async def insert(self, name: str, entity: object, unit: FrameAccess | None) -> LaneRefusal | None:
+    async def insert(
+        self, name: str, entity: object, unit: FrameAccess | None
+    ) -> InsertCall | LaneRefusal | None:
         """Insert one new entity; it commits with its statement. What fails is left to the session.
+
+        Return None if it is inserted; else why it is not, or what knows what Python has filled in.
 
         Raises:
             CommitOutcomeUnknownError: The connection was lost meanwhile.
@@ -127,7 +131,8 @@ class DriverLane:
             return insert
         if self._connections.home().listeners.of_cursors:
             return _HEARD
-        return await self._statements.claimed(entity, self._insert(insert, unit))
+        refusal = await self._statements.claimed(entity, self._insert(insert, unit))
+        return refusal and insert
 
     async def _insert(self, insert: InsertCall, unit: FrameAccess | None) -> LaneRefusal | None:
         if unit is None or not await _turn(unit):
@@ -191,7 +196,7 @@ class DriverLane:
     async def _stored(self, insert: InsertCall, place: str, session: Session | None) -> LaneRefusal | None:
         told: AfterCommitError | None = None
         try:
-            rows = await self._written(insert, place)
+            rows = self._statements.fill_in(insert) or await self._written(insert, place)
         except CameLateError as late:
             rows, told = late.rows, late.told
         if isinstance(rows, LaneRefusal):
