@@ -354,6 +354,7 @@ def ignore_changes(session: Session) -> None:
 def forget_changes(state: InstanceState[Any]) -> None:
     """Take back that an entity has changes, where the first of them was refused."""
     state.modified = False
+    state.committed_state.clear()  # what is in there would not be loaded again
 
 
 def add_listener(engine: Any, name: str, listener: Callable[..., object]) -> None:  # noqa: ANN401  # as below
