@@ -10,8 +10,12 @@ from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from sqlalchemy import Select
+<<<<<<< HEAD
 from sqlalchemy.orm import PassiveFlag, Session
 from sqlalchemy.orm.evaluator import UnevaluatableError
+=======
+from sqlalchemy.orm import LoaderCallableStatus, PassiveFlag, Session
+>>>>>>> attack-rows
 from sqlalchemy.orm.persistence import _sort_states  # pyright: ignore[reportPrivateUsage, reportUnknownVariableType]
 from sqlalchemy.sql.base import CompileState
 from typing_extensions import override
@@ -225,7 +229,9 @@ def has_modified(session: Session) -> bool:
         if state in session._deleted:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             continue
         manager, values = state.manager, state.dict
-        for key in state.committed_state:
+        for key, before in state.committed_state.items():
+            if before is LoaderCallableStatus.PASSIVE_NO_RESULT:
+                return True  # what it was is for a flush to load
             history = manager[key].impl.get_history(state, values, PassiveFlag.NO_CHANGE)
             if history.added or history.deleted:
                 return True
