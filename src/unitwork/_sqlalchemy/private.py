@@ -10,12 +10,8 @@ from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from sqlalchemy import Select
-<<<<<<< HEAD
-from sqlalchemy.orm import PassiveFlag, Session
-from sqlalchemy.orm.evaluator import UnevaluatableError
-=======
 from sqlalchemy.orm import LoaderCallableStatus, PassiveFlag, Session
->>>>>>> attack-rows
+from sqlalchemy.orm.evaluator import UnevaluatableError
 from sqlalchemy.orm.persistence import _sort_states  # pyright: ignore[reportPrivateUsage, reportUnknownVariableType]
 from sqlalchemy.sql.base import CompileState
 from typing_extensions import override
