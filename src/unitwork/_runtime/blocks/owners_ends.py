@@ -22,7 +22,8 @@ from unitwork._runtime.blocks.hooks import (
     run_before_commit,
 )
 from unitwork._runtime.connections.listeners import HARMLESS_ON
-from unitwork._runtime.transactions.adopted import AdoptedTransaction, OwnersCommit
+from unitwork._runtime.transactions.adopted import AdoptedTransaction
+from unitwork._runtime.transactions.owners_commit import OwnersCommit
 from unitwork._sqlalchemy.private import connection_of
 from unitwork.options import DEFAULT_OPTIONS, Outcome
 
@@ -150,7 +151,11 @@ class OwnersEnds:
     # -- what SQLAlchemy tells -------------------------------------------------------------------
 
     def _after_begin(self, held: Session, _transaction: SessionTransaction, connection: Connection) -> None:
-        frame = self._innermost(held)
+        # A savepoint of a block may be what has asked for it: it is the connection of what is around.
+        transaction = Session.get_nested_transaction(held)
+        while transaction is not None and transaction not in self._frames:
+            transaction = _around(transaction)
+        frame = self._frames.get(transaction)
         if frame is None:
             return
         if self._adopted is None:

@@ -15,14 +15,16 @@ from unitwork._runtime.connections.addresses import server_of
 from unitwork._runtime.connections.holders import Visitor
 from unitwork._runtime.connections.loop_engine import LoopEngine
 from unitwork._runtime.lanes.sending import (
+    CameLateError,
     changed_by_listeners,
     fail_as_sqlalchemy,
     rows_alone,
+    told_stored,
 )
 from unitwork.dialects import BeginMode
 from unitwork.dialects.direct import UnreadableRowsError
 from unitwork.dialects.orders import Announced, run_on_driver
-from unitwork.errors import CommitOutcomeUnknownError
+from unitwork.errors import AfterCommitError, CommitOutcomeUnknownError
 from unitwork.options import Lane
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ _ONE_CONNECTION = LaneRefusal("all share one connection")
 _SESSION_IS_ASKED = LaneRefusal("the session has changes, or the entity")
 _NOT_CONNECTED = LaneRefusal("no connection could be opened")
 _DEAD = LaneRefusal("the connection is dead")
+_BEGUN = LaneRefusal("somebody has begun a transaction on the connection that the pool gives")
 _UNREADABLE = LaneRefusal("its rows cannot be read")
 _FAILED = LaneRefusal("it failed")
 _HEARD = LaneRefusal("somebody listens to what is sent, and may send more")
@@ -162,15 +165,22 @@ class DriverLane:
         if self._connections.home().listeners.of_cursors:
             return _HEARD
         if unit is None or not await _turn(unit):
-            return _number(await self._written(change, name))
+            return await self._changed(change, name)
         session = unit.session
         try:
             refusal = self._why_not_in(session, unit, None)
             if refusal is None and session.held is not None and session.held.identity_map:
                 refusal = _SESSION_IS_ASKED  # its entities are to know of it
-            return refusal or _number(await self._written(change, unit.owner))
+            return refusal or await self._changed(change, unit.owner)
         finally:
             session.turns.give()
+
+    async def _changed(self, change: StatementToSend, place: str) -> int | LaneRefusal:
+        try:
+            rows = await self._written(change, place)
+        except CameLateError as late:
+            raise late.told from None
+        return rows if isinstance(rows, LaneRefusal) else len(rows)
 
     async def _written(self, statement: StatementToSend, place: str) -> Rows | LaneRefusal:
         """Send what writes, in its turn where one at a time may."""
@@ -184,13 +194,20 @@ class DriverLane:
             gate.leave(statement)
 
     async def _stored(self, insert: InsertCall, place: str, session: Session | None) -> LaneRefusal | None:
-        rows = self._statements.fill_in(insert) or await self._written(insert, place)
+        told: AfterCommitError | None = None
+        try:
+            rows = self._statements.fill_in(insert) or await self._written(insert, place)
+        except CameLateError as late:
+            rows, told = late.rows, late.told
         if isinstance(rows, LaneRefusal):
             return rows
         try:
-            return insert.finish(rows, session)
+            refusal = insert.finish(rows, session)
         except Exception as error:  # noqa: BLE001  # raised again, with a note
-            raise _told_stored(error) from None
+            raise told_stored(error) from None
+        if told is not None:
+            raise told
+        return refusal
 
     def _why_not_in(
         self, session: SessionAccess, unit: FrameAccess, identity: tuple[Any, ...] | None
@@ -223,7 +240,7 @@ class DriverLane:
         lender = home.lender(direct)
         held = lender.idle()
         if held is None:
-            opened = await greenlet_spawn(self._connected, lender.pool)
+            opened = await greenlet_spawn(self._connected, lender.pool, statement)
             if isinstance(opened, LaneRefusal):
                 return opened
             held = opened
@@ -245,10 +262,20 @@ class DriverLane:
             return refusal
         finally:
             del home.held[held]
-        if not lender.take_back(held):
-            await greenlet_spawn(held.close)
         self._connections.used(home, wrote=statement.writes)
+        if not lender.take_back(held):
+            await self._give_back(held, None if isinstance(rows, LaneRefusal) else rows, statement)
         return rows
+
+    async def _give_back(
+        self, held: PoolProxiedConnection, rows: Rows | None, statement: StatementToSend
+    ) -> None:
+        try:
+            await greenlet_spawn(held.close)
+        except Exception as error:
+            if rows is None or not statement.writes:
+                raise
+            raise CameLateError(rows, AfterCommitError(self._connections.name, [error])) from None
 
     def _sent(self, statement: StatementToSend, visit: _Visit) -> Awaitable[Rows | LaneRefusal]:
         """Send one statement, and tell those who watch."""
@@ -259,7 +286,7 @@ class DriverLane:
         server = server_of(visit.home.engine.sync_engine, visit.held.info)
         return self._watch.statements.sent(statement.sql, self.lane, server, sending)
 
-    def _connected(self, pool: Pool) -> PoolProxiedConnection | LaneRefusal:
+    def _connected(self, pool: Pool, statement: StatementToSend) -> PoolProxiedConnection | LaneRefusal:
         direct: Any = self._connections.backend.direct
         try:
             held = pool.connect()
@@ -271,6 +298,10 @@ class DriverLane:
         if direct.is_broken(held.driver_connection):
             held.invalidate()
             return _DEAD
+        if statement.writes and direct.in_transaction(held.driver_connection):
+            # A listener of the pool has sent something: what is written now would be undone at the check-in.
+            held.close()
+            return _BEGUN
         return held
 
     def _rows_announced(self, visit: _Visit, statement: StatementToSend) -> Rows | LaneRefusal:
@@ -329,7 +360,7 @@ class DriverLane:
         if isinstance(error, UnreadableRowsError):
             held.close()
             if statement.writes:
-                raise _told_stored(error.__cause__) from None
+                raise told_stored(error.__cause__) from None
             return _UNREADABLE
         # A time limit of the driver's own says nothing of what the server does.
         lost = isinstance(error, OSError) or direct.is_broken(held.driver_connection)
@@ -356,10 +387,6 @@ class DriverLane:
             connection.close()
 
 
-def _number(rows: Rows | LaneRefusal) -> int | LaneRefusal:
-    return rows if isinstance(rows, LaneRefusal) else len(rows)
-
-
 async def _turn(unit: FrameAccess) -> bool:
     """Take the turn of a unit at rest; a block of another task that covers it is not waited for."""
     unit.admit()
@@ -373,10 +400,3 @@ def _end_cancelled(held: PoolProxiedConnection, direct: Direct, error: BaseExcep
         held.close()
     else:
         held.invalidate(error)
-
-
-def _told_stored(error: BaseException | None) -> BaseException:
-    """Add to an error that the row is there all the same."""
-    failure = error or RuntimeError("unreadable")
-    failure.add_note("The row is stored; what the database filled in cannot be read.")
-    return failure

@@ -14,7 +14,7 @@ from unitwork._sqlalchemy.private import (
     heard_of_schema,
     tell_schema,
 )
-from unitwork.dialects.direct import UnreadableRowsError
+from unitwork.dialects.direct import UnreadableRowsError, numbers
 from unitwork.dialects.orders import TOLD, Failed, run_on_driver
 
 if TYPE_CHECKING:
@@ -28,6 +28,20 @@ if TYPE_CHECKING:
     from unitwork._logic.routing import LaneRefusal
     from unitwork._runtime.connections.prepared import PreparedStatements
     from unitwork.dialects.direct import Column, Direct, Rows
+    from unitwork.errors import AfterCommitError
+
+
+class CameLateError(Exception):
+    """A connection could not go back to the pool when what was written was stored.
+
+    Attributes:
+        rows: What the statement has returned.
+        told: What is to be raised.
+    """
+
+    def __init__(self, rows: Rows, told: AfterCommitError) -> None:
+        self.rows = rows
+        self.told = told
 
 
 class StatementToSend(Protocol):
@@ -127,6 +141,12 @@ def parameters_of(arguments: Any) -> Any:  # noqa: ANN401  # of any driver
     return (tuple(arguments) if isinstance(arguments, list) else arguments) or None
 
 
+def times(statement: StatementToSend) -> int:
+    """Return how often it is sent, with other values each."""
+    parameters = statement.parameters
+    return len(parameters) if isinstance(parameters, list) else 1
+
+
 class _Changed:
     """A statement as a listener has changed it, with comments or other values. Lives: one statement."""
 
@@ -213,7 +233,8 @@ def rows_of_cursor(
     cursor: Any = connection.connection.cursor()
 
     def execute() -> None:
-        cursor.execute(statement.sql, statement.parameters or ())
+        send = cursor.execute if times(statement) == 1 else cursor.executemany
+        send(statement.sql, statement.parameters or ())
 
     try:
         tell_schema(cursor, connection.dialect)
@@ -222,7 +243,7 @@ def rows_of_cursor(
         refusal = statement.described_by(cursor)
         if refusal is not None:
             return refusal
-        rows: Rows = cursor.fetchall() if cursor.description else range(max(cursor.rowcount, 0))
+        rows: Rows = cursor.fetchall() if cursor.description else numbers(cursor.rowcount)
         return rows
     finally:
         cursor.close()
@@ -243,3 +264,10 @@ def fail_as_sqlalchemy(
     # Else SQLAlchemy would fail for want of a cursor, and say that instead.
     connection.info[TOLD] = True
     fail_without_cursor(connection, error, statement.sql, statement.parameters)
+
+
+def told_stored(error: BaseException | None) -> BaseException:
+    """Add to an error that the row is there all the same."""
+    failure = error or RuntimeError("unreadable")
+    failure.add_note("The row is stored; what the database filled in cannot be read.")
+    return failure

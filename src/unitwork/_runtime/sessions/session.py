@@ -20,6 +20,7 @@ from typing_extensions import override
 from unitwork._logic.remembered import once_for_class
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime import context
+from unitwork._runtime.opening import refuse_no_class
 from unitwork._runtime.sessions import permission
 from unitwork._runtime.sessions.operations import in_its_turn, with_session_begun
 from unitwork._runtime.sessions.quick import read_by_key, read_of
@@ -234,6 +235,17 @@ class AmbientSession(AsyncSession):
             return True
         held: Any = self.sync_session.identity_map
         return not self.has_changes() and identity not in held
+
+    def is_unheard(self, *, undoes: bool = False) -> bool:
+        """Say whether nobody hears of beginnings and ends of the session inside, or does them otherwise."""
+        listeners, held = self.source.lanes.statements.session_listeners, self.sync_session
+        if type(held) is not GuardedSession or listeners.of_reads(held) is not None:
+            return False
+        return not undoes or listeners.of_flushes(held) is None
+
+    def quietly(self, work: Callable[[], _Result]) -> _Result:
+        """Let the session inside do what nobody hears of, and what it waits for nothing in."""
+        return self.source.lanes.statements.session_listeners.past(self.sync_session, work)
 
     def watch_changes(self) -> None:
         """Refuse from now on that entities are changed inside read-only blocks, where it is done."""
@@ -667,6 +679,7 @@ def known_session_class(kind: object) -> type[AsyncSession]:
     """
     if not (isinstance(kind, type) and issubclass(kind, AsyncSession)):
         raise OptionError("session_class", kind, ["a subclass of `sqlalchemy.ext.asyncio.AsyncSession`"])
+    refuse_no_class("the `sync_session_class` of session_class", kind.sync_session_class)
     ambient_class(kind)
     return kind
 
