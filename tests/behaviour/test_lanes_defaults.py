@@ -180,7 +180,7 @@ STORIES: dict[str, Story] = {
     "on a connection that is heard, added": heard(added=True),
     "too long, added": adding(lambda: Draft(word="long" * 20), in_block=True),
     "no number, added alone": adding(lambda: Draft(change="none"), in_block=False),
-    "changed": changing(Draft, Zettel, word="new"),
+    "changed beside a new one": changing(Draft, Draft, word="new"),
     "changed beside what fails": changing(Draft, lambda: Zettel(number="none"), word="new"),
     "changed beside an expression": changing(Draft, lambda: Zettel(word=func.lower("A")), word="new"),
     "changed with a context": changing(DraftWithContext, word="new"),
