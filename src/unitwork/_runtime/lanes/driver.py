@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -214,15 +214,15 @@ class DriverLane:
                     raise
 
     async def _rows_at(self, home: LoopEngine, statement: StatementToSend, place: str) -> Rows | LaneRefusal:
-        direct: Any = self._connections.backend.direct
-        lender = home.lender(direct)
-        held = lender.idle()
+        lender = home.lender()
+        held = lender.idle() if home.listeners.of_cursors else lender.lend()
         if held is None:
             opened = await greenlet_spawn(self._connected, lender.pool)
             if isinstance(opened, LaneRefusal):
                 return opened
             held = opened
-        visit = _Visit(home, held, place)
+        # What was lent is not wrapped, and has all the same what a statement needs.
+        visit = _Visit(home, cast("PoolProxiedConnection", held), place)
         if home.listeners.of_cursors:
             return await greenlet_spawn(self._rows_announced, visit, statement)
         home.held[held] = Visitor(statement.name, statement.sql)
@@ -234,6 +234,7 @@ class DriverLane:
                 home.held[held] = Visitor(sent.name, sent.sql)
                 found = await self._sent(sent, visit)
         except BaseException as error:
+            visit = visit._replace(held=lender.wrapped(held))
             refusal = await greenlet_spawn(self._failed, visit, sent, error)
             if refusal is None:
                 raise
@@ -241,7 +242,7 @@ class DriverLane:
         finally:
             del home.held[held]
         if not lender.take_back(held):
-            await greenlet_spawn(held.close)
+            await greenlet_spawn(lender.wrapped(held).close)
         self._connections.used(home, wrote=statement.writes)
         return rows
 
