@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# As a program, this folder is first on the path; its modules are those of the package `benchmarks`.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+# As a program, this folder is first on the path: its modules are those of the package `benchmarks`, and what
+# is measured is the tree that it stands in, not a unitwork that is installed.
+sys.path[:1] = [str(Path(__file__).resolve().parents[1] / each) for each in ("src", "")]
 
 import click  # noqa: E402  # after the path
 from rich.console import Console  # noqa: E402

@@ -15,6 +15,8 @@ from typing import Any
 from benchmarks.place import Place
 
 ROOT = Path(__file__).resolve().parents[1]
+PYTHON_PATH = os.pathsep.join((str(ROOT / "src"), str(ROOT)))
+"""What workers import from: the tree that this stands in, before any unitwork that is installed."""
 # Not below .cache, which building the documentation empties.
 CACHE = ROOT / ".benchmarks"
 _FOLDERS = ("references", "peers")
@@ -104,7 +106,7 @@ class WorkerProcess:
             text=True,
             cwd=ROOT,
             # One hash seed for all: the layout of dictionaries is part of the time.
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"},
+            env={**os.environ, "PYTHONPATH": PYTHON_PATH, "PYTHONHASHSEED": "0"},
         )
 
     def ask(self, **order: Any) -> dict[str, Any]:

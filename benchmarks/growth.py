@@ -17,7 +17,7 @@ from types import new_class
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)
+sys.path[:1] = [str(ROOT / "src"), str(ROOT)]
 
 import click  # noqa: E402  # after the path
 from sqlalchemy import text  # noqa: E402  # after the path

@@ -13,7 +13,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+sys.path[:1] = [str(Path(__file__).resolve().parents[1] / each) for each in ("src", "")]
 
 import psutil  # type: ignore[import-untyped]  # noqa: E402  # after the path
 from sqlalchemy import event  # noqa: E402  # after the path

@@ -13,8 +13,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
+SOURCES = Path(__file__).resolve().parents[1] / "src"
 SQLALCHEMY = "import sqlalchemy.ext.asyncio"
 MODEL = """
 from sqlalchemy.orm import Mapped, mapped_column
@@ -80,7 +82,7 @@ def cost_of(program: str, environment: Mapping[str, str]) -> Cost:
     told = "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(  # noqa: S603  # programs of this module
-        [sys.executable, "-c", program + told], env=environment, check=True, capture_output=True, text=True
+        [sys.executable, "-c", program + told], env=environment, check=True, stdout=subprocess.PIPE, text=True
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -91,7 +93,7 @@ def measured(rounds: int) -> dict[str, tuple[float, float]]:
     """Return the ratios of processor time and of memory, by program: the median of all rounds."""
     found: dict[str, list[Cost]] = {name: [] for name in PROGRAMS}
     with tempfile.TemporaryDirectory() as compiled:
-        environment = {**os.environ, "PYTHONPYCACHEPREFIX": compiled}
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": compiled, "PYTHONPATH": str(SOURCES)}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         for each in PROGRAMS.values():
             cost_of(each, environment)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 
-from benchmarks.environments import ROOT, NotAvailableError
+from benchmarks.environments import PYTHON_PATH, ROOT, NotAvailableError
 from benchmarks.place import Place
 from benchmarks.plan import Size, turned
 from benchmarks.results import Partial
@@ -61,7 +61,7 @@ class _Server:
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"},
+            env={**os.environ, "PYTHONPATH": PYTHON_PATH, "PYTHONHASHSEED": "0"},
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()

@@ -23,6 +23,7 @@ pytest_plugins = [
     "tests.fixtures.web",
     "tests.fixtures.browsers",
     "tests.fixtures.selection",
+    "tests.fixtures.collector",
     "tests.fixtures.leaks",
     "tests.fixtures.report",
 ]

@@ -32,8 +32,18 @@ __all__ = [
 
 
 def lines(first: str, *more: str) -> str:
-    """Join one sentence and its facts and fixes, which are indented; empty ones are left out."""
-    return "\n".join([first, *(f"  {line}" for line in more if line)])
+    """Join one sentence and its facts and fixes, which are indented; empty ones are left out.
+
+    Blocks that have no name of their own are called such as "the block at shop.py:3": the sentence may begin
+    with that.
+    """
+    sentence = f"The {first[4:]}" if first.startswith("the ") else first
+    return "\n".join([sentence, *(f"  {line}" for line in more if line)])
+
+
+def session_of(block: str) -> str:
+    """Return what a sentence calls the session of a block, which may be named after a session itself."""
+    return block if block.startswith("the session ") else f"the session of {block}"
 
 
 class UnitworkError(Exception):
@@ -65,7 +75,7 @@ class TransactionEndedError(UnitworkError):
 
     def __str__(self) -> str:
         return lines(
-            f"The session of {self.block} on database {self.database!r} has ended.",
+            f"{session_of(self.block)} on database {self.database!r} has ended.",
             "Fix: await tasks inside the block that they write to, or open `async with db.transaction():` "
             "in the task.",
         )

@@ -59,8 +59,7 @@ class Repository(BulkWrites[M], Generic[M]):
 
     Args:
         where: A Database, or an `AsyncSession` or `async_scoped_session` of yours (then nothing is ever
-            committed here).
-            Without it, the Database of the innermost block, or the only one called "default".
+            committed here). Without it, the Database of the innermost block, or the only one named "default".
         entity: The mapped class, where the class does not say it: `Repository(db, User)` is
             `Repository[User](db)`.
 
@@ -106,8 +105,7 @@ class Repository(BulkWrites[M], Generic[M]):
         """The mapped class."""
         found = getattr(self, "_entity_class", None)
         if found is None:
-            made_as = getattr(self, "__orig_class__", None)
-            found = next(iter(typing.get_args(made_as)), None)
+            found = next(iter(typing.get_args(getattr(self, "__orig_class__", None))), None)
         if found is None:
             raise DeclarationError(type(self).__name__, "it has no entity", "write `Repository[Model]`.")
         return cast("type[M]", found)
@@ -203,8 +201,8 @@ class Repository(BulkWrites[M], Generic[M]):
     async def count(self, query: Select[Any] | None = None) -> int:
         """Return how many rows there are, or a statement has. One SELECT."""
         chosen = select(func.count()).select_from(self.entity) if query is None else clauses.counted(query)
-        call = calls.StatementCall(chosen)
-        return cast("int", await self.database_access.scalar(self._name("count"), call))
+        count = await self.database_access.scalar(self._name("count"), calls.StatementCall(chosen))
+        return cast("int", count)
 
     async def exists(self, **attributes: Any) -> bool:
         """Say whether an entity has these values. One SELECT.
@@ -227,15 +225,17 @@ class Repository(BulkWrites[M], Generic[M]):
             One INSERT at once. Commits only if no transaction is open.
         """
         refuse_foreign("add", foreign)
-        if not await self.database_access.added_alone(self._name("add"), entity):
-            await self._write("add", lambda session: flushing.flush_new(session, entity), entity)
+        before = await self.database_access.added_alone(self._name("add"), entity)
+        if before is not None:
+            await self._write(
+                "add", lambda session: flushing.flush_new(session, entity, before=before), entity
+            )
         return entity
 
     async def add_all(self, entities: Iterable[M], **foreign: Never) -> list[M]:
         """Insert new entities and return them. For very many rows use `bulk_insert`."""
         refuse_foreign("add_all", foreign)
         known = list(entities)
-
         await self._write("add_all", lambda session: flushing.flush_new(session, *known), *known)
         return known
 

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 from sqlalchemy import event, select
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from tests.fixtures.errors import ShopError
@@ -315,5 +315,47 @@ async def test_rollback_only_is_remembered(db: Database, observer: Observer) -> 
             await write(db, "y")
         with pytest.raises(UnexpectedRollbackError):
             await session.commit()
+
+    assert await observer.notes(Audit) == []
+
+
+@pytest.mark.parametrize("way", ["session", "connection"])
+@pytest.mark.parametrize(("verb", "outcome"), [("commit", "committed"), ("rollback", "rolled back")])
+async def test_each_database_that_has_adopted_a_session_hears_of_its_end(
+    db: Database, observer: Observer, way: str, verb: str, outcome: str
+) -> None:
+    """One after the other on one engine; whichever way the owner ends it."""
+    engine = create_async_engine(db.engine.url)
+    told: dict[str, list[str]] = {}
+    async with Database(engine, name="first") as first, Database(engine, name="second") as second:
+        async with AsyncSession(engine) as session:
+            for each in (first, second, first):
+                async with each.adopt(session):
+                    await write(each, "x")
+                    if each.name not in told:
+                        told[each.name] = told_of(each)
+            ending = session if way == "session" else await session.connection()
+            await getattr(ending, verb)()
+
+    assert told == {"first": [outcome], "second": [outcome]}
+    assert len(await observer.notes(Audit)) == (3 if verb == "commit" else 0)
+
+
+@pytest.mark.parametrize("way", ["session", "connection"])
+@pytest.mark.parametrize("failing", ["first", "second"])
+async def test_half_of_the_work_of_any_database_is_refused(
+    db: Database, observer: Observer, way: str, failing: str
+) -> None:
+    """A block of one of them has failed; the COMMIT would store what the other has written."""
+    engine = create_async_engine(db.engine.url)
+    async with Database(engine, name="first") as first, Database(engine, name="second") as second:
+        async with AsyncSession(engine) as session:
+            for each in (first, second):
+                async with each.adopt(session):
+                    await (fail_quietly(each) if each.name == failing else write(each, "x"))
+            ending = session if way == "session" else await session.connection()
+            with pytest.raises(UnexpectedRollbackError):
+                await ending.commit()
+            await session.rollback()
 
     assert await observer.notes(Audit) == []

@@ -115,6 +115,27 @@ async def test_error_of_the_generator_stores_nothing(
     assert await observer.count(Plain) == 0
 
 
+@RETURNING
+async def test_block_that_swallows_the_error_of_a_generator_hears_who_failed(
+    db: Database, observer: Observer, *, returning: bool
+) -> None:
+    """The call whose rows it makes, half of which was sent: not the block around."""
+    name = "tests.fixtures.articles.Plains.bulk_insert"
+
+    def rows() -> Iterator[dict[str, Any]]:
+        yield from plains(MANY)
+        raise ZeroDivisionError
+
+    with pytest.raises(UnexpectedRollbackError, match=rf"Failed block: {name} \(raised ZeroDivisionError\)"):
+        async with db.transaction():
+            with pytest.raises(ZeroDivisionError):
+                await Plains(db).bulk_insert(rows(), returning=returning, batch_rows=20)
+            with pytest.raises(TransactionRefusedError, match=rf"Failed in: {name} \(ZeroDivisionError\)"):
+                await Plains(db).count()
+
+    assert await observer.count(Plain) == 0
+
+
 async def test_error_of_an_async_generator_stores_nothing(db: Database, observer: Observer) -> None:
     """The same of an async generator, and it is closed."""
     closed = asyncio.Event()

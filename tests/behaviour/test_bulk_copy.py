@@ -126,6 +126,17 @@ async def test_table_with_row_security_takes_statements(db: Database, observer: 
         await observer.run(f"DROP ROLE {role}")
 
 
+async def test_table_with_rules_takes_statements(db: Database, observer: Observer) -> None:
+    """COPY passes rules by, which an INSERT runs."""
+    await observer.run("CREATE TABLE noted (id int)")
+    await observer.run("CREATE RULE note AS ON INSERT TO plain DO ALSO INSERT INTO noted VALUES (NEW.id)")
+    with StatementLog(db) as log:
+        assert await Plains(db).bulk_insert(list(plains(MANY)), returning=False) == MANY
+
+    assert verbs(log) == ["SELECT", "INSERT"]
+    assert await observer.count(Plain) == await observer.scalar("SELECT count(*) FROM noted") == MANY
+
+
 async def test_copy_of_the_callers_engine(db: Database) -> None:
     """A session on an engine that unitwork has never seen can COPY as well."""
     async with db.session_factory() as session:

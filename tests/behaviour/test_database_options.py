@@ -4,13 +4,15 @@ from typing import Any
 
 import pytest
 from sqlalchemy import URL, Engine, insert, select
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
+from tests.fixtures.errors import StockError
 from tests.fixtures.models import Account, Audit
 from tests.fixtures.observer import Observer
-from unitwork import Database, OptionError, Repository, TransactionRefusedError
+from unitwork import Base, Database, OptionError, Repository, TransactionRefusedError
+from unitwork.options import Lane
 
 
 class Counting(Session):
@@ -108,13 +110,22 @@ async def test_statement_that_is_routed_to_another_engine_is_refused(
         def get_bind(self, *_arguments: object, **_keywords: object) -> Engine:
             return other.sync_engine
 
+    class RoutingAsync(AsyncSession):
+        sync_session_class = Routing
+
     ways: list[tuple[dict[str, Any], dict[str, Any]]] = [
-        ({"binds": {Account: other}}, {}),
-        ({"sync_session_class": Routing}, {}),
+        ({"session_options": {"binds": {Account: other}}}, {}),
+        ({"session_options": {"sync_session_class": Routing}}, {}),
+        ({"session_class": RoutingAsync}, {}),
         ({}, {"bind": other.sync_engine}),
     ]
-    for session_options, bind_arguments in ways:
-        async with Database(database_url, name="routed", session_options=session_options) as db:
+    for options, bind_arguments in ways:
+        async with Database(database_url, name="routed", **options) as db:
+            if options:
+                with pytest.raises(TransactionRefusedError, match="another one"):
+                    await Repository[Account](db).add(Account(name="lost"))
+                with pytest.raises(TransactionRefusedError, match="another one"):
+                    await Repository[Account](db).all()
             for open_one in (db.transaction, db.unit_of_work):
                 with pytest.raises(TransactionRefusedError, match=r"(?s)another one.*Fix: make a Database"):
                     async with open_one() as session:
@@ -203,3 +214,43 @@ async def test_transaction_pooling_is_refused_where_there_is_no_such_pooler(data
         "  Fix: use False: it is for PostgreSQL with asyncpg or psycopg, "
         f"and this is {database_url.drivername}."
     )
+
+
+@pytest.mark.every_lane
+async def test_engine_that_was_used_before_its_database_was_made(
+    database_url: URL, observer: Observer, lane: Lane
+) -> None:
+    """Its connections were opened as SQLAlchemy does: what is stored is stored, what is undone is undone."""
+    engine = create_async_engine(database_url, pool_size=1, max_overflow=0)
+    async with engine.begin() as connection:
+        await connection.execute(insert(Audit).values(note="before"))
+    async with Database(engine, name="late", fastest_lane=lane) as db:
+        audits = Repository[Audit](db)
+        await audits.add(Audit(note="added"))
+        assert await observer.notes(Audit) == ["added", "before"]
+        await audits.where(Audit.note == "before").update(note="changed")
+        assert await observer.notes(Audit) == ["added", "changed"]
+        with pytest.raises(StockError):
+            async with db.transaction() as session:
+                session.add(Audit(note="undone"))
+                await audits.where(Audit.note == "added").update(note="undone")
+                raise StockError
+        async with db.transaction() as session:
+            session.add(Audit(note="block"))
+        await audits.where(Audit.note == "changed").delete()
+
+    assert await observer.notes(Audit) == ["added", "block"]
+
+
+async def test_memory_that_was_used_before_its_database_was_made() -> None:
+    """It is in the one connection that the engine has, which is kept."""
+    url = "sqlite+aiosqlite:///:memory:"
+    engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=1, max_overflow=0)
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+        await connection.execute(insert(Audit).values(note="before"))
+    async with Database(engine, name="memory") as db:
+        audits = Repository[Audit](db)
+        await audits.add(Audit(note="after"))
+        async with db.transaction():
+            assert [each.note for each in await audits.all()] == ["before", "after"]

@@ -206,11 +206,11 @@ async def test_server_refuses_a_procedure_that_commits(
 # -- past SQLAlchemy ------------------------------------------------------------------------------
 
 
-async def commit_on_driver(db: Database) -> None:
-    """Commit where neither SQLAlchemy nor the block can hear of it."""
+async def end_on_driver(db: Database, statement: str = "COMMIT") -> None:
+    """End the transaction where neither SQLAlchemy nor the block can hear of it."""
     connection = await db.session.connection()
     driver: Any = (await connection.get_raw_connection()).driver_connection
-    await driver.execute("COMMIT")
+    await driver.execute(statement)
 
 
 async def run_script(db: Database) -> None:
@@ -226,7 +226,7 @@ knows = pytest.mark.only("sqlite", "asyncpg", reason="the driver tells whether a
 @pytest.mark.only("sqlite", reason="its driver runs scripts, and commits before them")
 async def test_script_that_commits_is_told_by_the_end_of_the_block(db: Database, observer: Observer) -> None:
     """The driver knows of no transaction where the block believes in one."""
-    with pytest.raises(TransactionRefusedError, match="was committed in the middle"):
+    with pytest.raises(TransactionRefusedError, match="was ended past SQLAlchemy"):
         async with db.transaction():
             await write(db, "before")
             await run_script(db)
@@ -235,17 +235,38 @@ async def test_script_that_commits_is_told_by_the_end_of_the_block(db: Database,
 
 
 @knows
+@pytest.mark.parametrize(("statement", "stored"), [("COMMIT", ["before"]), ("ROLLBACK", [])])
 @pytest.mark.parametrize("around", AROUND)
 async def test_end_on_the_driver_is_told_by_the_end_of_the_block(
-    db: Database, observer: Observer, around: Open
+    db: Database, observer: Observer, around: Open, statement: str, stored: list[str]
 ) -> None:
-    """The driver knows of no transaction where the block believes in one."""
-    with pytest.raises(TransactionRefusedError, match="was committed in the middle"):
+    """The driver knows of no transaction where the block believes in one, and not what has become of it."""
+    with pytest.raises(TransactionRefusedError, match="stored if that was a COMMIT, and lost if") as caught:
         async with around(db):
             await write(db, "before")
-            await commit_on_driver(db)
+            await end_on_driver(db, statement)
 
-    assert await observer.notes(Audit) == ["before"]
+    assert "was ended past SQLAlchemy" in str(caught.value)
+    assert await observer.notes(Audit) == stored
+
+
+@knows
+@pytest.mark.parametrize("error", [None, StockError()])
+async def test_block_whose_end_is_unknown_promises_neither(db: Database, error: Exception | None) -> None:
+    """What waits for a COMMIT or for a ROLLBACK hears of none."""
+    told: list[str] = []
+    block = db.transaction()
+    with pytest.raises((TransactionRefusedError, StockError)):
+        async with block:
+            db.on_commit(lambda: told.append("committed"))
+            db.on_rollback(lambda: told.append("rolled back"))
+            await write(db, "before")
+            await end_on_driver(db)
+            if error is not None:
+                raise error
+
+    assert told == []
+    assert block.status == "outcome unknown"
 
 
 @knows
@@ -254,20 +275,20 @@ async def test_exception_that_cannot_undo_says_so(db: Database, observer: Observ
     with pytest.raises(StockError) as caught:
         async with db.transaction():
             await write(db, "before")
-            await commit_on_driver(db)
+            await end_on_driver(db)
             raise StockError
 
-    assert "was committed in the middle" in "\n".join(caught.value.__notes__)
+    assert "was ended past SQLAlchemy" in "\n".join(caught.value.__notes__)
     assert await observer.notes(Audit) == ["before"]
 
 
 @knows
 async def test_rollback_that_was_asked_for_and_cannot_be_is_told(db: Database, observer: Observer) -> None:
     """`set_rollback_only` is silent where it can keep its promise alone."""
-    with pytest.raises(TransactionRefusedError, match="was committed in the middle"):
+    with pytest.raises(TransactionRefusedError, match="was ended past SQLAlchemy"):
         async with db.transaction():
             await write(db, "before")
-            await commit_on_driver(db)
+            await end_on_driver(db)
             db.set_rollback_only()
 
     assert await observer.notes(Audit) == ["before"]

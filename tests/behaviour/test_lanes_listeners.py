@@ -6,10 +6,10 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, select, text
+from sqlalchemy import Connection, Engine, event, select, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Mapper, ORMExecuteState, Session, with_loader_criteria
 
 from tests.fixtures.dialogue import Dialogue
 from tests.fixtures.people import Person
@@ -23,6 +23,16 @@ Listening = Callable[[Database, Heard], AbstractContextManager[None]]
 
 class People(Repository[Person]):
     """The door to persons."""
+
+
+class ListenedSession(Session):
+    """A class of sessions that has listeners which others have not."""
+
+
+class ListenedAsyncSession(AsyncSession):
+    """What is around such sessions."""
+
+    sync_session_class = ListenedSession
 
 
 @contextmanager
@@ -54,9 +64,11 @@ CURSORS: dict[str, Listening] = {
     "before": to_engine("before_cursor_execute"),
     "after": to_engine("after_cursor_execute"),
     "every engine": to_class(Engine, "after_cursor_execute"),
+    "every connection": to_class(Connection, "before_cursor_execute"),
 }
 LISTENERS: dict[str, Listening] = {
     **{f"engine {name}": to_engine(name) for name in ("before_execute", "after_execute", "engine_connect")},
+    "every connection": to_class(Connection, "before_execute"),
     "sessions: do_orm_execute": to_class(Session, "do_orm_execute"),
     "sessions: after_begin": to_class(Session, "after_begin"),
     "sessions: loaded_as_persistent": to_class(Session, "loaded_as_persistent"),
@@ -188,6 +200,47 @@ async def test_listener_of_one_session_is_told(people: Database) -> None:
     assert heard == ["do_orm_execute"] * 2
 
 
+async def test_listener_to_a_class_of_sessions_hides_rows_everywhere(people: Database) -> None:
+    """That of the Database, and that of a session that is adopted: what it hides is hidden on each lane."""
+
+    def hide(state: ORMExecuteState) -> None:
+        state.statement = state.statement.options(with_loader_criteria(Person, Person.name == "Ann"))
+
+    async def seen(db: Database) -> list[str]:
+        by_hand = await db.session.scalars(select(Person.name))
+        assert by_hand.all() == [person.name for person in await People(db).all()]
+        assert await People(db).get(2) is None
+        return [person.name for person in await People(db).all()]
+
+    event.listen(ListenedSession, "do_orm_execute", hide)
+    try:
+        engine = people.engine.url
+        async with Database(engine, name="listened", session_class=ListenedAsyncSession) as db:
+            assert [person.name for person in await People(db).all()] == ["Ann"]
+            assert "listens to do_orm_execute of sessions" in str(db.explain_lane(select(Person)))
+            for open_one in (db.transaction, db.unit_of_work):
+                async with open_one():
+                    assert await seen(db) == ["Ann"]
+        async with async_sessionmaker(people.engine, sync_session_class=ListenedSession)() as session:
+            async with people.adopt(session), people.transaction():
+                assert await seen(people) == ["Ann"]
+    finally:
+        event.remove(ListenedSession, "do_orm_execute", hide)
+
+
+async def test_listener_to_a_class_of_sessions_hears_of_what_is_added(people: Database) -> None:
+    """Outside of blocks and in one, by a repository and by a flush."""
+    heard: Heard = []
+    with listening(ListenedSession, "before_flush", heard):
+        async with Database(people.engine.url, name="told", session_class=ListenedAsyncSession) as db:
+            await People(db).add(Person(name="new"))
+            async with db.transaction():
+                await People(db).add(Person(name="newer"))
+                db.session.add(Person(name="newest"))
+
+    assert heard == ["before_flush"] * 3
+
+
 async def test_listener_of_one_connection_is_told(people: Database) -> None:
     """It is on the connection that the block has."""
     heard: Heard = []
@@ -248,6 +301,23 @@ async def test_engine_of_the_callers_own_keeps_its_listeners(people: Database) -
             await People(db).get(1)
             assert heard
     heard.clear()
+
+
+async def test_databases_that_share_an_engine_take_the_fast_lanes(people: Database) -> None:
+    """What each has installed on it is known to the others; what the program listens to is heard by both."""
+    engine = create_async_engine(people.engine.url)
+    heard: Heard = []
+    async with Database(engine, name="first") as first, Database(engine, name="second") as second:
+        for db in (first, second, first):
+            assert [person.name for person in await People(db).where(Person.id == 1).all()] == ["Ann"]
+            assert db.explain_lane(select(Person)).lane is Lane.DRIVER
+
+        with listening(engine.sync_engine, "after_execute", heard):
+            for db in (first, second):
+                assert "after_execute" in str(db.explain_lane(select(Person)))
+                await People(db).get(1)
+
+    assert len(heard) == 2
 
 
 async def test_engine_with_execution_options_is_never_passed_by(people: Database) -> None:

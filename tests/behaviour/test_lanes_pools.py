@@ -1,19 +1,22 @@
 """The driver lane uses the pool of SQLAlchemy as it is, of whatever class and with whatever options."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from threading import Thread
 from typing import Any
 
 import pytest
 import sqlalchemy
-from sqlalchemy import URL, AsyncAdaptedQueuePool, NullPool, StaticPool, event, select, text
+from sqlalchemy import URL, AsyncAdaptedQueuePool, NullPool, StaticPool, event, inspect, select, text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.fixtures.dialogue import Dialogue
-from tests.fixtures.models import Account
+from tests.fixtures.errors import StockError
+from tests.fixtures.models import Account, Audit
 from tests.fixtures.observer import Observer
 from tests.fixtures.people import Person
-from unitwork import Database, Repository, query
+from unitwork import AfterCommitError, Database, Repository, query
 from unitwork.options import Lane
 
 TASKS = 12
@@ -22,7 +25,9 @@ OPTIONS: dict[str, tuple[dict[str, Any], Lane]] = {
     "pre-ping": ({"pool_pre_ping": True}, Lane.DRIVER),
     "recycle": ({"pool_recycle": 0}, Lane.DRIVER),
     "no pool": ({"poolclass": NullPool}, Lane.DRIVER),
-    "one connection for all": ({"poolclass": StaticPool}, Lane.FUSED),
+    "one connection for all": ({"poolclass": StaticPool}, Lane.DRIVER),
+    "no limit": ({"pool_size": 0}, Lane.DRIVER),
+    "no limit beyond": ({"pool_size": 1, "max_overflow": -1}, Lane.DRIVER),
     "first in, first out": ({"pool_use_lifo": False, "poolclass": AsyncAdaptedQueuePool}, Lane.DRIVER),
     "serializable": ({"isolation_level": "SERIALIZABLE"}, Lane.DRIVER),
 }
@@ -49,13 +54,11 @@ async def test_reads_through_pools_of_each_kind(people: Database, kind: str) -> 
 
         assert await read(0) == ["Ann", "Ann"]
         assert db.explain_lane(select(Person)).lane is lane
-        if lane is Lane.DRIVER:
-            found = await asyncio.gather(*(read(number) for number in range(TASKS)))
-            assert found == [["Ann", "Ann"], ["Bob", "Bob"]] * (TASKS // 2)
+        found = await asyncio.gather(*(read(number) for number in range(TASKS)))
+        assert found == [["Ann", "Ann"], ["Bob", "Bob"]] * (TASKS // 2)
         async with db.transaction():
             assert (await repository.get_one(1)).name == "Ann"
-        if kind not in ("no pool", "one connection for all"):
-            assert db.pool_status().checked_out == 0
+        assert db.pool_status().checked_out == 0
 
 
 @pytest.mark.only("postgresql", reason="SQLite has no server to lose")
@@ -208,3 +211,69 @@ async def test_listener_of_a_pool_that_was_replaced(
 
     assert len(cleaned) >= 3
     assert [record.message for record in caplog.records if record.name.startswith("sqlalchemy.pool")] == []
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+async def test_engine_that_was_used_before_its_database_was_made(
+    database_url: URL, observer: Observer, lane: Lane, when: str
+) -> None:
+    """What was opened by then, or is in use just then, stores a row all the same, and undoes a block."""
+    engine = create_async_engine(database_url, pool_size=1)
+    async with AsyncExitStack() as stack:
+        connection = await stack.enter_async_context(engine.connect())
+        await connection.execute(select(Audit))
+        if when == "before":
+            await stack.aclose()
+        db = Database(engine, name="given", fastest_lane=lane)
+    async with db:
+        await Repository[Audit](db).all()
+        await Repository[Audit](db).add(Audit(note="kept"))
+        assert await observer.notes(Audit) == ["kept"]
+        with pytest.raises(StockError):
+            async with db.transaction():
+                await Repository[Audit](db).add(Audit(note="undone"))
+                raise StockError
+
+    assert await observer.notes(Audit) == ["kept"]
+
+
+@pytest.mark.every_lane
+async def test_write_whose_connection_does_not_go_back_is_stored(people: Database, lane: Lane) -> None:
+    """What a listener of the pool raises afterwards is told as having come after the commit."""
+    await People(people).get(1)
+    fails: list[str] = []
+
+    def fail(*_arguments: object) -> None:
+        if fails:
+            raise RuntimeError(fails.pop())
+
+    event.listen(people.engine.sync_engine, "checkin", fail)
+    new = Person(name="new")
+    fails.append("at add")
+    with pytest.raises(AfterCommitError, match="is committed"):
+        await People(people).add(new)
+    assert inspect(new).detached
+    fails.append("at update")
+    with pytest.raises(AfterCommitError, match="is committed"):
+        await People(people).where(Person.id == new.id).update(name="newer")
+
+    assert [each.name for each in await People(people).where(Person.id == new.id).all()] == ["newer"]
+
+
+@pytest.mark.every_lane
+async def test_listener_that_sends_something_at_the_check_out(people: Database, lane: Lane) -> None:
+    """The driver may begin with that: what is written outside of blocks is stored all the same."""
+    await People(people).get(1)
+
+    def send(connection: Any, *_arguments: object) -> None:  # noqa: ANN401  # of SQLAlchemy's
+        cursor = connection.cursor()
+        cursor.execute("SELECT 7")
+        cursor.close()
+
+    event.listen(people.engine.sync_engine, "checkout", send)
+    new = await People(people).add(Person(name="new"))
+    await People(people).where(Person.id == new.id).update(age=7)
+    event.remove(people.engine.sync_engine, "checkout", send)
+
+    assert [each.age for each in await People(people).where(Person.name == "new").all()] == [7]

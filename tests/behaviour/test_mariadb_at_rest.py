@@ -15,7 +15,7 @@ from asyncmy.cursors import SSCursor
 from sqlalchemy import URL, LargeBinary, String, insert, select, text
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from tests.fixtures.errors import StockError
@@ -242,27 +242,6 @@ async def test_connection_that_was_left_otherwise_rests_again(
         narrow.source.lanes.fastest = lane
         await Audits(narrow).add(Audit(note=lane.value))
     assert set(await observer.notes(Audit)) >= {"driver", "session"}
-
-
-@pytest.mark.parametrize("lane", list(Lane))
-async def test_engine_that_was_given_with_open_connections(
-    database_url: URL, observer: Observer, lane: Lane
-) -> None:
-    """Those do not rest in AUTOCOMMIT; a row is stored all the same, and a block can be undone."""
-    engine = create_async_engine(database_url, pool_size=1, max_overflow=0)
-    async with engine.connect() as connection:
-        await connection.execute(select(Audit))
-    async with Database(engine, name="given", fastest_lane=lane) as db:
-        await Audits(db).all()
-        await Audits(db).add(Audit(note="kept"))
-        assert await observer.notes(Audit) == ["kept"]
-        with pytest.raises(StockError):
-            async with db.transaction():
-                await Audits(db).add(Audit(note="undone"))
-                raise StockError
-    await engine.dispose()
-
-    assert await observer.notes(Audit) == ["kept"]
 
 
 @pytest.mark.skipif(

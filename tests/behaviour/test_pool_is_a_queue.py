@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import URL, insert, select, text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, StaticPool
 
 from tests.fixtures.models import Account, Audit
-from unitwork import Database, Repository
+from unitwork import Database, OptionError, Repository
 
 TURNS = 3
 BUSY = 2
@@ -120,6 +120,76 @@ async def test_pool_of_an_engine_of_the_users_own_is_a_queue(database_url: URL) 
         await with_one_row(db)
 
         await is_served(db, by_key, in_a_block)
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["made", "given"])
+async def test_only_connection_is_had_by_one_task_at_a_time(database_url: URL, *, given: bool) -> None:
+    """SQLAlchemy gives that of a StaticPool to all at once, and each would end the others' transactions."""
+    engine = create_async_engine(database_url, poolclass=StaticPool)
+    db = Database(engine) if given else Database(database_url, poolclass=StaticPool)
+
+    async def write(number: int) -> None:
+        async with db.transaction():
+            await Repository[Audit](db).create(note=f"first {number}")
+            await asyncio.sleep(0)
+            await Repository[Audit](db).create(note=f"second {number}")
+            if number % 2:
+                db.set_rollback_only()
+
+    async with db:
+        await asyncio.gather(*(write(number) for number in range(6)))
+
+        notes = {audit.note for audit in await Repository[Audit](db).all()}
+    assert notes == {f"{which} {number}" for which in ("first", "second") for number in (0, 2, 4)}
+
+
+async def test_database_in_memory_of_a_static_pool_is_kept() -> None:
+    """What was stored on its connection before the Database was made is there."""
+    engine = create_async_engine("sqlite+aiosqlite://", poolclass=StaticPool)
+    async with engine.begin() as connection:
+        await connection.run_sync(Audit.metadata.create_all)
+        await connection.execute(insert(Audit).values(note="before"))
+    async with Database(engine, name="memory") as db:
+        await asyncio.gather(*(Repository[Audit](db).create(note="after") for _ in range(3)))
+
+        assert await Repository[Audit](db).count() == 4
+        assert db.pool_status().capacity == 1
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["made", "given"])
+@pytest.mark.parametrize(
+    "options", [{"pool_size": 0}, {"max_overflow": -1}, {"pool_size": 5}, {"pool_size": 2, "max_overflow": 3}]
+)
+async def test_database_in_memory_has_one_connection(options: dict[str, Any], *, given: bool) -> None:
+    """Of whatever size of a pool: a second one would be another database, or the same transaction."""
+    url = "sqlite+aiosqlite://"
+    if given:
+        options = {"poolclass": AsyncAdaptedQueuePool, **options}
+        db = Database(create_async_engine(url, **options), name="memory")
+    else:
+        db = Database(url, name="memory", **options)
+
+    async def write(number: int) -> None:
+        async with db.transaction():
+            await Repository[Audit](db).create(note=f"{number}")
+            await asyncio.sleep(0)
+            if number % 2:
+                db.set_rollback_only()
+        await Repository[Audit](db).create(note="alone")
+
+    async with db:
+        await db.create_all(Audit)
+        await asyncio.gather(*(write(number) for number in range(6)))
+
+        notes = sorted(audit.note for audit in await Repository[Audit](db).all())
+        assert db.pool_status().capacity == 1
+    assert notes == ["0", "2", "4", *["alone"] * 6]
+
+
+def test_database_in_memory_without_a_pool_is_refused() -> None:
+    """Each connection would be another database."""
+    with pytest.raises(OptionError, match=r"poolclass does not take 'NullPool'[\s\S]*in memory"):
+        Database("sqlite+aiosqlite://", poolclass=NullPool)
 
 
 async def test_all_are_served_in_the_order_in_which_they_came(database_url: URL) -> None:

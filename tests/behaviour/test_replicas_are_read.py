@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import event, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
 from tests.fixtures.clusters.replicated import Cluster, Here
@@ -296,3 +296,16 @@ async def test_no_read_fails_while_connections_end(far: Database, cluster: Clust
         await far.ping()
     ended.set()
     await asyncio.gather(*readers)
+
+
+async def test_listeners_to_the_engine_hear_of_replicas(cluster: Cluster) -> None:
+    """What they set on a connection, they set on those of all servers."""
+    heard: list[str] = []
+    async with cluster.database() as db:
+        for name in ("do_connect", "connect", "checkout"):
+            event.listen(db.engine.sync_engine, name, lambda *_, of=name: heard.append(of))
+        async with db.transaction(read_only=True) as session:
+            port = await session.scalar(select(Here.port))
+
+    assert port in cluster.replica_ports
+    assert heard[-3:] == ["do_connect", "connect", "checkout"]

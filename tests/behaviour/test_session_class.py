@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import URL, Executable, Result, ScalarResult, Select, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.util import greenlet_spawn
 
 from tests.fixtures.heard import Heard
@@ -162,3 +162,15 @@ def test_what_is_no_class_of_sessions_is_refused(database_url: URL) -> None:
     for kind, message in wrong:
         with pytest.raises(OptionError, match=message):
             Database(database_url, name="refused", session_class=kind)
+
+
+@pytest.mark.parametrize("option", ["session_class", "session_options"])
+def test_factory_of_synchronous_sessions_is_refused(database_url: URL, option: str) -> None:
+    """The class that it makes is what is asked for, and has the listeners of the factory."""
+    factory = sessionmaker()
+    kind: Any = type("MadeSession", (AsyncSession,), {"sync_session_class": factory})
+    options: dict[str, Any] = {"session_class": kind}
+    if option == "session_options":
+        options = {"session_options": {"sync_session_class": factory}}
+    with pytest.raises(OptionError, match=rf"(?s){option}.*Fix: use .*the `class_` of"):
+        Database(database_url, name="made", **options)

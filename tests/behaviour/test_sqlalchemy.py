@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from sqlalchemy import Integer, event, insert, inspect, make_url, select, text
+from sqlalchemy import Column, Engine, Integer, event, insert, inspect, make_url, select, text
 from sqlalchemy.engine import ChunkedIteratorResult
 from sqlalchemy.exc import DisconnectionError, InvalidRequestError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -298,6 +298,30 @@ async def test_listeners_of_an_engine_change_at_one_stroke(people: Database) -> 
     assert heard == ["SELECT 2"]
 
 
+async def test_who_listens_to_an_engine_itself_is_told(people: Database) -> None:
+    """Of an engine, its pool and its dialect; not who listens to all of a class."""
+    engine = people.engine.sync_engine
+
+    def hear(*_arguments: object) -> None: ...
+
+    for target, name in (
+        (engine, "engine_connect"),
+        (engine.pool, "checkin"),
+        (engine.dialect, "do_connect"),
+    ):
+        assert (name, hear) not in private.own_listeners(target)
+        event.listen(target, name, hear)
+        assert (name, hear) in private.own_listeners(target)
+        event.remove(target, name, hear)
+        assert (name, hear) not in private.own_listeners(target)
+    assert private.own_listeners(engine.execution_options(logging_token="apart")) == []
+    event.listen(Engine, "engine_connect", hear)
+    try:
+        assert ("engine_connect", hear) not in private.own_listeners(engine)
+    finally:
+        event.remove(Engine, "engine_connect", hear)
+
+
 class Names(Repository[Person]):
     """A read of records, which is no statement of the ORM."""
 
@@ -406,6 +430,22 @@ def test_what_a_model_says_to_a_flush() -> None:
     owner = Person(name="Ann")
     private.mark_loaded(inspect(owner))
     assert not private.has_waiting_mutations(inspect(owner))
+
+
+@pytest.mark.parametrize(
+    ("default", "takes"),
+    [
+        pytest.param(lambda: 1, False, id="nothing"),
+        pytest.param(lambda number=1: number, False, id="nothing that must be given"),
+        pytest.param(dict, False, id="a class"),
+        pytest.param(partial(int, 1), False, id="a partial"),
+        pytest.param(lambda context: context, True, id="a context"),
+    ],
+)
+def test_default_that_takes_a_context_is_told(default: Any, takes: bool) -> None:  # noqa: ANN401, FBT001
+    """As SQLAlchemy calls it."""
+    for each in (Column(Integer, default=default).default, Column(Integer, onupdate=default).onupdate):
+        assert private.takes_context(each) is takes
 
 
 @pytest.mark.skipif(

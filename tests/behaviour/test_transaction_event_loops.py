@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from sqlalchemy import URL, select, text
+from sqlalchemy import URL, event, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from tests.fixtures.models import Audit
@@ -350,5 +350,32 @@ def test_forked_process_is_told_that_memory_stays_behind() -> None:
     assert said.startswith("TransactionRefusedError: Database 'memory of a parent' is in the memory")
     assert "Fix:" in said
     assert asyncio.run(notes(db)) == []
+    asyncio.run(db.dispose())
+    gc.collect()
+
+
+def test_listeners_to_the_engine_hear_of_two_loops_at_once(database_url: URL) -> None:
+    """Those that were there, once each: of connections that are opened and lent, and of statements."""
+    db = Database(database_url)
+    heard: list[tuple[str, int]] = []
+    names = ("do_connect", "connect", "checkout", "before_execute")
+    for name in names:
+        event.listen(
+            db.engine.sync_engine, name, lambda *_, of=name: heard.append((of, threading.get_ident()))
+        )
+
+    async def use() -> int:
+        async with db.transaction() as session:
+            await session.execute(text("SELECT 1"))
+        return threading.get_ident()
+
+    async def twice() -> list[int]:
+        found = [await use(), await asyncio.to_thread(asyncio.run, use())]
+        await db.dispose()
+        return found
+
+    threads = asyncio.run(twice())
+
+    assert heard == [(name, thread) for thread in threads for name in names]
     asyncio.run(db.dispose())
     gc.collect()

@@ -1,6 +1,7 @@
 """The benchmark runs, checks answers, goes on where it was stopped, and writes what it has found."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -108,3 +109,35 @@ def test_everybody_starts_a_round_once() -> None:
 def test_a_wrong_answer_is_found(workload: str, answer: object) -> None:
     """A contender that answers wrongly is not compared."""
     assert wrong(workload, answer, 7)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run.py", "--size", "tiny", "--only", "sqlite/get/", "--with", "ours", "--fresh"],
+        ["bulk.py"],
+        ["growth.py"],
+        ["long_life.py"],
+        ["scaling.py"],
+        ["start.py", "--rounds", "1"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_benchmark_measures_the_tree_that_it_stands_in(tmp_path: Path, command: list[str]) -> None:
+    """Not a unitwork that is installed: here the tree has one that says so, and cannot be imported."""
+    for folder in ("benchmarks", "tests/fixtures"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    own = tmp_path / "src" / "unitwork"
+    own.mkdir(parents=True)
+    (own / "__init__.py").write_text('raise ImportError("that of the tree")')
+
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", tmp_path / "benchmarks" / command[0], *command[1:]],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=TIMEOUT_S,
+    )
+
+    assert "that of the tree" in done.stdout + done.stderr

@@ -29,6 +29,8 @@ from unitwork.cli import _loading, main
 
 _loading.CHUNK_ROWS = 40
 name, wanted = sys.argv.pop(1), int(sys.argv.pop(1))
+# Where tests run in the background of a shell, they and their programs ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def look(frame, event, argument):

@@ -53,6 +53,12 @@ LONG = "INSERT INTO t VALUES " + "(1, 'it''s'), " * LONGEST_TEXT
         ("postgresql", "SET LOCAL app.tenant = acme, b", "SET", "SET LOCAL app.tenant = ?, ?"),
         ("postgresql", "SET app.tenant TO acme", "SET", "SET app.tenant TO ?"),
         ("mysql", "SET @a := hush, @b = `c`", "SET", "SET @a := ?, @b = ?"),
+        ("postgresql", 'SET LOCAL ROLE "ann@shop"', "SET", "SET LOCAL ROLE ?"),
+        ("postgresql", "SET ROLE NONE", "SET", "SET ROLE NONE"),
+        ("postgresql", "SET SESSION AUTHORIZATION ann", "SET", "SET SESSION AUTHORIZATION ?"),
+        ("postgresql", "SET TIME ZONE utc", "SET", "SET TIME ZONE ?"),
+        ("mysql", "SET ROLE ann", "SET", "SET ROLE ?"),
+        ("mysql", "SET PASSWORD FOR ann = PASSWORD('x')", "SET", "SET PASSWORD FOR ? = ?(?)"),
         (
             "sqlite",
             "WITH c AS (SELECT 1) SELECT * FROM c, t",

@@ -1,11 +1,14 @@
 """A test can demand how many statements its code sends, and hears which line sent them."""
 
+from collections.abc import Callable
+from typing import Any, cast
+
 import pytest
 from sqlalchemy import select
 
 from tests.fixtures.models import Account, Audit, Order
 from unitwork import Database, OptionError, Repository
-from unitwork.testing import assert_no_repeats, assert_queries, statements
+from unitwork.testing import assert_no_repeats, assert_queries, no_leaks, statements
 
 HERE = "test_statements.py"
 
@@ -77,6 +80,25 @@ async def test_number_of_queries_may_be_exact(db: Database) -> None:
             pass
     with pytest.raises(OptionError, match="exactly"):
         assert_queries(db)
+
+
+@pytest.mark.parametrize(
+    ("call", "fix"),
+    [
+        (lambda _db: assert_queries(cast("Any", 3)), "does not take 3[\\s\\S]*`max=3` or `exactly=3`"),
+        (lambda db: assert_queries(db, cast("Any", 0)), "does not take 0[\\s\\S]*`max=0` or `exactly=0`"),
+        (lambda _db: assert_no_repeats(cast("Any", 2)), "does not take 2[\\s\\S]*`at_most=2`"),
+        (lambda db: statements(cast("Any", db.engine)), "Databases"),
+        (lambda db: no_leaks(cast("Any", db.engine)), "Databases"),
+    ],
+    ids=["most", "after a Database", "repeats", "statements", "leaks"],
+)
+async def test_what_is_no_database_is_refused_in_the_words_of_the_call(
+    db: Database, call: Callable[[Database], object], fix: str
+) -> None:
+    """A number by position is told by what it was meant for; nothing waits for `with` to be refused."""
+    with pytest.raises(OptionError, match=fix):
+        call(db)
 
 
 async def test_exception_of_the_block_wins(db: Database) -> None:

@@ -18,6 +18,11 @@ def short_name(name: str) -> str:
     return ".".join(name.removeprefix("__main__.").rpartition("<locals>.")[2].split(".")[-2:])
 
 
+def name_in_sentence(name: str) -> str:
+    """Return the same where words stand before it."""
+    return f"the {short_name(name)}" if name.startswith("the ") else short_name(name)
+
+
 def kind_of_name(name: str) -> str:
     """Return the same where it is one of few; of a message or a request only what it is."""
     named = _NAMED.match(name) if _PLACE.match(name) is None else None

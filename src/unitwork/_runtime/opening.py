@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from sqlalchemy import URL
 from sqlalchemy.exc import InvalidRequestError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.orm import Session
 
 from unitwork._later import later
 from unitwork._runtime import live
@@ -123,7 +124,20 @@ def _checked(session_options: Mapping[str, Any]) -> dict[str, Any]:
                 value,
                 [f"{needed!r}, as the sessions of blocks need it", "a Database for each engine"],
             )
+    kind = session_options.get("sync_session_class", Session)
+    refuse_no_class("session_options['sync_session_class']", kind)
     return {name: value for name, value in session_options.items() if name not in _SESSION_OPTIONS}
+
+
+def refuse_no_class(option: str, kind: object) -> None:
+    """Refuse to make the session inside of an ambient one by something else than a class.
+
+    Raises:
+        OptionError: It is none of sessions, such as a `sessionmaker`.
+    """
+    if not (isinstance(kind, type) and issubclass(kind, Session)):
+        needed = "a subclass of `sqlalchemy.orm.Session`, such as the `class_` of a `sessionmaker`"
+        raise OptionError(option, kind, [needed])
 
 
 def _refuse_options_that_commit(url: URL, options: Mapping[str, Any]) -> None:

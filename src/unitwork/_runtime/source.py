@@ -14,9 +14,11 @@ from sqlalchemy.util import await_only
 
 from unitwork._later import later
 from unitwork._runtime import context
+from unitwork._runtime.connections.connecting import after_others
 from unitwork._runtime.connections.current import CurrentEngine
 from unitwork._runtime.connections.engines import Engines
 from unitwork._runtime.connections.holders import told
+from unitwork._runtime.connections.listeners import EngineListeners
 from unitwork._runtime.connections.server import Server
 from unitwork._runtime.connections.watch import Watch
 from unitwork._runtime.lanes.choice import Lanes
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 
     from unitwork._logic.freshness import Seen
     from unitwork._runtime.connections.addresses import Addresses
-    from unitwork._runtime.connections.listeners import EngineListeners
     from unitwork._runtime.connections.loop_engine import LoopEngine
     from unitwork._runtime.connections.servers import Servers
     from unitwork._runtime.connections.stand_in import StandIn
@@ -83,6 +84,8 @@ class Source:
         self.engines = Engines(name, backend, addresses.engine, self._new_engine, self._equip)
         if self.servers is not None:
             self.servers.primary_engines = self.engines
+            for engines in self.servers.replica_engines():
+                engines.heard_as = self.engines
         self.engine = CurrentEngine(lambda: self.engines.here().engine.sync_engine)
         self.ledger: set[Any] | None = None
         self.lanes = Lanes(self)
@@ -90,7 +93,7 @@ class Source:
     def _equip(self, place: LoopEngine) -> None:
         servers, engine = self.servers, place.engine.sync_engine
         if servers is not None:
-            event.listen(engine, "do_connect", servers.writable.open)
+            event.listen(engine, "do_connect", after_others(servers.writable.open))
         tell_ends(engine, _nothing if servers is None else servers.wrote_by_hand)
         self.watch.equip(place)
 
@@ -271,6 +274,7 @@ class Source:
         engine = create_async_engine(
             server.url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments
         )
+        self.home().listeners.hand_on(EngineListeners(engine.sync_engine), {"do_connect"})
         self.backend.install(engine)
         return engine
 

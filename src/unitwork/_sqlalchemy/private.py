@@ -129,6 +129,12 @@ def label_of(column: ColumnElement[Any]) -> str:
     return label
 
 
+def takes_context(default: Any) -> bool:  # noqa: ANN401  # a `default` or `onupdate` that is called
+    """Say whether what fills a column is given a context; what takes none is inside of a function that is."""
+    module = getattr(default.arg, "__globals__", {}).get("__name__")
+    return bool(module != type(default).__module__)
+
+
 def is_orphan(state: InstanceState[Any]) -> bool:
     """Say whether a flush deletes an entity, or leaves it out, since it belongs to nothing any more."""
     orphaned: bool = state.mapper._is_orphan(state)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
@@ -324,6 +330,13 @@ def remove_listener(engine: Any, name: str, listener: Callable[..., object]) -> 
     """Listen to it no more, in the same way."""
     collection = getattr(engine.dispatch, name)
     collection.listeners = deque(each for each in collection.listeners if each != listener)
+
+
+def own_listeners(target: Any) -> list[tuple[str, Callable[..., Any]]]:  # noqa: ANN401  # whatever has events
+    """Return who listens to an engine, a pool or a dialect itself, not to its class, and to what."""
+    own: Any = getattr(target.dispatch, "local", target.dispatch)  # one with options has two
+    collections = list(own._event_descriptors)  # noqa: SLF001  # no public way tells of all
+    return [(each.name, listener) for each in collections for listener in each.listeners]
 
 
 def fail_without_cursor(

@@ -35,7 +35,8 @@ SAME_ROW_TWICE = "21000"
 """The SQLSTATE of an INSERT that would update one row two times."""
 _PLACE = re.compile(r"COPY .*?, line (\d+)(?:, column (\w+))?")
 _QUESTION = text(
-    "SELECT c.relkind IN ('r', 'p') AND NOT row_security_active(c.oid),"
+    # An INSERT runs the rules of a table, COPY passes them by.
+    "SELECT c.relkind IN ('r', 'p') AND NOT (c.relhasrules OR row_security_active(c.oid)),"
     " has_database_privilege(current_database(), 'TEMP'),"
     " ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = c.oid AND attidentity = 'a')"
     " FROM pg_class AS c WHERE c.oid = to_regclass(:name)"

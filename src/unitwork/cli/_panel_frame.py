@@ -11,6 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
+from unitwork.errors import session_of
+
 Told: TypeAlias = dict[str, Any]
 
 _ROWS = 12
@@ -70,7 +72,7 @@ def _waits(told: Told) -> Iterator[RenderableType]:
             if writer is not None:
                 yield from _waiting(f"{_plain(writer['owner'])} to write", writer["waiting"])
     for session in told["sessions"]:
-        yield from _waiting(f"the session of {_plain(session['owner'])}", session["waiting"])
+        yield from _waiting(session_of(_plain(session["owner"])), session["waiting"])
 
 
 def _waiting(what: str, waiting: list[Told]) -> Iterator[Text]:

@@ -42,7 +42,7 @@ BEGIN = "unitwork_begin"
 def keep_at_rest(engine: Engine) -> None:
     """Let an engine begin and end its transactions so; it may be one of several Databases."""
     event.listen(engine, "do_connect", _open_at_rest)
-    event.listen(engine, "connect", _put_to_rest)
+    event.listen(engine, "connect", put_to_rest)
     event.listen(engine, "begin", _begin)
     event.listen(engine, "before_cursor_execute", _refuse_misread)
     event.listen(engine, "before_cursor_execute", _go_on)
@@ -61,7 +61,7 @@ def _open_at_rest(_dialect: Dialect, _entry: object, _arguments: object, keyword
     keywords.setdefault("autocommit", True)
 
 
-def _put_to_rest(connection: Any, _entry: object = None) -> None:  # noqa: ANN401  # of SQLAlchemy's
+def put_to_rest(connection: Any, _entry: object = None) -> None:  # noqa: ANN401  # of SQLAlchemy's
     """Switch AUTOCOMMIT on, where it is not. In a greenlet."""
     driver = connection.driver_connection
     # It would commit what is open.
@@ -222,12 +222,12 @@ def _end(send: Callable[[Any], None], held: PoolProxiedConnection) -> None:
             await_only(driver.query("ROLLBACK AND NO CHAIN"))
     trust(driver)
     with suppress(Exception):  # the end has come; whoever is next finds what is wrong with the connection
-        _put_to_rest(connection)
+        put_to_rest(connection)
 
 
 def _set_level(connection: DBAPIConnection, level: str) -> None:
     """Set the isolation level of the transactions to come; SQLAlchemy would end AUTOCOMMIT with it."""
-    _put_to_rest(connection)
+    put_to_rest(connection)
     if level != "AUTOCOMMIT":
         cursor = connection.cursor()
         cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")

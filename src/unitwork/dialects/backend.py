@@ -176,6 +176,13 @@ class Backend:
     def connected(self, connection: DBAPIConnection) -> None:
         """Set up a connection that was just opened, if opening it must not be interrupted."""
 
+    def opened_before(self, connection: DBAPIConnection) -> bool:  # noqa: ARG002  # for those that need it
+        """Set up a connection that was opened before the engine was known. In a greenlet.
+
+        False if another one must be opened in its place.
+        """
+        return True
+
     def end_transaction(self, connection: DBAPIConnection) -> None:
         """Roll back what a loop that is closed has left open on a connection that is kept. In a greenlet."""
         if self.in_transaction(connection.driver_connection):

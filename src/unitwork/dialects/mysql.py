@@ -10,9 +10,9 @@ from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
 from unitwork._logic.sql.shown import LIMIT
-from unitwork.dialects.at_rest import BEGIN, keep_at_rest, may_be_open
+from unitwork.dialects.at_rest import BEGIN, keep_at_rest, may_be_open, put_to_rest
 from unitwork.dialects.backend import Backend, BeginMode, Fault, close_socket, shut_down
-from unitwork.dialects.mysql_driver import MySQLDirect, code_of, is_closed, transport_of
+from unitwork.dialects.mysql_driver import MySQLDirect, code_of, is_at_rest, is_closed, transport_of
 from unitwork.dialects.replication import MariaDBReplication
 
 if TYPE_CHECKING:
@@ -61,6 +61,12 @@ class MySQLBackend(Backend):
             compiler, _EmptyLists
         ):  # the dialect of an engine with options is that of the engine
             dialect.statement_compiler = type("Compiler", (_EmptyLists, compiler), {})
+
+    @override
+    def opened_before(self, connection: DBAPIConnection) -> bool:
+        connection.rollback()  # AUTOCOMMIT would commit what is open
+        put_to_rest(connection)
+        return is_at_rest(connection.driver_connection)
 
     @override
     def execution_options(self, mode: BeginMode) -> Mapping[str, Any]:

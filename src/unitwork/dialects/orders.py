@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.util import await_only
@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
     from sqlalchemy.engine import Engine
-    from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
+    from sqlalchemy.engine.interfaces import DBAPICursor, ExceptionContext, ExecutionContext
 
     from unitwork.options import Lane
+
+T = TypeVar("T")
 
 _ORDER = "unitwork_order"
 TOLD = "unitwork_told"
@@ -137,6 +139,33 @@ class Failed:
         raise self._error
 
 
+class Fed(Generic[T]):
+    """What makes a statement out of pieces that other code yields, such as a generator of the program's.
+
+    Attributes:
+        failed_by: What that code has raised: the statement is not to blame.
+    """
+
+    def __init__(self, pieces: Iterable[T]) -> None:
+        self._pieces = pieces
+        self.failed_by: Exception | None = None
+
+    def pieces(self) -> Iterator[T]:
+        """Yield them once."""
+        try:
+            yield from self._pieces
+        except Exception as error:
+            self.failed_by = error
+            raise
+
+
+def failed_by_its_feed(context: ExceptionContext) -> bool:
+    """Say whether a statement has failed because the code has that yields what it is made of."""
+    sent = context.execution_context
+    order = order_of(sent) if sent is not None else None
+    return isinstance(order, Fed) and order.failed_by is context.original_exception
+
+
 class Blocks:
     """Pieces of COPY data for drivers that wait for each one."""
 
@@ -152,12 +181,12 @@ class Blocks:
         raise StopAsyncIteration
 
 
-class SQLiteMany:
+class SQLiteMany(Fed[list[tuple[Any, ...]]]):
     """One INSERT of SQLite for many rows: prepared once, one visit to the driver's thread for each batch."""
 
     def __init__(self, statement: str, batches: Iterable[list[tuple[Any, ...]]]) -> None:
+        super().__init__(batches)
         self._statement = statement
-        self._batches = batches
         self.changed = 0
 
     @property
@@ -169,7 +198,7 @@ class SQLiteMany:
         """Run it."""
         cursor = await driver.cursor()
         try:
-            for rows in self._batches:
+            for rows in self.pieces():
                 await cursor.executemany(self._statement, rows)
                 self.changed += cursor.rowcount
         except BaseException as error:
@@ -202,12 +231,12 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-class AsyncpgCopyIn:
+class AsyncpgCopyIn(Fed[bytes]):
     """COPY FROM STDIN through asyncpg."""
 
     def __init__(self, target: CopyTarget, blocks: Iterable[bytes]) -> None:
+        super().__init__(blocks)
         self._target = target
-        self._blocks = blocks
 
     @property
     def statement(self) -> str:
@@ -217,7 +246,7 @@ class AsyncpgCopyIn:
     async def run(self, driver: Any) -> None:  # noqa: ANN401  # an asyncpg connection
         """Send it."""
         target = self._target
-        source = Blocks(self._blocks)
+        source = Blocks(self.pieces())
         await driver.copy_to_table(
             target.table, schema_name=target.schema, columns=target.columns, source=source, encoding="UTF8"
         )
@@ -229,7 +258,7 @@ class PsycopgCopyIn(AsyncpgCopyIn):
     async def run(self, driver: Any) -> None:  # noqa: ANN401  # a psycopg connection
         """Send it."""
         async with driver.cursor() as cursor, cursor.copy(self.statement) as copying:
-            for piece in self._blocks:
+            for piece in self.pieces():
                 await copying.write(piece)
 
 

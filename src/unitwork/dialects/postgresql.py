@@ -84,6 +84,10 @@ class PostgreSQLBackend(Backend):
     def install(self, engine: AsyncEngine) -> None:
         event.listen(engine.sync_engine, "handle_error", self._say_what_helps)
 
+    @override
+    def opened_before(self, connection: DBAPIConnection) -> bool:
+        return not self.transaction_pooling
+
     def _say_what_helps(self, context: ExceptionContext) -> None:
         note = note_on(context.original_exception, pooled=self.transaction_pooling)
         if note is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 from sqlalchemy.util import await_only, greenlet_spawn
 from typing_extensions import override
 
@@ -17,6 +17,7 @@ from unitwork._sqlalchemy.versions import let_go_of_cursor
 from unitwork.dialects.backend import CHECKOUT, LENT, Backend, BeginMode, Fault, backends_on, told_of
 from unitwork.dialects.direct import SQLiteDirect, closed_to_writes, is_busy, open_to_writes, stop
 from unitwork.dialects.orders import Failed, order_of, run_on_driver
+from unitwork.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -92,6 +93,8 @@ class SQLiteBackend(Backend):
 
     @override
     def install(self, engine: AsyncEngine) -> None:
+        if self.shared_between_loops and isinstance(engine.pool, NullPool):
+            raise OptionError("poolclass", "NullPool", ["none: a database in memory is its one connection"])
         event.listen(engine.sync_engine, "connect", self._keep)
         event.listen(engine.sync_engine, "close", self._forget)
         event.listen(engine.sync_engine, "begin", _begin)
@@ -109,7 +112,14 @@ class SQLiteBackend(Backend):
             _run(connection, f"PRAGMA {pragma}")
         _write_ahead(connection, time.monotonic() + _BUSY_S)
 
-    def _keep(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    @override
+    def opened_before(self, connection: DBAPIConnection) -> bool:
+        connection.rollback()  # the driver would commit what is open
+        self.connected(connection)
+        self._keep(connection)
+        return True
+
+    def _keep(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry | None = None) -> None:
         # The one connection of a database in memory outlives the pool, which is replaced for a new loop.
         if self.shared_between_loops:
             self.kept = connection

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from unitwork._logic.block_names import short_name
+from unitwork._logic.block_names import name_in_sentence, short_name
 from unitwork._runtime.context import call_later_outside
 from unitwork.events import (
     BlockEnded,
@@ -174,7 +174,7 @@ class Logging:
                 and event.outcome is Outcome.ROLLED_BACK
                 and event.condemned_by is not None
             ):
-                text = f"A block had to roll back, because of {short_name(event.condemned_by)}"
+                text = f"A block had to roll back, because of {name_in_sentence(event.condemned_by)}"
                 self._tell(_blocks, event, text, {**told, "kind": "unexpected_rollback"})
             if _is_over(event.duration_s, self._slow_block_s):
                 text = f"A block took {event.duration_s:.3f} s and ended: {event.outcome.value}"

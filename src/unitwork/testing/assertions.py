@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unitwork.errors import OptionError
-from unitwork.testing.recorder import Recorder
+from unitwork.testing.recorder import Recorder, only_databases
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -87,16 +87,17 @@ def assert_queries(
 
     Raises:
         AssertionError: There were more (or not just as many); the message lists them. At the end.
-        OptionError: Neither `max` nor `exactly` is given.
+        OptionError: Neither `max` nor `exactly` is given, or a number without either.
 
     Examples:
         >>> with assert_queries(db, max=1):
         ...     await Repository[User](db).all()
         []
     """
+    chosen = only_databases(databases, "max", "exactly")
     if max is None and exactly is None:
         raise OptionError("max", max, ["a number, or `exactly`"])
-    return _Counted(databases, max, exactly)
+    return _Counted(chosen, max, exactly)
 
 
 def assert_no_repeats(*databases: Database, at_most: int = 1) -> Recorder:
@@ -111,9 +112,10 @@ def assert_no_repeats(*databases: Database, at_most: int = 1) -> Recorder:
     Raises:
         AssertionError: One was sent more often; the message has its text, how often it was sent, and
             the lines of code that sent it. At the end.
+        OptionError: A number is given without `at_most`.
 
     Examples:
         >>> with assert_no_repeats(db, at_most=2):
         ...     users = await Repository[User](db).all()
     """
-    return _Unrepeated(databases, at_most)
+    return _Unrepeated(only_databases(databases, "at_most"), at_most)

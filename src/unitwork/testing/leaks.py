@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from unitwork.testing.recorder import only_databases
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -81,9 +83,10 @@ def no_leaks(*databases: Database) -> NoLeaks:
     Raises:
         AssertionError: A block or a unit of work is open, a connection is checked out, or an operation
             waits for its turn; the message names who. At the end.
+        OptionError: Something else than Databases is given.
 
     Examples:
         >>> async with no_leaks(db), db.transaction():
         ...     db.session.add(User(email="ann@example.com"))
     """
-    return NoLeaks(databases)
+    return NoLeaks(only_databases(databases))

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from unitwork._logic.sql.shown import as_asked, is_control
 from unitwork._runtime import live
 from unitwork._runtime.connections.places import call_site
+from unitwork.database import Database
+from unitwork.errors import OptionError
 from unitwork.events import StatementExecuted
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from unitwork._runtime.source import Source
-    from unitwork.database import Database
     from unitwork.events import Event
 
 _UNKNOWN = "a place that is not known"
@@ -99,11 +100,32 @@ class Recorder:
             self._kept.append(kept)
 
 
+def only_databases(given: tuple[Any, ...], *words: str) -> tuple[Database, ...]:
+    """Return what a test names by position, which are Databases.
+
+    Args:
+        given: What it names.
+        words: The parameters that a number may have been meant for.
+
+    Raises:
+        OptionError: It is something else.
+    """
+    for each in given:
+        if not isinstance(each, Database):
+            if isinstance(each, int) and words:
+                raise OptionError("databases", each, [f"`{word}={each}`" for word in words])
+            raise OptionError("databases", type(each).__name__, ["Databases, or nothing"])
+    return given
+
+
 def statements(*databases: Database) -> Recorder:
     """Record the statements of a `with` block.
 
     Args:
         *databases: Those that are recorded; without any, all that are alive when the block begins.
+
+    Raises:
+        OptionError: Something else is given.
 
     Examples:
         >>> with statements(db) as sent:
@@ -116,4 +138,4 @@ def statements(*databases: Database) -> Recorder:
         >>> sent[1].sql
         'SELECT users.email FROM users'
     """
-    return Recorder(databases)
+    return Recorder(only_databases(databases))

@@ -42,7 +42,9 @@ _NAMING = frozenset(
 )
 """What stands before a name, and not before a value."""
 _LISTING = frozenset({"KEY", "UNIQUE", "USING", "CONFLICT"})
-_SWITCHES = frozenset({"ON", "OFF", "TRUE", "FALSE", "DEFAULT", "NULL"})
+_SET_WITHOUT_SIGN = frozenset({"ROLE", "AUTHORIZATION", "ZONE", "FOR"})
+"""Behind which a value stands at once, as in `SET ROLE ann` and `SET PASSWORD FOR ann`."""
+_SWITCHES = frozenset({"ON", "OFF", "TRUE", "FALSE", "DEFAULT", "NULL", "NONE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +212,7 @@ def _set_values(way: SQLText) -> Iterator[int]:
             continue
         behind = False
         for token in statement.parts:
-            if token.upper in ("=", ":=", "TO", "("):
+            if token.upper in ("=", ":=", "TO", "(") or (token.upper in _SET_WITHOUT_SIGN and not behind):
                 behind = True
             elif token.upper == "," and way.grammar.name == "mysql":
                 behind = False  # elsewhere it parts the values of one setting

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL
 
+    from unitwork._runtime.lanes.inserts import InsertCall
     from unitwork._runtime.source import Source
     from unitwork._runtime.transactions.frame import Frame
 
@@ -38,6 +39,7 @@ R = TypeVar("R")
 GivenSession: TypeAlias = AsyncSession | async_scoped_session[Any]
 
 _SCALAR = Shape(Rows.ONE, Item.SCALAR)
+_A_SESSION = LaneRefusal("a session is given")
 
 
 class RepositoryAccess:
@@ -212,16 +214,19 @@ class RepositoryAccess:
         choice = source.lanes.choose(reader, call, _surroundings(source, context.innermost(source)))
         return LaneChoice(choice.lane, None if choice.reason is None else str(choice.reason))
 
-    async def added_alone(self, name: str, entity: object) -> bool:
-        """Insert a new entity with a statement that commits by itself; say whether that could be done."""
+    async def added_alone(self, name: str, entity: object) -> InsertCall | LaneRefusal | None:
+        """Insert a new entity with a statement that commits by itself.
+
+        Return None if that could be done; else why it could not, or what knows what Python has filled in.
+        """
         if self.given is not None:
-            return False
+            return _A_SESSION
         source = self.where()
         here = _surroundings(source, context.innermost(source))
         if not source.lanes.writes_alone(here):
-            return False
+            return A_BLOCK
         with self.noted(name):
-            return await source.lanes.driver.insert(name, entity, cast("Frame | None", here)) is None
+            return await source.lanes.driver.insert(name, entity, cast("Frame | None", here))
 
     async def scalar(self, name: str, call: StatementCall) -> Any:  # noqa: ANN401  # as the column says
         """Run a statement and return the first value of its only row."""

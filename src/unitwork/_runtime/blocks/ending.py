@@ -277,7 +277,8 @@ class Ending:
             self._failure = CommitOutcomeUnknownError(source.name, frame.owner)
             self._failure.__cause__ = error
         else:
-            nothing_stored_with(error)
+            if checkout.ended_before is None:
+                nothing_stored_with(error)
             self._failure = error
         await self._roll_back(frame, error)
         frame.rolled_back()
@@ -374,9 +375,12 @@ class Ending:
         elif done.error is not None:
             frame.source.watch.swallowed("ROLLBACK", done.error)
         early = checkout.ended_before if checkout is not None else None
-        if early is not None and cause is None:
+        if early is None:
+            return
+        frame.lost()
+        if cause is None:
             self._failure = early
-        elif early is not None and cause is not None and early is not cause:
+        elif early is not cause:
             cause.add_note(str(early))
 
     def _roll_back_now(self, frame: Frame) -> None:

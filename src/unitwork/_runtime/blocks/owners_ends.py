@@ -22,7 +22,8 @@ from unitwork._runtime.blocks.hooks import (
     run_before_commit,
 )
 from unitwork._runtime.connections.listeners import HARMLESS_ON
-from unitwork._runtime.transactions.adopted import AdoptedTransaction, OwnersCommit
+from unitwork._runtime.transactions.adopted import AdoptedTransaction
+from unitwork._runtime.transactions.owners_commit import OwnersCommit
 from unitwork._sqlalchemy.private import connection_of
 from unitwork.options import DEFAULT_OPTIONS, Outcome
 

@@ -3,20 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from unitwork._runtime.finish import Finished, finish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
 
     from unitwork.dialects import Backend
 
 _THREAD_ENDS_S = 0.05
+
+Opens: TypeAlias = "Callable[[Dialect, Any, list[Any], dict[str, Any]], DBAPIConnection]"
+
+
+def after_others(opens: Opens, set_up: Callable[[DBAPIConnection], object] | None = None) -> Opens:
+    """Make what is listening to `do_connect` as the last one: the program's own may change what it is given.
+
+    Args:
+        opens: Opens a connection.
+        set_up: Sets one up that somebody else has opened.
+    """
+
+    def open_last(
+        dialect: Dialect,
+        entry: Any,  # noqa: ANN401  # of SQLAlchemy
+        arguments: list[Any],
+        keywords: dict[str, Any],  # of SQLAlchemy
+    ) -> DBAPIConnection:
+        listeners: Iterator[Any] = iter(dialect.dispatch.do_connect)
+        for _before in iter(partial(next, listeners), open_last):
+            pass
+        for listener in listeners:
+            opened: DBAPIConnection | None = listener(dialect, entry, arguments, keywords)
+            if opened is not None:
+                if set_up is not None:
+                    set_up(opened)
+                return opened
+        return opens(dialect, entry, arguments, keywords)
+
+    return open_last
 
 
 def connect_whole(backend: Backend) -> Callable[..., DBAPIConnection]:

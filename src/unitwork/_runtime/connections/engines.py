@@ -38,6 +38,7 @@ class Engines:
 
     Attributes:
         stand_in: What lends in place of the pools now, if anything does.
+        heard_as: Those that a program listens to, if it does not know these.
         disposed: It was disposed of, and not used since.
     """
 
@@ -55,6 +56,7 @@ class Engines:
         self._equipped = equipped
         self.given = given is not None
         self.stand_in: StandIn | None = None
+        self.heard_as: Engines | None = None
         self.disposed = False
         self._moving = threading.Lock()
         self._lost = False
@@ -164,9 +166,21 @@ class Engines:
             self.disposed = False
             known = [engine for engine in self._all if engine.loop is not None and engine.loop() is loop]
             engine = known[0] if known else self._adopted() or self._twin()
+            if not known:
+                self.let_hear(engine)
             engine.loop = weakref.ref(loop)
             self._current = (loop, engine)
             return engine
+
+    def let_hear(self, engine: LoopEngine) -> None:
+        """Let those who listen to an engine that the program knows hear of this one, too."""
+        for listened in self.listened():
+            if listened is not engine:
+                listened.listeners.hand_on(engine.listeners)
+
+    def listened(self) -> list[LoopEngine]:
+        """Return the engines that a program knows, and may listen to."""
+        return self._all if self.heard_as is None else self.heard_as.listened()
 
     def _adopted(self) -> LoopEngine | None:
         for engine in self._all:
@@ -214,6 +228,7 @@ class Engines:
         new.engines = self
         new.equip()
         self._equipped(new)
+        new.listeners.know_all()
         return new
 
 

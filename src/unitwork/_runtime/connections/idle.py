@@ -51,6 +51,7 @@ class Lender:
         self._audience = audience
         self._doubtful = doubtful
         tests = getattr(pool, "_pre_ping", True) or getattr(pool, "_recycle", 0) >= 0
+        self.may_lend = may_lend
         self._lends = may_lend and isinstance(pool, AsyncAdaptedQueuePool) and not tests
         resets = getattr(pool, "_reset_on_return", None) is not reset_none
         self._resets_silently = direct.rolls_back_silently or not resets
@@ -101,14 +102,15 @@ class Lender:
     @property
     def _has_room(self) -> bool:
         pool = self.pool
-        # A pool that is full, or disposed of, closes what is returned.
-        if not self._lends or pool.checkedin() >= pool.size() or getattr(pool, "disposed", False):
+        # A pool that is full, or disposed of, closes what is returned. One of no size is without limit.
+        if not self._lends or 0 < pool.size() <= pool.checkedin() or getattr(pool, "disposed", False):
             return False
         return not self._audience.event()
 
     def take_back(self, held: PoolProxiedConnection | Place) -> bool:
         """Return a connection to the pool; False if it takes a greenlet to do so."""
-        if not self._has_room:
+        # A listener may have left a transaction open when it was opened.
+        if not self._has_room or self._direct.in_transaction(held.driver_connection):
             return False
         if isinstance(held, Place):
             if self._direct.in_transaction(held.driver_connection):
@@ -116,8 +118,6 @@ class Lender:
             self.pool.bring_back(held)
         elif self._resets_silently:
             held.close()
-        elif self._direct.in_transaction(held.driver_connection):
-            return False
         else:
             return_unreset(held)
         return True

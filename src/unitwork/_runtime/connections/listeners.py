@@ -5,24 +5,31 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Callable
+from functools import cached_property
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
 
 from unitwork._logic.routing import LaneRefusal
-from unitwork._sqlalchemy.private import add_listener, remove_listener
+from unitwork._sqlalchemy.private import add_listener, own_listeners, remove_listener
 
 if TYPE_CHECKING:
-    from collections.abc import Sized
+    from collections.abc import Container, Sized
 
-    from sqlalchemy import Connection
     from sqlalchemy.engine import Engine
     from sqlalchemy.engine.interfaces import ExceptionContext
-    from sqlalchemy.orm import Session
     from sqlalchemy.pool import Pool
 
 _TRANSLATE = "schema_translate_map"
 _LOGGED = LaneRefusal("statements are logged")
+_ROUTED = LaneRefusal("its sessions choose an engine by themselves")
 _ENGINE_OPTIONS = LaneRefusal("the engine has execution options")
+ROUTES = "unitwork_routes"
+"""What a class of sessions has of ours that says whether it chooses an engine for a statement by itself."""
+_DISPOSED = "engine_disposed"
+"""An event of one engine alone."""
 _INFO = 20
 """The level that SQLAlchemy logs statements with; this package itself logs nothing."""
 
@@ -54,6 +61,17 @@ class _Events:
         return [(name, len(getattr(target.dispatch, name))) for name in self.names]
 
 
+class Watched(NamedTuple):
+    """What somebody may listen to."""
+
+    target: Any
+    events: _Events
+    ours: Counter[str]
+    """How many of the listeners to each event are our own."""
+    is_used: bool = True
+    """Else it has no listeners but those of its class: it is there to tell of them."""
+
+
 class Audience:
     """Who listens to some events of targets that live long, besides us.
 
@@ -61,9 +79,8 @@ class Audience:
     listeners was replaced by another one, or has more listeners or fewer.
     """
 
-    def __init__(self, ours: Counter[str], *heard: tuple[Any, _Events]) -> None:
-        self._ours = ours
-        self._heard = heard
+    def __init__(self, *watched: Watched) -> None:
+        self._watched = watched
         self._known: list[tuple[Any, attrgetter[Any], tuple[Any, ...]]] = []
         self._unheard: list[Sized] = []
         self._listeners: list[Sized] = []
@@ -84,18 +101,20 @@ class Audience:
         self._count = -1
 
     def _look(self) -> str | None:
-        self._known = [
-            (target.dispatch, events.collections, events.collections(target.dispatch))
-            for target, events in self._heard
-        ]
-        each = [collection for _dispatch, _collections, known in self._known for collection in known]
+        self._known = []
+        each: list[Any] = []
+        for target, events, _ours, is_used in self._watched:
+            collections = events.collections(target.dispatch)
+            each.extend(collections)
+            if is_used:
+                self._known.append((target.dispatch, events.collections, collections))
         # Those of the class, and those of this target; what is immutable never has more.
         parts = [part for one in each for part in (one.parent_listeners, one.listeners)]
         growing = {id(part): part for part in parts if not isinstance(part, tuple)}.values()
         self._unheard = [part for part in growing if not part]
         self._listeners = [part for part in growing if part]
         self._count = sum(map(len, self._listeners))
-        found = (events.heard(target, self._ours) for target, events in self._heard)
+        found = (each.events.heard(each.target, each.ours) for each in self._watched)
         self._found = next((name for name in found if name is not None), None)
         return self._found
 
@@ -131,25 +150,47 @@ _FLUSH = _Events(
 )
 
 
+class _OfClass(NamedTuple):
+    """Who listens to one class of sessions."""
+
+    unused: Session
+    """A session that is never used: it tells who listens to all of its class."""
+    reading: Audience
+    flushing: Audience
+    refusal: LaneRefusal | None
+    """Why nothing of theirs passes them by, if it is not for a listener."""
+
+
+def _heard_of(engine: Engine) -> tuple[Any, Any, Any]:
+    """Return what is listened to by way of an engine."""
+    return engine, engine.pool, engine.dialect
+
+
 class SessionListeners:
     """Who listens to sessions. Lives: as long as its Database.
 
     Args:
-        session: One that is never used: it tells who listens to the class of all.
+        kind: Returns the class of the sessions that the Database opens.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._unused: dict[type[Session], Session] = {}
-        self._reading = Audience(HARMLESS, (session, _SESSION))
-        self._flushing = Audience(HARMLESS, (session, _FLUSH))
+    def __init__(self, kind: Callable[[], type[Session]]) -> None:
+        self._kind = kind
+        self._classes: dict[type[Session], _OfClass] = {}
 
     def of_reads(self, session: Session | None = None) -> LaneRefusal | None:
-        """Say which event of a read somebody listens to, here or in general; None if there is none."""
-        return _told(self._reading.event() or self._own(session, _SESSION))
+        """Say which event of a read somebody listens to, here or in general, or why else it is the session's.
+
+        None if there is no reason.
+        """
+        own = None if session is None else self._own(session, _SESSION)
+        of_class = self._in_general if session is None else self._of(type(session))
+        return of_class.refusal or _told(of_class.reading.event() or own)
 
     def of_flushes(self, session: Session | None = None) -> LaneRefusal | None:
         """Say which event of a flush somebody listens to, here or in general; None if there is none."""
-        return _told(self._flushing.event() or self._own(session, _FLUSH))
+        if session is None:
+            return _told(self._in_general.flushing.event())
+        return _told(self._of(type(session)).flushing.event() or self._own(session, _FLUSH))
 
     def close(self, session: Session) -> None:
         """Close a session for good.
@@ -161,35 +202,49 @@ class SessionListeners:
         if "dispatch" in own:
             session.close()
             return
-        own["dispatch"] = self._unused_like(session).dispatch
+        own["dispatch"] = self._of(type(session)).unused.dispatch
         try:
             session.close()
         finally:
             del own["dispatch"]
 
-    def _own(self, session: Session | None, events: _Events) -> str | None:
+    @cached_property
+    def _in_general(self) -> _OfClass:
+        """Those of the class that the Database opens: there may be no session yet."""
+        return self._of(self._kind())
+
+    def _own(self, session: Session, events: _Events) -> str | None:
         """Return the first event that somebody listens to of this very session."""
         # Nobody, SQLAlchemy itself included, has asked for its collections yet.
-        if session is None or "dispatch" not in vars(session):
+        if "dispatch" not in vars(session):
             return None
         # Sessions of a class share those of the class, until they have some of their own.
-        if events.collections(session.dispatch) == events.collections(self._unused_like(session).dispatch):
+        shared = self._of(type(session)).unused
+        if events.collections(session.dispatch) == events.collections(shared.dispatch):
             return None
         ours = HARMLESS_ON.get(session)
         return events.heard(session, HARMLESS if ours is None else HARMLESS + ours)
 
-    def _unused_like(self, session: Session) -> Session:
-        """Return a session of the same class that is never used: it tells who listens to the class."""
-        kind = type(session)
-        unused = self._unused.get(kind)
-        if unused is None:
+    def _of(self, kind: type[Session]) -> _OfClass:
+        """Return who listens to a class of sessions: the program's own has listeners that others have not."""
+        found = self._classes.get(kind)
+        if found is None:
             # Not set up, for which a class of somebody's own may need more.
-            unused = self._unused[kind] = kind.__new__(kind)
-        return unused
+            unused = kind.__new__(kind)
+            reading, flushing = (
+                Audience(Watched(unused, events, HARMLESS, is_used=False)) for events in (_SESSION, _FLUSH)
+            )
+            routes = getattr(kind, ROUTES, kind.get_bind is not Session.get_bind)
+            found = self._classes[kind] = _OfClass(unused, reading, flushing, _ROUTED if routes else None)
+        return found
 
 
 def _told(name: str | None) -> LaneRefusal | None:
     return None if name is None else LaneRefusal("somebody listens to {} of sessions", name)
+
+
+_of_engines: weakref.WeakKeyDictionary[Engine, Counter[str]] = weakref.WeakKeyDictionary()
+"""How many of the listeners to each event of an engine are ours: of all Databases on it."""
 
 
 class EngineListeners:
@@ -200,18 +255,29 @@ class EngineListeners:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._ours = Counter({name: -count for name, count in self._counts()})
-        # Those of cursors last: it is the first that is found.
-        heard = ((engine, _ENGINE), (engine.dialect, _DIALECT), (engine, _CURSOR))
-        self._sending = Audience(self._ours, *heard)
+        self._ours = _of_engines.setdefault(engine, Counter())
+        self._others = {name: count - self._ours[name] for name, count in self._counts()}
+        # Somebody may listen to the class of all connections.
+        connection = Connection.__new__(Connection)
+        self._sending = Audience(
+            Watched(engine, _ENGINE, self._ours),
+            Watched(engine.dialect, _DIALECT, self._ours),
+            Watched(connection, _ENGINE, Counter(), is_used=False),
+            # Those of cursors last: it is the first that is found.
+            Watched(engine, _CURSOR, self._ours),
+            Watched(connection, _CURSOR, Counter(), is_used=False),
+        )
         self.of_failures: Callable[[ExceptionContext], None] | None = None
         """What tells observers of a statement that has failed, before what that leads to."""
+        self._known: dict[int, object] = {}
+        """Those that no program has let listen to this very engine, by their identity."""
         self.of_cursors = False
         """Whether anybody else hears what cursors send, as of the last time that `foreign` was asked."""
 
     def add(self, name: str, listener: Callable[..., object]) -> None:
         """Listen to an event of the engine, as with `retval=True`; the lanes count that as ours."""
         self._ours[name] += 1
+        self._known[id(listener)] = listener
         add_listener(self._engine, name, listener)
         self._sending.look_again()
 
@@ -223,7 +289,28 @@ class EngineListeners:
 
     def are_complete(self) -> None:
         """Count what is installed by now as ours."""
-        self._ours.update(dict(self._counts()))
+        for name, count in self._counts():
+            self._ours[name] = count - self._others[name]
+
+    def know_all(self) -> None:
+        """Take note that all listeners by now are none of a program's own."""
+        known = [listener for target in _heard_of(self._engine) for _name, listener in own_listeners(target)]
+        self._known = {id(listener): listener for listener in known}
+
+    def hand_on(self, other: EngineListeners, names: Container[str] | None = None) -> None:
+        """Let the program's own listeners hear of another engine of the same Database, too.
+
+        Args:
+            other: Those of that engine.
+            names: The events that matter there; None for all.
+        """
+        for target, copy in zip(_heard_of(self._engine), _heard_of(other._engine), strict=True):
+            heard = {(name, id(listener)) for name, listener in own_listeners(copy)}
+            for name, listener in own_listeners(target):
+                is_new = id(listener) not in self._known and (name, id(listener)) not in heard
+                if is_new and (name in names if names is not None else name != _DISPOSED):
+                    add_listener(copy, name, listener)
+                    other._known[id(listener)] = listener  # it goes no further
 
     def _counts(self) -> list[tuple[str, int]]:
         engine = self._engine
@@ -242,7 +329,7 @@ class EngineListeners:
 
     def of_pool(self, pool: Pool) -> Audience:
         """Return who else listens to connections of a pool of this engine being checked out or in."""
-        return Audience(self._ours, (pool, _POOL))
+        return Audience(Watched(pool, _POOL, self._ours))
 
     def foreign(self) -> LaneRefusal | None:
         """Return what would be passed by: the first event that somebody else listens to, or a log."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError, MissingGreenlet
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, StaticPool
 from sqlalchemy.util.concurrency import in_greenlet
 
-from unitwork._runtime.connections.connecting import connect_whole
+from unitwork._runtime.connections.connecting import after_others, connect_whole
 from unitwork._runtime.connections.idle import Lender
 from unitwork._runtime.connections.listeners import EngineListeners
 from unitwork._runtime.connections.pool import PlacedConnection, serve_in_turn
@@ -40,8 +40,20 @@ INSTEAD_OF_AUTOCOMMIT = (
 )
 _FORESEEN = "skip_user_error_events"
 """What SQLAlchemy marks a statement with whose error is an answer."""
+_EQUIPPED = "unitwork_equipped"
+"""What the information about a connection says that was opened, or set up, by an engine of ours."""
+_EARLY: Any = object()
+"""Stands for connections that were opened before."""
 _of_the_parent: list[object] = []
 """What would close connections of the parent process if a child let go of it."""
+
+
+class Heard(Protocol):
+    """The engines that one is among."""
+
+    def let_hear(self, engine: LoopEngine) -> None:
+        """Let those who listen to an engine that the program knows hear of this one, too."""
+        ...
 
 
 class LoopEngine:
@@ -50,7 +62,7 @@ class LoopEngine:
     Attributes:
         held: Who has which connection: by SQLAlchemy's `Connection`, or what the pool gave out.
         asked_to_open: Who opens a connection where nothing can be waited for is told so.
-        doubtful: The connections that the pool will replace when they are asked for.
+        doubtful: The connections that the pool will replace, or set up, when they are asked for.
         prepared: What the driver has prepared on its connections.
         lending: The engine of a stand-in for this one, made once, since it knows compiled statements.
     """
@@ -68,16 +80,20 @@ class LoopEngine:
         self.lending: AsyncEngine | None = None
         self.pool_watch: PoolWatch | None = None
         """What tells observers of its connections."""
-        self.engines: object = None
+        self.engines: Heard | None = None
         """Those that it is one of."""
         self._connections: set[DBAPIConnection] = set()
         self._unusable: set[DBAPIConnection] = set()
+        self._early = 0
+        """How many connections there may be that were opened before: by whoever has made the engine."""
         self._lender: Lender | None = None
 
     def equip(self) -> None:
         """Add what this library listens to."""
         engine, backend = self.engine.sync_engine, self._backend
-        serve_in_turn(engine.pool)
+        serve_in_turn(engine.pool, only_one=backend.shared_between_loops)
+        if isinstance(engine.pool, AsyncAdaptedQueuePool):
+            self._expect(engine.pool.checkedin() + engine.pool.checkedout())
         vars(engine)["_connection_cls"] = PlacedConnection
         backend.install(self.engine)
         keep_first_error(engine.dialect)
@@ -91,7 +107,7 @@ class LoopEngine:
         event.listen(engine, "handle_error", _hand_on_notes)
         event.listen(engine, "do_connect", self._before_opening)
         if backend.connects_whole:
-            event.listen(engine, "do_connect", connect_whole(backend))
+            event.listen(engine, "do_connect", after_others(connect_whole(backend), backend.opened_before))
         event.listen(engine, "connect", self._opened)
         event.listen(engine, "close", self._closed)
         event.listen(engine, "checkout", self._refuse_unusable)
@@ -111,6 +127,7 @@ class LoopEngine:
         self._connections, self.held = set(), {}
         self.doubtful.clear()
         self._unusable.clear()
+        self._early = 0
         self.loop = None
         self.write_gate = WriteGate()
         self.engine.sync_engine.dispose(close=False)
@@ -119,7 +136,7 @@ class LoopEngine:
         """Return who lends connections of the pool that the engine has now."""
         pool = self.engine.sync_engine.pool
         lender = self._lender
-        if lender is None or lender.pool is not pool:
+        if lender is None or lender.pool is not pool or lender.may_lend is not self.asked_to_open:
             audience = self.listeners.of_pool(pool)
             lender = Lender(pool, self._backend, audience, self.doubtful, may_lend=self.asked_to_open)
             self._lender = lender
@@ -161,6 +178,7 @@ class LoopEngine:
             self._connections.clear()
             self.doubtful.clear()
             self._unusable.clear()
+            self._early = 0
         self.held.clear()
         self.write_gate = WriteGate()
         self.engine.sync_engine.dispose(close=False)
@@ -185,11 +203,34 @@ class LoopEngine:
         vars(dialect)["_reset_characteristics"] = set_back_or_replace
 
     def _refuse_unusable(
-        self, connection: DBAPIConnection, _entry: ConnectionPoolEntry, _given: object
+        self, connection: DBAPIConnection, entry: ConnectionPoolEntry, _given: object
     ) -> None:
-        """Let the pool replace a connection that is known to be closed, or not as it was."""
+        """Let the pool replace a connection that is known to be closed, or not as it was.
+
+        One that was opened before there was a Database is set up, where that can be waited for.
+        """
         if connection in self._unusable or self._backend.is_closed(connection):
             raise DisconnectionError("the connection was closed while nobody used it")
+        if connection not in self._connections:
+            self._set_up(connection, entry)
+
+    def _set_up(self, connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+        """Set up a connection that was opened before the engine was given to a Database; or replace it."""
+        if _EQUIPPED not in entry.info and not isinstance(self.engine.pool, StaticPool):
+            try:
+                is_as_ours = self._backend.opened_before(connection)
+            except Exception as error:
+                raise DisconnectionError("the connection could not be set up") from error
+            if not is_as_ours:
+                raise DisconnectionError("the connection was opened for other uses")
+        entry.info[_EQUIPPED] = True
+        self._connections.add(connection)
+        self._expect(self._early - 1)
+
+    def _expect(self, early: int) -> None:
+        """Take note of how many connections may be left that must be set up first, which takes a greenlet."""
+        self._early = max(early, 0)
+        (self.doubtful.add if self._early else self.doubtful.discard)(_EARLY)
 
     def _without_autocommit(self, update: Callable[..., None]) -> Callable[..., None]:
         """Refuse what would make each statement of a block commit; an engine made of this one may do so."""
@@ -204,16 +245,21 @@ class LoopEngine:
     def _before_opening(self, *_arguments: object) -> None:
         """Refuse to open a connection for whoever cannot wait for it, before a driver begins to."""
         self.asked_to_open = True
+        if self.engines is not None:
+            self.engines.let_hear(self)
         if not in_greenlet():
             raise MissingGreenlet("a connection is opened where nothing can be waited for")
 
     def _opened(self, connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
         """Remember a connection, to release it when its loop is closed before it is."""
         self._connections.add(connection)
+        entry.info[_EQUIPPED] = True
         if self.pool_watch is not None:
             self.pool_watch.opened(entry)
 
     def _closed(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        if self._early and connection not in self._connections:
+            self._expect(self._early - 1)
         self._connections.discard(connection)
         self.doubtful.discard(connection)
         self._unusable.discard(connection)
@@ -252,6 +298,8 @@ class LoopEngine:
         sent = context.execution_context
         if sent is not None and sent.execution_options.get(_FORESEEN):
             return  # SQLAlchemy asks whether a table exists, and reads the answer from the error
+        if orders.failed_by_its_feed(context):
+            return  # whoever has sent it says what has failed
         error = context.sqlalchemy_exception or context.original_exception
         if self._backend.fault_of(context) is Fault.TRANSACTION:
             holder.database_ended(error)

@@ -6,12 +6,13 @@ It knows more of SQLAlchemy's pool than is public: its queue, and how a place in
 from __future__ import annotations
 
 import asyncio
+import threading
 import traceback
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Connection
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, StaticPool
 from sqlalchemy.pool.base import _ConnectionRecord  # pyright: ignore[reportPrivateUsage]
 from sqlalchemy.util import await_only
 from sqlalchemy.util.queue import Empty, Full, QueueCommon
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
 
+_ONLY_ONE_AFTER_S = 30.0
+"""How long the only connection of a pool is waited for, as for those of SQLAlchemy's usual one."""
 _PATIENCE_S = 0.005
 """How long whoever waits lets others go first, who return a connection and ask for one again at once."""
 
@@ -327,18 +330,52 @@ def waiting_for(pool: Pool) -> list[tuple[str, float]]:
     return queue.waiting() if isinstance(queue, HandOverQueue) else []
 
 
-def serve_in_turn(pool: Pool) -> None:
-    """Make the pool of an engine a queue, if it is the usual one; the engine may be of the caller's own."""
+def serve_in_turn(pool: Pool, *, only_one: bool) -> None:
+    """Make the pool of an engine a queue, if it is the usual one, or has one connection for all.
+
+    Args:
+        pool: That of an engine, which may be of the caller's own.
+        only_one: Whatever size was asked for, there is one connection: it is the database.
+    """
+    if type(pool) is StaticPool:
+        _have_one_in_turn(pool)
     if type(pool) is not AsyncAdaptedQueuePool:
         return
     found: Any = pool
     if found.overflow() >= found._max_overflow > -1:  # noqa: SLF001  # see above
         return  # somebody may wait in its queue now
     idle = found._pool  # noqa: SLF001  # see above
-    turns = HandOverQueue(idle.maxsize, use_lifo=idle.use_lifo)
+    opened = found.checkedin() + found.checkedout()
+    if only_one and opened <= 1:
+        turns = HandOverQueue(1)
+        found._overflow, found._max_overflow = opened - 1, 0  # noqa: SLF001
+    else:
+        turns = HandOverQueue(idle.maxsize, use_lifo=idle.use_lifo)
     while not idle.empty():
         place = idle.get_nowait()
         place.__class__ = Place
         turns.put_nowait(place)
     found.__class__ = TurnPool
     found._pool = turns  # noqa: SLF001
+
+
+def _have_one_in_turn(pool: StaticPool) -> None:
+    """Let the one connection of a pool be had by one at a time, unless somebody has it now.
+
+    SQLAlchemy gives it to all at once: the ROLLBACK of one task would undo what another has written.
+    """
+    found: Any = pool
+    place: Any = vars(pool).get("connection")
+    if place is not None and place.fairy_ref is not None:
+        return
+    turns = HandOverQueue(1)
+    if place is not None:
+        del vars(pool)["connection"]
+        place.__class__ = Place
+        turns.put_nowait(place)
+    found.__class__ = TurnPool
+    found._pool = turns  # noqa: SLF001  # see above
+    found._overflow = turns.qsize() - 1  # noqa: SLF001
+    found._max_overflow = 0  # noqa: SLF001
+    found._timeout = _ONLY_ONE_AFTER_S  # noqa: SLF001
+    found._overflow_lock = threading.Lock()  # noqa: SLF001

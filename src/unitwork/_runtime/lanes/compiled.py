@@ -18,6 +18,7 @@ from unitwork._runtime.lanes.eager import compiled_read
 from unitwork._runtime.lanes.flushes import Flush, FlushCall, planned
 from unitwork._runtime.lanes.inserts import CompiledInsert, InsertCall, given_values
 from unitwork._runtime.lanes.many_inserts import CompiledInserts
+from unitwork._runtime.lanes.mappings import MAPPINGS
 from unitwork._runtime.lanes.reads import ReadCall
 from unitwork._runtime.lanes.registry import room_for_statements
 from unitwork._runtime.lanes.results import ResultReader
@@ -78,13 +79,16 @@ class CompiledStatements:
         self._many_inserts: LRUCache[Any, CompiledInserts | LaneRefusal | None] = LRUCache(_KNOWN_INSERTS)
         self._models: LRUCache[Any, RowsOfModel | LaneRefusal] = LRUCache(_KNOWN_INSERTS)
         self._row_changes: LRUCache[Any, CompiledRowChange | LaneRefusal] = LRUCache(_KNOWN_INSERTS)
+        self._mapped = MAPPINGS.changes
         self._has_options = not _HARMLESS_OPTIONS.issuperset(connections.session_options)
         # Never used, but what is being inserted belongs to it.
         self._claiming = Session()
-        self.session_listeners = SessionListeners(self._claiming)
+        self.session_listeners = SessionListeners(lambda: connections.session_class.sync_session_class)
 
     def _obstacle(self) -> LaneRefusal | None:
         """Say what on this Database would be passed by now, if anything."""
+        if self._mapped != MAPPINGS.changes:
+            self._forget()
         if self.fastest is _SLOWEST:
             return NO_FASTER
         if self._connections.pinned is not None:
@@ -92,6 +96,20 @@ class CompiledStatements:
         if self._has_options:
             return _SESSION_OPTIONS
         return self._connections.home().listeners.foreign() or self.session_listeners.of_reads()
+
+    def _forget(self) -> None:
+        """Forget what was prepared for mappings that have changed."""
+        self._mapped = MAPPINGS.changes
+        prepared: Sequence[LRUCache[Any, Any]] = (
+            self._reads,
+            self._changes,
+            self._inserts,
+            self._many_inserts,
+            self._models,
+            self._row_changes,
+        )
+        for each in prepared:
+            each.clear()
 
     def _dialect(self) -> Dialect | LaneRefusal:
         """Return the dialect, if it knows the server; what is compiled before is for another one."""
@@ -200,7 +218,7 @@ class CompiledStatements:
     # -- one new entity --------------------------------------------------------------------------
 
     def insert(self, name: str, entity: object, held: Session | None = None) -> InsertCall | LaneRefusal:
-        """Prepare the INSERT of a new entity.
+        """Prepare the INSERT of a new entity, but for what Python fills in.
 
         Args:
             name: What sends it, for people.
@@ -214,6 +232,13 @@ class CompiledStatements:
             return _COMMIT_EXPIRES
         try:
             return self._insert(name, entity)
+        except Exception:  # noqa: BLE001  # the session lane raises what is right
+            return _VALUES
+
+    def fill_in(self, insert: InsertCall) -> LaneRefusal | None:
+        """Let Python fill in what a new entity was not given, right before it is sent."""
+        try:
+            return insert.fill_in()
         except Exception:  # noqa: BLE001  # the session lane raises what is right
             return _VALUES
 

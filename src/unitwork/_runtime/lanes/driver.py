@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -15,14 +15,16 @@ from unitwork._runtime.connections.addresses import server_of
 from unitwork._runtime.connections.holders import Visitor
 from unitwork._runtime.connections.loop_engine import LoopEngine
 from unitwork._runtime.lanes.sending import (
+    CameLateError,
     changed_by_listeners,
     fail_as_sqlalchemy,
     rows_alone,
+    told_stored,
 )
 from unitwork.dialects import BeginMode
 from unitwork.dialects.direct import UnreadableRowsError
 from unitwork.dialects.orders import Announced, run_on_driver
-from unitwork.errors import CommitOutcomeUnknownError
+from unitwork.errors import AfterCommitError, CommitOutcomeUnknownError
 from unitwork.options import Lane
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ _ONE_CONNECTION = LaneRefusal("all share one connection")
 _SESSION_IS_ASKED = LaneRefusal("the session has changes, or the entity")
 _NOT_CONNECTED = LaneRefusal("no connection could be opened")
 _DEAD = LaneRefusal("the connection is dead")
+_BEGUN = LaneRefusal("somebody has begun a transaction on the connection that the pool gives")
 _UNREADABLE = LaneRefusal("its rows cannot be read")
 _FAILED = LaneRefusal("it failed")
 _HEARD = LaneRefusal("somebody listens to what is sent, and may send more")
@@ -111,8 +114,12 @@ class DriverLane:
         finally:
             session.turns.give()
 
-    async def insert(self, name: str, entity: object, unit: FrameAccess | None) -> LaneRefusal | None:
+    async def insert(
+        self, name: str, entity: object, unit: FrameAccess | None
+    ) -> InsertCall | LaneRefusal | None:
         """Insert one new entity; it commits with its statement. What fails is left to the session.
+
+        Return None if it is inserted; else why it is not, or what knows what Python has filled in.
 
         Raises:
             CommitOutcomeUnknownError: The connection was lost meanwhile.
@@ -124,7 +131,8 @@ class DriverLane:
             return insert
         if self._connections.home().listeners.of_cursors:
             return _HEARD
-        return await self._statements.claimed(entity, self._insert(insert, unit))
+        refusal = await self._statements.claimed(entity, self._insert(insert, unit))
+        return refusal and insert
 
     async def _insert(self, insert: InsertCall, unit: FrameAccess | None) -> LaneRefusal | None:
         if unit is None or not await _turn(unit):
@@ -157,15 +165,22 @@ class DriverLane:
         if self._connections.home().listeners.of_cursors:
             return _HEARD
         if unit is None or not await _turn(unit):
-            return _number(await self._written(change, name))
+            return await self._changed(change, name)
         session = unit.session
         try:
             refusal = self._why_not_in(session, unit, None)
             if refusal is None and session.held is not None and session.held.identity_map:
                 refusal = _SESSION_IS_ASKED  # its entities are to know of it
-            return refusal or _number(await self._written(change, unit.owner))
+            return refusal or await self._changed(change, unit.owner)
         finally:
             session.turns.give()
+
+    async def _changed(self, change: StatementToSend, place: str) -> int | LaneRefusal:
+        try:
+            rows = await self._written(change, place)
+        except CameLateError as late:
+            raise late.told from None
+        return rows if isinstance(rows, LaneRefusal) else len(rows)
 
     async def _written(self, statement: StatementToSend, place: str) -> Rows | LaneRefusal:
         """Send what writes, in its turn where one at a time may."""
@@ -179,13 +194,20 @@ class DriverLane:
             gate.leave(statement)
 
     async def _stored(self, insert: InsertCall, place: str, session: Session | None) -> LaneRefusal | None:
-        rows = await self._written(insert, place)
+        told: AfterCommitError | None = None
+        try:
+            rows = self._statements.fill_in(insert) or await self._written(insert, place)
+        except CameLateError as late:
+            rows, told = late.rows, late.told
         if isinstance(rows, LaneRefusal):
             return rows
         try:
-            return insert.finish(rows, session)
+            refusal = insert.finish(rows, session)
         except Exception as error:  # noqa: BLE001  # raised again, with a note
-            raise _told_stored(error) from None
+            raise told_stored(error) from None
+        if told is not None:
+            raise told
+        return refusal
 
     def _why_not_in(
         self, session: SessionAccess, unit: FrameAccess, identity: tuple[Any, ...] | None
@@ -215,14 +237,12 @@ class DriverLane:
 
     async def _rows_at(self, home: LoopEngine, statement: StatementToSend, place: str) -> Rows | LaneRefusal:
         lender = home.lender()
-        held = lender.idle() if home.listeners.of_cursors else lender.lend()
+        held: Any = lender.idle() if home.listeners.of_cursors else lender.lend()  # wrapped, or not
         if held is None:
-            opened = await greenlet_spawn(self._connected, lender.pool)
-            if isinstance(opened, LaneRefusal):
-                return opened
-            held = opened
-        # What was lent is not wrapped, and has all the same what a statement needs.
-        visit = _Visit(home, cast("PoolProxiedConnection", held), place)
+            held = await greenlet_spawn(self._connected, lender.pool, statement)
+            if isinstance(held, LaneRefusal):
+                return held
+        visit = _Visit(home, held, place)
         if home.listeners.of_cursors:
             return await greenlet_spawn(self._rows_announced, visit, statement)
         home.held[held] = Visitor(statement.name, statement.sql)
@@ -234,17 +254,25 @@ class DriverLane:
                 home.held[held] = Visitor(sent.name, sent.sql)
                 found = await self._sent(sent, visit)
         except BaseException as error:
-            visit = visit._replace(held=lender.wrapped(held))
+            visit = _Visit(home, lender.wrapped(held), place)
             refusal = await greenlet_spawn(self._failed, visit, sent, error)
             if refusal is None:
                 raise
             return refusal
         finally:
             del home.held[held]
-        if not lender.take_back(held):
-            await greenlet_spawn(lender.wrapped(held).close)
         self._connections.used(home, wrote=statement.writes)
+        if not lender.take_back(held):
+            await self._give_back(lender.wrapped(held), rows, statement)
         return rows
+
+    async def _give_back(self, held: Any, rows: Rows | LaneRefusal, sent: StatementToSend) -> None:  # noqa: ANN401  # wrapped
+        try:
+            await greenlet_spawn(held.close)
+        except Exception as error:
+            if isinstance(rows, LaneRefusal) or not sent.writes:
+                raise
+            raise CameLateError(rows, AfterCommitError(self._connections.name, [error])) from None
 
     def _sent(self, statement: StatementToSend, visit: _Visit) -> Awaitable[Rows | LaneRefusal]:
         """Send one statement, and tell those who watch."""
@@ -255,7 +283,7 @@ class DriverLane:
         server = server_of(visit.home.engine.sync_engine, visit.held.info)
         return self._watch.statements.sent(statement.sql, self.lane, server, sending)
 
-    def _connected(self, pool: Pool) -> PoolProxiedConnection | LaneRefusal:
+    def _connected(self, pool: Pool, statement: StatementToSend) -> PoolProxiedConnection | LaneRefusal:
         direct: Any = self._connections.backend.direct
         try:
             held = pool.connect()
@@ -267,6 +295,10 @@ class DriverLane:
         if direct.is_broken(held.driver_connection):
             held.invalidate()
             return _DEAD
+        if statement.writes and direct.in_transaction(held.driver_connection):
+            # A listener of the pool has sent something: what is written now would be undone at the check-in.
+            held.close()
+            return _BEGUN
         return held
 
     def _rows_announced(self, visit: _Visit, statement: StatementToSend) -> Rows | LaneRefusal:
@@ -325,7 +357,7 @@ class DriverLane:
         if isinstance(error, UnreadableRowsError):
             held.close()
             if statement.writes:
-                raise _told_stored(error.__cause__) from None
+                raise told_stored(error.__cause__) from None
             return _UNREADABLE
         # A time limit of the driver's own says nothing of what the server does.
         lost = isinstance(error, OSError) or direct.is_broken(held.driver_connection)
@@ -352,10 +384,6 @@ class DriverLane:
             connection.close()
 
 
-def _number(rows: Rows | LaneRefusal) -> int | LaneRefusal:
-    return rows if isinstance(rows, LaneRefusal) else len(rows)
-
-
 async def _turn(unit: FrameAccess) -> bool:
     """Take the turn of a unit at rest; a block of another task that covers it is not waited for."""
     unit.admit()
@@ -369,10 +397,3 @@ def _end_cancelled(held: PoolProxiedConnection, direct: Direct, error: BaseExcep
         held.close()
     else:
         held.invalidate(error)
-
-
-def _told_stored(error: BaseException | None) -> BaseException:
-    """Add to an error that the row is there all the same."""
-    failure = error or RuntimeError("unreadable")
-    failure.add_note("The row is stored; what the database filled in cannot be read.")
-    return failure

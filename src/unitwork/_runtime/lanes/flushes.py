@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from unitwork._logic.routing import LaneRefusal
@@ -62,6 +62,11 @@ class Flush:
         self.steps = [*saves, *deletes]
         self._saves = len(saves)
 
+    def fill_in(self) -> LaneRefusal | None:
+        """Let Python fill in what it does when rows are written; say why the ORM must do that, if so."""
+        calls = chain.from_iterable(calls for _states, calls in self.steps)
+        return next(filter(None, (call.fill_in() for call in calls)), None)
+
     def take(self, place: int, answers: Sequence[Rows | LaneRefusal], held: Session) -> LaneRefusal | None:
         """Let the entities of a step know what the database has answered; say why the ORM must send it.
 
@@ -97,7 +102,6 @@ def planned(held: Session, preparing: Preparing) -> Flush | LaneRefusal:
     saves: list[Step] = []
     deletes: list[Step] = []
     mappers = mappers_in_order(models)
-    # What Python fills in comes last: where the ORM has to send it, it is asked again.
     for mapper in mappers:
         refusal = _deletes(deletes, models[mapper], _of(mapper, deleted), preparing)
         if refusal is not None:
@@ -110,7 +114,9 @@ def planned(held: Session, preparing: Preparing) -> Flush | LaneRefusal:
         refusal = refusal or _inserts(saves, _of(mapper, new), preparing, held)
         if refusal is not None:
             return refusal
-    return Flush(saves, deletes)
+    # What Python fills in comes last: where the ORM has to send it, it is asked again.
+    flush = Flush(saves, deletes)
+    return flush.fill_in() or flush
 
 
 def _models(

@@ -68,13 +68,23 @@ class FusedLane:
             return rows
         return read.items(rows, session.holder() if rows and read.read.mapper is not None else None)
 
-    async def insert(self, name: str, entity: object, session: SessionAccess) -> LaneRefusal | None:
-        """Insert a new entity, which the session holds then."""
+    async def insert(
+        self, name: str, entity: object, session: SessionAccess, before: InsertCall | None = None
+    ) -> LaneRefusal | None:
+        """Insert a new entity, which the session holds then.
+
+        Args:
+            name: What inserts it, for people.
+            entity: Any object.
+            session: The session of a block.
+            before: What could not insert it, but has let Python fill in.
+        """
         session.check_new((entity,))
-        # What Python fills in comes last: where the session has to insert it, it is asked again.
         insert = self._why_not_in(session, None) or self._insert(name, entity, session)
         if isinstance(insert, LaneRefusal):
             return insert
+        if before is not None:
+            insert.fill_in_as(before)
         try:
             return await self._inserted(insert, session)
         except BaseException as error:  # raised again
@@ -99,7 +109,7 @@ class FusedLane:
         held = session.held
         if held is None or not session.check_changes():
             return None
-        refusal = _why_no_block(session) or self._why_not_to(session, held)
+        refusal = _why_no_block(session) or self._why_not_to(session, held) or self._why_not_here(session)
         flush = refusal or self._statements.flush(held)
         if isinstance(flush, LaneRefusal):
             return flush
@@ -131,9 +141,16 @@ class FusedLane:
             return _SAVEPOINT_BY_HAND
         return self._statements.session_listeners.of_reads(held)
 
+    def _why_not_here(self, session: SessionAccess) -> LaneRefusal | None:
+        """Say whether somebody listens to the connection: what Python fills in would be filled in before."""
+        begun: Connection | None = session.turns.top.connection
+        if begun is None or not session.has_handed_out(begun):
+            return None
+        return _CONNECTION_IS_HEARD if self._connections.home().listeners.are_on(begun) else None
+
     def _insert(self, name: str, entity: object, session: SessionAccess) -> InsertCall | LaneRefusal:
         """Prepare an INSERT for the transaction that is open."""
-        refusal = _why_no_block(session)
+        refusal = _why_no_block(session) or self._why_not_here(session)
         if refusal is not None:
             return refusal
         held = session.held
@@ -150,7 +167,8 @@ class FusedLane:
 
     async def _stored(self, insert: InsertCall, session: SessionAccess) -> LaneRefusal | None:
         transaction: TransactionAccess = session.turns.top
-        rows = await self._rows(insert, session)
+        # What Python fills in comes last: where the session has to insert it, it is asked again.
+        rows = self._statements.fill_in(insert) or await self._rows(insert, session)
         refusal = rows if isinstance(rows, LaneRefusal) else insert.finish(rows, session.holder())
         if refusal is None:
             transaction.inserted(insert.entity)

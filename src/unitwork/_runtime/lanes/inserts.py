@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import insert
 from sqlalchemy.orm import RelationshipProperty
 from sqlalchemy.orm.attributes import instance_state
-from sqlalchemy.sql import ClauseElement
 from typing_extensions import override
 
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.lanes.arguments import encoders
+from unitwork._runtime.lanes.defaults import SQL_EXPRESSION, Defaults, filled_by_python, is_expression
 from unitwork._runtime.lanes.loading import why_not_simple
 from unitwork._runtime.lanes.reads import decoders
 from unitwork._runtime.lanes.sending import StatementThatWrites
@@ -33,31 +33,10 @@ _EVENTS = ("before_insert", "after_insert")
 
 _FILLED_IN_LATER = LaneRefusal("what the database fills in comes later")
 _DEFAULT_WITH_PARAMETERS = LaneRefusal("a default has parameters of its own")
-_SQL_EXPRESSION = LaneRefusal("a value is a SQL expression")
 _NOTHING_INSERTED = LaneRefusal("nothing was inserted")
 _NOT_NEW = LaneRefusal("the entity is not new")
 _RELATED_ENTITIES = LaneRefusal("it has related entities")
 _NONE_OF_ITS_OWN = LaneRefusal("it has a None of its own")
-
-
-class ContextNeededError(Exception):
-    """A default asks for what only SQLAlchemy knows."""
-
-
-class _NoContext:
-    """What a default with a parameter is given."""
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever it asks for
-        raise ContextNeededError(name)
-
-
-def filled_by_python(default: Any) -> Callable[[], Any]:  # noqa: ANN401  # of SQLAlchemy's
-    """Return what makes a value of the `default` or `onupdate` of a column, which is no SQL.
-
-    It raises ContextNeededError if that depends on the statement.
-    """
-    argument = default.arg
-    return (lambda: argument(_NoContext())) if default.is_callable else (lambda: argument)
 
 
 class _Columns:
@@ -66,7 +45,7 @@ class _Columns:
     def __init__(self, mapper: Mapper[Any]) -> None:
         self._eager = mapper.eager_defaults is True
         self.sent: list[str] = []
-        self.defaults: list[tuple[str, Callable[[], Any]]] = []
+        self.defaults: dict[str, Callable[[], Any]] = {}
         self.returned: list[tuple[str, TableColumn[Any]]] = []
         self.nulls: list[str] = []
         """What is NULL, and is read back by the ORM, since the database changes it with the row."""
@@ -79,8 +58,11 @@ class _Columns:
         elif default is not None and default.is_sequence:
             return LaneRefusal("{} comes from a sequence", key)
         elif default is not None and not default.is_clause_element:
+            fill = filled_by_python(default)
+            if isinstance(fill, LaneRefusal):
+                return fill
             self.sent.append(key)
-            self.defaults.append((key, filled_by_python(default)))
+            self.defaults[key] = fill
         elif default is not None or column.server_default is not None or column.identity is not None:
             self.returned.append((key, column))
         elif column.primary_key:
@@ -196,13 +178,16 @@ class CompiledInsert:
         self._keys = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
         self._sent = [(mapper.attrs[key].columns[0].key, key) for key in columns.sent]
         self.names = [name for name, _key in self._sent]
-        self._defaults = columns.defaults
+        self._own = [(name, key) for name, key in self._sent if key not in columns.defaults]
         self._nulls = columns.nulls
-        self.given = frozenset(columns.sent).difference(key for key, _fill in columns.defaults)
+        self.given = frozenset(columns.sent).difference(columns.defaults)
         """The attributes of which the statement is given a value, or NULL, by the entity."""
         self.returned = Returned(self.sql, compiled.dialect, columns.returned)
         self._encoders = dict(encode)
         self.places = list(compiled.positiontup) if compiled.positional else None
+        by_column = {mapper.attrs[key].columns[0]: (key, fill) for key, fill in columns.defaults.items()}
+        fills = dict(by_column[column] for column in mapper.local_table.c if column in by_column)
+        self.defaults = Defaults(fills, self._sent, encode, self.places)
 
     @property
     def observed(self) -> bool:
@@ -216,18 +201,13 @@ class CompiledInsert:
             return None
         return self.mapper.identity_key_from_primary_key(tuple(values[key] for key in self._keys))
 
-    def arguments(self, values: dict[str, Any]) -> Any:  # noqa: ANN401  # as the driver takes them, or a refusal
-        """Return what the driver is given; what defaults fill in is put into the values."""
-        try:
-            for key, fill in self._defaults:
-                values[key] = fill()
-        except ContextNeededError as needed:
-            return LaneRefusal("a default asks for {}", *needed.args)
-        sent = {}
-        for name, key in self._sent:
+    def arguments(self, values: Mapping[str, Any]) -> Any:  # noqa: ANN401  # as the driver takes them, or a refusal
+        """Return what the driver is given, but for what defaults fill in."""
+        sent: dict[str, Any] = dict.fromkeys(self.names)
+        for name, key in self._own:
             value = values.get(key)
             if is_expression(value):
-                return _SQL_EXPRESSION
+                return SQL_EXPRESSION
             encode = self._encoders.get(name)
             sent[name] = value if encode is None else encode(value)
         return sent if self.places is None else [sent[name] for name in self.places]
@@ -235,7 +215,7 @@ class CompiledInsert:
     def fill(self, entity: object, values: Mapping[str, Any], returned: Mapping[str, Any]) -> None:
         """Give an entity what was filled in, by defaults of the model and by the database."""
         state: InstanceState[Any] = instance_state(entity)
-        for key, _fill in self._defaults:
+        for key in self.defaults.keys:
             state.dict[key] = values[key]
         for key in self._nulls:
             state.dict.setdefault(key, None)
@@ -271,6 +251,15 @@ class InsertCall(StatementThatWrites):
     @override
     def adds(self) -> bool:
         return True
+
+    def fill_in(self) -> LaneRefusal | None:
+        """Let Python fill in what the entity was not given; say why the ORM must do that, if so."""
+        return self.insert.defaults.fill_in(self.values, self.arguments)
+
+    def fill_in_as(self, before: InsertCall) -> None:
+        """Let be filled in what was filled in before for the same entity."""
+        filled = self.insert.defaults.keys & before.values.keys()
+        self.values.update({key: before.values[key] for key in filled})
 
     @property
     def statement(self) -> object:
@@ -320,11 +309,6 @@ class InsertCall(StatementThatWrites):
     def fill(self, returned: Mapping[str, Any]) -> None:
         """Give the entity what was filled in, as the database has returned it."""
         self.insert.fill(self.entity, self.values, returned)
-
-
-def is_expression(value: object) -> bool:
-    """Say whether a value is none, but SQL that makes it."""
-    return isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
 
 
 def given_values(entity: object, *, pending: bool) -> tuple[Mapper[Any], dict[str, Any]] | LaneRefusal:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert
 from sqlalchemy.orm.exc import FlushError
+from typing_extensions import override
 
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.lanes.inserts import Returned
-from unitwork._runtime.lanes.sending import StatementThatWrites
+from unitwork._runtime.lanes.sending import StatementThatWrites, parameters_of
 from unitwork._sqlalchemy.private import goes_row_by_row, text_for_rows
 
 if TYPE_CHECKING:
@@ -71,16 +72,17 @@ class CompiledInserts:
             returned = [(self._keys[column], column) for column in self._compiled.effective_returning]
             self._texts[count] = sql, Returned(sql, self._compiled.dialect, returned)
         sql, returned_rows = self._texts[count]
-        arguments: Any
+        return [InsertsCall(self, calls, sql, returned_rows)]
+
+    def arguments(self, calls: Sequence[InsertCall]) -> Any:  # noqa: ANN401  # as the driver takes them
+        """Return what the driver is given for several entities."""
         if self._compiled.positional:
-            arguments = list(chain.from_iterable(call.arguments for call in calls))
-        else:
-            arguments = {
-                f"{name}__{place}": value
-                for place, call in enumerate(calls)
-                for name, value in call.arguments.items()
-            }
-        return [InsertsCall(self, calls, sql, returned_rows, arguments)]
+            return list(chain.from_iterable(call.arguments for call in calls))
+        return {
+            f"{name}__{place}": value
+            for place, call in enumerate(calls)
+            for name, value in call.arguments.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,15 @@ class InsertsCall(StatementThatWrites):
     calls: Sequence[InsertCall]
     sql: str
     returned: Returned
-    arguments: Any
+
+    def fill_in(self) -> LaneRefusal | None:
+        """Let Python fill in what the entities were not given; say why the ORM must do that, if so."""
+        return next(filter(None, (call.fill_in() for call in self.calls)), None)
+
+    @property
+    @override
+    def parameters(self) -> Any:
+        return parameters_of(self.inserts.arguments(self.calls))
 
     @property
     def name(self) -> str:
@@ -102,7 +112,7 @@ class InsertsCall(StatementThatWrites):
         return self.inserts.statement
 
     def rows(self, direct: Direct, driver: Any) -> Awaitable[Rows]:  # noqa: ANN401  # of any driver
-        return self.returned.rows(direct, driver, self.arguments)
+        return self.returned.rows(direct, driver, self.inserts.arguments(self.calls))
 
     def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says
         self.returned.described_by(cursor)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
     from sqlalchemy.engine import Dialect
+    from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
     from unitwork._logic.effects import Effects
@@ -40,6 +41,11 @@ class Connections(Protocol):
     @property
     def session_options(self) -> Mapping[str, Any]:
         """What its sessions are made with."""
+        ...
+
+    @property
+    def session_class(self) -> type[AsyncSession]:
+        """What its sessions are."""
         ...
 
     @property

@@ -14,7 +14,8 @@ from sqlalchemy.util import warn
 
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.lanes.arguments import encoders
-from unitwork._runtime.lanes.inserts import ContextNeededError, Returned, filled_by_python, is_expression
+from unitwork._runtime.lanes.defaults import SQL_EXPRESSION, Defaults, filled_by_python, is_expression
+from unitwork._runtime.lanes.inserts import Returned
 from unitwork._runtime.lanes.loading import why_not_simple
 from unitwork._runtime.lanes.sending import StatementThatWrites
 from unitwork._sqlalchemy.private import (
@@ -39,7 +40,6 @@ _ORPHAN = LaneRefusal("it belongs to nothing any more")
 _FETCHED_AT_ONCE = LaneRefusal("what the database fills in is fetched at once")
 _NONE_OF_ITS_COLUMNS = LaneRefusal("more than columns has changed")
 _KEY_CHANGES = LaneRefusal("its key changes, or is not loaded")
-_SQL_EXPRESSION = LaneRefusal("a value is a SQL expression")
 _REFERRED_TO = LaneRefusal("others refer to what changes")
 _NOT_LOADED = LaneRefusal("a part of what is deleted is not loaded")
 _RELATED_ENTITIES = LaneRefusal("it has related entities")
@@ -70,6 +70,8 @@ class RowsOfModel:
         self.table: Any = mapper.local_table
         self.keys = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
         self.columns = {attribute.key: attribute.columns[0] for attribute in mapper.column_attrs}
+        self.attributes = {column.key: key for key, column in self.columns.items()}
+        """By the names of their columns in Python."""
         related = [each for each in mapper.relationships if not each.viewonly]
         self.targets = {each.mapper for each in related}
         """The models that its relationships lead to."""
@@ -107,7 +109,7 @@ class RowsOfModel:
         for key, before in changes.items():
             value = values[key]
             if is_expression(value):
-                return _SQL_EXPRESSION
+                return SQL_EXPRESSION
             if state.manager[key].impl.is_equal(value, before) is not True:
                 found[key] = value
         referred = referred_columns(self.mapper)
@@ -164,24 +166,28 @@ class CompiledRowChange:
         filled = {column.key: column for column in compiled.update_prefetch}
         if not set(compiled.bind_names.values()) <= sent.keys() | filled.keys() or len(sent) < len(names):
             return _UNUSUAL_NAMES
+        fills: dict[str, Callable[[], Any]] = {}
+        for column in compiled.update_prefetch:
+            fill = filled_by_python(column.onupdate)
+            if isinstance(fill, LaneRefusal):
+                return fill
+            fills[model.attributes[column.key]] = fill
         encode = encoders(compiled, dialect)
-        return encode if isinstance(encode, LaneRefusal) else cls(model, compiled, sent, encode)
+        return encode if isinstance(encode, LaneRefusal) else cls(model, compiled, (sent, encode), fills)
 
     def __init__(
         self,
         model: RowsOfModel,
         compiled: Any,  # noqa: ANN401  # of SQLAlchemy's
-        sent: Mapping[str, str],
-        encode: Processors,
+        given: tuple[Mapping[str, str], Processors],
+        fills: Mapping[str, Callable[[], Any]],
     ) -> None:
+        sent, encode = given
         self.model = model
         self.statement = compiled.statement
         self.deletes: bool = compiled.isdelete
         self.sql = str(compiled)
-        attributes = {column.key: key for key, column in model.columns.items()}
-        self._defaults: dict[str, Callable[[], Any]] = {
-            attributes[column.key]: filled_by_python(column.onupdate) for column in compiled.update_prefetch
-        }
+        attributes = model.attributes
         self._expires = [attributes[column.key] for column in compiled.postfetch if column.key in attributes]
         names = list(compiled.bind_names.values())
         self._sent = [(name, sent.get(name) or attributes[name]) for name in names]
@@ -191,6 +197,7 @@ class CompiledRowChange:
             self.sql, compiled.dialect, [(attributes[column.key], column) for column in returned]
         )
         self._places = list(compiled.positiontup) if compiled.positional else None
+        self.defaults = Defaults(fills, self._sent, encode, self._places)
 
     @property
     def observed(self) -> bool:
@@ -201,22 +208,18 @@ class CompiledRowChange:
         if events.before_update or events.after_update:
             return True
         filled: Any = self.model.mapper.class_manager.dispatch.refresh_flush
-        return bool(filled and (self._defaults or self.returned))
+        return bool(filled and (self.defaults.keys or self.returned))
 
-    def call(self, state: InstanceState[Any], name: str) -> RowChangeCall | LaneRefusal:
-        """Return the statement for one entity."""
-        try:
-            filled = {key: fill() for key, fill in self._defaults.items()}
-        except ContextNeededError as needed:
-            return LaneRefusal("a default asks for {}", *needed.args)
-        values = state.dict
+    def call(self, state: InstanceState[Any], name: str) -> RowChangeCall:
+        """Return the statement for one entity, but for what Python fills in."""
+        values, defaults = state.dict, self.defaults.keys
         sent = {}
         for bind, key in self._sent:
-            value = filled[key] if key in filled else values[key]
-            encode = self._encoders.get(bind)
+            value = None if key in defaults else values[key]
+            encode = None if key in defaults else self._encoders.get(bind)
             sent[bind] = value if encode is None else encode(value)
         arguments = sent if self._places is None else [sent[bind] for bind in self._places]
-        return RowChangeCall(self, name, state, arguments, filled)
+        return RowChangeCall(self, name, state, arguments, {})
 
     def finish(
         self, state: InstanceState[Any], filled: Mapping[str, Any], rows: Rows, session: Session
@@ -256,7 +259,7 @@ class RowChangeCall(StatementThatWrites):
     name: str
     state: InstanceState[Any]
     arguments: Any
-    filled: Mapping[str, Any]
+    filled: dict[str, Any]
 
     @property
     def sql(self) -> str:
@@ -265,6 +268,10 @@ class RowChangeCall(StatementThatWrites):
     @property
     def statement(self) -> object:
         return self.change.statement
+
+    def fill_in(self) -> LaneRefusal | None:
+        """Let Python fill in what changes with the row; say why the ORM must do that, if so."""
+        return self.change.defaults.fill_in(self.filled, self.arguments)
 
     def flushed(self, rows: Rows, session: Session) -> None:
         """Take note of what the database has done."""

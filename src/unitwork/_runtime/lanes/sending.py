@@ -28,6 +28,20 @@ if TYPE_CHECKING:
     from unitwork._logic.routing import LaneRefusal
     from unitwork._runtime.connections.prepared import PreparedStatements
     from unitwork.dialects.direct import Column, Direct, Rows
+    from unitwork.errors import AfterCommitError
+
+
+class CameLateError(Exception):
+    """A connection could not go back to the pool when what was written was stored.
+
+    Attributes:
+        rows: What the statement has returned.
+        told: What is to be raised.
+    """
+
+    def __init__(self, rows: Rows, told: AfterCommitError) -> None:
+        self.rows = rows
+        self.told = told
 
 
 class StatementToSend(Protocol):
@@ -243,3 +257,10 @@ def fail_as_sqlalchemy(
     # Else SQLAlchemy would fail for want of a cursor, and say that instead.
     connection.info[TOLD] = True
     fail_without_cursor(connection, error, statement.sql, statement.parameters)
+
+
+def told_stored(error: BaseException | None) -> BaseException:
+    """Add to an error that the row is there all the same."""
+    failure = error or RuntimeError("unreadable")
+    failure.add_note("The row is stored; what the database filled in cannot be read.")
+    return failure

@@ -16,7 +16,7 @@ from unitwork._runtime.sessions import permission
 from unitwork._runtime.sessions.session import AmbientSession, refuse_taken_names
 from unitwork._runtime.sessions.sync_session import guard_connection, guarded_class, unguard_connection
 from unitwork._sqlalchemy.private import ignore_changes
-from unitwork.errors import TransactionRefusedError
+from unitwork.errors import TransactionRefusedError, session_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -154,6 +154,6 @@ def adopted_already(source: Source, session: AmbientSession) -> TransactionRefus
     """Build the error for a session that is an ambient one, but not that of the code that runs."""
     return TransactionRefusedError(
         source.name,
-        f"The session of {session.turns.top.root.owner} is ambient already, and not the innermost one here.",
+        f"{session_of(session.turns.top.root.owner)} is ambient already, and not the innermost one here.",
         "adopt it once, around all code that uses it; other tasks need a session of their own.",
     )

@@ -20,6 +20,7 @@ from typing_extensions import override
 from unitwork._logic.remembered import once_for_class
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime import context
+from unitwork._runtime.opening import refuse_no_class
 from unitwork._runtime.sessions import permission
 from unitwork._runtime.sessions.operations import in_its_turn, with_session_begun
 from unitwork._runtime.sessions.quick import read_by_key, read_of
@@ -667,6 +668,7 @@ def known_session_class(kind: object) -> type[AsyncSession]:
     """
     if not (isinstance(kind, type) and issubclass(kind, AsyncSession)):
         raise OptionError("session_class", kind, ["a subclass of `sqlalchemy.ext.asyncio.AsyncSession`"])
+    refuse_no_class("the `sync_session_class` of session_class", kind.sync_session_class)
     ambient_class(kind)
     return kind
 

@@ -12,6 +12,7 @@ from sqlalchemy.sql.expression import RollbackToSavepointClause
 from sqlalchemy.util.concurrency import in_greenlet
 
 from unitwork._logic.remembered import once_for_class
+from unitwork._runtime.connections.listeners import ROUTES
 from unitwork._runtime.sessions import permission
 from unitwork._sqlalchemy.versions import WRITES_OF_SESSION, flush_before
 
@@ -53,6 +54,8 @@ class SessionAround(permission.AskedSession, Protocol):
 
 class GuardedSession(Session):
     """The synchronous session inside an ambient one. Lives: as long as that."""
+
+    unitwork_routes = False
 
     _ambient: weakref.ref[SessionAround]
 
@@ -274,4 +277,5 @@ def guarded_class(kind: type[Session]) -> type[Session]:
 
     # What it overrides goes on to what it calls as `super()`; but one that chooses an engine calls nobody.
     bases: Any = (kind, GuardedSession)
-    return type(f"Guarded{kind.__name__}", bases, {"get_bind": get_bind})
+    routes = kind.get_bind is not Session.get_bind
+    return type(f"Guarded{kind.__name__}", bases, {"get_bind": get_bind, ROUTES: routes})

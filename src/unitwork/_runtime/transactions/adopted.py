@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
-from sqlalchemy.util import await_only
 from typing_extensions import override
 
 from unitwork._runtime.connections.holders import Visitor
@@ -27,65 +27,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import NestedTransaction
 
     from unitwork._runtime.transactions.hooks import Hooks
-    from unitwork.dialects import Backend
-
-
-class OwnersCommit:
-    """What is known of the COMMIT of an owner's transaction. Lives: as long as that.
-
-    Args:
-        refuse_half: Raises if something in it can only be rolled back: COMMIT would store the rest.
-    """
-
-    __slots__ = ("_error", "_refuse_half", "_sent", "answered", "cancelled")
-
-    def __init__(self, refuse_half: Callable[[], None]) -> None:
-        self._refuse_half = refuse_half
-        self._sent = False
-        self._error: BaseException | None = None
-        self.answered = False
-        """The database has said that the work is stored."""
-        self.cancelled: BaseException | None = None
-        """The cancellation that came after it, and is raised when all that waited has been told."""
-
-    def send_by(self, frame: AdoptedTransaction, send: Callable[[], object]) -> None:
-        """Send it, unless it would store half of the work. In a greenlet.
-
-        It is seen through: of a COMMIT that a cancellation has left alone, nobody would know what it did.
-        """
-        self._refuse_half()
-        self._sent = True
-        done = await_only(frame.see_through(send))
-        if done.error is not None:
-            self.failed(done.error)
-            raise done.error
-        self.answered = True
-        if done.cancelled is not None:
-            raise done.cancelled
-
-    def clean_by(self, frame: AdoptedTransaction, send: Callable[[], object]) -> None:
-        """Send ROLLBACK. In a greenlet.
-
-        After a COMMIT it is the pool that cleans the connection: SQLAlchemy tells nobody of the end if that
-        is cancelled.
-        """
-        if not self.answered:
-            send()
-            return
-        done = await_only(frame.see_through(send))
-        if done.error is not None:
-            raise done.error
-        self.cancelled = self.cancelled or done.cancelled
-
-    def failed(self, error: BaseException) -> None:
-        """Take note of what may be why it was not answered; what SQLAlchemy makes of it says more."""
-        if self._sent and not self.answered:
-            self._error = error
-
-    def may_be_stored(self, backend: Backend) -> bool:
-        """Say whether it was sent, and nobody knows what became of it."""
-        error = self._error
-        return error is not None and (not isinstance(error, Exception) or backend.may_be_stored(error))
+    from unitwork._runtime.transactions.needs import Connections
+    from unitwork._runtime.transactions.owners_commit import OwnersCommit
 
 
 class AdoptedTransaction(Frame):
@@ -244,9 +187,11 @@ _LEVELS = frozenset(level.value for level in Isolation)
 class AdoptedCheckout(Checkout):
     """A connection that an adopted session has taken by itself. Lives: as long as the session is adopted."""
 
-    __slots__ = ()
+    __slots__ = ("_others",)
 
     frame: AdoptedTransaction
+    _others: AwaitedEnds | None
+    """What other Databases wait for, which have adopted the session before."""
 
     def hold(self, connection: Connection) -> None:
         """Take note of it, so that whatever fails or ends on it is heard of."""
@@ -254,6 +199,8 @@ class AdoptedCheckout(Checkout):
         self.connection = connection
         self._origin.engines.take(connection, self)
         self._info = connection.info
+        others = self._info.get(CHECKOUT)
+        self._others = others if isinstance(others, AwaitedEnds) else None
         self._info[CHECKOUT] = self
         if LENT in connection.get_execution_options():
             cast("Any", connection.connection.dbapi_connection).taken_for(self.frame)
@@ -266,6 +213,8 @@ class AdoptedCheckout(Checkout):
         if connection is not None and LENT in connection.get_execution_options() and not connection.closed:
             cast("Any", connection.connection.dbapi_connection).taken_for(None)
         super().forget()
+        if self._others is not None and self._others.of:
+            self._info[CHECKOUT] = self._others
 
     @override
     def database_failed(self, error: BaseException, within: NestedTransaction | None) -> None:
@@ -305,7 +254,7 @@ class AwaitedEnd(Visitor):
     session leaves them to the garbage collector.
     """
 
-    __slots__ = ("_connection", "_frame", "_info", "_source")
+    __slots__ = ("_all", "_connection", "_frame", "_source")
 
     may_write = in_transaction = True
 
@@ -314,8 +263,8 @@ class AwaitedEnd(Visitor):
         self._source = frame.source
         self._frame = weakref.ref(frame)
         self._connection = weakref.ref(connection)
-        self._info = connection.info
-        self._info[CHECKOUT] = self
+        self._all = AwaitedEnds.on(connection)
+        self._all.of[frame.source] = self
 
     @override
     def database_failed(self, error: BaseException, within: NestedTransaction | None) -> None:
@@ -348,16 +297,6 @@ class AwaitedEnd(Visitor):
         else:
             frame.commit.clean_by(frame, send)
 
-    def released_by(self, send: Callable[[], object], name: str) -> None:  # noqa: ARG002  # as of a block's
-        """Send RELEASE."""
-        send()
-
-    def refuse_by_hand(self, verb: str) -> None:
-        """Nothing: the owner is free to."""
-
-    def refuse_savepoint_by_hand(self, verb: str, name: str) -> None:
-        """Nothing: the owner is free to."""
-
     def sever(self) -> None:
         """Break the connection under what waits for it."""
         connection = self._connection()
@@ -367,7 +306,56 @@ class AwaitedEnd(Visitor):
     def forget(self) -> None:
         """Hear no more of it."""
         connection = self._connection()
-        if self._info.get(CHECKOUT) is self:
-            del self._info[CHECKOUT]
+        self._all.forget(self._source, self)
         if connection is not None:
             self._source.engines.give_back(connection)
+
+
+class AwaitedEnds:
+    """All that await the end of one transaction: a session may have been adopted by several Databases.
+
+    Lives: as long as one of them waits.
+    """
+
+    __slots__ = ("_info", "of")
+
+    def __init__(self, info: dict[Any, Any]) -> None:
+        self._info = info
+        self.of: dict[Connections, AwaitedEnd] = {}
+
+    @classmethod
+    def on(cls, connection: Connection) -> AwaitedEnds:
+        """Return what hears of the end on a connection."""
+        known = connection.info.get(CHECKOUT)
+        if not isinstance(known, AwaitedEnds):
+            known = connection.info[CHECKOUT] = cls(connection.info)
+        return known
+
+    def forget(self, source: Connections, end: AwaitedEnd) -> None:
+        """Let one of them hear no more of it."""
+        if self.of.get(source) is end:
+            del self.of[source]
+        if not self.of and self._info.get(CHECKOUT) is self:
+            del self._info[CHECKOUT]
+
+    def committed_by(self, send: Callable[[], object]) -> None:
+        """Send COMMIT, if it would not store half of the work for any of them."""
+        for end in list(self.of.values()):
+            send = partial(end.committed_by, send)
+        send()
+
+    def rolled_back_by(self, send: Callable[[], object]) -> None:
+        """Send ROLLBACK."""
+        for end in list(self.of.values()):
+            send = partial(end.rolled_back_by, send)
+        send()
+
+    def released_by(self, send: Callable[[], object], name: str) -> None:  # noqa: ARG002  # as of a block's
+        """Send RELEASE."""
+        send()
+
+    def refuse_by_hand(self, verb: str) -> None:
+        """Nothing: the owner is free to."""
+
+    def refuse_savepoint_by_hand(self, verb: str, name: str) -> None:
+        """Nothing: the owner is free to."""

@@ -13,7 +13,7 @@ from unitwork._runtime.deadline import remaining_s
 from unitwork._runtime.transactions.beginning import Beginning
 from unitwork._runtime.transactions.inner_ends import InnerEnds
 from unitwork._runtime.transactions.origin import Origin, OriginFrame
-from unitwork._runtime.transactions.refused import ended_inside
+from unitwork._runtime.transactions.refused import committed_inside, ended_unseen
 from unitwork._sqlalchemy.private import savepoint_names
 from unitwork.dialects.backend import CHECKOUT, LENT
 
@@ -92,7 +92,7 @@ class Checkout:
         self.commit_answered = False
         """Whether the database has said that the work is stored."""
         self.ended_before: TransactionRefusedError | None = None
-        """What says that something else has ended the transaction, and has stored a part of it."""
+        """What says that something else has ended the transaction, and may have stored a part of it."""
         self._gate: WriteGate | None = None
         self._origin = Origin(frame)
         self._inner_ends: InnerEnds | None = None
@@ -130,7 +130,7 @@ class Checkout:
         """Condemn the innermost open frame, as long as the savepoint around the error is open."""
         inner = self._inner_ends
         if inner is not None and inner.after(self._taken):
-            error.add_note(str(self._ended_inside(inner.found)))
+            error.add_note(str(self._committed_by(inner)))
             self.database_ended(error)
             return
         self._tell_what_is_stored(error)
@@ -164,12 +164,12 @@ class Checkout:
         """
         inner = self._inner_ends
         if inner is not None and inner.after(self._taken):
-            error = self._ended_inside(inner.found)
+            error = self._committed_by(inner)
             self.database_ended(error)
             raise error
 
-    def _ended_inside(self, statement: str | None = None) -> TransactionRefusedError:
-        return ended_inside(self.frame.source.name, self.owner, statement)
+    def _committed_by(self, inner: InnerEnds) -> TransactionRefusedError:
+        return committed_inside(self.frame.source.name, self.owner, inner.found or "")
 
     @property
     def _is_watched(self) -> bool:
@@ -185,7 +185,7 @@ class Checkout:
             return  # it has ended; a pool may be told to commit what comes back
         connection = self._taken.connection.dbapi_connection
         if connection is not None and self.frame.source.backend.has_ended_unseen(connection):
-            self.ended_before = self.ended_before or self._ended_inside()
+            self.ended_before = self.ended_before or ended_unseen(self.frame.source.name, self.owner)
 
     def time_left(self) -> float | None:
         """Return the seconds that what is sent now may take; None is without limit."""

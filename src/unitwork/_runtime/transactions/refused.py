@@ -16,19 +16,35 @@ def by_hand_refused(database: str, owner: str, verb: str) -> TransactionRefusedE
     """Build the error for a commit, rollback, close or begin by hand inside a block."""
     return TransactionRefusedError(
         database,
-        f"`{verb}` by hand on database {database!r} is refused inside the transaction block {owner}.",
+        f"`{verb}` by hand on database {database!r} is refused inside {_transaction_block(owner)}.",
         _FIXES.get(verb, _FIXES["close"]),
     )
 
 
-def ended_inside(database: str, owner: str, statement: str | None = None) -> TransactionRefusedError:
-    """Build the error for a transaction that something else than its block has committed: half is stored."""
-    facts = [f"Statement: {' '.join(statement.split())}"] if statement else []
+def _transaction_block(owner: str) -> str:
+    """Return a block with what it is; the names of those without one of their own say that already."""
+    if owner.startswith("the block "):
+        return owner.replace("the block", "the transaction block", 1)
+    return owner if owner.startswith("the ") else f"the transaction block {owner}"
+
+
+def committed_inside(database: str, owner: str, statement: str) -> TransactionRefusedError:
+    """Build the error for a transaction that a statement in its block has committed: half is stored."""
     return TransactionRefusedError(
         database,
         f"What {owner} had written on database {database!r} was committed in the middle of the block.",
         "run what commits outside of the block, or as its first statement.",
-        facts,
+        [f"Statement: {' '.join(statement.split())}"],
+    )
+
+
+def ended_unseen(database: str, owner: str) -> TransactionRefusedError:
+    """Build the error for a transaction that is over, of which its driver alone has heard."""
+    return TransactionRefusedError(
+        database,
+        f"The transaction of {owner} on database {database!r} was ended past SQLAlchemy, before the block.",
+        "leave COMMIT, ROLLBACK and scripts on the connection of the driver to what runs outside of blocks.",
+        ["What it had written is stored if that was a COMMIT, and lost if it was a ROLLBACK."],
     )
 
 

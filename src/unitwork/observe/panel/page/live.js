@@ -1,6 +1,6 @@
 // The view "Live": requests, jobs, blocks and lone statements, newest first, each to be opened.
 
-import { clock, counted, duration, explainer, h, number, s, shortName, sign, site, sort, sql } from "./parts.js";
+import { clock, counted, duration, explainer, h, nameInSentence, number, s, shortName, sign, site, sort, sql } from "./parts.js";
 
 const SHOWN = 200;
 const SECONDS = 60;
@@ -272,7 +272,7 @@ export class Live {
     for (const entry of trace.entries) {
       if (entry.kind !== "block") continue;
       const name = shortName(entry.name);
-      if (entry.condemned_by) said.push([entry.outcome, `${name} could only be undone, because of ${shortName(entry.condemned_by)}.`]);
+      if (entry.condemned_by) said.push([entry.outcome, `${name} could only be undone, because of ${nameInSentence(entry.condemned_by)}.`]);
       else if (entry.error && entry.outcome && entry.outcome !== "COMMITTED") said.push([entry.outcome, `${name}: ${entry.error}, ${entry.said}.`]);
     }
     for (const each of trace.entries) if (each.kind === "retry") said.push(["SAVEPOINT_UNDONE", `Tried again: ${each.text}.`]);
@@ -316,7 +316,7 @@ export class Live {
         entry.attempt > 1 && h("span", { class: "tag" }, `attempt ${entry.attempt}`),
         entry.error && h("span", { class: "bad" }, entry.error),
         !/:\d+$/.test(entry.name) && site(entry.opener)]
-      : [h("span", { class: "glyph", data: { kind: entry.kind }, "aria-hidden": "true" }), h("span", { class: entry.error ? "bad" : "dim", title: entry.text }, entry.kind === "condemned" ? `can only be undone, because of ${shortName(entry.text)}` : entry.text, entry.error && (entry.kind === "hook" || entry.kind === "condemned") ? ` (${entry.error})` : "")];
+      : [h("span", { class: "glyph", data: { kind: entry.kind }, "aria-hidden": "true" }), h("span", { class: entry.error ? "bad" : "dim", title: entry.text }, entry.kind === "condemned" ? `can only be undone, because of ${nameInSentence(entry.text)}` : entry.text, entry.error && (entry.kind === "hook" || entry.kind === "condemned") ? ` (${entry.error})` : "")];
     return h("div", { class: "line", role: "row", data: { kind: entry.kind }, ...indent }, h("span", { class: "label", role: "cell" }, label), bar, last);
   }
 

@@ -66,6 +66,12 @@ export function shortName(name) {
   return name;
 }
 
+/** The same where words stand before it. */
+export function nameInSentence(name) {
+  const short = shortName(name);
+  return /^(block|unit of work) at /.test(short) ? `the ${short}` : short;
+}
+
 /** A line of code, by its file and folder; whole where one points at it. */
 export function site(place, label = "") {
   if (!place) return null;
