@@ -229,7 +229,7 @@ async def test_filled_in_as_often_as_by_the_orm(lanes: list[Database], name: str
 
 
 async def test_several_that_are_changed_hold_each_its_own_value(lanes: list[Database]) -> None:
-    """The one of its row, though one text is sent for all; the ORM leaves that of the first in all of them."""
+    """The one of its row, though one text is sent for all; the ORM leaves that of the first in all."""
     drafts = [Draft(word=word) for word in "abc"]
     async with lanes[0].transaction() as session:
         session.add_all(drafts)
