@@ -15,8 +15,8 @@ from typing_extensions import override
 
 from unitwork._sqlalchemy.versions import let_go_of_cursor
 from unitwork.dialects.backend import CHECKOUT, LENT, Backend, BeginMode, Fault, backends_on, told_of
-from unitwork.dialects.direct import SQLiteDirect, closed_to_writes, is_busy, open_to_writes, stop
 from unitwork.dialects.orders import Failed, order_of, run_on_driver
+from unitwork.dialects.sqlite_driver import SQLiteDirect, closed_to_writes, is_busy, open_to_writes, stop
 from unitwork.errors import OptionError
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy.exc import DBAPIError
@@ -23,8 +24,10 @@ from unitwork._runtime.blocks.hooks import (
 from unitwork._runtime.blocks.waiting import last_operation
 from unitwork._runtime.connections.losses import nothing_stored_with
 from unitwork._runtime.deadline import remaining_s
-from unitwork._runtime.transactions.transaction import AtRest, Autocommit, Savepoint, Transaction
+from unitwork._runtime.transactions.savepoint import Savepoint
+from unitwork._runtime.transactions.transaction import AtRest, Autocommit, Transaction
 from unitwork._sqlalchemy.private import end_quietly
+from unitwork._sqlalchemy.savepoints import flushes_nothing
 from unitwork.errors import CommitOutcomeUnknownError
 from unitwork.options import Outcome
 
@@ -289,7 +292,7 @@ class Ending:
         stored = self._waits_for_commit_alone(checkout) and await checkout.commit_ahead()
         # Meanwhile others may have filled the pool, or closed it, or begun to listen.
         if stored and self._waits_for_commit_alone(checkout):
-            self._commit_now(checkout, started)
+            self._commit_now(checkout, started, alone=True)
         else:
             await greenlet_spawn(self._commit_now, checkout, started)
 
@@ -298,9 +301,9 @@ class Ending:
         frame = self._frame
         if frame.limits or frame.source.pinned is not None or not self._closes:
             return False
-        return checkout.waits_for_commit_alone and not self._session_commits
+        return checkout.waits_for_commit_alone and not self._session_waits
 
-    def _commit_now(self, checkout: Checkout, started: float) -> None:
+    def _commit_now(self, checkout: Checkout, started: float, *, alone: bool = False) -> None:
         """COMMIT, unless it was sent; then what SQLAlchemy does. In a greenlet, if that may be waited for."""
         frame, session = self._frame, self._session
         left = remaining_s(frame.limits) if frame.limits else None
@@ -308,7 +311,7 @@ class Ending:
             frame.source.backend.limit_commit(checkout.connection, left)
         with session.ending():
             try:
-                checkout.commit(self._commit_session)
+                checkout.commit(partial(self._commit_session, alone=alone))
             except BaseException as error:
                 if not checkout.commit_answered:
                     raise
@@ -324,8 +327,12 @@ class Ending:
                     with suppress(Exception):
                         checkout.discard()
 
-    def _commit_session(self) -> None:
-        """Let the session inside commit, if it has more to do than to let go of its entities."""
+    def _commit_session(self, *, alone: bool = False) -> None:
+        """Let the session inside commit, if it has more to do than to let go of its entities.
+
+        Args:
+            alone: It waits for nothing in that, and nobody hears of it.
+        """
         session = self._session
         held = session.held
         if held is None:
@@ -336,7 +343,9 @@ class Ending:
                 self._frame.connection.commit()
             end_quietly(held)
             return
-        if self._session_commits:
+        if self._session_commits and alone:
+            session.quietly(held.commit)
+        elif self._session_commits:
             held.commit()
 
     @property
@@ -349,6 +358,14 @@ class Ending:
         if session.begun or held.expire_on_commit or (self._frame.mode.read_only and session.has_changes()):
             return True
         return session.source.lanes.statements.session_listeners.of_reads(held) is not None
+
+    @property
+    def _session_waits(self) -> bool:
+        """Whether the session inside may wait for something when it commits: what it sends, or who hears."""
+        session = self._session
+        if not self._session_commits:
+            return False
+        return not (session.is_unheard() and flushes_nothing(session.sync_session))
 
     def _came_late(self, error: BaseException) -> None:
         """Something failed after the commit; that the connection was lost then is of no interest any more."""
@@ -414,7 +431,7 @@ class Ending:
             inside.rolled_back()
 
     async def _release(self, frame: Savepoint) -> None:
-        done = await frame.see_through(frame.release)
+        done = await frame.await_through(frame.keep())
         self._cancelled = done.cancelled or self._cancelled
         if frame.is_released and self._error is not None and isinstance(done.error, Exception):
             self._error.add_note(f"This failed after the savepoint was kept: {done.error!r}")
@@ -427,7 +444,7 @@ class Ending:
         frame.committed()
 
     async def _roll_back_to(self, frame: Savepoint, cause: BaseException | None) -> None:
-        done = await frame.see_through(frame.roll_back)
+        done = await frame.await_through(frame.undo())
         self._cancelled = done.cancelled or self._cancelled
         if done.error is not None:
             if cause is not None:

@@ -14,7 +14,7 @@ from unitwork._runtime.transactions.beginning import Beginning
 from unitwork._runtime.transactions.inner_ends import InnerEnds
 from unitwork._runtime.transactions.origin import Origin, OriginFrame
 from unitwork._runtime.transactions.refused import committed_inside, ended_unseen
-from unitwork._sqlalchemy.private import savepoint_names
+from unitwork._sqlalchemy.savepoints import savepoint_names
 from unitwork.dialects.backend import CHECKOUT, LENT
 
 if TYPE_CHECKING:
@@ -336,6 +336,12 @@ class Checkout:
         savepoint: Any = self.frame.session.turns.top.savepoint
         if savepoint is not None and name in savepoint_names(savepoint):
             self.refuse_by_hand(verb)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the database has ended the transaction, with all savepoints in it."""
+        mark = self.frame.condemned
+        return mark is not None and mark.by_database and mark.within is None
 
     def roll_back(self) -> None:
         """Send ROLLBACK, if there is something to roll back. In a greenlet."""
