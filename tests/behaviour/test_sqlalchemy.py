@@ -32,6 +32,7 @@ from sqlalchemy.pool import QueuePool
 from tests.fixtures.authors import Author, Book
 from tests.fixtures.people import Herd, Person, Pet
 from unitwork import Database, Repository, TransactionRefusedError, query
+from unitwork._runtime.connections.pool import TurnPool
 from unitwork._sqlalchemy import private, related, savepoints, versions
 from unitwork.dialects.backend import CLOSED_TWICE, Backend
 from unitwork.observe import StatementLog
@@ -260,6 +261,33 @@ def test_pool_says_that_two_connections_in_a_row_had_ended() -> None:
 
     assert str(raised.value) == CLOSED_TWICE
     assert Backend(make_url("other://")).is_lost(raised.value)
+
+
+def test_place_that_was_lent_is_wrapped_as_it_is() -> None:
+    """It is out without SQLAlchemy's wrapper for one statement; when that fails, SQLAlchemy closes it."""
+    connect: Any = partial(sqlite3.connect, ":memory:")
+    pool = TurnPool(connect)
+    pool.connect().close()
+
+    lent = pool.lend()
+    assert lent is not None
+    opened = lent.dbapi_connection
+    out = pool.checkedin(), pool.checkedout()
+    pool.bring_back(lent)
+    assert pool.lend() is lent
+    wrapper = pool.wrapped(lent)
+    wrapped = wrapper.dbapi_connection
+    wrapper.close()
+
+    assert (wrapped, out) == (opened, (0, 1))
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
+    assert pool.lend() is lent
+    pool.wrapped(lent).invalidate()
+    assert pool.lend() is None
+    other = pool.connect()
+    assert other.dbapi_connection is not opened
+    other.close()
+    pool.dispose()
 
 
 async def test_listeners_of_an_engine_change_at_one_stroke(people: Database) -> None:

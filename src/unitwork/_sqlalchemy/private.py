@@ -10,7 +10,7 @@ from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from sqlalchemy import Select
-from sqlalchemy.orm import PassiveFlag, Session
+from sqlalchemy.orm import LoaderCallableStatus, PassiveFlag, Session
 from sqlalchemy.orm.evaluator import UnevaluatableError
 from sqlalchemy.orm.persistence import _sort_states  # pyright: ignore[reportPrivateUsage, reportUnknownVariableType]
 from sqlalchemy.sql.base import CompileState
@@ -225,7 +225,9 @@ def has_modified(session: Session) -> bool:
         if state in session._deleted:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             continue
         manager, values = state.manager, state.dict
-        for key in state.committed_state:
+        for key, before in state.committed_state.items():
+            if before is LoaderCallableStatus.PASSIVE_NO_RESULT:
+                return True  # what it was is for a flush to load
             history = manager[key].impl.get_history(state, values, PassiveFlag.NO_CHANGE)
             if history.added or history.deleted:
                 return True
@@ -354,6 +356,7 @@ def ignore_changes(session: Session) -> None:
 def forget_changes(state: InstanceState[Any]) -> None:
     """Take back that an entity has changes, where the first of them was refused."""
     state.modified = False
+    state.committed_state.clear()  # what is in there would not be loaded again
 
 
 def add_listener(engine: Any, name: str, listener: Callable[..., object]) -> None:  # noqa: ANN401  # as below

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.exc import MissingGreenlet
 from sqlalchemy.pool import AsyncAdaptedQueuePool, reset_none
 
+from unitwork._runtime.connections.pool import Place, TurnPool
 from unitwork._sqlalchemy.private import return_unreset
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import Pool, PoolProxiedConnection
 
     from unitwork._runtime.connections.listeners import Audience
+    from unitwork.dialects import Backend
     from unitwork.dialects.direct import Direct
 
 
@@ -27,7 +30,7 @@ class Lender:
 
     Args:
         pool: The pool.
-        direct: How its driver is asked.
+        backend: What its kind of database needs.
         audience: Who else listens to its connections.
         doubtful: Those of its connections that it will replace.
         may_lend: Whoever opens a connection where nothing can be waited for is told so.
@@ -36,14 +39,15 @@ class Lender:
     def __init__(
         self,
         pool: Pool,
-        direct: Direct,
+        backend: Backend,
         audience: Audience,
         doubtful: Collection[object],
         *,
         may_lend: bool,
     ) -> None:
         self.pool: Any = pool
-        self._direct = direct
+        self._direct = direct = cast("Direct", backend.direct)
+        self._is_closed = backend.is_closed
         self._audience = audience
         self._doubtful = doubtful
         tests = getattr(pool, "_pre_ping", True) or getattr(pool, "_recycle", 0) >= 0
@@ -66,6 +70,30 @@ class Lender:
             return None
         return held
 
+    def lend(self) -> PoolProxiedConnection | Place | None:
+        """As `idle`, for one statement that leaves nothing behind: past SQLAlchemy's wrapper, if it may."""
+        pool = self.pool
+        if type(pool) is not TurnPool or "connect" in vars(pool):  # somebody is told of connections
+            return self.idle()
+        if not self._lends or self._doubtful or pool.checkedin() < 1 or self._audience.event():
+            return None
+        place = pool.lend()
+        if place is None:
+            return None
+        if self._is_closed(cast("DBAPIConnection", place.dbapi_connection)) or self._direct.is_broken(
+            place.driver_connection
+        ):
+            pool.bring_back(place)
+            return None
+        return place
+
+    def wrapped(self, held: PoolProxiedConnection | Place) -> PoolProxiedConnection:
+        """Return what was lent as SQLAlchemy knows it, which may be closed and invalidated."""
+        if isinstance(held, Place):
+            found: PoolProxiedConnection = self.pool.wrapped(held)
+            return found
+        return held
+
     @property
     def resets_at_once(self) -> bool:
         """Whether a connection that SQLAlchemy resets goes back to the pool without a greenlet."""
@@ -79,12 +107,14 @@ class Lender:
             return False
         return not self._audience.event()
 
-    def take_back(self, held: PoolProxiedConnection) -> bool:
+    def take_back(self, held: PoolProxiedConnection | Place) -> bool:
         """Return a connection to the pool; False if it takes a greenlet to do so."""
         # A listener may have left a transaction open when it was opened.
         if not self._has_room or self._direct.in_transaction(held.driver_connection):
             return False
-        if self._resets_silently:
+        if isinstance(held, Place):
+            self.pool.bring_back(held)
+        elif self._resets_silently:
             held.close()
         else:
             return_unreset(held)

@@ -263,8 +263,8 @@ class EngineListeners:
         self._engine = engine
         self._ours = _of_engines.setdefault(engine, Counter())
         self._others = {name: count - self._ours[name] for name, count in self._counts()}
-        # Somebody may listen to the class of all connections.
-        connection = Connection.__new__(Connection)
+        connection = self._unused = Connection.__new__(Connection)
+        """Never used: it tells who listens to the class of all connections."""
         self._sending = Audience(
             Watched(engine, _ENGINE, self._ours),
             Watched(engine.dialect, _DIALECT, self._ours),
@@ -335,7 +335,8 @@ class EngineListeners:
 
     def of_savepoints(self) -> bool:
         """Say whether anybody else hears what is sent for a savepoint; `foreign` was asked just before."""
-        return self.of_cursors or any(_SAVEPOINT.collections(self._engine.dispatch))
+        targets = (self._engine, self._unused)
+        return self.of_cursors or any(any(_SAVEPOINT.collections(target.dispatch)) for target in targets)
 
     def of_pool(self, pool: Pool) -> Audience:
         """Return who else listens to connections of a pool of this engine being checked out or in."""

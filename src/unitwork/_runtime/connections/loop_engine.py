@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from unitwork._runtime.connections.holders import Holder
     from unitwork._runtime.connections.pool_watch import PoolWatch
     from unitwork.dialects import Backend
-    from unitwork.dialects.direct import Direct
 
 INSTEAD_OF_AUTOCOMMIT = (
     "another one: a block could roll nothing back. For single statements by hand write "
@@ -133,13 +132,13 @@ class LoopEngine:
         self.write_gate = WriteGate()
         self.engine.sync_engine.dispose(close=False)
 
-    def lender(self, direct: Direct) -> Lender:
+    def lender(self) -> Lender:
         """Return who lends connections of the pool that the engine has now."""
         pool = self.engine.sync_engine.pool
         lender = self._lender
         if lender is None or lender.pool is not pool or lender.may_lend is not self.asked_to_open:
             audience = self.listeners.of_pool(pool)
-            lender = Lender(pool, direct, audience, self.doubtful, may_lend=self.asked_to_open)
+            lender = Lender(pool, self._backend, audience, self.doubtful, may_lend=self.asked_to_open)
             self._lender = lender
         return lender
 
