@@ -386,6 +386,31 @@ async def test_error_that_ends_the_transaction_is_the_one_that_is_raised(
     assert await observer.notes(Audit) == []
 
 
+@pytest.mark.only("mariadb", reason="its deadlock ends the whole transaction")
+async def test_deadlock_is_the_error_that_leaves_the_savepoint(db: Database, observer: Observer) -> None:
+    """Of a flush, too: not that the savepoint is gone."""
+    await observer.run("INSERT INTO account (id, name, balance) VALUES (1, 'one', 0), (2, 'two', 0)")
+    held = asyncio.Barrier(2)
+
+    async def cross(first: int, second: int) -> None:
+        async with db.transaction() as session:
+            accounts = {each: await session.get_one(Account, each) for each in (first, second)}
+            accounts[first].balance += first
+            await session.flush()
+            await held.wait()
+            async with db.transaction(propagation=NESTED):
+                await add(db, f"inside {first}")
+                accounts[second].balance += first
+
+    ended = await asyncio.gather(cross(1, 2), cross(2, 1), return_exceptions=True)
+
+    (error,) = filter(None, ended)
+    assert isinstance(error, DBAPIError)
+    assert "1213" in str(error.orig)
+    assert [each for each in error.__notes__ if "1305" in each] == []
+    assert len(await observer.notes(Audit)) == 1
+
+
 def flush_in_a_savepoint(session: Session, note: str) -> None:
     """Insert a row as SQLAlchemy does."""
     with session.begin_nested():

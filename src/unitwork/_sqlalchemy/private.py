@@ -200,7 +200,7 @@ class Evaluated(NamedTuple):
     @classmethod
     def of(cls, statement: Any, mapper: Mapper[Any]) -> Evaluated | None:  # noqa: ANN401  # an UPDATE or DELETE
         """Look at a statement; None if its condition can only be asked of the database."""
-        plugin: Any = CompileState._get_plugin_class_for_plugin(statement, "orm")  # noqa: SLF001
+        plugin: Any = CompileState._get_plugin_class_for_plugin(statement, "orm")  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         options = plugin.default_update_options + {"_subject_mapper": mapper}
         try:
             condition = plugin._eval_condition_from_statement(options, statement)  # noqa: SLF001

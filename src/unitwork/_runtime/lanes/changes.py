@@ -47,7 +47,7 @@ class CompiledChange:
         if compiled.update_prefetch:
             return _FILLED_IN_BY_PYTHON
         encode = encoders(compiled, dialect)
-        return encode if isinstance(encode, LaneRefusal) else cls(compiled, encode, mapper)
+        return encode if isinstance(encode, LaneRefusal) else cls(compiled, encode, entity.__mapper__)
 
     def __init__(self, compiled: Any, encode: Processors, mapper: Mapper[Any]) -> None:  # noqa: ANN401  # of SQLAlchemy's
         self.mapper = mapper

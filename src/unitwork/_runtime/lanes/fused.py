@@ -109,8 +109,9 @@ class FusedLane:
         if isinstance(rows, LaneRefusal):
             return rows
         if evaluated is not None and held is not None:
-            session.begin_as_block()
-            change.change.tell(evaluated, held)
+            past = self._statements.session_listeners.past
+            past(held, session.begin_as_block)
+            past(held, partial(change.change.tell, evaluated, held))
         return len(rows)
 
     async def flush(self, session: SessionAccess) -> LaneRefusal | None:
@@ -122,7 +123,7 @@ class FusedLane:
         flush = refusal or self._statements.flush(held)
         if isinstance(flush, LaneRefusal):
             return flush
-        session.begin_as_block()
+        self._statements.session_listeners.past(held, session.begin_as_block)
         session.flushing = True
         try:
             return await self._flushed(flush, session, held)
@@ -190,7 +191,7 @@ class FusedLane:
             if refusal is not None:
                 flush.register(held, done)
                 return refusal
-        flush.register(held, len(flush.steps))
+        self._statements.session_listeners.past(held, partial(flush.register, held, len(flush.steps)))
         return None
 
     async def _rows(self, statement: StatementToSend, session: SessionAccess) -> Rows | LaneRefusal:

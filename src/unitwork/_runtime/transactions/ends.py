@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from unitwork.dialects.backend import CHECKOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from sqlalchemy import Connection, Engine
 
@@ -28,7 +28,7 @@ class _Ahead(NamedTuple):
 
 
 @contextmanager
-def sent_ahead(connection: Connection, error: BaseException | None = None) -> Iterator[None]:
+def sent_ahead(connection: Connection, error: BaseException | None = None) -> Generator[None]:
     """Let SQLAlchemy begin or end a savepoint whose statement was sent already; it may have failed."""
     vars(connection)[_AHEAD] = _Ahead(error)
     try:
