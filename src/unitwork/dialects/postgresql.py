@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry
 
+    from unitwork._sqlalchemy.lazy import LazyConnection
+
 _QUERY_CANCELED = "57014"
 # Serialization failure, deadlock, lock not available.
 _RETRYABLE = frozenset({"40001", "40P01", "55P03"})
@@ -163,6 +165,21 @@ class AsyncpgBackend(PostgreSQLBackend):
     direct = _ASYNCPG
     cancels_itself = False
     sets_silently = True
+
+    @override
+    def begins_lazily(self, mode: BeginMode) -> bool:
+        return not mode.autocommit and mode.isolation is None
+
+    @override
+    def begin_with_next(self, connection: LazyConnection) -> bool:
+        if connection.options:
+            _set_read_only(connection, on=True)
+        return True
+
+    @override
+    def forget_beginning(self, connection: LazyConnection) -> None:
+        if connection.options:
+            _set_read_only(connection, on=False)
 
     @override
     def install(self, engine: AsyncEngine) -> None:
@@ -310,6 +327,12 @@ def _looking_up_in_a_transaction(kind: Any) -> Any:  # noqa: ANN401  # a class o
                 return await super()._introspect_types(*arguments)
 
     return Connection
+
+
+def _set_read_only(connection: LazyConnection, *, on: bool) -> None:
+    """Let the next BEGIN say that nothing is written, or leave it out again."""
+    dialect: Any = connection.dialect
+    dialect.set_readonly(connection.connection.dbapi_connection, on)
 
 
 def sqlstate_of(error: BaseException) -> str | None:

@@ -13,10 +13,22 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 from sqlalchemy.util import await_only, greenlet_spawn
 from typing_extensions import override
 
+from unitwork._sqlalchemy.lazy import BEGUN, LazyConnection
 from unitwork._sqlalchemy.versions import let_go_of_cursor
 from unitwork.dialects.backend import CHECKOUT, LENT, Backend, BeginMode, Fault, backends_on, told_of
-from unitwork.dialects.direct import SQLiteDirect, closed_to_writes, is_busy, open_to_writes, stop
 from unitwork.dialects.orders import Failed, order_of, run_on_driver
+from unitwork.dialects.sqlite_driver import (
+    SQLiteDirect,
+    begin_with_next,
+    close_to_writes,
+    forget_beginning,
+    is_busy,
+    is_closed_to_writes,
+    is_query,
+    open_to_writes,
+    sent_before,
+    stop,
+)
 from unitwork.errors import OptionError
 
 if TYPE_CHECKING:
@@ -42,7 +54,6 @@ _BUSY_S = 5.0
 _BUSY_AGAIN_S = 0.01
 _PRAGMAS = (f"busy_timeout={_BUSY_S * 1000:.0f}", "foreign_keys=ON", "synchronous=NORMAL")
 _JOURNAL = "PRAGMA journal_mode=WAL"
-_QUERIES_ONLY = "PRAGMA query_only=ON"
 
 
 def in_memory(url: URL) -> bool:
@@ -142,12 +153,31 @@ class SQLiteBackend(Backend):
         statements = _beginning(connection)
         if statements:
             await _visit(connection, *statements)
-        connection.begin()
+        if not isinstance(connection, LazyConnection):
+            connection.begin()
+
+    @override
+    def begins_lazily(self, mode: BeginMode) -> bool:
+        return not mode.autocommit
+
+    @override
+    def begin_with_next(self, connection: LazyConnection) -> bool:
+        engine = connection.engine
+        if cast("Any", engine.dispatch).before_cursor_execute or engine.echo:
+            return False  # it is heard by itself
+        statement = _statement(connection)
+        if statement is not None:
+            begin_with_next(_driver_of(connection), statement, read_only=statement == _READ_ONLY)
+        return True
+
+    @override
+    def forget_beginning(self, connection: LazyConnection) -> None:
+        forget_beginning(_driver_of(connection))
 
     @override
     def survives_cancellation(self, sql: str) -> bool:
         # SQLite ends the whole transaction of a write that is interrupted.
-        return sql.lstrip()[:6].upper() == "SELECT"
+        return is_query(sql)
 
     @override
     def mode_of(self, options: Mapping[str, Any]) -> BeginMode:
@@ -160,19 +190,19 @@ class SQLiteBackend(Backend):
 
     @override
     def in_transaction(self, driver_connection: Any) -> bool:  # of any driver
-        inside: bool = driver_connection.in_transaction
-        return inside
+        return self.direct.in_transaction(driver_connection)
 
     @override
     def has_ended_unseen(self, connection: DBAPIConnection) -> bool:
-        return not self.is_closed(connection) and not self.in_transaction(
-            cast("Any", connection).driver_connection
-        )
+        try:
+            return not self.direct.in_transaction(connection.driver_connection)
+        except ValueError:  # a closed one cannot say
+            return False
 
     @override
     def is_closed(self, connection: DBAPIConnection) -> bool:
         try:
-            cast("Any", connection).driver_connection.in_transaction  # noqa: B018  # a closed one cannot say
+            connection.driver_connection.in_transaction  # noqa: B018  # a closed one cannot say
         except ValueError:
             return True
         return False
@@ -208,7 +238,7 @@ def _end_in_one_visit(dialect: Dialect) -> None:
 
     def commit_and_open(dbapi_connection: PoolProxiedConnection) -> None:
         driver = cast("Any", dbapi_connection).driver_connection
-        if driver in closed_to_writes:
+        if is_closed_to_writes(driver):
             await_only(open_to_writes(driver))
         else:
             commit(dbapi_connection)
@@ -234,23 +264,38 @@ def _run(connection: DBAPIConnection, statement: str) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    statements = _beginning(connection)
+    statements = _to_begin_yet(connection) if BEGUN in vars(connection) else _beginning(connection)
     if statements:
         _send(connection, *statements)
 
 
+def _to_begin_yet(connection: Connection) -> tuple[str, ...]:
+    """Return what the first statement was to begin with, if somebody else comes first."""
+    try:
+        return sent_before(_driver_of(connection), None)
+    except Exception as error:
+        statement = connection.get_execution_options().get(_BEGIN, _IMMEDIATE)
+        run_on_driver(connection, Failed(statement, error))
+        raise
+
+
 def _beginning(connection: Connection) -> tuple[str, ...]:
-    """Return what begins a transaction on a connection; nothing, if it is to have none, or has begun."""
+    """Return what is sent to begin a transaction on a connection."""
+    statement = _statement(connection)
+    if statement != _READ_ONLY:
+        return () if statement is None else (statement,)
+    return close_to_writes(_driver_of(connection)), statement
+
+
+def _statement(connection: Connection) -> str | None:
+    """Return what begins a transaction on a connection; None if it is to have none, or has begun."""
     options = connection.get_execution_options()
     if options.get("isolation_level") == "AUTOCOMMIT" or LENT in options:
-        return ()
+        return None
     if _driver_of(connection).in_transaction:
-        return ()  # it was sent ahead, or a listener of the program's own has begun
-    statement = options.get(_BEGIN) if _BEGIN in options else _usual(connection)
-    if statement == _READ_ONLY:
-        closed_to_writes.add(_driver_of(connection))
-        return _QUERIES_ONLY, statement
-    return () if statement is None else (statement,)
+        return None  # it was sent ahead, or a listener of the program's own has begun
+    found: str | None = options[_BEGIN] if _BEGIN in options else _usual(connection)
+    return found
 
 
 def _usual(connection: Connection) -> str:
@@ -273,8 +318,13 @@ def _send(connection: Connection, *statements: str) -> None:
 
 def _is_heard(connection: Connection) -> bool:
     """Say whether somebody else than observers listens to what cursors send."""
-    heard = cast("Any", connection.dispatch).before_cursor_execute
+    heard = _listeners(connection).before_cursor_execute
     return len(heard) > len(told_of(connection.dialect) if heard else ()) or bool(connection.engine.echo)
+
+
+def _listeners(connection: Connection) -> Any:  # noqa: ANN401  # SQLAlchemy's dispatcher
+    """Return those of a connection, or of its engine, if it can have none of its own yet."""
+    return connection.engine.dispatch if isinstance(connection, LazyConnection) else connection.dispatch
 
 
 async def _visit(connection: Connection, *statements: str) -> None:
@@ -289,7 +339,7 @@ async def _visit(connection: Connection, *statements: str) -> None:
         # As if SQLAlchemy had sent it: its class of error, and its events.
         await greenlet_spawn(run_on_driver, connection, Failed(statements[-1], error))
         raise
-    if cast("Any", connection.dispatch).before_cursor_execute:  # observers listen to cursors, too
+    if _listeners(connection).before_cursor_execute:  # observers listen to cursors, too
         for tell in told_of(connection.dialect):
             for statement in statements:
                 tell(statement, started, connection)
@@ -323,10 +373,11 @@ def _reset(connection: DBAPIConnection, _entry: ConnectionPoolEntry, state: Pool
     if not state.asyncio_safe:
         return
     driver = cast("Any", connection).driver_connection
+    forget_beginning(driver)
     # Not only where SQLAlchemy has sent no ROLLBACK: after a COMMIT that failed it believes that it is over.
     if driver.in_transaction:
         connection.rollback()
-    if driver in closed_to_writes:
+    if is_closed_to_writes(driver):
         await_only(open_to_writes(driver))
 
 

@@ -30,6 +30,7 @@ from unitwork.options import Outcome
 
 if TYPE_CHECKING:
     from asyncio import CancelledError
+    from collections.abc import Callable
 
     from unitwork._runtime.sessions.session import AmbientSession
     from unitwork._runtime.transactions.connection import Checkout
@@ -287,21 +288,22 @@ class Ending:
         """Not to be interrupted: COMMIT, then what SQLAlchemy does after it."""
         started = time.perf_counter()
         stored = self._waits_for_commit_alone(checkout) and await checkout.commit_ahead()
-        # Meanwhile others may have filled the pool, or closed it, or begun to listen.
-        if stored and self._waits_for_commit_alone(checkout):
-            self._commit_now(checkout, started)
+        # Meanwhile others may have filled the pool, or closed it, or begun to listen to it.
+        if stored and checkout.goes_back_at_once:
+            with self._session.ending():
+                self._let_go_of(checkout, started, checkout.tell_commit)
         else:
             await greenlet_spawn(self._commit_now, checkout, started)
 
     def _waits_for_commit_alone(self, checkout: Checkout) -> bool:
         """Say whether nothing has to be waited for but the answer to COMMIT."""
         frame = self._frame
-        if frame.limits or frame.source.pinned is not None or not self._closes:
+        if frame.limits or frame.parent is not None or frame.source.pinned is not None:
             return False
         return checkout.waits_for_commit_alone and not self._session_commits
 
     def _commit_now(self, checkout: Checkout, started: float) -> None:
-        """COMMIT, unless it was sent; then what SQLAlchemy does. In a greenlet, if that may be waited for."""
+        """COMMIT, unless it was sent; then what SQLAlchemy does. In a greenlet."""
         frame, session = self._frame, self._session
         left = remaining_s(frame.limits) if frame.limits else None
         if left is not None and frame.source.pinned is None and checkout.connection is not None:
@@ -315,14 +317,20 @@ class Ending:
                 self._came_late(error)
                 if session.held is not None:
                     end_quietly(session.held)
-            frame.source.watch.ending(checkout, "COMMIT", started)
-            for release in (self._close_session, checkout.give_back):
-                try:
-                    release()
-                except BaseException as error:  # noqa: BLE001  # told as what came after the commit
-                    self._came_late(error)
-                    with suppress(Exception):
-                        checkout.discard()
+            self._let_go_of(checkout, started)
+
+    def _let_go_of(self, checkout: Checkout, started: float, *before: Callable[[], object]) -> None:
+        """Close the session and return the connection, when COMMIT was answered. While ends are allowed."""
+        watch = self._frame.source.watch
+        if watch.active:
+            watch.ending(checkout, "COMMIT", started)
+        for step in (*before, self._close_session, checkout.give_back):
+            try:
+                step()
+            except BaseException as error:  # noqa: BLE001  # told as what came after the commit
+                self._came_late(error)
+                with suppress(Exception):
+                    checkout.discard()
 
     def _commit_session(self) -> None:
         """Let the session inside commit, if it has more to do than to let go of its entities."""
@@ -343,10 +351,12 @@ class Ending:
     def _session_commits(self) -> bool:
         """Whether the session inside has more to do than to let go of its entities."""
         session = self._session
-        held = session.held
-        if held is None:
+        if not session.started:
             return False
-        if session.begun or held.expire_on_commit or (self._frame.mode.read_only and session.has_changes()):
+        held = session.sync_session
+        if Session.in_transaction(held) or held.expire_on_commit:
+            return True
+        if self._frame.mode.read_only and session.has_changes():
             return True
         return session.source.lanes.statements.session_listeners.of_reads(held) is not None
 
@@ -465,7 +475,7 @@ class Ending:
 
     def _close_session(self) -> None:
         """Close it, while ends are allowed."""
-        if self._closes and self._session.started:
+        if self._frame.parent is None and self._session.started:
             _close(self._session)
 
     # -- 4. after ----------------------------------------------------------------------------------

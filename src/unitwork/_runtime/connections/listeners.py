@@ -30,7 +30,7 @@ ROUTES = "unitwork_routes"
 """What a class of sessions has of ours that says whether it chooses an engine for a statement by itself."""
 _DISPOSED = "engine_disposed"
 """An event of one engine alone."""
-_INFO = 20
+LOGGED_AT = 20
 """The level that SQLAlchemy logs statements with; this package itself logs nothing."""
 
 HARMLESS: Counter[str] = Counter()
@@ -258,7 +258,7 @@ class EngineListeners:
         self._ours = _of_engines.setdefault(engine, Counter())
         self._others = {name: count - self._ours[name] for name, count in self._counts()}
         # Somebody may listen to the class of all connections.
-        connection = Connection.__new__(Connection)
+        connection = self._unused = Connection.__new__(Connection)
         self._sending = Audience(
             Watched(engine, _ENGINE, self._ours),
             Watched(engine.dialect, _DIALECT, self._ours),
@@ -331,6 +331,14 @@ class EngineListeners:
         """Return who else listens to connections of a pool of this engine being checked out or in."""
         return Audience(Watched(pool, _POOL, self._ours))
 
+    def of_ends(self, pool: Pool) -> Audience:
+        """Return who else listens to what begins and ends on connections of a pool of this engine."""
+        return Audience(
+            Watched(pool, _POOL, self._ours),
+            Watched(self._engine, _ENGINE, self._ours),
+            Watched(self._unused, _ENGINE, Counter(), is_used=False),
+        )
+
     def foreign(self) -> LaneRefusal | None:
         """Return what would be passed by: the first event that somebody else listens to, or a log."""
         engine = self._engine
@@ -338,6 +346,6 @@ class EngineListeners:
         self.of_cursors = name in _CURSOR.names
         if name is not None and not self.of_cursors:
             return LaneRefusal("somebody listens to {} of the engine", name)
-        if engine.logger.isEnabledFor(_INFO):
+        if engine.logger.isEnabledFor(LOGGED_AT):
             return _LOGGED
         return _ENGINE_OPTIONS if engine.get_execution_options() else None
