@@ -62,6 +62,20 @@ async def test_connection_that_is_asked_for_is_undone_with_the_block(
     assert await observer.notes(Audit) == ["after"]
 
 
+async def test_read_only_block_inside_is_over_before_the_first_statement(
+    db: Database, observer: Observer
+) -> None:
+    """What comes after it is sent as if it had not been."""
+    await warm_up(db)
+    async with db.transaction():
+        async with db.transaction(propagation="NESTED", read_only=True):
+            pass
+        assert await AuditsOfBlock(db).get(1) is None
+        await AuditsOfBlock(db).add(Audit(note="after"))
+
+    assert await observer.notes(Audit) == ["after"]
+
+
 async def test_who_comes_meanwhile_hears_of_the_end(db: Database, observer: Observer) -> None:
     """Of COMMIT and of ROLLBACK, once each, though the block had begun before."""
     heard: list[str] = []

@@ -32,7 +32,7 @@ from unitwork.dialects.sqlite_driver import (
 from unitwork.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable, Coroutine, Mapping
 
     from sqlalchemy import URL, Connection
     from sqlalchemy.engine.interfaces import (
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, PoolResetState
 
+_DIRECT = SQLiteDirect()
 _BEGIN = "unitwork_begin"
 _IMMEDIATE = "BEGIN IMMEDIATE"
 _READ_WRITE = "BEGIN"
@@ -71,7 +72,7 @@ class SQLiteBackend(Backend):
     """
 
     extra = "sqlite"
-    direct = SQLiteDirect()
+    direct = _DIRECT
     one_writer = True
     begins_silently = False
     begins_ahead = True
@@ -190,12 +191,12 @@ class SQLiteBackend(Backend):
 
     @override
     def in_transaction(self, driver_connection: Any) -> bool:  # of any driver
-        return self.direct.in_transaction(driver_connection)
+        return _DIRECT.in_transaction(driver_connection)
 
     @override
     def has_ended_unseen(self, connection: DBAPIConnection) -> bool:
         try:
-            return not self.direct.in_transaction(connection.driver_connection)
+            return not self.in_transaction(connection.driver_connection)
         except ValueError:  # a closed one cannot say
             return False
 
@@ -264,8 +265,11 @@ def _run(connection: DBAPIConnection, statement: str) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    statements = _to_begin_yet(connection) if BEGUN in vars(connection) else _beginning(connection)
-    if statements:
+    begun = BEGUN in vars(connection)
+    statements = _to_begin_yet(connection) if begun else _beginning(connection)
+    if statements and begun and not _is_heard(connection):
+        await_only(_to_its_end(_visit(connection, *statements)))
+    elif statements:
         _send(connection, *statements)
 
 
@@ -325,6 +329,19 @@ def _is_heard(connection: Connection) -> bool:
 def _listeners(connection: Connection) -> Any:  # noqa: ANN401  # SQLAlchemy's dispatcher
     """Return those of a connection, or of its engine, if it can have none of its own yet."""
     return connection.engine.dispatch if isinstance(connection, LazyConnection) else connection.dispatch
+
+
+async def _to_its_end(visit: Coroutine[Any, Any, None]) -> None:
+    """Wait for what begins the transaction of a block, whatever cancels this task meanwhile."""
+    visiting, cancelled = asyncio.ensure_future(visit), None
+    while not visiting.done():
+        try:
+            await asyncio.wait((visiting,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    visiting.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 async def _visit(connection: Connection, *statements: str) -> None:

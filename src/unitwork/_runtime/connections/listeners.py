@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from unitwork._logic.routing import LaneRefusal
+from unitwork._sqlalchemy.lazy import LazyConnection
 from unitwork._sqlalchemy.private import add_listener, own_listeners, remove_listener
 
 if TYPE_CHECKING:
@@ -319,12 +320,16 @@ class EngineListeners:
 
     def are_on(self, connection: Connection) -> bool:
         """Say whether somebody listens to this very connection, or has changed what it sends."""
+        if isinstance(connection, LazyConnection):
+            return False  # nobody has had it yet
         if _TRANSLATE in connection.get_execution_options():
             return True
         return _EXECUTE.heard(connection, self._ours) is not None
 
     def of_cursors_on(self, connection: Connection) -> bool:
         """Say whether anybody else hears what the cursors of this very connection send."""
+        if isinstance(connection, LazyConnection):
+            return False  # as above
         return _CURSOR.heard(connection, self._ours) is not None
 
     def of_pool(self, pool: Pool) -> Audience:
