@@ -10,29 +10,26 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
-from sqlalchemy.util import await_only, greenlet_spawn
+from sqlalchemy.util import await_only
 from typing_extensions import override
 
-from unitwork._sqlalchemy.lazy import BEGUN, LazyConnection
 from unitwork._sqlalchemy.versions import let_go_of_cursor
-from unitwork.dialects.backend import CHECKOUT, LENT, Backend, BeginMode, Fault, backends_on, told_of
-from unitwork.dialects.orders import Failed, order_of, run_on_driver
+from unitwork.dialects.backend import Backend, BeginMode, Fault
+from unitwork.dialects.orders import order_of
+from unitwork.dialects.sqlite_beginning import BEGIN, READ_ONLY, begin, goes_with_next, send_begin
 from unitwork.dialects.sqlite_driver import (
     SQLiteDirect,
-    begin_with_next,
-    close_to_writes,
     forget_beginning,
     is_busy,
     is_closed_to_writes,
     is_query,
     open_to_writes,
-    sent_before,
     stop,
 )
 from unitwork.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine, Mapping
+    from collections.abc import Mapping
 
     from sqlalchemy import URL, Connection
     from sqlalchemy.engine.interfaces import (
@@ -46,11 +43,9 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, PoolResetState
 
+    from unitwork._sqlalchemy.lazy import LazyConnection
+
 _DIRECT = SQLiteDirect()
-_BEGIN = "unitwork_begin"
-_IMMEDIATE = "BEGIN IMMEDIATE"
-_READ_WRITE = "BEGIN"
-_READ_ONLY = "BEGIN DEFERRED"
 _BUSY_S = 5.0
 _BUSY_AGAIN_S = 0.01
 _PRAGMAS = (f"busy_timeout={_BUSY_S * 1000:.0f}", "foreign_keys=ON", "synchronous=NORMAL")
@@ -109,7 +104,7 @@ class SQLiteBackend(Backend):
             raise OptionError("poolclass", "NullPool", ["none: a database in memory is its one connection"])
         event.listen(engine.sync_engine, "connect", self._keep)
         event.listen(engine.sync_engine, "close", self._forget)
-        event.listen(engine.sync_engine, "begin", _begin)
+        event.listen(engine.sync_engine, "begin", send_begin)
         event.listen(engine.sync_engine, "reset", _reset)
         event.listen(engine.sync_engine, "do_execute", _execute)
         event.listen(engine.sync_engine, "handle_error", _keep_after_cancellation)
@@ -143,19 +138,12 @@ class SQLiteBackend(Backend):
     def execution_options(self, mode: BeginMode) -> Mapping[str, Any]:
         # Every SQLite transaction is serializable, which satisfies each isolation level.
         if mode.autocommit:
-            return {_BEGIN: None}
-        return {_BEGIN: _READ_ONLY} if mode.read_only else {}
+            return {BEGIN: None}
+        return {BEGIN: READ_ONLY} if mode.read_only else {}
 
     @override
     async def begin(self, connection: Connection) -> None:
-        if _is_heard(connection):
-            await greenlet_spawn(connection.begin)  # which sends it
-            return
-        statements = _beginning(connection)
-        if statements:
-            await _visit(connection, *statements)
-        if not isinstance(connection, LazyConnection):
-            connection.begin()
+        await begin(connection)
 
     @override
     def begins_lazily(self, mode: BeginMode) -> bool:
@@ -163,17 +151,11 @@ class SQLiteBackend(Backend):
 
     @override
     def begin_with_next(self, connection: LazyConnection) -> bool:
-        engine = connection.engine
-        if cast("Any", engine.dispatch).before_cursor_execute or engine.echo:
-            return False  # it is heard by itself
-        statement = _statement(connection)
-        if statement is not None:
-            begin_with_next(_driver_of(connection), statement, read_only=statement == _READ_ONLY)
-        return True
+        return goes_with_next(connection)
 
     @override
     def forget_beginning(self, connection: LazyConnection) -> None:
-        forget_beginning(_driver_of(connection))
+        forget_beginning(connection.connection.driver_connection)
 
     @override
     def survives_cancellation(self, sql: str) -> bool:
@@ -182,8 +164,8 @@ class SQLiteBackend(Backend):
 
     @override
     def mode_of(self, options: Mapping[str, Any]) -> BeginMode:
-        plain = super().mode_of(options).autocommit or options.get(_BEGIN, "") is None
-        return BeginMode(autocommit=plain, read_only=options.get(_BEGIN) == _READ_ONLY)
+        plain = super().mode_of(options).autocommit or options.get(BEGIN, "") is None
+        return BeginMode(autocommit=plain, read_only=options.get(BEGIN) == READ_ONLY)
 
     @override
     def read_only_switch(self, *, on: bool) -> str | None:
@@ -262,117 +244,6 @@ def _run(connection: DBAPIConnection, statement: str) -> None:
     cursor = connection.cursor()
     cursor.execute(statement)
     cursor.close()
-
-
-def _begin(connection: Connection) -> None:
-    begun = BEGUN in vars(connection)
-    statements = _to_begin_yet(connection) if begun else _beginning(connection)
-    if statements and begun and not _is_heard(connection):
-        await_only(_to_its_end(_visit(connection, *statements)))
-    elif statements:
-        _send(connection, *statements)
-
-
-def _to_begin_yet(connection: Connection) -> tuple[str, ...]:
-    """Return what the first statement was to begin with, if somebody else comes first."""
-    try:
-        return sent_before(_driver_of(connection), None)
-    except Exception as error:
-        statement = connection.get_execution_options().get(_BEGIN, _IMMEDIATE)
-        run_on_driver(connection, Failed(statement, error))
-        raise
-
-
-def _beginning(connection: Connection) -> tuple[str, ...]:
-    """Return what is sent to begin a transaction on a connection."""
-    statement = _statement(connection)
-    if statement != _READ_ONLY:
-        return () if statement is None else (statement,)
-    return close_to_writes(_driver_of(connection)), statement
-
-
-def _statement(connection: Connection) -> str | None:
-    """Return what begins a transaction on a connection; None if it is to have none, or has begun."""
-    options = connection.get_execution_options()
-    if options.get("isolation_level") == "AUTOCOMMIT" or LENT in options:
-        return None
-    if _driver_of(connection).in_transaction:
-        return None  # it was sent ahead, or a listener of the program's own has begun
-    found: str | None = options[_BEGIN] if _BEGIN in options else _usual(connection)
-    return found
-
-
-def _usual(connection: Connection) -> str:
-    """Return how a transaction begins that may write."""
-    if CHECKOUT in connection.info:
-        return _IMMEDIATE
-    # Those by hand, as any Database on their engine has been told.
-    backends: Any = backends_on(connection.dialect)
-    return _IMMEDIATE if any(backend.immediate_by_hand for backend in backends) else _READ_WRITE
-
-
-def _send(connection: Connection, *statements: str) -> None:
-    """Send statements, so that whoever listens to SQLAlchemy hears of them. In a greenlet."""
-    if not _is_heard(connection):
-        await_only(_visit(connection, *statements))
-        return
-    for statement in statements:
-        connection.exec_driver_sql(statement)
-
-
-def _is_heard(connection: Connection) -> bool:
-    """Say whether somebody else than observers listens to what cursors send."""
-    heard = _listeners(connection).before_cursor_execute
-    return len(heard) > len(told_of(connection.dialect) if heard else ()) or bool(connection.engine.echo)
-
-
-def _listeners(connection: Connection) -> Any:  # noqa: ANN401  # SQLAlchemy's dispatcher
-    """Return those of a connection, or of its engine, if it can have none of its own yet."""
-    return connection.engine.dispatch if isinstance(connection, LazyConnection) else connection.dispatch
-
-
-async def _to_its_end(visit: Coroutine[Any, Any, None]) -> None:
-    """Wait for what begins the transaction of a block, whatever cancels this task meanwhile."""
-    visiting, cancelled = asyncio.ensure_future(visit), None
-    while not visiting.done():
-        try:
-            await asyncio.wait((visiting,))
-        except asyncio.CancelledError as error:
-            cancelled = error
-    visiting.result()
-    if cancelled is not None:
-        raise cancelled
-
-
-async def _visit(connection: Connection, *statements: str) -> None:
-    """Send statements in one visit to the driver's thread; through SQLAlchemy each takes four."""
-    driver = _driver_of(connection)
-    started = time.perf_counter()
-    try:
-        await _sent(driver, *statements)
-    except BaseException as error:
-        if not isinstance(error, Exception):
-            await stop(driver)
-        # As if SQLAlchemy had sent it: its class of error, and its events.
-        await greenlet_spawn(run_on_driver, connection, Failed(statements[-1], error))
-        raise
-    if _listeners(connection).before_cursor_execute:  # observers listen to cursors, too
-        for tell in told_of(connection.dialect):
-            for statement in statements:
-                tell(statement, started, connection)
-
-
-def _sent(driver: Any, *statements: str) -> Awaitable[object]:  # noqa: ANN401  # an aiosqlite connection
-    """Send statements in one visit; of several, the driver commits first what is open."""
-    if len(statements) == 1:
-        visit: Awaitable[object] = driver.execute_fetchall(*statements)
-        return visit
-    script: Awaitable[object] = driver.executescript(";".join(statements))
-    return script
-
-
-def _driver_of(connection: Connection) -> Any:  # noqa: ANN401  # of any driver
-    return connection.connection.driver_connection
 
 
 def _write_ahead(connection: DBAPIConnection, deadline: float) -> None:
