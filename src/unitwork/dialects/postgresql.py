@@ -236,8 +236,9 @@ class AsyncpgBackend(PostgreSQLBackend):
     @override
     def has_ended_unseen(self, connection: DBAPIConnection) -> bool:
         # BEGIN goes with the first statement, of which SQLAlchemy's connection alone takes note.
-        begun = getattr(connection, "_transaction", None) is not None and not self.is_closed(connection)
-        return begun and not self.in_transaction(cast("Any", connection).driver_connection)
+        driver: Any = connection.driver_connection
+        begun = getattr(connection, "_transaction", None) is not None and not driver.is_closed()
+        return begun and not driver.is_in_transaction()
 
     @override
     def sever(self, driver_connection: Any) -> None:  # of any driver

@@ -183,15 +183,19 @@ class SessionListeners:
 
         None if there is no reason.
         """
-        own = None if session is None else self._own(session, _SESSION)
         of_class = self._in_general if session is None else self._of(type(session))
-        return of_class.refusal or _told(of_class.reading.event() or own)
+        name = of_class.reading.event()
+        if name is None and session is not None and "dispatch" in vars(session):
+            name = self._own(session, _SESSION)
+        return of_class.refusal if of_class.refusal is not None or name is None else _told(name)
 
     def of_flushes(self, session: Session | None = None) -> LaneRefusal | None:
         """Say which event of a flush somebody listens to, here or in general; None if there is none."""
-        if session is None:
-            return _told(self._in_general.flushing.event())
-        return _told(self._of(type(session)).flushing.event() or self._own(session, _FLUSH))
+        of_class = self._in_general if session is None else self._of(type(session))
+        name = of_class.flushing.event()
+        if name is None and session is not None and "dispatch" in vars(session):
+            name = self._own(session, _FLUSH)
+        return None if name is None else _told(name)
 
     def close(self, session: Session) -> None:
         """Close a session for good.
@@ -215,10 +219,10 @@ class SessionListeners:
         return self._of(self._kind())
 
     def _own(self, session: Session, events: _Events) -> str | None:
-        """Return the first event that somebody listens to of this very session."""
-        # Nobody, SQLAlchemy itself included, has asked for its collections yet.
-        if "dispatch" not in vars(session):
-            return None
+        """Return the first event that somebody listens to of this very session.
+
+        It has collections of its own when somebody, SQLAlchemy itself included, has asked for them.
+        """
         # Sessions of a class share those of the class, until they have some of their own.
         shared = self._of(type(session)).unused
         if events.collections(session.dispatch) == events.collections(shared.dispatch):
@@ -240,8 +244,8 @@ class SessionListeners:
         return found
 
 
-def _told(name: str | None) -> LaneRefusal | None:
-    return None if name is None else LaneRefusal("somebody listens to {} of sessions", name)
+def _told(name: str) -> LaneRefusal:
+    return LaneRefusal("somebody listens to {} of sessions", name)
 
 
 _of_engines: weakref.WeakKeyDictionary[Engine, Counter[str]] = weakref.WeakKeyDictionary()
