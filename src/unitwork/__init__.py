@@ -3,8 +3,6 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from unitwork._logic.paging import CursorPage, CursorRequest, Page, PageRequest, Sort
-from unitwork._logic.routing import LaneChoice
 from unitwork.database import Database, get_session
 from unitwork.errors import (
     AfterCommitError,
@@ -30,7 +28,6 @@ from unitwork.errors import (
     UnitworkError,
     UnloadedAttributeError,
 )
-from unitwork.models import Base, DataclassBase
 from unitwork.options import Isolation, Lane, Propagation, RetryPolicy, TransactionOptions
 from unitwork.query import query
 from unitwork.repository import Repository, repository
@@ -39,8 +36,12 @@ from unitwork.unit_of_work import UnitOfWork
 
 if TYPE_CHECKING:
     from unitwork._logic.findings import CheckReport, Finding
+    from unitwork._logic.paging import CursorPage, CursorRequest, Page, PageRequest, Sort
+    from unitwork._logic.routing import LaneChoice
     from unitwork.adoption import AdoptedBlock
     from unitwork.models import (
+        Base,
+        DataclassBase,
         IntPKMixin,
         PGUUIDPKMixin,
         SoftDeleteMixin,
@@ -115,21 +116,29 @@ __all__ = [
 
 _LATER = {
     "AdoptedBlock": "unitwork.adoption",
+    "Base": "unitwork.models",
     "CheckReport": "unitwork._logic.findings",
+    "CursorPage": "unitwork._logic.paging",
+    "CursorRequest": "unitwork._logic.paging",
     "DatabaseSettings": "unitwork.settings",
+    "DataclassBase": "unitwork.models",
     "Finding": "unitwork._logic.findings",
     "IntPKMixin": "unitwork.models",
+    "LaneChoice": "unitwork._logic.routing",
     "PGUUIDPKMixin": "unitwork.models",
+    "Page": "unitwork._logic.paging",
+    "PageRequest": "unitwork._logic.paging",
     "Ping": "unitwork.snapshot",
     "PoolStatus": "unitwork.snapshot",
     "SoftDeleteMixin": "unitwork.models",
+    "Sort": "unitwork._logic.paging",
     "StatusMixin": "unitwork.models",
     "TimestampMixin": "unitwork.models",
     "UTCDateTime": "unitwork.models",
     "UUIDPKMixin": "unitwork.models",
     "VersionMixin": "unitwork.models",
 }
-"""Where names are that most programs do not use: they are imported when somebody asks for them."""
+"""Where names are that not all programs use: they are imported when somebody asks for them."""
 
 
 def __getattr__(name: str) -> object:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from types import TracebackType
+from typing import Any, Generic, TypeVar, cast
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
 
 from unitwork._runtime.blocks.adoption import Adoption
 from unitwork._runtime.blocks.generators import caller_in_generator
+from unitwork._runtime.source import Source
 from unitwork.errors import OptionError, TransactionRefusedError
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from unitwork._runtime.source import Source
 
 __all__ = ["AdoptedBlock"]
 

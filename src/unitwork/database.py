@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
+from typing_extensions import Unpack
 
-from unitwork._later import later
-from unitwork._logic.routing import LaneChoice
-from unitwork._logic.urls import shown
+from unitwork._later import later, load
 from unitwork._runtime import context, live
-from unitwork._runtime.blocks.hooks import NothingToAwait, run_at_once
 from unitwork._runtime.live import DEFAULT_NAME
-from unitwork._runtime.opening import WrittenAddresses, open_source, refuse_second
-from unitwork._runtime.sessions.session import known_session_class
 from unitwork._runtime.transactions.hooks import Hook
 from unitwork.errors import NoTransactionError, OptionError, TransactionRefusedError
 from unitwork.lifecycle import Lifecycle, caller
@@ -28,25 +25,38 @@ from unitwork.options import (
     TransactionKeywords,
     TransactionOptions,
 )
-from unitwork.query.lanes import lane_of
 from unitwork.repository import Repository
 from unitwork.transaction import Decoration, RepositoryBlock, TransactionBlock
 from unitwork.unit_of_work import Running, UnitOfWork, run_parallel
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Unpack
-
-    from unitwork._runtime.blocks.block import Scope
-    from unitwork.adoption import AdoptedBlock
-    from unitwork.events import Observer
-    from unitwork.settings import DatabaseSettings
-
 if TYPE_CHECKING:  # what most programs do not use
-    from unitwork import adoption
+    from unitwork import adoption, events, settings
+    from unitwork._logic import routing, urls
+    from unitwork.query import lanes
 else:
     adoption = later("unitwork.adoption")
+    events = later("unitwork.events")
+    lanes = later("unitwork.query.lanes")
+    routing = later("unitwork._logic.routing")
+    settings = later("unitwork.settings")
+    urls = later("unitwork._logic.urls")
+
+if TYPE_CHECKING:  # what a program needs when it has a Database, and not before
+    from unitwork._runtime import opening
+    from unitwork._runtime.access import flushing, repository_access
+    from unitwork._runtime.blocks import block as blocks
+    from unitwork._runtime.blocks import hooks, unit
+    from unitwork._runtime.sessions import session as sessions
+    from unitwork.query import select as fluent
+else:
+    opening = later("unitwork._runtime.opening")
+    flushing = later("unitwork._runtime.access.flushing")
+    repository_access = later("unitwork._runtime.access.repository_access")
+    blocks = later("unitwork._runtime.blocks.block")
+    hooks = later("unitwork._runtime.blocks.hooks")
+    unit = later("unitwork._runtime.blocks.unit")
+    sessions = later("unitwork._runtime.sessions.session")
+    fluent = later("unitwork.query.select")
 
 __all__ = ["Database", "get_session"]
 
@@ -109,14 +119,14 @@ class Database(Lifecycle):
 
     def __init__(  # noqa: PLR0913  # what a person says of a Database
         self,
-        url: str | URL | DatabaseSettings | AsyncEngine | None = None,
+        url: str | URL | settings.DatabaseSettings | AsyncEngine | None = None,
         *,
-        urls: Sequence[str | URL | DatabaseSettings] = (),
-        replicas: Sequence[str | URL | DatabaseSettings] = (),
+        urls: Sequence[str | URL | settings.DatabaseSettings] = (),
+        replicas: Sequence[str | URL | settings.DatabaseSettings] = (),
         name: str = DEFAULT_NAME,
         session_class: type[AsyncSession] = AsyncSession,
         session_options: Mapping[str, Any] | None = None,
-        observers: tuple[Observer, ...] | list[Observer] = (),
+        observers: tuple[events.Observer, ...] | list[events.Observer] = (),
         fastest_lane: Lane | LaneName = Lane.DRIVER,
         end_grace_s: float = 2.0,
         replica_wait_s: float = 0.05,
@@ -129,13 +139,15 @@ class Database(Lifecycle):
         lane = Lane.of(fastest_lane)
         if not end_grace_s > 0:
             raise OptionError("end_grace_s", end_grace_s, ["a number of seconds above 0"])
-        refuse_second(name)
+        # What requests need is here before the first of them.
+        load(opening, sessions, blocks, unit, hooks, repository_access, flushing, fluent)
+        opening.refuse_second(name)
         limits = ServerLimits(replica_wait_s=replica_wait_s, max_lag_s=max_lag_s, failover_s=failover_s)
-        written = WrittenAddresses(url, urls, replicas, limits)
-        super().__init__(open_source(written, name, engine_options, session_options or {}))
+        written = opening.WrittenAddresses(url, urls, replicas, limits)
+        super().__init__(opening.open_source(written, name, engine_options, session_options or {}))
         self._source.lanes.fastest = lane
         self._source.grace_s = end_grace_s
-        self._source.session_class = known_session_class(session_class)
+        self._source.session_class = sessions.known_session_class(session_class)
         self._source.backend.begin_by_hand(immediate=begin_immediate, given=self._source.engines.given)
         if transaction_pooling:
             self._source.backend.expect_transaction_pooling()
@@ -144,9 +156,9 @@ class Database(Lifecycle):
             self.observe(observer)
 
     def __repr__(self) -> str:
-        return f"<Database {self.name!r} at {shown(self._source.url)}>"
+        return f"<Database {self.name!r} at {urls.shown(self._source.url)}>"
 
-    def explain_lane(self, query: object, /, *arguments: Any, **keywords: Any) -> LaneChoice:
+    def explain_lane(self, query: object, /, *arguments: Any, **keywords: Any) -> routing.LaneChoice:
         """Say which way a read takes to the database here and now, and why no faster one. Sends nothing.
 
         Args:
@@ -162,7 +174,7 @@ class Database(Lifecycle):
             >>> print(db.explain_lane(select(User)))
             driver lane
         """
-        return lane_of(self._source, query, arguments, keywords)
+        return lanes.lane_of(self._source, query, arguments, keywords)
 
     # -- transactions --------------------------------------------------------------------------
 
@@ -239,7 +251,7 @@ class Database(Lifecycle):
         """
         return UnitOfWork(self._source, f"the unit of work at {caller()}", atomic=atomic)
 
-    def adopt(self, session: SessionT | async_scoped_session[SessionT]) -> AdoptedBlock[SessionT]:
+    def adopt(self, session: SessionT | async_scoped_session[SessionT]) -> adoption.AdoptedBlock[SessionT]:
         """Make a session of yours the ambient one: `async with db.adopt(session):`.
 
         For programs of which a part makes and commits its sessions itself. Blocks inside take part in the
@@ -427,8 +439,8 @@ class Database(Lifecycle):
         if scope is not None and open_here and (scope.frame.transactional or scope.frame.begins_with_writes):
             getattr(scope.frame.hooks, moment).append(function)
         elif moment != "after_rollback":
-            return run_at_once(function)
-        return NothingToAwait()
+            return hooks.run_at_once(function)
+        return hooks.NothingToAwait()
 
     async def __aenter__(self) -> Self:
         live.enlist(self._source)
@@ -439,14 +451,14 @@ class Database(Lifecycle):
     ) -> None:
         await self.dispose()
 
-    def _scope(self) -> Scope:
-        scope: Scope | None = context.last(self._source)
+    def _scope(self) -> blocks.Scope:
+        scope: blocks.Scope | None = context.last(self._source)
         if scope is None:
             raise NoTransactionError(self.name)
         self._check_here(scope)
         return scope
 
-    def _check_here(self, scope: Scope) -> None:
+    def _check_here(self, scope: blocks.Scope) -> None:
         """Refuse to use what has ended, or what belongs to another thread."""
         if scope.frame.ended:
             raise scope.frame.ended_error()

@@ -9,29 +9,29 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from sqlalchemy import MetaData
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.orm import DeclarativeBase
 
 from unitwork._later import later
 from unitwork._runtime.connections.latest import ReadFromPrimary
 from unitwork._runtime.edges import edge
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import DeclarativeBase
-
-    from unitwork._logic.findings import CheckReport
     from unitwork._runtime.connections.loop_engine import LoopEngine
     from unitwork._runtime.connections.server import Server
-    from unitwork._runtime.rolled_back.block import RolledBack
-    from unitwork._runtime.source import Source
-    from unitwork.events import Observer
-    from unitwork.snapshot import Ping, PoolStatus, ServerStatus, Snapshot
 
-if TYPE_CHECKING:  # what most programs do not use
+if TYPE_CHECKING:  # what most programs do not use, or not before they have a Database
     import unitwork.snapshot as records
+    from unitwork import events
+    from unitwork._logic import findings
     from unitwork._runtime import now
+    from unitwork._runtime import source as sources
     from unitwork._runtime.access import check as checking
     from unitwork._runtime.rolled_back import block as rolling_back
 else:
+    events = later("unitwork.events")
+    findings = later("unitwork._logic.findings")
     records = later("unitwork.snapshot")
+    sources = later("unitwork._runtime.source")
     now = later("unitwork._runtime.now")
     checking = later("unitwork._runtime.access.check")
     rolling_back = later("unitwork._runtime.rolled_back.block")
@@ -55,7 +55,7 @@ class _ObservesDatabases(Protocol):
 class Lifecycle:
     """The engine of a Database: made at once, connected with the first statement, disposed of at the end."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: sources.Source) -> None:
         self._source = source
         self._session_factory: async_sessionmaker[AsyncSession] | None = None
 
@@ -65,7 +65,7 @@ class Lifecycle:
         return self._source.name
 
     @property
-    def source(self) -> Source:
+    def source(self) -> sources.Source:
         """Where its sessions come from; for the library's own floors."""
         return self._source
 
@@ -87,7 +87,7 @@ class Lifecycle:
             )
         return self._session_factory
 
-    def observe(self, observer: Observer) -> None:
+    def observe(self, observer: events.Observer) -> None:
         """Tell an observer of what happens from now on: see `unitwork.events`.
 
         One that has a method `begin_observing(database)` is handed this Database before.
@@ -96,7 +96,7 @@ class Lifecycle:
             observer.begin_observing(self)
         self._source.watch.add(observer)
 
-    def unobserve(self, observer: Observer) -> None:
+    def unobserve(self, observer: events.Observer) -> None:
         """Tell an observer no more.
 
         One that has a method `end_observing(database)` is handed this Database.
@@ -105,7 +105,7 @@ class Lifecycle:
         if isinstance(observer, _ObservesDatabases):
             observer.end_observing(self)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> records.Snapshot:
         """Return what happens now: servers and their pools, who has connections, who waits for whom.
 
         For people, such as in a health page, or a signal handler of a program that hangs. It tells of all
@@ -123,7 +123,7 @@ class Lifecycle:
         """
         return now.snapshot(self._source)
 
-    def rolled_back(self) -> RolledBack:
+    def rolled_back(self) -> rolling_back.RolledBack:
         """Undo at the end all that is done on this Database meanwhile: `async with db.rolled_back():`.
 
         For tests. Everything runs on one connection, in one transaction that is rolled back at the
@@ -149,7 +149,7 @@ class Lifecycle:
         """
         return rolling_back.RolledBack(self._source, f"rolled_back() at {caller()}")
 
-    async def check(self, *repositories: type, explain: bool = False) -> CheckReport:
+    async def check(self, *repositories: type, explain: bool = False) -> findings.CheckReport:
         """Check declared queries against the live database; none is run.
 
         Tables, columns and functions exist, the types of parameters fit their annotations, and the
@@ -178,7 +178,7 @@ class Lifecycle:
         """
         return await checking.Check(self._source, explain=explain).run(*repositories)
 
-    async def ping(self) -> Ping:
+    async def ping(self) -> records.Ping:
         """Ask the server for an answer; where there are several, each of them.
 
         Raises:
@@ -196,7 +196,7 @@ class Lifecycle:
         kind = "MariaDB" if getattr(dialect, "is_mariadb", False) else _KINDS.get(dialect.name, dialect.name)
         return records.Ping(f"{kind} {version}", latency_ms, await self._statuses())
 
-    async def _statuses(self) -> tuple[ServerStatus, ...]:
+    async def _statuses(self) -> tuple[records.ServerStatus, ...]:
         """Ask each server what it is and how far it has come; one that does not answer is told of."""
         servers = self._source.servers
         if servers is None:
@@ -204,7 +204,7 @@ class Lifecycle:
         await servers.refreshed()
         return tuple(self._status_of(server) for server in servers.all)
 
-    def _status_of(self, server: Server) -> ServerStatus:
+    def _status_of(self, server: Server) -> records.ServerStatus:
         servers = self._source.servers
         assert servers is not None  # noqa: S101  # it has this one
         is_primary = server is servers.writable.current
@@ -267,7 +267,7 @@ class Lifecycle:
         """
         return ReadFromPrimary(self._source.servers)
 
-    def pool_status(self) -> PoolStatus:
+    def pool_status(self) -> records.PoolStatus:
         """Return how many connections are in use and idle. Sends nothing."""
         return _status_of_pool(self._source.home())
 
@@ -276,7 +276,7 @@ class Lifecycle:
         await self._source.dispose()
 
 
-def _status_of_pool(engine: LoopEngine) -> PoolStatus:
+def _status_of_pool(engine: LoopEngine) -> records.PoolStatus:
     pool: Any = engine.engine.pool
     idle = pool.checkedin() if hasattr(pool, "checkedin") else 0
     return records.PoolStatus(checked_out=engine.in_use(), idle=idle, capacity=engine.capacity())

@@ -4,33 +4,43 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Never, TypeAlias, TypeVar, cast
 
 from sqlalchemy import Select, func, inspect, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy.sql.base import ExecutableOption
 
+from unitwork._later import later
 from unitwork._logic.foreign_words import refuse_foreign
 from unitwork._logic.patches import patch_values
-from unitwork._runtime.access.flushing import flush_new
 from unitwork._runtime.access.identities import held_in, key_of
-from unitwork._runtime.access.repository_access import GivenSession, RepositoryAccess
-from unitwork._runtime.lanes.calls import StatementCall
 from unitwork.bulk import BulkWrites
 from unitwork.errors import DeclarationError, NoRowError, OptionError, StaleRowError
-from unitwork.query.clauses import counted
 from unitwork.query.locks import Lock, lock_of
-from unitwork.query.order import refuse_unknown
-from unitwork.query.owner import access_of, access_to, complete, repository
-from unitwork.query.select import FluentSelect
+from unitwork.query.owner import access_of, access_to, complete, entity_in_bases, repository
+from unitwork.transaction import HasSource
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what a program needs when it has a Database
     from sqlalchemy import ColumnExpressionArgument
-    from sqlalchemy.orm import InstanceState
-    from sqlalchemy.sql.base import ExecutableOption
 
-    from unitwork._runtime.source import Source
-    from unitwork.transaction import HasSource
+    from unitwork._runtime import source as sources
+    from unitwork._runtime.access import flushing
+    from unitwork._runtime.access import repository_access as accesses
+    from unitwork._runtime.lanes import calls
+    from unitwork.query import clauses, order
+    from unitwork.query import select as fluent
+
+    OrderBy: TypeAlias = ColumnExpressionArgument[Any]
+else:
+    OrderBy = Any  # SQLAlchemy's alias is made of names that are not known at run time
+    sources = later("unitwork._runtime.source")
+    flushing = later("unitwork._runtime.access.flushing")
+    accesses = later("unitwork._runtime.access.repository_access")
+    calls = later("unitwork._runtime.lanes.calls")
+    clauses = later("unitwork.query.clauses")
+    fluent = later("unitwork.query.select")
+    order = later("unitwork.query.order")
 
 __all__ = ["Repository", "repository"]
 
@@ -49,8 +59,7 @@ class Repository(BulkWrites[M], Generic[M]):
 
     Args:
         where: A Database, or an `AsyncSession` or `async_scoped_session` of yours (then nothing is ever
-            committed here).
-            Without it, the Database of the innermost block, or the only one called "default".
+            committed here). Without it, the Database of the innermost block, or the only one named "default".
         entity: The mapped class, where the class does not say it: `Repository(db, User)` is
             `Repository[User](db)`.
 
@@ -65,8 +74,10 @@ class Repository(BulkWrites[M], Generic[M]):
 
     _entity_class: type[Any]
 
-    def __init__(self, where: HasSource | GivenSession | None = None, entity: type[M] | None = None) -> None:
-        self._database_access = RepositoryAccess(None, None) if where is None else access_to(where)
+    def __init__(
+        self, where: HasSource | accesses.GivenSession | None = None, entity: type[M] | None = None
+    ) -> None:
+        self._database_access = accesses.RepositoryAccess(None, None) if where is None else access_to(where)
         if entity is not None:
             known = getattr(self, "_entity_class", entity)
             if known is not entity:
@@ -76,16 +87,16 @@ class Repository(BulkWrites[M], Generic[M]):
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        entity = _entity_in_bases(cls)
+        entity = entity_in_bases(cls)
         if entity is not None:
             cls._entity_class = entity
         complete(cls, getattr(cls, "_entity_class", None))
 
-    def __unitwork_source__(self) -> Source | None:
+    def __unitwork_source__(self) -> sources.Source | None:
         return self.database_access.source
 
     @property
-    def database_access(self) -> RepositoryAccess:
+    def database_access(self) -> accesses.RepositoryAccess:
         """How this repository reaches its database; for the library's own floors."""
         return access_of(self)
 
@@ -94,8 +105,7 @@ class Repository(BulkWrites[M], Generic[M]):
         """The mapped class."""
         found = getattr(self, "_entity_class", None)
         if found is None:
-            made_as = getattr(self, "__orig_class__", None)
-            found = next(iter(typing.get_args(made_as)), None)
+            found = next(iter(typing.get_args(getattr(self, "__orig_class__", None))), None)
         if found is None:
             raise DeclarationError(type(self).__name__, "it has no entity", "write `Repository[Model]`.")
         return cast("type[M]", found)
@@ -111,11 +121,11 @@ class Repository(BulkWrites[M], Generic[M]):
 
     # -- reads ---------------------------------------------------------------------------------
 
-    def select(self) -> FluentSelect[M]:
+    def select(self) -> fluent.FluentSelect[M]:
         """Return a `Select` of the entity that can be awaited: `await users.select().all()`."""
-        return FluentSelect.of(self.database_access, self.entity, self._name())
+        return fluent.FluentSelect.of(self.database_access, self.entity, self._name())
 
-    def where(self, *criteria: Any) -> FluentSelect[M]:
+    def where(self, *criteria: Any) -> fluent.FluentSelect[M]:
         """Return a `Select` with these conditions that can be awaited: `await users.where(...).all()`."""
         return self.select().where(*criteria)
 
@@ -173,9 +183,7 @@ class Repository(BulkWrites[M], Generic[M]):
         """
         return await self._having("find_by", attributes).first()
 
-    async def first(
-        self, query: Select[Any] | None = None, *, order_by: ColumnExpressionArgument[Any] | None = None
-    ) -> M | None:
+    async def first(self, query: Select[Any] | None = None, *, order_by: OrderBy | None = None) -> M | None:
         """Return the first entity, or that of a statement, or None. One SELECT.
 
         Args:
@@ -192,8 +200,9 @@ class Repository(BulkWrites[M], Generic[M]):
 
     async def count(self, query: Select[Any] | None = None) -> int:
         """Return how many rows there are, or a statement has. One SELECT."""
-        chosen = select(func.count()).select_from(self.entity) if query is None else counted(query)
-        return cast("int", await self.database_access.scalar(self._name("count"), StatementCall(chosen)))
+        chosen = select(func.count()).select_from(self.entity) if query is None else clauses.counted(query)
+        count = await self.database_access.scalar(self._name("count"), calls.StatementCall(chosen))
+        return cast("int", count)
 
     async def exists(self, **attributes: Any) -> bool:
         """Say whether an entity has these values. One SELECT.
@@ -218,15 +227,16 @@ class Repository(BulkWrites[M], Generic[M]):
         refuse_foreign("add", foreign)
         before = await self.database_access.added_alone(self._name("add"), entity)
         if before is not None:
-            await self._write("add", lambda session: flush_new(session, entity, before=before), entity)
+            await self._write(
+                "add", lambda session: flushing.flush_new(session, entity, before=before), entity
+            )
         return entity
 
     async def add_all(self, entities: Iterable[M], **foreign: Never) -> list[M]:
         """Insert new entities and return them. For very many rows use `bulk_insert`."""
         refuse_foreign("add_all", foreign)
         known = list(entities)
-
-        await self._write("add_all", lambda session: flush_new(session, *known), *known)
+        await self._write("add_all", lambda session: flushing.flush_new(session, *known), *known)
         return known
 
     async def create(self, **attributes: Any) -> M:
@@ -275,7 +285,7 @@ class Repository(BulkWrites[M], Generic[M]):
         """
         values = patch_values(patch)
         mapper = inspect(self.entity)
-        refuse_unknown(values, mapper.attrs.keys())
+        order.refuse_unknown(values, mapper.attrs.keys())
         related = [name for name in values if name in mapper.relationships]
 
         async def work(session: AsyncSession) -> M:
@@ -352,8 +362,7 @@ class Repository(BulkWrites[M], Generic[M]):
 
     async def is_modified(self, entity: M) -> bool:
         """Say whether an entity has changes that were not sent. Sends nothing."""
-        state: InstanceState[M] = inspect(entity)
-        return any(attribute.history.has_changes() for attribute in state.attrs)
+        return any(each.history.has_changes() for each in inspect(entity).attrs)
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -369,19 +378,19 @@ class Repository(BulkWrites[M], Generic[M]):
             told = "of one of these: " + ", ".join(map(repr, keys)) if len(keys) > 1 else repr(keys[0])
             raise StaleRowError(self.entity.__name__, told) from error
 
-    def _having(self, method: str, attributes: Mapping[str, Any]) -> FluentSelect[M]:
+    def _having(self, method: str, attributes: Mapping[str, Any]) -> fluent.FluentSelect[M]:
         if not attributes:
             ending = "first" if method == "find_by" else method
             raise OptionError(method, "no attribute", [f"at least one attribute, or `select().{ending}()`"])
-        refuse_unknown(attributes, inspect(self.entity).all_orm_descriptors.keys())
+        order.refuse_unknown(attributes, inspect(self.entity).all_orm_descriptors.keys())
         return self.select().filter_by(**attributes)
 
-    def _fluent(self, statement: Select[Any] | None) -> FluentSelect[M]:
+    def _fluent(self, statement: Select[Any] | None) -> fluent.FluentSelect[M]:
         if statement is None:
             return self.select()
-        if isinstance(statement, FluentSelect):
+        if isinstance(statement, fluent.FluentSelect):
             return statement
-        return FluentSelect.adopt(statement, self.select())
+        return fluent.FluentSelect.adopt(statement, self.select())
 
     def _name(self, method: str = "") -> str:
         cls = type(self)
@@ -389,11 +398,3 @@ class Repository(BulkWrites[M], Generic[M]):
         if cls is Repository:
             name = f"Repository[{self.entity.__name__}]"
         return f"{name}.{method}" if method else name
-
-
-def _entity_in_bases(cls: type) -> type | None:
-    for base in getattr(cls, "__orig_bases__", ()):
-        for argument in typing.get_args(base):
-            if isinstance(argument, type) and argument is not Any:
-                return argument
-    return None

@@ -5,24 +5,29 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
+from sqlalchemy.ext.asyncio import AsyncSession
+from typing_extensions import Unpack
+
+from unitwork._later import later
 from unitwork._runtime import live
-from unitwork._runtime.blocks.block import Scope
 from unitwork._runtime.blocks.generators import caller_in_generator
-from unitwork._runtime.blocks.retrying import Attempts
-from unitwork._runtime.blocks.unit import LazyScope
-from unitwork._runtime.connections.places import name_of
 from unitwork.errors import DeclarationError, TransactionRefusedError
 from unitwork.options import RetryPolicy, TransactionKeywords, TransactionOptions
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from sqlalchemy.ext.asyncio import AsyncSession
-    from typing_extensions import Unpack
-
-    from unitwork._runtime.source import Source
+if TYPE_CHECKING:  # what a program needs when it has a Database, or decorates a function
+    from unitwork._runtime import source as sources
+    from unitwork._runtime.blocks import block as blocks
+    from unitwork._runtime.blocks import retrying, unit
+    from unitwork._runtime.connections import places
+else:
+    sources = later("unitwork._runtime.source")
+    blocks = later("unitwork._runtime.blocks.block")
+    retrying = later("unitwork._runtime.blocks.retrying")
+    unit = later("unitwork._runtime.blocks.unit")
+    places = later("unitwork._runtime.connections.places")
 
 __all__ = ["TransactionBlock", "transactional"]
 
@@ -40,7 +45,7 @@ class HasSource(Protocol):
     """What a Database offers to the floors below it."""
 
     @property
-    def source(self) -> Source:
+    def source(self) -> sources.Source:
         """Where its sessions come from."""
         ...
 
@@ -53,11 +58,11 @@ class TransactionBlock:
 
     __slots__ = ("_name", "_options", "_scope", "_source")
 
-    def __init__(self, source: Source, options: TransactionOptions, name: str) -> None:
+    def __init__(self, source: sources.Source, options: TransactionOptions, name: str) -> None:
         self._source = source
         self._options = options
         self._name = name
-        self._scope: Scope | None = None
+        self._scope: blocks.Scope | None = None
 
     def __repr__(self) -> str:
         return f"<TransactionBlock {self._name} on database {self._source.name!r}: {self.status}>"
@@ -77,7 +82,7 @@ class TransactionBlock:
                 f"{self._name} is open already: one block object cannot be entered twice at a time.",
                 "call `db.transaction()` for each `async with`.",
             )
-        scope = Scope(self._source, self._name, self._options)
+        scope = blocks.Scope(self._source, self._name, self._options)
         session = await scope.enter(caller_in_generator())
         self._scope = scope
         return session
@@ -129,14 +134,14 @@ class Decoration:
         if isinstance(function, classmethod | staticmethod):
             inside: Any = function
             return cast("Callable[P, Coroutine[Any, Any, R]]", type(inside)(self.wrap(inside.__func__)))
-        name = name_of(function)
+        name = places.name_of(function)
         _refuse_what_cannot_be_awaited(function, name)
         options = self._options
         source_for = self._source_for
 
         @functools.wraps(function)
         async def run(*arguments: P.args, **keywords: P.kwargs) -> R:
-            scope = Scope(source_for(arguments), name, options)
+            scope = blocks.Scope(source_for(arguments), name, options)
             await scope.enter()
             try:
                 result = await function(*arguments, **keywords)
@@ -157,9 +162,9 @@ class Decoration:
         @functools.wraps(function)
         async def run(*arguments: P.args, **keywords: P.kwargs) -> R:
             source = source_for(arguments)
-            series = Attempts(source, policy)
+            series = retrying.Attempts(source, policy)
             while True:
-                scope = Scope(source, name, options, fresh=True)
+                scope = blocks.Scope(source, name, options, fresh=True)
                 try:
                     await scope.enter()
                     try:
@@ -176,7 +181,7 @@ class Decoration:
         setattr(run, TRANSACTIONAL, options)
         return run
 
-    def _source_for(self, arguments: tuple[object, ...]) -> Source:
+    def _source_for(self, arguments: tuple[object, ...]) -> sources.Source:
         using = self._using
         if using is None:
             return _implied(arguments)
@@ -190,11 +195,11 @@ def begins_with_first_write(
 
     Inside a transaction it takes part in that, and fails alone if it raises before it has written.
     """
-    name = name_of(method)
+    name = places.name_of(method)
 
     @functools.wraps(method)
     async def run(*arguments: P.args, **keywords: P.kwargs) -> R:
-        scope = LazyScope(_implied(arguments), name)
+        scope = unit.LazyScope(_implied(arguments), name)
         await scope.enter()
         try:
             result = await method(*arguments, **keywords)
@@ -227,13 +232,13 @@ def _refuse_what_cannot_be_awaited(function: Callable[..., object], name: str) -
     )
 
 
-def _implied(arguments: tuple[object, ...]) -> Source:
+def _implied(arguments: tuple[object, ...]) -> sources.Source:
     """Find the Database: bound to the instance, of the innermost block, or the only 'default'."""
     if arguments:
         bound = getattr(type(arguments[0]), "__unitwork_source__", None)
         found = bound(arguments[0]) if bound is not None else None
         if found is not None:
-            return cast("Source", found)
+            return cast("sources.Source", found)
     return live.current_or_default()
 
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from unitwork._later import later
 from unitwork._runtime.blocks.generators import caller_in_generator
-from unitwork._runtime.blocks.starvation import held_by_this_task, of_this_pool, refuse_starvation
-from unitwork._runtime.blocks.unit import Unit
 from unitwork.errors import TransactionRefusedError
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from sqlalchemy.ext.asyncio import AsyncSession
-
-    from unitwork._runtime.source import Source
+if TYPE_CHECKING:  # what a program needs when it has a Database
+    from unitwork._runtime import source as sources
+    from unitwork._runtime.blocks import starvation, unit
+else:
+    sources = later("unitwork._runtime.source")
+    starvation = later("unitwork._runtime.blocks.starvation")
+    unit = later("unitwork._runtime.blocks.unit")
 
 __all__ = ["UnitOfWork"]
 
@@ -36,11 +39,11 @@ class UnitOfWork:
 
     __slots__ = ("_atomic", "_name", "_source", "_unit")
 
-    def __init__(self, source: Source, name: str, *, atomic: bool) -> None:
+    def __init__(self, source: sources.Source, name: str, *, atomic: bool) -> None:
         self._source = source
         self._name = name
         self._atomic = atomic
-        self._unit: Unit | None = None
+        self._unit: unit.Unit | None = None
 
     def __repr__(self) -> str:
         status = "new" if self._unit is None else "ended" if self._unit.left else "open"
@@ -55,7 +58,7 @@ class UnitOfWork:
             )
         caller = caller_in_generator()
         self._source.remember_here()
-        self._unit = Unit(self._source, self._name, atomic=self._atomic, caller=caller)
+        self._unit = unit.Unit(self._source, self._name, atomic=self._atomic, caller=caller)
         session: AsyncSession = self._unit.frame.session
         return session
 
@@ -66,7 +69,7 @@ class UnitOfWork:
             await self._unit.close(error)
 
 
-async def run_parallel(source: Source, name: str, work: Sequence[Running[Any]]) -> tuple[Any, ...]:
+async def run_parallel(source: sources.Source, name: str, work: Sequence[Running[Any]]) -> tuple[Any, ...]:
     """Run each coroutine in a unit of work of its own, at most as many at once as the pool allows.
 
     The first one that fails cancels the others, and its exception is raised when all have ended.
@@ -98,9 +101,9 @@ async def run_parallel(source: Source, name: str, work: Sequence[Running[Any]]) 
                 coroutine.close()
 
 
-def _places(source: Source, name: str) -> int | None:
-    held = held_by_this_task(source)
+def _places(source: sources.Source, name: str) -> int | None:
+    held = starvation.held_by_this_task(source)
     if held:
-        refuse_starvation(source, name, held, writes=True)
+        starvation.refuse_starvation(source, name, held, writes=True)
     capacity = source.capacity()
-    return None if capacity is None else capacity - len(of_this_pool(held))
+    return None if capacity is None else capacity - len(starvation.of_this_pool(held))

@@ -53,6 +53,16 @@ OURS_OF_SOME_PROGRAMS = (
     "unitwork.testing",
     "sqlalchemy.ext.hybrid",
 )
+OURS_OF_PROGRAMS_WITH_A_DATABASE = (
+    "unitwork._runtime.access.repository_access",
+    "unitwork._runtime.blocks.block",
+    "unitwork._runtime.lanes",
+    "unitwork._runtime.sessions",
+    "unitwork._runtime.source",
+    "unitwork._sqlalchemy.private",
+    "unitwork.dialects",
+    "unitwork.query.declared",
+)
 
 
 def loaded(what: str) -> set[str]:
@@ -97,6 +107,76 @@ def test_import_loads_nothing_that_most_programs_do_not_use() -> None:
 
     assert "unitwork.repository" in modules
     assert modules.isdisjoint(OURS_OF_SOME_PROGRAMS)
+
+
+def test_what_sends_statements_is_imported_with_the_first_database() -> None:
+    """A module of models, repositories and services needs none of it."""
+    modules = loaded(
+        "unitwork; from unitwork import Base, Database, Repository, query, repository, transactional\n"
+        "from sqlalchemy.orm import Mapped, mapped_column\n"
+        "class User(Base):\n"
+        "    __tablename__ = 'users'\n"
+        "    id: Mapped[int] = mapped_column(primary_key=True)\n"
+        "class Users(Repository[User]):\n"
+        "    async def first_of_all(self) -> User | None: return await self.first()\n"
+        "@transactional\n"
+        "async def served() -> None: ...\n"
+        "import sys"
+    )
+
+    assert modules.isdisjoint(OURS_OF_PROGRAMS_WITH_A_DATABASE)
+
+
+def test_requests_wait_for_no_import() -> None:
+    """A Database has imported what blocks, units of work and repositories need when it is there."""
+    program = """
+import asyncio, sys
+from unitwork import Base, Database, Repository, transactional
+from sqlalchemy.orm import Mapped, mapped_column
+class User(Base):
+    __tablename__ = "users"
+    id: Mapped[int] = mapped_column(primary_key=True)
+@transactional
+async def served():
+    await Repository[User]().add(User(id=1))
+async def main():
+    db = Database("sqlite+aiosqlite://")
+    await db.create_all(Base)
+    before = set(sys.modules)
+    await served()
+    async with db.unit_of_work():
+        db.session.add(User(id=2))
+    users = Repository[User](db)
+    print(await users.where(User.id > 0).count(), await users.get(1) is not None)
+    await db.dispose()
+    print(*(name for name in set(sys.modules) - before if name.startswith("unitwork")))
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
+
+    assert done.stdout.split() == ["2", "True"]
+
+
+def test_threads_may_import_at_the_same_time() -> None:
+    """Each gets the whole of what it asks for, in whatever order they come."""
+    program = """
+import gc, sys, threading
+sys.setswitchinterval(1e-6)
+start, made = threading.Barrier(8), []
+def work(number):
+    start.wait()
+    import unitwork
+    names = unitwork.__all__ if number % 2 else reversed(unitwork.__all__)
+    assert all(getattr(unitwork, name) is not None for name in names)
+    made.append(unitwork.Database("sqlite+aiosqlite://", name=str(number)))
+threads = [threading.Thread(target=work, args=[number]) for number in range(8)]
+for each in threads: each.start()
+for each in threads: each.join()
+print(len(made), gc.isenabled())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
+
+    assert (done.stdout.strip(), done.stderr) == ("8 True", "")
 
 
 def test_names_that_are_imported_later_are_offered() -> None:

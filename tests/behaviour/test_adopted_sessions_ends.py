@@ -4,13 +4,15 @@ import asyncio
 import gc
 import warnings
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import event, insert, select, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction, create_async_engine
 from sqlalchemy.orm import Session
 
 from tests.fixtures.errors import ShopError
@@ -317,6 +319,36 @@ async def test_rollback_only_is_remembered(db: Database, observer: Observer) -> 
             await session.commit()
 
     assert await observer.notes(Audit) == []
+
+
+def begin_nested(db: Database) -> AsyncSessionTransaction:
+    """A savepoint by hand."""
+    return db.session.begin_nested()
+
+
+@pytest.mark.parametrize("way", [lambda db: db.transaction(propagation="NESTED"), begin_nested])
+async def test_savepoint_that_is_first_to_need_a_connection(
+    db: Database, observer: Observer, way: Callable[[Database], Any]
+) -> None:
+    """The connection is that of the owner's transaction: it goes back with that, and its errors count."""
+    async with db.session_factory() as session:
+        async with db.adopt(session):
+            async with way(db):
+                await session.execute(text("INSERT INTO audit (note) VALUES ('kept')"))
+            await (await session.connection()).execute(insert(Audit).values(note="kept, too"))
+        await session.commit()
+        async with db.adopt(session):
+            async with way(db):
+                await session.execute(text("INSERT INTO audit (note) VALUES ('undone')"))
+            async with db.transaction():
+                with suppress(DBAPIError):
+                    await session.execute(text("SELECT nothing FROM nowhere"))
+        with pytest.raises(UnexpectedRollbackError):
+            await session.commit()
+        await session.rollback()
+
+    assert await observer.notes(Audit) == ["kept", "kept, too"]
+    assert db.pool_status().checked_out == 0
 
 
 @pytest.mark.parametrize("way", ["session", "connection"])

@@ -3,7 +3,7 @@
 import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from sqlalchemy import MetaData, String, event, func, inspect, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from tests.behaviour.test_lanes_adding import differences, seen_in_python
 from tests.behaviour.test_transaction_cancellation import (
     MOST_AWAITS,
     STRIKES,
@@ -28,6 +29,7 @@ from unitwork import (
     Database,
     Repository,
     TransactionRefusedError,
+    UnexpectedRollbackError,
     query,
 )
 from unitwork.observe import StatementLog
@@ -168,7 +170,7 @@ async def test_changed_as_by_the_session(
 
 @pytest.mark.only("sqlite", "postgresql", reason="MariaDB's driver does not count on this lane")
 async def test_change_takes_the_lane_of_the_driver(people: Database) -> None:
-    """Outside, and in a unit at rest that knows no entity; else the session is asked."""
+    """Outside, and in a unit at rest that knows no entity; what waits is sent by the session."""
     repository = People(people)
     await repository.get_one(1)
 
@@ -185,10 +187,8 @@ async def test_change_takes_the_lane_of_the_driver(people: Database) -> None:
             held = await repository.get_one(1)
             await repository.where(Person.id == 1).update(name="known")
             assert held.name == "known"
-        async with people.transaction():
-            held = await repository.get_one(1)
-            await repository.where(Person.id == 1).update(name="block")
-            assert held.name == "block"
+    assert lanes_of(log) == {Lane.FUSED}
+    with StatementLog(people) as log:
         async with people.transaction() as session:
             session.add(Person(id=9, name="Nic"))
             assert await repository.where(Person.id == 9).update(name="waiting") == 1
@@ -196,7 +196,7 @@ async def test_change_takes_the_lane_of_the_driver(people: Database) -> None:
 
 
 async def test_change_in_a_block_takes_the_fused_lane(people: Database) -> None:
-    """Where its session knows no entity of the class, others or not."""
+    """Whether its session knows entities of the class, if their part in it can be seen in Python."""
     repository = People(people)
 
     with StatementLog(people) as log:
@@ -207,8 +207,62 @@ async def test_change_in_a_block_takes_the_fused_lane(people: Database) -> None:
             assert await repository.where(Person.id == 1).update(name="block") == 1
             assert await repository.delete_where(Person.id == 2) == 1
             assert await repository.grow(1) == 1
+            held = await repository.get_one(1)
+            assert await repository.where(Person.id == 1).update(name="block") == 1
+            assert held.name == "block"
     assert lanes_of(log) == {Lane.FUSED}
+    with StatementLog(people) as log:
+        async with people.transaction():
+            held = await repository.get_one(1)
+            assert await repository.where(func.lower(Person.name) == "block").update(age=1) == 1
+            assert held.age == 1
+    assert lanes_of(log) == {Lane.SESSION}
     assert [person.name for person in await repository.select().order_by(Person.id).all()] == ["block", "Cid"]
+
+
+SEEN_IN_PYTHON: dict[str, Callable[[People], Awaitable[object]]] = {
+    **STORIES,
+    "delete all": lambda people: people.select().delete(),
+    "asked of the database": lambda people: people.where(func.abs(Person.age) > 0).update(name="one"),
+    "by what the database knows": lambda people: people.select().update(name=func.upper(Person.name)),
+    "what was changed": lambda people: people.where(Person.name == "new").update(name="newer", age=3),
+}
+
+
+@pytest.mark.parametrize("name", SEEN_IN_PYTHON)
+async def test_entities_that_are_held_know_of_it(people: Database, name: str) -> None:
+    """As after a change by the session: at once, after a savepoint that is undone, and after a rollback."""
+    seen: dict[Lane, list[object]] = {}
+
+    async def tried(repository: People) -> object:
+        try:
+            return await SEEN_IN_PYTHON[name](repository)
+        except Exception as error:  # noqa: BLE001  # compared
+            return type(error)
+
+    for lane in (Lane.FUSED, Lane.SESSION):
+        told = seen.setdefault(lane, [])
+        async with Database(people.engine.url, name="held", fastest_lane=lane) as db:
+            async with db.transaction() as session:
+                held = list(await session.scalars(select(Person).order_by(Person.id)))
+                held[0].name = "new"
+                await session.flush()
+                session.expire(held[1], ["age", "name"])
+                session.expire(held[2])
+                with suppress(UnexpectedRollbackError):
+                    async with db.transaction(propagation="NESTED"):
+                        told += [await tried(People(db)), *map(seen_in_python, held)]
+                        db.set_rollback_only()
+                told += map(seen_in_python, held)
+                with suppress(UnexpectedRollbackError):
+                    async with db.transaction(propagation="NESTED"):
+                        told += [await tried(People(db)), *map(seen_in_python, held)]
+                told += map(seen_in_python, held)
+                told += [len(list(session)), session.sync_session.is_active]
+                db.set_rollback_only()
+            told += map(seen_in_python, held)
+
+    assert list(differences("", seen[Lane.FUSED], seen[Lane.SESSION])) == []
 
 
 async def test_columns_that_python_fills_are_filled(db: Database, observer: Observer) -> None:

@@ -41,10 +41,12 @@ from tests.behaviour.test_transaction_cancellation import (
     cancel_current_task,
     completion,
 )
+from tests.fixtures.heard import Heard
 from tests.fixtures.leaks import left_in_context
 from tests.fixtures.observer import Observer
 from tests.fixtures.people import Person
 from unitwork import Base, Database, Propagation, Repository
+from unitwork.events import StatementExecuted
 from unitwork.observe import StatementLog
 from unitwork.options import Lane
 
@@ -574,6 +576,56 @@ async def all_deleted(session: AsyncSession, kept: list[Any]) -> None:
         await session.delete(each)
 
 
+async def stored(session: AsyncSession, kept: list[Any], *entities: Kept) -> None:
+    """Insert some, and hold them."""
+    session.add_all(entities)
+    await session.flush()
+    kept.extend(entities)
+
+
+def changing_several(name: str, *new: object, start: Callable[[int], Kept], gone: int | None = None) -> Story:
+    """Set an attribute of each of some entities, one of which somebody may have deleted."""
+
+    async def story(session: AsyncSession, kept: list[Any]) -> None:
+        await stored(session, kept, *map(start, range(20, 20 + len(new))))
+        if gone is not None:
+            table: Any = inspect(type(kept[0])).local_table
+            await session.execute(delete(table).where(table.c.id == gone))
+        for each, value in zip(kept, new, strict=True):
+            setattr(each, name, value)
+
+    return story
+
+
+def deleting_several(start: Callable[[int], Kept], gone: int | None = None) -> Story:
+    """Delete some entities, one of which somebody may have deleted before."""
+
+    async def story(session: AsyncSession, kept: list[Any]) -> None:
+        await stored(session, kept, *map(start, range(20, 24)))
+        if gone is not None:
+            table: Any = inspect(type(kept[0])).local_table
+            await session.execute(delete(table).where(table.c.id == gone))
+        for each in kept:
+            await session.delete(each)
+
+    return story
+
+
+def thing(key: int) -> Kept:
+    """One of several."""
+    return Thing(id=key, code=str(key), plain="p", data=[1])
+
+
+async def several_kinds(session: AsyncSession, kept: list[Any]) -> None:
+    """Neighbours whose columns are the same, others, none, and the first ones again."""
+    await stored(session, kept, *map(thing, range(20, 27)))
+    kept[0].plain = kept[1].plain = "new"
+    kept[2].plain, kept[2].shouted = "new", "x"
+    kept[3].plain = "p"
+    kept[4].shouted = kept[5].shouted = "y"
+    kept[6].plain = "newer"
+
+
 STORIES: dict[str, Story] = {
     "changed": changing(Thing, 1, plain="new"),
     "several": changing(Thing, 1, plain="new", code=None, size=Size.SMALL, data={"a": 1}),
@@ -676,6 +728,18 @@ STORIES: dict[str, Story] = {
     "added before a failure": added_before_failure,
     "added by a repository and gone": added_and_gone,
     "adding fails": adding_fails,
+    "several changed": changing_several("plain", "a", "b", None, "d", start=thing),
+    "several changed in type": changing_several("data", {"a": 1}, None, [], start=thing),
+    "several changed, one gone": changing_several("plain", "a", "b", "c", start=thing, gone=21),
+    "several changed, one refused": changing_several("code", "x", "y", "a", start=thing),
+    "several changed, one no value": changing_several("plain", "x", None, "y" * 500, start=thing),
+    "several stamps": changing_several("word", "a", "b", start=lambda key: Postmark(id=key)),
+    "several called": changing_several("word", "a", "b", start=lambda key: Called(id=key)),
+    "several eager": changing_several("word", "a", "b", start=lambda key: Eager(id=key)),
+    "several kinds": several_kinds,
+    "several deleted": deleting_several(thing),
+    "several deleted, one gone": deleting_several(thing, gone=21),
+    "several silent deleted, one gone": deleting_several(lambda key: Silent(id=key), gone=21),
     "child and parent": both(adding(lambda: Thing(plain="new", data=[1], shelf_id=5), lambda: Shelf(id=5))),
     "parent and child": both(deleting(Shelf, 1), deleting(Thing, 1)),
 }
@@ -855,6 +919,7 @@ SENT_BY_LANE = (
     "room",
     "node",
     "beside",
+    "twice",
     "twice otherwise",
     "delete",
     "delete of two keys",
@@ -906,6 +971,34 @@ async def test_lane_of_a_flush(kept: Database) -> None:
 
     left = {name: {Lane.SESSION} for name in LEFT_TO_ORM}
     assert taken == {name: {Lane.FUSED} for name in SENT_BY_LANE} | left
+
+
+SENT_AT_ONCE = {
+    "twice": [2],
+    "several changed": [4],
+    "several changed, one gone": [3],
+    "several changed, one refused": [3],
+    "several stamps": [2],
+    "several called": [2],
+    "several kinds": [2, 1, 2, 1],
+    "several deleted": [4],
+    "several deleted, one gone": [4],
+}
+"""How often each text is sent, with other values."""
+
+
+async def test_several_rows_are_sent_at_once(kept: Database) -> None:
+    """Those that follow each other, and change in the same columns."""
+    taken: dict[str, list[object]] = {}
+    for name in SENT_AT_ONCE:
+        heard = Heard()
+        kept.observe(heard)
+        await told_of(kept, "undone", STORIES[name], flushed=True)
+        kept.unobserve(heard)
+        sent = [each for each in heard.of(StatementExecuted) if each.sql.startswith(("UPDATE", "DELETE"))]
+        taken[name] = [each.many for each in sent if each.lane is Lane.FUSED]
+
+    assert taken == SENT_AT_ONCE
 
 
 async def test_python_fills_in_once(kept: Database) -> None:

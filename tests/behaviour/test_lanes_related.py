@@ -3,9 +3,18 @@
 import pickle
 
 import pytest
-from sqlalchemy import Select, event, inspect, select, text
+from sqlalchemy import ForeignKey, MetaData, Select, event, inspect, select, text
 from sqlalchemy.exc import DBAPIError, InvalidRequestError, SAWarning
-from sqlalchemy.orm import defaultload, joinedload, lazyload, raiseload, selectinload
+from sqlalchemy.orm import (
+    Mapped,
+    defaultload,
+    joinedload,
+    lazyload,
+    mapped_column,
+    raiseload,
+    relationship,
+    selectinload,
+)
 
 from tests.fixtures.authors import (
     OTHERS,
@@ -20,7 +29,7 @@ from tests.fixtures.authors import (
     Town,
 )
 from tests.fixtures.observer import Observer
-from unitwork import Database, Repository, query
+from unitwork import Base, Database, Repository, query
 from unitwork.observe import StatementLog
 from unitwork.options import Lane
 
@@ -301,3 +310,38 @@ async def test_options_go_on_when_more_is_loaded(library: Database) -> None:
             await session.refresh(town)
             assert len(log) == 3
         assert titles(town.authors[1]) == ["b1", "b2", "b3"]
+
+
+class Branches(Base):
+    """The base of a table that refers to itself."""
+
+    __abstract__ = True
+    metadata = MetaData()
+
+
+class Branch(Branches):
+    """Comes with those that grow from it, and with theirs."""
+
+    __tablename__ = "branch"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    below_id: Mapped[int | None] = mapped_column(ForeignKey("branch.id"))
+
+    above: Mapped[list["Branch"]] = relationship(lazy="selectin", join_depth=2, order_by="Branch.id")
+
+
+async def test_as_many_levels_are_loaded_as_the_mapping_says(db: Database) -> None:
+    """Of a class that refers to itself (`join_depth`)."""
+    await db.create_all(Branches.metadata)
+    for key in range(1, 5):
+        await Repository[Branch](db).add(Branch(id=key, below_id=key - 1 or None))
+
+    async with db.transaction() as session:
+        first = (await session.scalars(select(Branch).where(Branch.id == 1))).one()
+    level: Branch = first
+    loaded = [level.id]
+    while "above" in vars(level):
+        (level,) = level.above
+        loaded.append(level.id)
+
+    assert loaded == [1, 2, 3]

@@ -160,3 +160,25 @@ async def test_report_is_not_blamed_for_what_a_sibling_changes(
 
     assert list(results) == [None, 1]
     assert await observer.names(Account) == ["ben"]
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("narrow", NARROW)
+async def test_entity_whose_change_was_refused_is_as_before(
+    db: Database, observer: Observer, around: Open, narrow: Open
+) -> None:
+    """Now, when it is loaded again, and when it is changed where that is allowed."""
+    await observer.run(ANN)
+    async with around(db) as session:
+        ann = await session.get_one(Account, 900)
+        async with narrow(db):
+            with pytest.raises(TransactionRefusedError, match="is read-only"):
+                ann.name = "refused"
+        assert ann.name == "ann"
+        assert ann not in session.dirty
+        session.expire_all()
+        assert [each.name for each in await Repository[Account](db).all()] == ["ann"]
+        assert ann.name == "ann"
+        ann.name = "bea"
+
+    assert await observer.names(Account) == ["bea"]

@@ -9,17 +9,32 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from sqlalchemy import Column, Connection, Engine, Integer, event, insert, inspect, make_url, select, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    delete,
+    event,
+    func,
+    insert,
+    inspect,
+    make_url,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.engine import ChunkedIteratorResult
 from sqlalchemy.exc import DisconnectionError, InvalidRequestError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.orm import Load, joinedload, lazyload, raiseload, selectinload
+from sqlalchemy.orm import Load, Session, joinedload, lazyload, raiseload, selectinload
 from sqlalchemy.pool import QueuePool
 
 from tests.fixtures.authors import Author, Book
 from tests.fixtures.people import Herd, Person, Pet
 from unitwork import Database, Repository, TransactionRefusedError, query
-from unitwork._sqlalchemy import lazy, private, related, versions
+from unitwork._runtime.connections.pool import TurnPool
+from unitwork._sqlalchemy import lazy, private, related, savepoints, versions
 from unitwork.dialects.backend import CLOSED_TWICE, Backend
 from unitwork.observe import StatementLog
 from unitwork.query.clauses import distinct_on
@@ -283,6 +298,33 @@ def test_pool_says_that_two_connections_in_a_row_had_ended() -> None:
     assert Backend(make_url("other://")).is_lost(raised.value)
 
 
+def test_place_that_was_lent_is_wrapped_as_it_is() -> None:
+    """It is out without SQLAlchemy's wrapper for one statement; when that fails, SQLAlchemy closes it."""
+    connect: Any = partial(sqlite3.connect, ":memory:")
+    pool = TurnPool(connect)
+    pool.connect().close()
+
+    lent = pool.lend()
+    assert lent is not None
+    opened = lent.dbapi_connection
+    out = pool.checkedin(), pool.checkedout()
+    pool.bring_back(lent)
+    assert pool.lend() is lent
+    wrapper = pool.wrapped(lent)
+    wrapped = wrapper.dbapi_connection
+    wrapper.close()
+
+    assert (wrapped, out) == (opened, (0, 1))
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
+    assert pool.lend() is lent
+    pool.wrapped(lent).invalidate()
+    assert pool.lend() is None
+    other = pool.connect()
+    assert other.dbapi_connection is not opened
+    other.close()
+    pool.dispose()
+
+
 async def test_listeners_of_an_engine_change_at_one_stroke(people: Database) -> None:
     """Also while somebody goes through them; ours hears what `event.listen` would let it hear."""
     engine = people.engine.sync_engine
@@ -517,3 +559,55 @@ async def test_connection_goes_back_without_being_reset(people: Database) -> Non
 
     assert one is other
     assert ended == []
+
+
+async def test_savepoints_are_seen_before_and_after_they_are_sent(db: Database) -> None:
+    """How many a session has begun that its connection does not know, their names, and whether they go on."""
+    async with AsyncSession(db.engine) as outer, outer.begin():
+
+        def program(session: Session) -> None:
+            connection = session.connection()
+            assert savepoints.savepoints_to_send(session) == 0
+            for number in (1, 2):
+                name = f"sa_savepoint_{number}"
+                waiting = Person(name="waits")
+                session.add(waiting)
+                assert not savepoints.flushes_nothing(session)
+                session.expunge(waiting)
+                assert savepoints.flushes_nothing(session)
+                savepoint = session.begin_nested()
+                assert savepoints.begun_savepoint(savepoint) is None
+                assert savepoints.savepoints_to_send(session) == 1
+                inner = session.begin_nested()
+                assert savepoints.savepoints_to_send(session) == 2
+                inner.rollback()
+                assert savepoints.next_savepoint_name(connection) == name
+                session.connection()
+                assert savepoints.savepoints_to_send(session) == 0
+                assert savepoints.savepoint_names(savepoint) == {name}
+                assert savepoints.begun_savepoint(savepoint) is connection.get_nested_transaction()
+                savepoint.rollback()
+                assert savepoints.savepoint_names(savepoint) == {name}
+                assert savepoints.begun_savepoint(savepoint) is None
+
+        await outer.run_sync(program)
+
+
+async def test_change_that_is_evaluated_in_python_is_seen_by_entities(people: Database) -> None:
+    """Those that are held, as by the session; a condition that only the database knows is told."""
+    mapper = inspect(Person)
+    change = update(Person).where(Person.name == "Ann").values(age=Person.age + 1)
+    assert private.Evaluated.of(update(Person).where(func.lower(Person.name) == "ann"), mapper) is None
+    async with AsyncSession(people.engine) as session:
+        found = list(await session.scalars(select(Person).order_by(Person.id)))
+        age, others = found[0].age, [each.age for each in found[1:]]
+        evaluated = private.Evaluated.of(change, mapper)
+        assert evaluated is not None
+        evaluated.tell(session.sync_session, [Person.__table__.c.score])
+        assert found[0].age == (age or 0) + 1
+        assert inspect(found[0]).expired_attributes == {"score"}
+        assert [each.age for each in found[1:]] == others
+        deleted = private.Evaluated.of(delete(Person).where(Person.id == 1), mapper)
+        assert deleted is not None
+        deleted.tell(session.sync_session, [])
+        assert [inspect(each).deleted for each in found] == [True, False, False]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from unitwork.options import Lane
+from unitwork.options import Lane
 
 __all__ = ["LaneChoice", "LaneRefusal"]
 

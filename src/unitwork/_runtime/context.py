@@ -151,11 +151,13 @@ def step_outside(source: object, ended: OpenScope | None = None) -> OpenScope | 
     return hidden
 
 
-def push(scope: OpenScope) -> None:
-    """Make a scope the innermost one of this context."""
-    _scopes.set((*_scopes.get(), scope))
+def push(scope: OpenScope) -> tuple[OpenScope, ...]:
+    """Make a scope the innermost one of this context; return those around it."""
+    around = _scopes.get()
+    _scopes.set((*around, scope))
     if scope.source.ledger is not None:
         scope.source.ledger.add(scope)
+    return around
 
 
 def drop(scope: OpenScope) -> None:

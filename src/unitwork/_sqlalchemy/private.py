@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from sqlalchemy import Select
-from sqlalchemy.orm import PassiveFlag, Session
+from sqlalchemy.orm import LoaderCallableStatus, PassiveFlag, Session
+from sqlalchemy.orm.evaluator import UnevaluatableError
 from sqlalchemy.orm.persistence import _sort_states  # pyright: ignore[reportPrivateUsage, reportUnknownVariableType]
+from sqlalchemy.sql.base import CompileState
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Connection, Result
     from sqlalchemy.engine import Dialect
@@ -171,6 +173,51 @@ def states_in_order(mapper: Mapper[Any], states: list[InstanceState[Any]]) -> li
     return found
 
 
+class _Touched(NamedTuple):
+    """What a session is told of an UPDATE or DELETE that was sent past it, as by a result."""
+
+    expired: Sequence[Any]
+    compiled_parameters: Sequence[Mapping[str, Any]] = ({},)
+
+    @property
+    def context(self) -> _Touched:
+        return self
+
+    def prefetch_cols(self) -> Sequence[Any]:
+        return ()
+
+    def postfetch_cols(self) -> Sequence[Any]:
+        return self.expired
+
+
+class Evaluated(NamedTuple):
+    """An UPDATE or DELETE whose condition SQLAlchemy can evaluate in Python, for entities that are held."""
+
+    statement: Any
+    plugin: Any
+    options: Any
+
+    @classmethod
+    def of(cls, statement: Any, mapper: Mapper[Any]) -> Evaluated | None:  # noqa: ANN401  # an UPDATE or DELETE
+        """Look at a statement; None if its condition can only be asked of the database."""
+        plugin: Any = CompileState._get_plugin_class_for_plugin(statement, "orm")  # noqa: SLF001
+        options = plugin.default_update_options + {"_subject_mapper": mapper}
+        try:
+            condition = plugin._eval_condition_from_statement(options, statement)  # noqa: SLF001
+        except UnevaluatableError:
+            return None
+        return cls(statement, plugin, options + {"_eval_condition": condition})
+
+    def tell(self, session: Session, expired: Sequence[Any]) -> None:
+        """Let the entities know that are held, as after a statement of the session's own.
+
+        Args:
+            session: It holds them.
+            expired: The columns whose values only the database knows.
+        """
+        self.plugin._do_post_synchronize_evaluate(session, self.statement, _Touched(expired), self.options)  # noqa: SLF001
+
+
 def has_modified(session: Session) -> bool:
     """Say whether an entity in a session, which is not to be deleted, is another than it was."""
     held: Any = session.identity_map
@@ -178,7 +225,9 @@ def has_modified(session: Session) -> bool:
         if state in session._deleted:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             continue
         manager, values = state.manager, state.dict
-        for key in state.committed_state:
+        for key, before in state.committed_state.items():
+            if before is LoaderCallableStatus.PASSIVE_NO_RESULT:
+                return True  # what it was is for a flush to load
             history = manager[key].impl.get_history(state, values, PassiveFlag.NO_CHANGE)
             if history.added or history.deleted:
                 return True
@@ -261,12 +310,6 @@ def return_unreset(held: PoolProxiedConnection) -> None:
     held._close_special(transaction_reset=True)  # noqa: SLF001  # as a `Connection` does
 
 
-def savepoint_names(transaction: SessionTransaction) -> set[str]:
-    """Return what the savepoint that a session has begun is called on its connections, where it was sent."""
-    begun: Any = transaction._connections  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # by connection and by engine
-    return {getattr(each[1], "_savepoint", "") for each in begun.values()}
-
-
 def connection_of(transaction: SessionTransaction | None) -> Connection | None:
     """Return the connection that a session has taken for this transaction, or for those around it."""
     begun: Any = None
@@ -313,6 +356,7 @@ def ignore_changes(session: Session) -> None:
 def forget_changes(state: InstanceState[Any]) -> None:
     """Take back that an entity has changes, where the first of them was refused."""
     state.modified = False
+    state.committed_state.clear()  # what is in there would not be loaded again
 
 
 def add_listener(engine: Any, name: str, listener: Callable[..., object]) -> None:  # noqa: ANN401  # as below
@@ -346,4 +390,7 @@ def fail_without_cursor(
     parameters: Any,  # noqa: ANN401  # of any driver
 ) -> None:
     """Fail as a statement does for which there is no cursor: its class of error, its events, what follows."""
-    connection._handle_dbapi_exception(error, sql, parameters, None, None)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    try:
+        raise error  # noqa: TRY301  # SQLAlchemy looks for what is being handled: nothing in a new greenlet
+    except BaseException:  # noqa: BLE001  # raised again by that
+        connection._handle_dbapi_exception(error, sql, parameters, None, None)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

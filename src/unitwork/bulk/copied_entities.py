@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Identity, select
 from sqlalchemy import Sequence as Counter
 from sqlalchemy.exc import InvalidRequestError
 
-from unitwork._logic.collector import CollectorPaused
+from unitwork._collector import CollectorPaused
 from unitwork._logic.conflicts import OnConflict
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.lanes.loading import EntityLoader, is_observed, why_not_simple

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from sqlalchemy import Connection, Table, case, column, false, func, literal_column, or_, select, table, text
 from sqlalchemy.exc import DBAPIError
 
-from unitwork._logic.collector import CollectorPaused
+from unitwork._collector import CollectorPaused
 from unitwork._logic.conflicts import OnConflict
 from unitwork._sqlalchemy.versions import select_distinct_on
 from unitwork.bulk.plan import Plan

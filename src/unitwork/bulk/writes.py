@@ -12,7 +12,6 @@ from unitwork._logic.foreign_words import refuse_foreign
 
 if TYPE_CHECKING:
     from unitwork._runtime.access.repository_access import RepositoryAccess
-    from unitwork.bulk.order import Progress
 
 if TYPE_CHECKING:  # what a program that writes few rows does not use
     from unitwork.bulk import changes, feed, fields, insert, order
@@ -54,7 +53,7 @@ class BulkWrites(Generic[M]):
         returning: Literal[True] = ...,
         columns: Sequence[str] | None = ...,
         batch_rows: int = ...,
-        on_progress: Progress | None = ...,
+        on_progress: order.Progress | None = ...,
     ) -> list[M]: ...
     @overload
     async def bulk_insert(
@@ -67,7 +66,7 @@ class BulkWrites(Generic[M]):
         returning: Literal[False],
         columns: Sequence[str] | None = ...,
         batch_rows: int = ...,
-        on_progress: Progress | None = ...,
+        on_progress: order.Progress | None = ...,
     ) -> int: ...
     @overload
     async def bulk_insert(
@@ -80,7 +79,7 @@ class BulkWrites(Generic[M]):
         returning: bool,
         columns: Sequence[str] | None = ...,
         batch_rows: int = ...,
-        on_progress: Progress | None = ...,
+        on_progress: order.Progress | None = ...,
     ) -> list[M] | int: ...
     async def bulk_insert(  # noqa: D417, PLR0913  # one INSERT has all of these; nothing is foreign to it
         self,
@@ -92,7 +91,7 @@ class BulkWrites(Generic[M]):
         returning: bool = True,
         columns: Sequence[str] | None = None,
         batch_rows: int = BATCH_ROWS,
-        on_progress: Progress | None = None,
+        on_progress: order.Progress | None = None,
         **foreign: Never,
     ) -> list[M] | int:
         """Insert many rows, all or none of them.
@@ -188,7 +187,7 @@ class BulkWrites(Generic[M]):
         *,
         columns: Sequence[str] | None = None,
         batch_rows: int = BATCH_ROWS,
-        on_progress: Progress | None = None,
+        on_progress: order.Progress | None = None,
     ) -> int:
         """Update many rows by their primary key, all or none of them.
 
@@ -222,7 +221,7 @@ class BulkWrites(Generic[M]):
         keys: Rows,
         *,
         batch_rows: int = BATCH_ROWS,
-        on_progress: Progress | None = None,
+        on_progress: order.Progress | None = None,
     ) -> int:
         """Delete many rows by their primary key, all or none of them.
 

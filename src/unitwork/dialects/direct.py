@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from typing_extensions import override
 
+from unitwork._sqlalchemy.private import begin_on_driver
 from unitwork._sqlalchemy.versions import commit_on_driver
 from unitwork.dialects.prepared import is_outdated, of_driver
 
@@ -25,6 +26,20 @@ class Column(NamedTuple):
 def columns_of(cursor: Any) -> list[Column]:  # noqa: ANN401  # as the DBAPI says, or none
     """Return the columns that a cursor describes; none if it has no rows, or is none."""
     return [Column(each[0], each[1]) for each in getattr(cursor, "description", None) or ()]
+
+
+class _Uncounted(tuple[Any, ...]):
+    """Instead of the rows that were touched, where the driver does not say how many."""
+
+    __slots__ = ()
+
+
+UNCOUNTED: Rows = _Uncounted()
+
+
+def numbers(count: int) -> Rows:
+    """Return the numbers of the rows that were touched; a driver that does not know says less than none."""
+    return range(count) if count >= 0 else UNCOUNTED
 
 
 def _touched(cursor: Any) -> int:  # noqa: ANN401  # as the DBAPI says
@@ -69,9 +84,21 @@ class Direct:
         """Run an UPDATE or DELETE, and return how many rows it has touched; for those that count."""
         raise NotImplementedError
 
+    async def changed_many(self, driver: Any, sql: str, many: list[Any]) -> int:  # noqa: ANN401  # as above
+        """As `changed`, once with the values of each; less than 0 if it does not say how many."""
+        raise NotImplementedError
+
     async def commit(self, adapted: Any) -> None:  # noqa: ANN401  # of SQLAlchemy, for this driver
         """Commit what SQLAlchemy has begun; for those that can."""
         raise NotImplementedError
+
+    async def mark(self, adapted: Any, sql: str) -> None:  # noqa: ANN401  # as above
+        """Send what begins or ends a savepoint, after the BEGIN of SQLAlchemy if that is not sent yet."""
+        await self.rows(adapted.driver_connection, sql, ())
+
+    def can_mark(self, driver: Any) -> bool:  # noqa: ANN401  # of any driver
+        """Say whether a savepoint can be begun: a transaction is open, or begins with that."""
+        return self.in_transaction(driver)
 
     async def stopped(self, driver: Any) -> bool:  # noqa: ANN401, ARG002  # as above; for those that can
         """Stop the statement of a call that was cancelled; say whether the connection can be used on."""
@@ -133,8 +160,24 @@ class AsyncpgDirect(Direct):
         return int(status.rpartition(" ")[2])  # such as "UPDATE 3"
 
     @override
+    async def changed_many(self, driver: Any, sql: str, many: list[Any]) -> int:
+        await self._fetched(driver, driver.executemany, sql, many)
+        return -1
+
+    @override
     async def commit(self, adapted: Any) -> None:
         await commit_on_driver(adapted)
+
+    @override
+    async def mark(self, adapted: Any, sql: str) -> None:
+        driver = adapted.driver_connection
+        if not driver.is_in_transaction():
+            await begin_on_driver(adapted)
+        await driver.execute(sql)
+
+    @override
+    def can_mark(self, driver: Any) -> bool:
+        return not driver.is_closed()
 
     async def _fetched(self, driver: Any, fetch: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:  # noqa: ANN401  # of this driver
         try:
@@ -191,6 +234,22 @@ class PsycopgDirect(Direct):
     async def changed(self, driver: Any, sql: str, arguments: Any) -> int:
         _rows, touched = await self._run(driver, sql, arguments, _touched)
         return touched
+
+    @override
+    async def changed_many(self, driver: Any, sql: str, many: list[Any]) -> int:
+        async with driver.cursor() as cursor:
+            await cursor.executemany(sql, many)
+            return int(cursor.rowcount)
+
+    @override
+    async def mark(self, adapted: Any, sql: str) -> None:
+        async with adapted.driver_connection.cursor() as cursor:
+            await cursor.execute(sql, prepare=False)
+
+    @override
+    def can_mark(self, driver: Any) -> bool:
+        # Outside of a transaction it sends BEGIN by itself.
+        return not (driver.closed or driver.autocommit)
 
     async def _run(
         self,

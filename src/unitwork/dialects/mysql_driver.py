@@ -146,6 +146,11 @@ class MySQLDirect(Direct):
         _rows, cursor = await self._answer(driver, sql, arguments)
         return int(cursor.rowcount)
 
+    @override
+    async def changed_many(self, driver: Any, sql: str, many: list[Any]) -> int:
+        # The driver sends one after the other, too.
+        return sum([await self.changed(driver, sql, arguments) for arguments in many])
+
     async def _answer(self, driver: Any, sql: str, arguments: Any) -> tuple[Rows, Any]:  # noqa: ANN401  # of these drivers
         """Return the rows, and the cursor, which describes them."""
         if _doubtful and driver in _doubtful:

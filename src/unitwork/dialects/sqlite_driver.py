@@ -125,6 +125,10 @@ class SQLiteDirect(Direct):
         return await _visit(driver, _touched, sql, arguments)
 
     @override
+    async def changed_many(self, driver: Any, sql: str, many: list[Any]) -> int:
+        return await _visit(driver, _touched_by_many, sql, many)
+
+    @override
     def in_transaction(self, driver: Any) -> bool:
         return bool(driver.in_transaction or _TO_BEGIN in vars(driver))
 
@@ -190,6 +194,10 @@ def _described(connection: Any, sql: str, arguments: Any) -> tuple[Rows, list[Co
 
 def _touched(connection: Any, sql: str, arguments: Any) -> int:  # noqa: ANN401
     return int(connection.execute(sql, arguments).rowcount)
+
+
+def _touched_by_many(connection: Any, sql: str, many: Any) -> int:  # noqa: ANN401
+    return int(connection.executemany(sql, many).rowcount)
 
 
 async def stop(driver: Any) -> None:  # noqa: ANN401  # an aiosqlite connection

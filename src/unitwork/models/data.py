@@ -17,19 +17,25 @@ from sqlalchemy.orm import (
     SynonymProperty,
 )
 from sqlalchemy.orm.base import PASSIVE_NO_FETCH, PASSIVE_NO_RESULT, PassiveFlag
+from typing_extensions import Unpack
 
-from unitwork._logic.records import fields_of
-from unitwork._logic.values import values_of
+from unitwork._later import later
 from unitwork._runtime.edges import edge
 from unitwork._sqlalchemy.dialects import is_of
 from unitwork.errors import OptionError, UnloadedAttributeError
-from unitwork.models.values import from_json, to_json
+from unitwork.options import SchemaKeywords
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.associationproxy import AssociationProxy
-    from typing_extensions import Unpack
 
-    from unitwork.options import SchemaKeywords
+if TYPE_CHECKING:  # what a program that makes no data of its entities does not use
+    from unitwork._logic import records
+    from unitwork._logic import values as columns
+    from unitwork.models import values as json
+else:
+    records = later("unitwork._logic.records")
+    columns = later("unitwork._logic.values")
+    json = later("unitwork.models.values")
 
 __all__: list[str] = []
 
@@ -94,7 +100,7 @@ class PlainData:
         composites = _state(self).mapper.composites
         found = self.to_dict(fields, with_meta=with_meta)
         return {
-            name: to_json(name, _parts(composites[name], value) if name in composites else value)
+            name: json.to_json(name, _parts(composites[name], value) if name in composites else value)
             for name, value in found.items()
         }
 
@@ -221,7 +227,7 @@ def _parts(attribute: CompositeProperty[Any], value: Any) -> object:  # noqa: AN
 
 def _names_of(attribute: CompositeProperty[Any]) -> Sequence[str]:
     kind = attribute.composite_class
-    return fields_of(kind) or list(python.signature(kind).parameters)
+    return records.fields_of(kind) or list(python.signature(kind).parameters)
 
 
 def _composed(mapper: Mapper[Any], attribute: CompositeProperty[Any], value: object) -> object:
@@ -233,7 +239,10 @@ def _composed(mapper: Mapper[Any], attribute: CompositeProperty[Any], value: obj
         if name not in held:
             raise OptionError(attribute.key, name, [repr(each) for each in held])
     make: Callable[..., object] = attribute.composite_class
-    parts = {name: from_json(name, part, values_of(mapper, held[name].key)) for name, part in value.items()}
+    parts = {
+        name: json.from_json(name, part, columns.values_of(mapper, held[name].key))
+        for name, part in value.items()
+    }
     return make(**parts)
 
 
@@ -252,7 +261,9 @@ def _loaded(mapper: Mapper[Any], name: str, value: object) -> object:
         return _related(attribute, value)
     if isinstance(attribute, CompositeProperty):
         return _composed(mapper, attribute, value)
-    return from_json(name, value, values_of(mapper, name)) if name in mapper.column_attrs else value
+    if name not in mapper.column_attrs:
+        return value
+    return json.from_json(name, value, columns.values_of(mapper, name))
 
 
 def _related(relationship: RelationshipProperty[Any], value: object) -> object:

@@ -1,20 +1,16 @@
-"""This module runs declared queries, and turns their declarations into methods."""
+"""This module runs declared queries."""
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from unitwork._logic.paging import CursorCodec, CursorPage, CursorRequest, Page, PageRequest
 from unitwork._logic.shape import Rows
 from unitwork._runtime.lanes.calls import StatementCall
-from unitwork._runtime.lanes.registry import enlist
-from unitwork.errors import QueryDeclarationError
 from unitwork.query.order import cursor_at, entity_in, order_of, refuse_walk, sorted_by
 from unitwork.query.pages import Pages
-from unitwork.query.signature import QuerySignature, signature_of
+from unitwork.query.signature import QuerySignature
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
@@ -24,11 +20,7 @@ if TYPE_CHECKING:
     from unitwork._runtime.access.repository_access import RepositoryAccess
     from unitwork._runtime.lanes.results import ResultReader
 
-QUERY = "__unitwork_query__"
-"""The attribute of a method that tells which declared query it is."""
-
 _BATCH_ROWS = 500
-_OWN_NAMES = frozenset({"database_access", "entity", "select", "session", "where"})
 
 
 class HasAccess(Protocol):
@@ -37,14 +29,6 @@ class HasAccess(Protocol):
     @property
     def database_access(self) -> RepositoryAccess:
         """How it reaches its database."""
-        ...
-
-
-class Form(Protocol):
-    """One way to say what a query asks."""
-
-    def query(self, signature: QuerySignature, entity: type | None) -> DeclaredQuery:
-        """Build the query; refuse what cannot work."""
         ...
 
 
@@ -92,6 +76,11 @@ class DeclaredQuery:
     def converts(self) -> bool:
         """Whether the values of its rows become what the annotations say, in whatever type they come."""
         return self.reader.converts
+
+    @property
+    def streams(self) -> bool:
+        """Whether its rows are yielded one by one."""
+        return self.shape.rows is Rows.STREAM
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -190,99 +179,3 @@ def page_parameter(signature: QuerySignature) -> str:
         if annotation in (PageRequest, CursorRequest):
             return name
     return ""
-
-
-class Declaration:
-    """A declared query before the class that holds it is complete. Lives: until it is."""
-
-    def __init__(self, function: Callable[..., Any], form: Form, *, returns_statement: bool = False) -> None:
-        self.function = function
-        self.form = form
-        self._returns_statement = returns_statement
-        self._known = _enclosing_names(function)
-
-    def __call__(self, *_arguments: object, **_keywords: object) -> object:
-        """Refuse to run outside of a repository."""
-        raise QueryDeclarationError(
-            f"{self.function.__module__}.{self.function.__qualname__}",
-            "its class is no repository",
-            "inherit `Repository[Model]`, or decorate the class with `@repository(entity=Model)`.",
-        )
-
-    def bound_to(self, owner: type, entity: type | None) -> Callable[..., Any]:
-        """Return the method that runs the query for this entity.
-
-        Raises:
-            QueryDeclarationError: The declaration cannot work.
-        """
-        function = self.function
-        name = f"{owner.__module__}.{owner.__qualname__}.{function.__name__}"
-        known: dict[str, Any] = {owner.__name__: owner, **self._known}
-        if entity is not None:
-            known.setdefault(entity.__name__, entity)
-        signature = signature_of(function, name, known, returns_needed=not self._returns_statement)
-        query = self.form.query(signature, entity)
-        method = self._method(query, signature)
-        setattr(method, QUERY, query)
-        enlist(query, owner)
-        return method
-
-    def _method(self, query: DeclaredQuery, signature: QuerySignature) -> Callable[..., Any]:
-        bind = signature.bind
-
-        @functools.wraps(self.function)
-        def stream(self: HasAccess, *arguments: Any, **keywords: Any) -> AsyncIterator[Any]:
-            return query.stream(self, bind(arguments, keywords))
-
-        @functools.wraps(self.function)
-        async def streaming(self: HasAccess, *arguments: Any, **keywords: Any) -> AsyncIterator[Any]:
-            return query.stream(self, bind(arguments, keywords))
-
-        @functools.wraps(self.function)
-        async def run(self: HasAccess, *arguments: Any, **keywords: Any) -> object:
-            return await query.run(self, bind(arguments, keywords))
-
-        if query.shape.rows is not Rows.STREAM:
-            return run
-        return streaming if inspect.iscoroutinefunction(self.function) else stream
-
-
-def _enclosing_names(function: Callable[..., Any]) -> Mapping[str, Any]:
-    """Return the local names around a repository that is declared inside a function."""
-    if "<locals>" not in function.__qualname__:
-        return {}
-    names: dict[str, Any] = {}
-    frame = inspect.currentframe()
-    while frame is not None:
-        if frame.f_globals.get("__name__") == function.__module__:
-            names = {**frame.f_locals, **names}
-        if frame.f_code.co_name == "<module>":
-            break
-        frame = frame.f_back
-    return names
-
-
-def bind_declarations(owner: type, entity: type | None) -> None:
-    """Complete all queries that a class declares, or inherits from a generic repository.
-
-    Raises:
-        QueryDeclarationError: One of them cannot work.
-    """
-    if entity is None and vars(owner).get("__parameters__"):
-        return  # a generic repository: its subclasses name the entity
-    for name in dict.fromkeys(name for cls in owner.__mro__ for name in vars(cls)):
-        value = inspect.getattr_static(owner, name)
-        if isinstance(value, Declaration):
-            if name in _OWN_NAMES and hasattr(owner, "__unitwork_source__"):
-                raise QueryDeclarationError(
-                    f"{owner.__module__}.{owner.__qualname__}.{name}",
-                    "a repository needs this name for itself",
-                    "call the method otherwise.",
-                )
-            setattr(owner, name, value.bound_to(owner, entity))
-
-
-def queries_of(owner: type) -> list[DeclaredQuery]:
-    """Return the declared queries of a class."""
-    found = (getattr(value, QUERY, None) for value in vars(owner).values())
-    return [query for query in found if query is not None]

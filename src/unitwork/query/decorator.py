@@ -16,17 +16,25 @@ from typing import (
     overload,
 )
 
-from unitwork._logic.paging import CursorPage, Page
-from unitwork._logic.shape import Rows
+from sqlalchemy.sql.base import Executable
+
+from unitwork._later import later
 from unitwork.errors import QueryDeclarationError
-from unitwork.query.declared import Declaration, Form
-from unitwork.query.forms import Derived, FullSQL, TextCondition
-from unitwork.query.statements import Built
+from unitwork.query.declaration import Declaration, Form
 
 if TYPE_CHECKING:
     from sqlalchemy import Row, Select
-    from sqlalchemy.sql.base import Executable
     from sqlalchemy.sql.selectable import TypedReturnsRows
+
+    from unitwork._logic.paging import CursorPage, Page
+
+if TYPE_CHECKING:  # what a program that declares no query does not use
+    from unitwork._logic import shape
+    from unitwork.query import forms, statements
+else:
+    shape = later("unitwork._logic.shape")
+    forms = later("unitwork.query.forms")
+    statements = later("unitwork.query.statements")
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 Owner = TypeVar("Owner")
@@ -95,9 +103,9 @@ class QueryDecorator:
             One SELECT. Commits nothing, and holds no connection afterwards unless a transaction is open.
         """
         if callable(what):
-            return _declare(cast("Callable[..., Any]", what), Derived())
+            return _declare(cast("Callable[..., Any]", what), forms.Derived())
         text = what if what is not None else expr
-        form: Form = Derived() if text is None else TextCondition(text, unique=unique)
+        form: Form = forms.Derived() if text is None else forms.TextCondition(text, unique=unique)
         return lambda method: _declare(method, form)
 
     def sql(self, text: str, /) -> Callable[[Method], Method]:
@@ -106,7 +114,7 @@ class QueryDecorator:
         INSERT, UPDATE and DELETE run in the open transaction or one of their own; annotated with
         `int` they return the number of rows, with `None` nothing.
         """
-        return lambda method: _declare(method, FullSQL(text))
+        return lambda method: _declare(method, forms.FullSQL(text))
 
     @overload
     def one(self, body: TupleBody[Owner, P, M], /) -> Asking[Owner, P, M]: ...
@@ -118,7 +126,7 @@ class QueryDecorator:
     def one(self, /, *, into: type[M]) -> Callable[[RecordBody[Owner, P]], Asking[Owner, P, M]]: ...
     def one(self, body: Any = None, /, *, into: Any = None) -> Any:
         """Run the statement that the body returns; exactly one row, else NoRowError or TooManyRowsError."""
-        return _built(body, Rows.ONE, into=into)
+        return _built(body, shape.Rows.ONE, into=into)
 
     @overload
     def maybe(self, body: TupleBody[Owner, P, M], /) -> Asking[Owner, P, M | None]: ...
@@ -130,7 +138,7 @@ class QueryDecorator:
     def maybe(self, /, *, into: type[M]) -> Callable[[RecordBody[Owner, P]], Asking[Owner, P, M | None]]: ...
     def maybe(self, body: Any = None, /, *, into: Any = None) -> Any:
         """Run the statement that the body returns; one row or None, else TooManyRowsError."""
-        return _built(body, Rows.MAYBE, into=into)
+        return _built(body, shape.Rows.MAYBE, into=into)
 
     @overload
     def many(self, body: TupleBody[Owner, P, M], /) -> Asking[Owner, P, list[M]]: ...
@@ -142,7 +150,7 @@ class QueryDecorator:
     def many(self, /, *, into: type[M]) -> Callable[[RecordBody[Owner, P]], Asking[Owner, P, list[M]]]: ...
     def many(self, body: Any = None, /, *, into: Any = None) -> Any:
         """Run the statement that the body returns; all rows."""
-        return _built(body, Rows.MANY, into=into)
+        return _built(body, shape.Rows.MANY, into=into)
 
     @overload
     def scalar(self, body: TupleBody[Owner, P, M], /) -> Asking[Owner, P, M]: ...
@@ -150,7 +158,7 @@ class QueryDecorator:
     def scalar(self, body: Body[Owner, P, M], /) -> Asking[Owner, P, M]: ...
     def scalar(self, body: Callable[..., Any], /) -> Any:
         """Run the statement that the body returns; the first column of exactly one row."""
-        return _built(body, Rows.ONE, scalar=True)
+        return _built(body, shape.Rows.ONE, scalar=True)
 
     @overload
     def page(self, body: TupleBody[Owner, P, M], /) -> Asking[Owner, P, Page[M]]: ...
@@ -162,7 +170,7 @@ class QueryDecorator:
     def page(self, /, *, into: type[M]) -> Callable[[RecordBody[Owner, P]], Asking[Owner, P, Page[M]]]: ...
     def page(self, body: Any = None, /, *, into: Any = None) -> Any:
         """Page the statement that the body returns; one parameter is a PageRequest."""
-        return _built(body, Rows.PAGE, into=into)
+        return _built(body, shape.Rows.PAGE, into=into)
 
     @overload
     def cursor_page(self, body: TupleBody[Owner, P, M], /) -> Asking[Owner, P, CursorPage[M]]: ...
@@ -178,7 +186,7 @@ class QueryDecorator:
     ) -> Callable[[RecordBody[Owner, P]], Asking[Owner, P, CursorPage[M]]]: ...
     def cursor_page(self, body: Any = None, /, *, into: Any = None) -> Any:
         """Page the statement that the body returns by cursors; one parameter is a CursorRequest."""
-        return _built(body, Rows.CURSOR_PAGE, into=into)
+        return _built(body, shape.Rows.CURSOR_PAGE, into=into)
 
     @overload
     def stream(self, body: TupleBody[Owner, P, M], /) -> Streaming[Owner, P, M]: ...
@@ -190,13 +198,13 @@ class QueryDecorator:
     def stream(self, /, *, into: type[M]) -> Callable[[RecordBody[Owner, P]], Streaming[Owner, P, M]]: ...
     def stream(self, body: Any = None, /, *, into: Any = None) -> Any:
         """Yield the rows of the statement that the body returns, in constant memory."""
-        return _built(body, Rows.STREAM, into=into)
+        return _built(body, shape.Rows.STREAM, into=into)
 
     def execute(
         self, body: Callable[Concatenate[Owner, P], Executable], /
     ) -> Callable[Concatenate[Owner, P], Coroutine[Any, Any, int]]:
         """Run the INSERT, UPDATE or DELETE that the body returns; the number of rows it touched."""
-        return _built(body, Rows.NONE)
+        return _built(body, shape.Rows.NONE)
 
 
 def _declare(method: Method, form: Form) -> Method:
@@ -217,7 +225,7 @@ def _declare(method: Method, form: Form) -> Method:
 
 def _built(
     body: Callable[..., Any] | None,
-    rows: Rows,
+    rows: shape.Rows,
     *,
     scalar: bool = False,
     into: Any = None,  # noqa: ANN401  # a record class
@@ -228,8 +236,8 @@ def _built(
         raise QueryDeclarationError(
             _name_of(body), "its body returns a statement, but it is `async def`", "write `def`."
         )
-    declaration = Declaration(body, Built(body, rows, scalar=scalar, into=into), returns_statement=True)
-    return cast("Callable[..., Any]", declaration)
+    built = statements.Built(body, rows, scalar=scalar, into=into)
+    return cast("Callable[..., Any]", Declaration(body, built, returns_statement=True))
 
 
 def _is_empty(method: Callable[..., Any]) -> bool:

@@ -11,11 +11,12 @@ from unitwork._runtime.access.repository_access import RepositoryAccess
 from unitwork._runtime.lanes.calls import StatementCall
 from unitwork._runtime.lanes.results import ResultReader
 from unitwork.errors import OptionError
-from unitwork.query.declared import QUERY, DeclaredQuery
+from unitwork.query.declaration import QUERY
 
 if TYPE_CHECKING:
     from unitwork._logic.routing import LaneChoice
     from unitwork._runtime.source import Source
+    from unitwork.query.declared import DeclaredQuery
 
 
 def lane_of(source: Source, what: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> LaneChoice:  # noqa: ANN401  # a query or statement

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import inspect
+import typing
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
 
-from unitwork._runtime.access.repository_access import GivenSession, RepositoryAccess
+from unitwork._later import later
 from unitwork.errors import DatabaseChoiceError, DeclarationError, OptionError
 from unitwork.lifecycle import Lifecycle
 from unitwork.options import TransactionOptions
-from unitwork.query.declared import QUERY, HasAccess, bind_declarations
+from unitwork.query.declaration import QUERY, bind_declarations
 from unitwork.transaction import TRANSACTIONAL, HasSource, begins_with_first_write
+
+if TYPE_CHECKING:  # what a program needs when it has a Database
+    from unitwork._runtime.access import repository_access as accesses
+    from unitwork.query import declared
+else:
+    accesses = later("unitwork._runtime.access.repository_access")
+    declared = later("unitwork.query.declared")
 
 R = TypeVar("R")
 
-_ANYWHERE = RepositoryAccess(None, None)
 _HANDLES = (Lifecycle, AsyncSession, async_scoped_session)
 
 
-def access_of(owner: Any) -> RepositoryAccess:  # noqa: ANN401  # of any class
+def access_of(owner: Any) -> accesses.RepositoryAccess:  # noqa: ANN401  # of any class
     """Return how an object with declared queries reaches its database.
 
     Its own way, if it has one; else the Database or `AsyncSession` that it holds as an attribute;
@@ -31,7 +38,7 @@ def access_of(owner: Any) -> RepositoryAccess:  # noqa: ANN401  # of any class
     Raises:
         DatabaseChoiceError: It holds several.
     """
-    access: RepositoryAccess | None = getattr(owner, "_database_access", None)
+    access: accesses.RepositoryAccess | None = getattr(owner, "_database_access", None)
     if access is not None:
         return access
     held = [each for each in getattr(owner, "__dict__", {}).values() if isinstance(each, _HANDLES)]
@@ -41,17 +48,17 @@ def access_of(owner: Any) -> RepositoryAccess:  # noqa: ANN401  # of any class
             [each.name for each in held if isinstance(each, Lifecycle)],
             "hold one, or open a block of the one that is meant and hold none.",
         )
-    return access_to(held[0]) if held else _ANYWHERE
+    return access_to(held[0]) if held else accesses.ANYWHERE
 
 
-def access_to(where: HasSource | GivenSession) -> RepositoryAccess:
+def access_to(where: HasSource | accesses.GivenSession) -> accesses.RepositoryAccess:
     """Return the way to a Database, or to a session that is given.
 
     Raises:
         OptionError: It is neither, such as a factory of sessions: nobody would end those that it makes.
     """
     if isinstance(where, (AsyncSession, async_scoped_session)):
-        return RepositoryAccess(None, where)
+        return accesses.RepositoryAccess(None, where)
     written: Any = where
     if isinstance(written, type) or not hasattr(written, "source"):
         is_factory = isinstance(written, async_sessionmaker)
@@ -59,7 +66,7 @@ def access_to(where: HasSource | GivenSession) -> RepositoryAccess:
         given = written if isinstance(written, type) else type(written)
         allowed = [of_it, "a Database, which makes its own sessions"]
         raise OptionError("where", given.__name__, allowed)
-    return RepositoryAccess(where.source, None)
+    return accesses.RepositoryAccess(where.source, None)
 
 
 def complete(cls: type, entity: type | None) -> None:
@@ -84,6 +91,15 @@ def complete(cls: type, entity: type | None) -> None:
             setattr(cls, name, _transactional_unless_given(value))
 
 
+def entity_in_bases(cls: type) -> type | None:
+    """Return the entity that a class names where it inherits: `Repository[User]`."""
+    for base in getattr(cls, "__orig_bases__", ()):
+        for argument in typing.get_args(base):
+            if isinstance(argument, type) and argument is not Any:
+                return argument
+    return None
+
+
 def _is_plain_coroutine(value: object) -> bool:
     return (
         inspect.iscoroutinefunction(value) and not hasattr(value, QUERY) and not hasattr(value, TRANSACTIONAL)
@@ -94,7 +110,7 @@ def _transactional_unless_given(method: Callable[..., Any]) -> Callable[..., Any
     in_block = begins_with_first_write(method)
 
     @wraps(method)
-    async def run(self: HasAccess, *arguments: Any, **keywords: Any) -> object:
+    async def run(self: declared.HasAccess, *arguments: Any, **keywords: Any) -> object:
         # On a session of the caller's, the caller commits.
         chosen = method if self.database_access.given is not None else in_block
         return await chosen(self, *arguments, **keywords)

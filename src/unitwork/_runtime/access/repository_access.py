@@ -329,6 +329,10 @@ class RepositoryAccess:
         return "" if self.given is not None else f" on database {self.where().name!r}"
 
 
+ANYWHERE = RepositoryAccess(None, None)
+"""The way to the Database that is meant where the code runs."""
+
+
 def _surroundings(source: Source, around: Scope | None) -> Frame | LaneRefusal | None:
     """Return what is open here: the unit of work at rest, nothing, or why no statement commits by itself."""
     if around is None:

@@ -23,7 +23,7 @@ from unitwork._runtime.blocks.waiting import last_operation
 from unitwork._runtime.connections.loop_engine import INSTEAD_OF_AUTOCOMMIT, commits_by_itself
 from unitwork._runtime.sessions.adopted import AdoptedSession, adopt, adopted_already, give_up
 from unitwork._runtime.sessions.session import AmbientSession
-from unitwork._runtime.transactions.transaction import Savepoint
+from unitwork._runtime.transactions.savepoint import Savepoint
 from unitwork._sqlalchemy.private import connection_of
 from unitwork.errors import OptionError, TransactionRefusedError
 from unitwork.options import DEFAULT_OPTIONS, Outcome
@@ -190,7 +190,7 @@ class Adoption(Scope):
     async def _undo(self, savepoint: Frame) -> None:
         """Roll back to a savepoint that a task has left open which goes on."""
         if isinstance(savepoint, Savepoint):
-            await savepoint.see_through(savepoint.roll_back)
+            await savepoint.await_through(savepoint.undo())
         savepoint.rolled_back()
 
 

@@ -17,7 +17,8 @@ from unitwork._runtime.blocks.reloading import reload
 from unitwork._runtime.blocks.starvation import held_by_this_task, refuse_starvation, writer_among
 from unitwork._runtime.deadline import Deadline
 from unitwork._runtime.sessions.session import opened_session
-from unitwork._runtime.transactions.transaction import Autocommit, Savepoint, Transaction
+from unitwork._runtime.transactions.savepoint import Savepoint
+from unitwork._runtime.transactions.transaction import Autocommit, Transaction
 from unitwork.dialects import READ_WRITE, BeginMode
 from unitwork.errors import TransactionRefusedError
 from unitwork.options import DEFAULT_OPTIONS, Outcome

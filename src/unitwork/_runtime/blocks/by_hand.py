@@ -15,7 +15,7 @@ from unitwork.options import Outcome, Propagation, TransactionOptions
 if TYPE_CHECKING:
     from unitwork._runtime.sessions.session import AmbientSession
     from unitwork._runtime.transactions.frame import Frame
-    from unitwork._runtime.transactions.transaction import Savepoint
+    from unitwork._runtime.transactions.savepoint import Savepoint
 
 _NESTED = TransactionOptions(propagation=Propagation.NESTED)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy.exc import DBAPIError
@@ -23,14 +24,15 @@ from unitwork._runtime.blocks.hooks import (
 from unitwork._runtime.blocks.waiting import last_operation
 from unitwork._runtime.connections.losses import nothing_stored_with
 from unitwork._runtime.deadline import remaining_s
-from unitwork._runtime.transactions.transaction import AtRest, Autocommit, Savepoint, Transaction
+from unitwork._runtime.transactions.savepoint import Savepoint
+from unitwork._runtime.transactions.transaction import AtRest, Autocommit, Transaction
 from unitwork._sqlalchemy.private import end_quietly
+from unitwork._sqlalchemy.savepoints import flushes_nothing
 from unitwork.errors import CommitOutcomeUnknownError
 from unitwork.options import Outcome
 
 if TYPE_CHECKING:
     from asyncio import CancelledError
-    from collections.abc import Callable
 
     from unitwork._runtime.sessions.session import AmbientSession
     from unitwork._runtime.transactions.connection import Checkout
@@ -288,10 +290,9 @@ class Ending:
         """Not to be interrupted: COMMIT, then what SQLAlchemy does after it."""
         started = time.perf_counter()
         stored = self._waits_for_commit_alone(checkout) and await checkout.commit_ahead()
-        # Meanwhile others may have filled the pool, or closed it, or begun to listen to it.
-        if stored and checkout.goes_back_at_once:
-            with self._session.ending():
-                self._let_go_of(checkout, started, checkout.tell_commit)
+        # Meanwhile others may have filled the pool, or closed it, or begun to listen.
+        if stored and self._waits_for_commit_alone(checkout):
+            self._commit_now(checkout, started, alone=True)
         else:
             await greenlet_spawn(self._commit_now, checkout, started)
 
@@ -300,40 +301,38 @@ class Ending:
         frame = self._frame
         if frame.limits or frame.parent is not None or frame.source.pinned is not None:
             return False
-        return checkout.waits_for_commit_alone and not self._session_commits
+        return checkout.waits_for_commit_alone and not self._session_waits
 
-    def _commit_now(self, checkout: Checkout, started: float) -> None:
-        """COMMIT, unless it was sent; then what SQLAlchemy does. In a greenlet."""
+    def _commit_now(self, checkout: Checkout, started: float, *, alone: bool = False) -> None:
+        """COMMIT, unless it was sent; then what SQLAlchemy does. In a greenlet, if that may be waited for."""
         frame, session = self._frame, self._session
         left = remaining_s(frame.limits) if frame.limits else None
         if left is not None and frame.source.pinned is None and checkout.connection is not None:
             frame.source.backend.limit_commit(checkout.connection, left)
         with session.ending():
             try:
-                checkout.commit(self._commit_session)
+                checkout.commit(partial(self._commit_session, alone=alone), alone=alone)
             except BaseException as error:
                 if not checkout.commit_answered:
                     raise
                 self._came_late(error)
                 if session.held is not None:
                     end_quietly(session.held)
-            self._let_go_of(checkout, started)
+            frame.source.watch.ending(checkout, "COMMIT", started)
+            for release in (self._close_session, checkout.give_back):
+                try:
+                    release()
+                except BaseException as error:  # noqa: BLE001  # told as what came after the commit
+                    self._came_late(error)
+                    with suppress(Exception):
+                        checkout.discard()
 
-    def _let_go_of(self, checkout: Checkout, started: float, *before: Callable[[], object]) -> None:
-        """Close the session and return the connection, when COMMIT was answered. While ends are allowed."""
-        watch = self._frame.source.watch
-        if watch.active:
-            watch.ending(checkout, "COMMIT", started)
-        for step in (*before, self._close_session, checkout.give_back):
-            try:
-                step()
-            except BaseException as error:  # noqa: BLE001  # told as what came after the commit
-                self._came_late(error)
-                with suppress(Exception):
-                    checkout.discard()
+    def _commit_session(self, *, alone: bool = False) -> None:
+        """Let the session inside commit, if it has more to do than to let go of its entities.
 
-    def _commit_session(self) -> None:
-        """Let the session inside commit, if it has more to do than to let go of its entities."""
+        Args:
+            alone: It waits for nothing in that, and nobody hears of it.
+        """
         session = self._session
         held = session.held
         if held is None:
@@ -344,7 +343,9 @@ class Ending:
                 self._frame.connection.commit()
             end_quietly(held)
             return
-        if self._session_commits:
+        if self._session_commits and alone:
+            session.quietly(held.commit)
+        elif self._session_commits:
             held.commit()
 
     @property
@@ -359,6 +360,14 @@ class Ending:
         if self._frame.mode.read_only and session.has_changes():
             return True
         return session.source.lanes.statements.session_listeners.of_reads(held) is not None
+
+    @property
+    def _session_waits(self) -> bool:
+        """Whether the session inside may wait for something when it commits: what it sends, or who hears."""
+        session = self._session
+        if not self._session_commits:
+            return False
+        return not (session.is_unheard() and flushes_nothing(session.sync_session))
 
     def _came_late(self, error: BaseException) -> None:
         """Something failed after the commit; that the connection was lost then is of no interest any more."""
@@ -424,7 +433,7 @@ class Ending:
             inside.rolled_back()
 
     async def _release(self, frame: Savepoint) -> None:
-        done = await frame.see_through(frame.release)
+        done = await frame.await_through(frame.keep())
         self._cancelled = done.cancelled or self._cancelled
         if frame.is_released and self._error is not None and isinstance(done.error, Exception):
             self._error.add_note(f"This failed after the savepoint was kept: {done.error!r}")
@@ -437,7 +446,7 @@ class Ending:
         frame.committed()
 
     async def _roll_back_to(self, frame: Savepoint, cause: BaseException | None) -> None:
-        done = await frame.see_through(frame.roll_back)
+        done = await frame.await_through(frame.undo())
         self._cancelled = done.cancelled or self._cancelled
         if done.error is not None:
             if cause is not None:
@@ -475,7 +484,7 @@ class Ending:
 
     def _close_session(self) -> None:
         """Close it, while ends are allowed."""
-        if self._frame.parent is None and self._session.started:
+        if self._closes and self._session.started:
             _close(self._session)
 
     # -- 4. after ----------------------------------------------------------------------------------

@@ -151,7 +151,11 @@ class OwnersEnds:
     # -- what SQLAlchemy tells -------------------------------------------------------------------
 
     def _after_begin(self, held: Session, _transaction: SessionTransaction, connection: Connection) -> None:
-        frame = self._innermost(held)
+        # A savepoint of a block may be what has asked for it: it is the connection of what is around.
+        transaction = Session.get_nested_transaction(held)
+        while transaction is not None and transaction not in self._frames:
+            transaction = _around(transaction)
+        frame = self._frames.get(transaction)
         if frame is None:
             return
         if self._adopted is None:

@@ -184,10 +184,9 @@ class Unit(LazyScope):
         self._atomic = atomic
         self.asleep = True
         self.work = source.watch.work_started(name) if source.watch.active else None
-        scopes = context.open_scopes()
-        if scopes and scopes[-1].limits:
-            self.limits = tuple(limit for limit in scopes[-1].limits if not limit.ended)
-        context.push(self)
+        around = context.push(self)
+        if around and around[-1].limits:
+            self.limits = tuple(limit for limit in around[-1].limits if not limit.ended)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever a scope has
         # Only what is not set yet comes here.

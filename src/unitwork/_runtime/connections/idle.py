@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.exc import MissingGreenlet
 from sqlalchemy.pool import AsyncAdaptedQueuePool, reset_none
 
 from unitwork._runtime.connections.listeners import LOGGED_AT
-from unitwork._runtime.connections.pool import queue_of
+from unitwork._runtime.connections.pool import Place, TurnPool, queue_of
 from unitwork._sqlalchemy.private import return_unreset
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from sqlalchemy import Engine
+    from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import PoolProxiedConnection
 
     from unitwork._runtime.connections.listeners import EngineListeners
+    from unitwork.dialects import Backend
     from unitwork.dialects.direct import Direct
 
 
@@ -30,7 +32,7 @@ class Lender:
 
     Args:
         engine: That of the pool.
-        direct: How its driver is asked.
+        backend: What its kind of database needs.
         listeners: Who else listens to its connections.
         doubtful: Those of its connections that it will replace.
 
@@ -40,12 +42,13 @@ class Lender:
     """
 
     def __init__(
-        self, engine: Engine, direct: Direct, listeners: EngineListeners, doubtful: Collection[object]
+        self, engine: Engine, backend: Backend, listeners: EngineListeners, doubtful: Collection[object]
     ) -> None:
         pool: Any = engine.pool
         self.pool = pool
         self.may_lend = False
-        self._direct = direct
+        self._direct = direct = cast("Direct", backend.direct)
+        self._is_closed = backend.is_closed
         self._logger = engine.logger
         self._audience = listeners.of_pool(pool)
         self._audience_of_ends = listeners.of_ends(pool)
@@ -70,6 +73,30 @@ class Lender:
             return None
         return held
 
+    def lend(self) -> PoolProxiedConnection | Place | None:
+        """As `idle`, for one statement that leaves nothing behind: past SQLAlchemy's wrapper, if it may."""
+        pool, idle = self.pool, self._idle
+        if type(pool) is not TurnPool or "connect" in vars(pool):  # somebody is told of connections
+            return self.idle()
+        if not self.may_lend or idle is None or self._doubtful or idle.empty() or self._audience.event():
+            return None
+        place = pool.lend()
+        if place is None:
+            return None
+        if self._is_closed(cast("DBAPIConnection", place.dbapi_connection)) or self._direct.is_broken(
+            place.driver_connection
+        ):
+            pool.bring_back(place)
+            return None
+        return place
+
+    def wrapped(self, held: PoolProxiedConnection | Place) -> PoolProxiedConnection:
+        """Return what was lent as SQLAlchemy knows it, which may be closed and invalidated."""
+        if isinstance(held, Place):
+            found: PoolProxiedConnection = self.pool.wrapped(held)
+            return found
+        return held
+
     def takes_back_ended(self) -> bool:
         """Say whether a connection goes back to the pool at once when its transaction has ended.
 
@@ -85,14 +112,16 @@ class Lender:
         idle = self._idle
         return not (idle is None or idle.full() or not self.may_lend or getattr(self.pool, "disposed", False))
 
-    def take_back(self, held: PoolProxiedConnection) -> bool:
+    def take_back(self, held: PoolProxiedConnection | Place) -> bool:
         """Return a connection to the pool; False if it takes a greenlet to do so."""
         if not self._has_room or self._audience.event():
             return False
         # A listener may have left a transaction open when it was opened.
         if self._direct.in_transaction(held.driver_connection):
             return False
-        if self._resets_silently:
+        if isinstance(held, Place):
+            self.pool.bring_back(held)
+        elif self._resets_silently:
             held.close()
         else:
             return_unreset(held)

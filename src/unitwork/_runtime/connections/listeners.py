@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
     from sqlalchemy.engine.interfaces import ExceptionContext
     from sqlalchemy.pool import Pool
+
+R = TypeVar("R")
 
 _TRANSLATE = "schema_translate_map"
 _LOGGED = LaneRefusal("statements are logged")
@@ -126,6 +128,7 @@ _EXECUTE = _Events("before_execute", "after_execute")
 _ENGINE = _Events(*_EXECUTE.names, "engine_connect", "begin", "commit", "rollback")
 _POOL = _Events("checkout", "checkin", "reset")
 _DIALECT = _Events("do_execute", "do_execute_no_params", "do_setinputsizes")
+_SAVEPOINT = _Events("savepoint", "release_savepoint", "rollback_savepoint")
 _SESSION = _Events(
     "do_orm_execute",
     "after_begin",
@@ -198,18 +201,21 @@ class SessionListeners:
         return None if name is None else _told(name)
 
     def close(self, session: Session) -> None:
-        """Close a session for good.
+        """Close a session for good."""
+        self.past(session, session.close)
 
-        SQLAlchemy asks for listeners of its own then. Where nobody has done so before, there are none, and
-        those of its class are lent to it, which takes less time than to collect them anew.
+    def past(self, session: Session, work: Callable[[], R]) -> R:
+        """Let a session do something that waits for nothing, and would ask for listeners of its own.
+
+        Where nobody has done so before, there are none, and those of its class are lent to it, which takes
+        less time than to collect them anew.
         """
         own = vars(session)
         if "dispatch" in own:
-            session.close()
-            return
+            return work()
         own["dispatch"] = self._of(type(session)).unused.dispatch
         try:
-            session.close()
+            return work()
         finally:
             del own["dispatch"]
 
@@ -262,8 +268,8 @@ class EngineListeners:
         self._engine = engine
         self._ours = _of_engines.setdefault(engine, Counter())
         self._others = {name: count - self._ours[name] for name, count in self._counts()}
-        # Somebody may listen to the class of all connections.
         connection = self._unused = Connection.__new__(Connection)
+        """Never used: it tells who listens to the class of all connections."""
         self._sending = Audience(
             Watched(engine, _ENGINE, self._ours),
             Watched(engine.dialect, _DIALECT, self._ours),
@@ -335,6 +341,11 @@ class EngineListeners:
         if isinstance(connection, LazyConnection):
             return False  # as above
         return _CURSOR.heard(connection, self._ours) is not None
+
+    def of_savepoints(self) -> bool:
+        """Say whether anybody else hears what is sent for a savepoint; `foreign` was asked just before."""
+        targets = (self._engine, self._unused)
+        return self.of_cursors or any(any(_SAVEPOINT.collections(target.dispatch)) for target in targets)
 
     def of_pool(self, pool: Pool) -> Audience:
         """Return who else listens to connections of a pool of this engine being checked out or in."""

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from unitwork._runtime.connections.holders import Holder
     from unitwork._runtime.connections.pool_watch import PoolWatch
     from unitwork.dialects import Backend
-    from unitwork.dialects.direct import Direct
 
 INSTEAD_OF_AUTOCOMMIT = (
     "another one: a block could roll nothing back. For single statements by hand write "
@@ -133,12 +132,12 @@ class LoopEngine:
         self.write_gate = WriteGate()
         self.engine.sync_engine.dispose(close=False)
 
-    def lender(self, direct: Direct) -> Lender:
+    def lender(self) -> Lender:
         """Return who lends connections of the pool that the engine has now."""
         pool = self.engine.sync_engine.pool
         lender = self._lender
         if lender is None or lender.pool is not pool:
-            lender = Lender(self.engine.sync_engine, direct, self.listeners, self.doubtful)
+            lender = Lender(self.engine.sync_engine, self._backend, self.listeners, self.doubtful)
             self._lender = lender
         lender.may_lend = self.asked_to_open
         return lender

@@ -189,6 +189,9 @@ class Place(_ConnectionRecord):
 
     __slots__ = ()
 
+    is_lent = False
+    """It is out without SQLAlchemy's wrapper around it."""
+
     def __init__(self, pool: Pool, connect: bool = True) -> None:  # noqa: FBT001, FBT002  # as SQLAlchemy's
         asked_before = _cancellations()
         try:
@@ -201,6 +204,9 @@ class Place(_ConnectionRecord):
 
     @override
     def get_connection(self) -> DBAPIConnection:
+        if self.is_lent:  # it is wrapped as it is, whatever has become of it
+            assert self.dbapi_connection is not None  # noqa: S101  # else it would not have been lent
+            return self.dbapi_connection
         held, asked_before = self.dbapi_connection, _cancellations()
         try:
             found = super().get_connection()
@@ -256,6 +262,7 @@ class TurnPool(AsyncAdaptedQueuePool):
     """
 
     _queue_class = HandOverQueue
+    _to_wrap: Place | None = None
     disposed = False
 
     @override
@@ -266,6 +273,36 @@ class TurnPool(AsyncAdaptedQueuePool):
     @override
     def connect(self) -> PoolProxiedConnection:
         return returned_always(super().connect())
+
+    def lend(self) -> Place | None:
+        """Take an idle place out as it is, past the wrapper that SQLAlchemy makes around each.
+
+        For one statement, where nobody listens to connections being taken: what listeners are told of is
+        the wrapper. None if the connection cannot be used as it is.
+        """
+        place = cast("Place", cast("HandOverQueue", self._pool).get_nowait())
+        if place._is_hard_or_soft_invalidated():  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # see above
+            self.bring_back(place)
+            return None
+        return place
+
+    def bring_back(self, place: Place) -> None:
+        """Return a place that was lent."""
+        self._do_return_conn(place)
+
+    def wrapped(self, place: Place) -> PoolProxiedConnection:
+        """Put SQLAlchemy's wrapper around a place that was lent; from now on it goes back with that."""
+        self._to_wrap, place.is_lent = place, True
+        try:
+            wrapper: Any = Place.checkout(self)
+        finally:
+            self._to_wrap, place.is_lent = None, False
+        wrapper._counter += 1  # noqa: SLF001  # as SQLAlchemy counts who has it
+        return returned_always(wrapper)
+
+    @override
+    def _do_get(self) -> ConnectionPoolEntry:
+        return super()._do_get() if self._to_wrap is None else self._to_wrap
 
     @override
     def _create_connection(self) -> ConnectionPoolEntry:

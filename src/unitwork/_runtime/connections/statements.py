@@ -14,6 +14,7 @@ from unitwork._logic.routing import LaneRefusal
 from unitwork._logic.sql.shown import is_control
 from unitwork._runtime.connections.addresses import server_of_connection
 from unitwork._sqlalchemy.private import rows_fetched
+from unitwork.dialects.direct import UNCOUNTED
 from unitwork.dialects.orders import LANE, TOLD, Announced, Failed, order_of
 from unitwork.dialects.prepared import of_driver
 from unitwork.options import Lane
@@ -90,9 +91,9 @@ class StatementWatch:
         """Say whether it is known already why the next read of this task takes no faster lane."""
         return asyncio.current_task() in self._refusals
 
-    async def sent(self, sql: str, lane: Lane, server: str | None, sending: Awaitable[R]) -> R:
-        """Send a statement on a lane, and tell of it."""
-        call = _Sent(sql, lane, server, time.perf_counter())
+    async def sent(self, sql: str, lane: Lane, server: str | None, sending: Awaitable[R], many: int = 1) -> R:
+        """Send a statement on a lane, and tell of it, and with how many sets of values it was sent."""
+        call = _Sent(sql, lane, server, time.perf_counter(), many)
         try:
             rows = await sending
         except BaseException as error:
@@ -101,9 +102,11 @@ class StatementWatch:
         self._tell_of(call, self._taken_refusal(), rows=_count(rows))
         return rows
 
-    def sent_at_once(self, sql: str, lane: Lane, server: str | None, send: Callable[[], R]) -> R:
+    def sent_at_once(
+        self, sql: str, lane: Lane, server: str | None, send: Callable[[], R], many: int = 1
+    ) -> R:
         """As `sent`, for what waits in a greenlet."""
-        call = _Sent(sql, lane, server, time.perf_counter())
+        call = _Sent(sql, lane, server, time.perf_counter(), many)
         try:
             rows = send()
         except BaseException as error:
@@ -211,4 +214,4 @@ def _lane(sent: ExecutionContext | None) -> Lane:
 
 
 def _count(rows: Sequence[Any] | LaneRefusal) -> int | None:
-    return None if isinstance(rows, LaneRefusal) else len(rows)
+    return None if isinstance(rows, LaneRefusal) or rows is UNCOUNTED else len(rows)

@@ -1,4 +1,4 @@
-"""This module holds the UPDATE or DELETE of rows by a condition, where no entity needs to know of it."""
+"""This module holds the UPDATE or DELETE of rows by a condition."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.lanes.arguments import Arguments, Filled, encoders
 from unitwork._runtime.lanes.loading import why_not_simple
 from unitwork._runtime.lanes.sending import StatementThatWrites, parameters_of
-from unitwork._sqlalchemy.private import cache_key, has_loader_options
+from unitwork._sqlalchemy.private import Evaluated, cache_key, has_loader_options
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
+    from sqlalchemy.orm import Mapper, Session
 
+    from unitwork._runtime.lanes.arguments import Processors
     from unitwork._runtime.lanes.calls import StatementCall
     from unitwork.dialects.direct import Column, Direct, Rows
 
@@ -35,7 +37,7 @@ class CompiledChange:
         if not isinstance(statement, Update | Delete) or has_loader_options(statement):
             return _NO_PLAIN_CHANGE
         entity: Any = statement.entity_description.get("entity")
-        mapper = getattr(entity, "__mapper__", None)
+        mapper: Any = getattr(entity, "__mapper__", None)
         refusal = _NO_PLAIN_CHANGE if mapper is None else why_not_simple(mapper)
         if refusal is not None:
             return refusal
@@ -45,11 +47,21 @@ class CompiledChange:
         if compiled.update_prefetch:
             return _FILLED_IN_BY_PYTHON
         encode = encoders(compiled, dialect)
-        return encode if isinstance(encode, LaneRefusal) else cls(Arguments(compiled, encode), entity)
+        return encode if isinstance(encode, LaneRefusal) else cls(compiled, encode, mapper)
 
-    def __init__(self, arguments: Arguments, entity: type[Any]) -> None:
-        self.entity = entity
-        self.arguments = arguments
+    def __init__(self, compiled: Any, encode: Processors, mapper: Mapper[Any]) -> None:  # noqa: ANN401  # of SQLAlchemy's
+        self.mapper = mapper
+        self.arguments = Arguments(compiled, encode)
+        self._expired = list(compiled.postfetch)
+
+    def touches_held(self, held: Session) -> bool:
+        """Say whether a session holds any entity that it may touch."""
+        known: Any = held.identity_map
+        return any(key[0] is self.mapper.class_ for key in known)
+
+    def tell(self, evaluated: Evaluated, held: Session) -> None:
+        """Let the entities that a session holds know what was done to their rows."""
+        evaluated.tell(held, self._expired)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +70,17 @@ class ChangeCall(StatementThatWrites):
 
     change: CompiledChange
     name: str
-    statement: object
+    call: StatementCall
     filled: Filled
+
+    @property
+    def statement(self) -> object:
+        return self.call.statement
+
+    def evaluated(self) -> Evaluated | None:
+        """Return what tells in Python which entities that are held it touches; None if nothing can."""
+        # What parameters stand for is not seen there.
+        return None if self.call.parameters else Evaluated.of(self.statement, self.change.mapper)
 
     @property
     def sql(self) -> str:

@@ -85,8 +85,8 @@ class CompiledStatements:
         self._claiming = Session()
         self.session_listeners = SessionListeners(lambda: connections.session_class.sync_session_class)
 
-    def _obstacle(self) -> LaneRefusal | None:
-        """Say what on this Database would be passed by now, if anything."""
+    def obstacle_below(self) -> LaneRefusal | None:
+        """Say what of this Database's engine, or of its settings, would be passed by now, if anything."""
         if self._mapped != MAPPINGS.changes:
             self._forget()
         if self.fastest is _SLOWEST:
@@ -95,7 +95,11 @@ class CompiledStatements:
             return _PINNED
         if self._has_options:
             return _SESSION_OPTIONS
-        return self._connections.home().listeners.foreign() or self.session_listeners.of_reads()
+        return self._connections.home().listeners.foreign()
+
+    def _obstacle(self) -> LaneRefusal | None:
+        """Say what on this Database would be passed by now, if anything."""
+        return self.obstacle_below() or self.session_listeners.of_reads()
 
     def _forget(self) -> None:
         """Forget what was prepared for mappings that have changed."""
@@ -203,7 +207,7 @@ class CompiledStatements:
         if isinstance(change, LaneRefusal):
             return change
         try:
-            return ChangeCall(change, name, call.statement, change.arguments(call))
+            return ChangeCall(change, name, call, change.arguments(call))
         except Exception:  # noqa: BLE001  # the session lane raises what is right
             return _VALUES
 

@@ -236,14 +236,12 @@ class DriverLane:
                     raise
 
     async def _rows_at(self, home: LoopEngine, statement: StatementToSend, place: str) -> Rows | LaneRefusal:
-        direct: Any = self._connections.backend.direct
-        lender = home.lender(direct)
-        held = lender.idle()
+        lender = home.lender()
+        held: Any = lender.idle() if home.listeners.of_cursors else lender.lend()  # wrapped, or not
         if held is None:
-            opened = await greenlet_spawn(self._connected, lender.pool, statement)
-            if isinstance(opened, LaneRefusal):
-                return opened
-            held = opened
+            held = await greenlet_spawn(self._connected, lender.pool, statement)
+            if isinstance(held, LaneRefusal):
+                return held
         visit = _Visit(home, held, place)
         if home.listeners.of_cursors:
             return await greenlet_spawn(self._rows_announced, visit, statement)
@@ -256,6 +254,7 @@ class DriverLane:
                 home.held[held] = Visitor(sent.name, sent.sql)
                 found = await self._sent(sent, visit)
         except BaseException as error:
+            visit = _Visit(home, lender.wrapped(held), place)
             refusal = await greenlet_spawn(self._failed, visit, sent, error)
             if refusal is None:
                 raise
@@ -264,16 +263,14 @@ class DriverLane:
             del home.held[held]
         self._connections.used(home, wrote=statement.writes)
         if not lender.take_back(held):
-            await self._give_back(held, None if isinstance(rows, LaneRefusal) else rows, statement)
+            await self._give_back(lender.wrapped(held), rows, statement)
         return rows
 
-    async def _give_back(
-        self, held: PoolProxiedConnection, rows: Rows | None, statement: StatementToSend
-    ) -> None:
+    async def _give_back(self, held: Any, rows: Rows | LaneRefusal, sent: StatementToSend) -> None:  # noqa: ANN401  # wrapped
         try:
             await greenlet_spawn(held.close)
         except Exception as error:
-            if rows is None or not statement.writes:
+            if isinstance(rows, LaneRefusal) or not sent.writes:
                 raise
             raise CameLateError(rows, AfterCommitError(self._connections.name, [error])) from None
 

@@ -198,8 +198,9 @@ class _Statement:
     ) -> Member | LaneRefusal | None:
         found = loader_of(relation, self._state, path)
         if found.strategy == _SELECTIN and not found.settings:
-            if not found.asked and whole[relation].contains_mapper(relation.mapper):
-                return None  # it would go on for ever
+            endless = whole[relation].contains_mapper(relation.mapper) and not relation.join_depth
+            if endless and not found.asked:
+                return None
             return self._relation(relation, whole)
         if found.strategy in _JOINED and found.settings <= {"innerjoin"}:
             joined = self._joined(relation, path[relation])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.lanes.inserts import InsertCall
 from unitwork._runtime.lanes.many_inserts import InsertsCall, not_all_inserted
-from unitwork._runtime.lanes.row_changes import RowChangeCall, RowsOfModel
+from unitwork._runtime.lanes.row_changes import RowChangeCall, RowChangesCall, RowsOfModel
 from unitwork._sqlalchemy.private import (
     is_orphan,
     mappers_in_order,
@@ -24,11 +24,10 @@ if TYPE_CHECKING:
 
     from unitwork.dialects.direct import Rows
 
-_SENT_AT_ONCE = LaneRefusal("several rows are sent at once")
 _ORPHAN = LaneRefusal("it belongs to nothing any more")
 _RELATED = LaneRefusal("what waits is related")
 
-FlushCall: TypeAlias = InsertCall | InsertsCall | RowChangeCall
+FlushCall: TypeAlias = InsertCall | InsertsCall | RowChangeCall | RowChangesCall
 Step: TypeAlias = "tuple[Sequence[InstanceState[Any]], Sequence[FlushCall]]"
 """Entities, and what is sent before they know of it: nothing, if nothing of them is another than before."""
 
@@ -147,7 +146,7 @@ def _is_related(state: InstanceState[Any], models: dict[Mapper[Any], RowsOfModel
 def _updates(
     saves: list[Step], model: RowsOfModel, states: list[InstanceState[Any]], preparing: Preparing
 ) -> LaneRefusal | None:
-    before: frozenset[str] | None = None
+    waiting: list[RowChangeCall] = []
     for state in states:
         values = model.changed(state)
         if isinstance(values, LaneRefusal):
@@ -155,15 +154,26 @@ def _updates(
         if not values:
             saves.append(((state,), ()))
             continue
-        changed = frozenset(values)
-        if changed == before:
-            return _SENT_AT_ONCE
-        before = changed
-        call = preparing.row_change(model, state, changed)
+        call = preparing.row_change(model, state, frozenset(values))
         if isinstance(call, LaneRefusal):
             return call
-        saves.append(((state,), (call,)))
+        waiting.append(call)
+    for change, each in groupby(waiting, lambda call: call.change):
+        calls = list(each)
+        # What the database returns of each row, the ORM asks for row by row.
+        saves.extend(map(_alone, calls) if change.returned else _at_once(calls))
     return None
+
+
+def _alone(call: RowChangeCall) -> Step:
+    return (call.state,), (call,)
+
+
+def _at_once(calls: list[RowChangeCall]) -> list[Step]:
+    """Return the step that changes or deletes the rows of some entities, which is one with any number."""
+    if len(calls) == 1:
+        return [_alone(calls[0])]
+    return [([call.state for call in calls], (RowChangesCall(calls),))]
 
 
 def _inserts(
@@ -193,11 +203,12 @@ def _inserts(
 def _deletes(
     deletes: list[Step], model: RowsOfModel, states: list[InstanceState[Any]], preparing: Preparing
 ) -> LaneRefusal | None:
-    if len(states) > 1:
-        return _SENT_AT_ONCE
+    waiting: list[RowChangeCall] = []
     for state in states:
         call = model.why_not_deleted(state) or preparing.row_change(model, state, None)
         if isinstance(call, LaneRefusal):
             return call
-        deletes.append(((state,), (call,)))
+        waiting.append(call)
+    if waiting:
+        deletes.extend(_at_once(waiting))
     return None

@@ -18,8 +18,10 @@ from unitwork._runtime.lanes.sending import (
     renew_if_outdated,
     rows_alone,
     rows_of_cursor,
+    times,
 )
 from unitwork._sqlalchemy.private import fail_flush
+from unitwork.dialects.direct import numbers
 from unitwork.dialects.orders import LANE
 from unitwork.options import Lane
 
@@ -93,16 +95,23 @@ class FusedLane:
             raise
 
     async def change(self, change: ChangeCall, session: SessionAccess) -> int | LaneRefusal:
-        """Run an UPDATE or DELETE, of which no entity needs to know; return how many rows it has touched."""
+        """Run an UPDATE or DELETE, of which the session's entities know; return how many rows it touched."""
         direct = self._connections.backend.direct
         if direct is None or not direct.counts:
             return _DOES_NOT_COUNT
-        held: Any = session.held
-        if held is not None and any(key[0] is change.change.entity for key in held.identity_map):
-            return _SESSION_IS_ASKED
         refusal = _why_no_block(session) or self._why_not_in(session, None)
+        held = session.held
+        touches = refusal is None and held is not None and change.change.touches_held(held)
+        evaluated = change.evaluated() if touches else None
+        if touches and evaluated is None:
+            return _SESSION_IS_ASKED
         rows = refusal or await self._rows(change, session)
-        return rows if isinstance(rows, LaneRefusal) else len(rows)
+        if isinstance(rows, LaneRefusal):
+            return rows
+        if evaluated is not None and held is not None:
+            session.begin_as_block()
+            change.change.tell(evaluated, held)
+        return len(rows)
 
     async def flush(self, session: SessionAccess) -> LaneRefusal | None:
         """Send what waits in a session, and only that: the rest of its work is for SQLAlchemy."""
@@ -190,7 +199,10 @@ class FusedLane:
         direct = self._connections.backend.direct
         if direct is None or home.listeners.of_cursors or self._must_be_heard(statement, session):
             return await greenlet_spawn(self._rows_of_cursor, statement, session, direct)
-        begun: Connection | None = session.turns.top.connection
+        frame: FrameAccess = session.turns.top
+        begun: Connection | None = frame.connection
+        if begun is None and frame is not frame.root:
+            begun = await session.acquired_idle(frame)
         if not (direct.can_be_begun or (begun is not None and direct.in_transaction(_driver(begun)))):
             return await greenlet_spawn(self._rows_of_cursor, statement, session, direct)
         connection = begun or await _idle_connection(session)
@@ -204,7 +216,9 @@ class FusedLane:
             sending = self._sending(statement, session, connection, direct)
             if self._watch.active:
                 server = server_of_connection(connection)
-                sending = self._watch.statements.sent(statement.sql, self.lane, server, sending)
+                sending = self._watch.statements.sent(
+                    statement.sql, self.lane, server, sending, times(statement)
+                )
             return await sending
         except BaseException as failure:
             await greenlet_spawn(self._fail, connection, statement, failure)
@@ -245,13 +259,13 @@ class FusedLane:
             refusal = statement.described_by(result.cursor)
             if refusal is not None:
                 return refusal
-            return result.all() if result.returns_rows else range(max(result.rowcount, 0))
+            return result.all() if result.returns_rows else numbers(result.rowcount)
         watch = self._watch
         send = partial(self._rows_in_greenlet, statement, session, connection)
         try:
             if watch.active:
                 server = server_of_connection(connection)
-                return watch.statements.sent_at_once(statement.sql, self.lane, server, send)
+                return watch.statements.sent_at_once(statement.sql, self.lane, server, send, times(statement))
             return send()
         except BaseException as failure:
             self._fail(connection, statement, failure)

@@ -11,6 +11,7 @@ from sqlalchemy.orm.attributes import get_history
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.orm.interfaces import MANYTOONE
 from sqlalchemy.util import warn
+from typing_extensions import override
 
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.lanes.arguments import encoders
@@ -25,9 +26,10 @@ from unitwork._sqlalchemy.private import (
     referred_columns,
     refers_by_key,
 )
+from unitwork.dialects.direct import numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, Session
@@ -187,6 +189,8 @@ class CompiledRowChange:
         self.statement = compiled.statement
         self.deletes: bool = compiled.isdelete
         self.sql = str(compiled)
+        self.counts_many: bool = compiled.dialect.supports_sane_multi_rowcount
+        """Whether it is looked at how many rows were touched, where it is sent with the values of several."""
         attributes = model.attributes
         self._expires = [attributes[column.key] for column in compiled.postfetch if column.key in attributes]
         names = list(compiled.bind_names.values())
@@ -224,20 +228,7 @@ class CompiledRowChange:
     def finish(
         self, state: InstanceState[Any], filled: Mapping[str, Any], rows: Rows, session: Session
     ) -> None:
-        """Take note of what the database has done.
-
-        Raises:
-            sqlalchemy.orm.exc.StaleDataError: The row to be updated is not there.
-        """
-        table, count = self.model.table.description, len(rows)
-        if self.deletes:
-            if count != 1 and self.model.mapper.confirm_deleted_rows:
-                warn(
-                    f"DELETE statement on table '{table}' expected to delete 1 row(s); {count} were matched."
-                    "  Please set confirm_deleted_rows=False within the mapper configuration to prevent this "
-                    "warning."
-                )
-            return
+        """Take note of what the database has filled in, or has been given."""
         if self.returned and rows:
             state.dict.update(self.returned.values(rows[0]))
         for key, value in filled.items():
@@ -245,9 +236,26 @@ class CompiledRowChange:
             state.committed_state.pop(key, None)
         if self._expires:
             session.expire(state.obj(), self._expires)
-        if count != 1:
+
+    def check(self, expected: int, count: int) -> None:
+        """Look at how many rows were touched.
+
+        Raises:
+            sqlalchemy.orm.exc.StaleDataError: A row to be updated is not there.
+        """
+        if count == expected:
+            return
+        table = self.model.table.description
+        if not self.deletes:
             raise StaleDataError(
-                f"UPDATE statement on table '{table}' expected to update 1 row(s); {count} were matched."
+                f"UPDATE statement on table '{table}' expected to update {expected} row(s); "
+                f"{count} were matched."
+            )
+        if self.model.mapper.confirm_deleted_rows:
+            warn(
+                f"DELETE statement on table '{table}' expected to delete {expected} row(s); {count} were "
+                "matched.  Please set confirm_deleted_rows=False within the mapper configuration to prevent "
+                "this warning."
             )
 
 
@@ -274,8 +282,13 @@ class RowChangeCall(StatementThatWrites):
         return self.change.defaults.fill_in(self.filled, self.arguments)
 
     def flushed(self, rows: Rows, session: Session) -> None:
-        """Take note of what the database has done."""
+        """Take note of what the database has done.
+
+        Raises:
+            sqlalchemy.orm.exc.StaleDataError: The row to be updated is not there.
+        """
         self.change.finish(self.state, self.filled, rows, session)
+        self.change.check(1, len(rows))
 
     async def rows(self, direct: Direct, driver: Any) -> Rows:  # noqa: ANN401  # of any driver
         """Send it; its rows are the numbers of those that it has touched, if it returns none."""
@@ -293,6 +306,66 @@ class RowChangeCall(StatementThatWrites):
 
     def forget_columns(self) -> None:
         self.change.returned.forget_columns()
+
+    def following(self, rows: Rows | LaneRefusal) -> None:
+        """Nothing is to be sent after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowChangesCall(StatementThatWrites):
+    """Several entities whose rows are changed in the same columns, or deleted: one text, sent at once."""
+
+    calls: Sequence[RowChangeCall]
+
+    @property
+    def change(self) -> CompiledRowChange:
+        """What is done to each row."""
+        return self.calls[0].change
+
+    @property
+    def name(self) -> str:
+        return self.calls[0].name
+
+    @property
+    def sql(self) -> str:
+        return self.change.sql
+
+    @property
+    def statement(self) -> object:
+        return self.change.statement
+
+    @property
+    @override
+    def parameters(self) -> Any:
+        return [call.parameters for call in self.calls]
+
+    def fill_in(self) -> LaneRefusal | None:
+        """Let Python fill in what changes with the rows; say why the ORM must do that, if so."""
+        return next(filter(None, (call.fill_in() for call in self.calls)), None)
+
+    async def rows(self, direct: Direct, driver: Any) -> Rows:  # noqa: ANN401  # of any driver
+        """Send it; its rows are the numbers of those that it has touched, if that is known."""
+        return numbers(await direct.changed_many(driver, self.sql, [call.arguments for call in self.calls]))
+
+    def flushed(self, rows: Rows, session: Session) -> None:
+        """Take note of what the database has done.
+
+        Raises:
+            sqlalchemy.orm.exc.StaleDataError: A row to be updated is not there.
+        """
+        for call in self.calls:
+            self.change.finish(call.state, call.filled, (), session)
+        if self.change.counts_many:
+            self.change.check(len(self.calls), len(rows))
+
+    def described_by(self, cursor: Any) -> None:  # noqa: ANN401  # as the DBAPI says
+        """It has no columns."""
+
+    def learnt(self, columns: list[Column]) -> None:
+        """It has none."""
+
+    def forget_columns(self) -> None:
+        """It knows none."""
 
     def following(self, rows: Rows | LaneRefusal) -> None:
         """Nothing is to be sent after it."""

@@ -14,7 +14,7 @@ from unitwork._sqlalchemy.private import (
     heard_of_schema,
     tell_schema,
 )
-from unitwork.dialects.direct import UnreadableRowsError
+from unitwork.dialects.direct import UnreadableRowsError, numbers
 from unitwork.dialects.orders import TOLD, Failed, run_on_driver
 
 if TYPE_CHECKING:
@@ -141,6 +141,12 @@ def parameters_of(arguments: Any) -> Any:  # noqa: ANN401  # of any driver
     return (tuple(arguments) if isinstance(arguments, list) else arguments) or None
 
 
+def times(statement: StatementToSend) -> int:
+    """Return how often it is sent, with other values each."""
+    parameters = statement.parameters
+    return len(parameters) if isinstance(parameters, list) else 1
+
+
 class _Changed:
     """A statement as a listener has changed it, with comments or other values. Lives: one statement."""
 
@@ -227,7 +233,8 @@ def rows_of_cursor(
     cursor: Any = connection.connection.cursor()
 
     def execute() -> None:
-        cursor.execute(statement.sql, statement.parameters or ())
+        send = cursor.execute if times(statement) == 1 else cursor.executemany
+        send(statement.sql, statement.parameters or ())
 
     try:
         tell_schema(cursor, connection.dialect)
@@ -236,7 +243,7 @@ def rows_of_cursor(
         refusal = statement.described_by(cursor)
         if refusal is not None:
             return refusal
-        rows: Rows = cursor.fetchall() if cursor.description else range(max(cursor.rowcount, 0))
+        rows: Rows = cursor.fetchall() if cursor.description else numbers(cursor.rowcount)
         return rows
     finally:
         cursor.close()

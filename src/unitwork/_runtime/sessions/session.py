@@ -237,6 +237,17 @@ class AmbientSession(AsyncSession):
         held: Any = self.sync_session.identity_map
         return not self.has_changes() and identity not in held
 
+    def is_unheard(self, *, undoes: bool = False) -> bool:
+        """Say whether nobody hears of beginnings and ends of the session inside, or does them otherwise."""
+        listeners, held = self.source.lanes.statements.session_listeners, self.sync_session
+        if type(held) is not GuardedSession or listeners.of_reads(held) is not None:
+            return False
+        return not undoes or listeners.of_flushes(held) is None
+
+    def quietly(self, work: Callable[[], _Result]) -> _Result:
+        """Let the session inside do what nobody hears of, and what it waits for nothing in."""
+        return self.source.lanes.statements.session_listeners.past(self.sync_session, work)
+
     def watch_changes(self) -> None:
         """Refuse from now on that entities are changed inside read-only blocks, where it is done."""
         self._watches_changes = True

@@ -259,6 +259,7 @@ class AwaitedEnd(Visitor):
     __slots__ = ("_all", "_connection", "_frame", "_source")
 
     may_write = in_transaction = True
+    is_over = False
 
     def __init__(self, frame: AdoptedTransaction, connection: Connection) -> None:
         super().__init__(frame.owner)

@@ -15,7 +15,7 @@ from unitwork._runtime.transactions.inner_ends import InnerEnds
 from unitwork._runtime.transactions.origin import Origin
 from unitwork._runtime.transactions.refused import committed_inside, ended_unseen
 from unitwork._sqlalchemy.lazy import LazyConnection
-from unitwork._sqlalchemy.private import savepoint_names
+from unitwork._sqlalchemy.savepoints import savepoint_names
 from unitwork.dialects.backend import CHECKOUT, LENT
 
 if TYPE_CHECKING:
@@ -234,18 +234,19 @@ class Checkout:
         assert self.connection is not None  # noqa: S101  # it is taken before it is used
         return self.connection
 
-    def commit(self, first: Callable[[], object]) -> None:
-        """Do what sends COMMIT in its own way, if it does; then see to it that it is sent. In a greenlet."""
+    def commit(self, first: Callable[[], object], *, alone: bool = False) -> None:
+        """Do what sends COMMIT in its own way, if it does; then see to it that it is sent. In a greenlet.
+
+        Args:
+            first: What does so.
+            alone: It was sent ahead, and nobody hears of it: one that knows of nothing is not told.
+        """
         self._ending = True
         first()
         connection = self._taken
+        if alone and isinstance(connection, LazyConnection):
+            return
         if (not self.commit_answered or self._answer is True) and connection.in_transaction():
-            connection.commit()
-
-    def tell_commit(self) -> None:
-        """Tell SQLAlchemy of a COMMIT that was sent ahead, if it knows of the transaction."""
-        connection = self._taken
-        if not isinstance(connection, LazyConnection) and connection.in_transaction():
             connection.commit()
 
     @property
@@ -255,15 +256,10 @@ class Checkout:
         Nobody else has the connection or listens to its end, and it goes back to where it was idle.
         """
         connection = self._taken
-        if not self.goes_back_at_once or self.frame.session.has_handed_out(connection):
-            return False
-        return isinstance(connection, LazyConnection) or not connection.in_nested_transaction()
-
-    @property
-    def goes_back_at_once(self) -> bool:
-        """Whether nothing is to be waited for, and nobody listens, when its transaction has ended."""
         lender = self._origin.lender
-        return lender is not None and lender.takes_back_ended()
+        if lender is None or not lender.takes_back_ended():
+            return False
+        return not (connection.in_nested_transaction() or self.frame.session.has_handed_out(connection))
 
     async def commit_ahead(self) -> bool:
         """Send COMMIT on the driver's connection; say whether it was stored. `commit` tells SQLAlchemy."""
@@ -324,6 +320,12 @@ class Checkout:
         savepoint: Any = self.frame.session.turns.top.savepoint
         if savepoint is not None and name in savepoint_names(savepoint):
             self.refuse_by_hand(verb)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the database has ended the transaction, with all savepoints in it."""
+        mark = self.frame.condemned
+        return mark is not None and mark.by_database and mark.within is None
 
     def roll_back(self) -> None:
         """Send ROLLBACK, if there is something to roll back. In a greenlet."""

@@ -36,7 +36,7 @@ class Origin:
         if direct is None or source.servers is not None:
             return None
         home = self.engines.here()
-        lender = home.lender(direct)
+        lender = home.lender()
         held = lender.idle()
         if held is None:
             return None

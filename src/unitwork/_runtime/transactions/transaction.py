@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from sqlalchemy.orm.attributes import instance_state
-from sqlalchemy.util import greenlet_spawn
 from typing_extensions import override
 
 from unitwork._runtime.transactions.frame import Frame
-from unitwork._sqlalchemy.private import note_new, savepoint_names
+from unitwork._sqlalchemy.private import note_new
 from unitwork.dialects import BeginMode
 from unitwork.options import Outcome
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-    from sqlalchemy.orm import InstanceState, Session, SessionTransaction
+    from sqlalchemy.orm import InstanceState
 
 
 class Transaction(Frame):
@@ -48,69 +46,6 @@ class Transaction(Frame):
         states, self._new = self._new, None
         for state in states or ():
             note_new(self.session.sync_session, state)
-
-
-class Savepoint(Frame):
-    """A savepoint: it can be undone alone. SAVEPOINT is sent with its first statement."""
-
-    is_released: bool
-    """Whether what has failed did so after the database has answered RELEASE."""
-
-    transaction: SessionTransaction
-    kept = Outcome.SAVEPOINT_KEPT
-    undone = Outcome.SAVEPOINT_UNDONE
-
-    @property
-    def hands_hooks_up(self) -> bool:  # type: ignore[override]  # constant in the other kinds
-        return True
-
-    @property
-    def savepoint(self) -> object:  # type: ignore[override]  # constant in the other kinds
-        return getattr(self, "transaction", None)
-
-    @property
-    def root(self) -> Frame:
-        return self.parent.root if self.parent is not None else self
-
-    @property
-    @override
-    def connection(self) -> Connection | None:
-        """The connection, once SQLAlchemy has sent SAVEPOINT on it, and nothing was begun inside by hand."""
-        held: Session | None = self.session.held
-        if held is None or held.get_nested_transaction() is not self.savepoint:
-            return None
-        return self.root.connection if savepoint_names(self.transaction) else None
-
-    async def begin(self) -> None:
-        """Send what is pending, then begin. The turn of the frame around it is taken."""
-        session: Any = self.session.sync_session
-        self.is_released = False
-        self.transaction = await greenlet_spawn(session.begin_nested)
-        self.begun()
-
-    def inserted(self, entity: object) -> None:
-        """Let SQLAlchemy's part of the savepoint take back what was inserted past the ORM."""
-        note_new(self.session.sync_session, instance_state(entity))
-
-    def release(self) -> None:
-        """Send RELEASE. In a greenlet."""
-        checkout = self.root.checkout
-        released = checkout.released if checkout is not None else 0
-        try:
-            with self.session.ending():
-                self.transaction.commit()
-        except BaseException:
-            self.is_released = checkout is not None and checkout.released > released
-            if self.is_released:  # a listener has failed after it
-                self.transaction.close()
-            raise
-
-    def roll_back(self) -> None:
-        """Send ROLLBACK TO. In a greenlet."""
-        # After a failed RELEASE the session has already gone back behind it.
-        if self.session.sync_session.in_nested_transaction():
-            with self.session.ending():
-                self.transaction.rollback()
 
 
 class Autocommit(Frame):

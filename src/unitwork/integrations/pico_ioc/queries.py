@@ -15,7 +15,7 @@ from unitwork.integrations.pico_ioc.binding import binds
 from unitwork.integrations.pico_ioc.paged_sql import PagedSQL
 from unitwork.integrations.pico_ioc.transactions import DECORATION, TAKES_DECORATION, ComponentDecoration
 from unitwork.options import TransactionOptions
-from unitwork.query.declared import Declaration, Form
+from unitwork.query.declaration import Declaration, Form
 from unitwork.query.decorator import QueryDecorator
 from unitwork.query.forms import Derived, FullSQL, TextCondition
 
