@@ -322,6 +322,8 @@ class AwaitedEnds:
 
     __slots__ = ("_info", "of")
 
+    is_over = False
+
     def __init__(self, info: dict[Any, Any]) -> None:
         self._info = info
         self.of: dict[Connections, AwaitedEnd] = {}
