@@ -200,6 +200,8 @@ class TransactionOptions:
         asked = keywords.get("propagation")
         if len(keywords) == 1 and isinstance(asked, (str, Propagation)) and asked in _OF_PROPAGATION:
             return _OF_PROPAGATION[asked]
+        if len(keywords) == 1 and keywords.get("read_only") is True:
+            return _READ_ONLY
         _refuse_unknown(keywords)
         return cls(
             propagation=_member(
@@ -216,6 +218,7 @@ class TransactionOptions:
 
 
 DEFAULT_OPTIONS = TransactionOptions()
+_READ_ONLY = TransactionOptions(read_only=True)
 _OF_PROPAGATION: dict[object, TransactionOptions] = {
     name: TransactionOptions(propagation=each) for each in Propagation for name in (each, each.value)
 }

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy import (
     Column,
+    Connection,
     Engine,
     Integer,
     delete,
@@ -33,7 +34,7 @@ from tests.fixtures.authors import Author, Book
 from tests.fixtures.people import Herd, Person, Pet
 from unitwork import Database, Repository, TransactionRefusedError, query
 from unitwork._runtime.connections.pool import TurnPool
-from unitwork._sqlalchemy import private, related, savepoints, versions
+from unitwork._sqlalchemy import lazy, private, related, savepoints, versions
 from unitwork.dialects.backend import CLOSED_TWICE, Backend
 from unitwork.observe import StatementLog
 from unitwork.query.clauses import distinct_on
@@ -244,6 +245,40 @@ def test_attributes_of_an_async_session_are_known() -> None:
     """Those that its `__init__` sets: an ambient session sets them when one is asked for."""
     engine = create_async_engine("sqlite+aiosqlite://")
     assert set(vars(AsyncSession(engine))) == set(versions.SET_BY_ASYNC_SESSION)
+
+
+async def test_attributes_of_a_connection_are_known(people: Database) -> None:
+    """No other is there before somebody asks SQLAlchemy for something."""
+
+    def kept(connection: Connection) -> set[str]:
+        held = connection.engine.raw_connection()
+        begun = Connection(connection.engine, held)
+        lazily = lazy.LazyConnection(connection.engine, held)
+        try:
+            return vars(begun).keys() - vars(lazily).keys()
+        finally:
+            begun.close()
+
+    async with people.engine.connect() as connection:
+        late = await connection.run_sync(kept)
+
+    assert late <= {*lazy.SET_BY_CONNECTION, "_has_events"}  # which a connection of 2.0 has from its engine
+
+
+async def test_lazy_connection_has_begun_when_somebody_asks(people: Database) -> None:
+    """It is a connection like others then."""
+
+    def told(connection: Connection) -> list[object]:
+        begun = lazy.LazyConnection(connection.engine, connection.engine.raw_connection())
+        try:
+            before = [type(begun) is Connection, begun.in_transaction(), begun.closed]
+            after = [begun.get_transaction() is not None, type(begun) is Connection, begun.in_transaction()]
+            return [*before, *after]
+        finally:
+            begun.close()
+
+    async with people.engine.connect() as connection:
+        assert await connection.run_sync(told) == [False, True, False, True, True, True]
 
 
 def test_pool_says_that_two_connections_in_a_row_had_ended() -> None:

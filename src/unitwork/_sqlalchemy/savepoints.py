@@ -44,5 +44,5 @@ def savepoints_to_send(session: Session) -> int:
 
 def next_savepoint_name(connection: Connection) -> str:
     """Return what the next savepoint on a connection is going to be called."""
-    sent: int = vars(connection)["_Connection__savepoint_seq"]
+    sent: int = vars(connection).get("_Connection__savepoint_seq", 0)  # a lazy one has sent none
     return f"sa_savepoint_{sent + 1}"

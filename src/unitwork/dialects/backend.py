@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from unitwork._sqlalchemy.lazy import LazyConnection
     from unitwork.dialects.direct import Direct
     from unitwork.dialects.replication import Replication
 
@@ -137,6 +138,8 @@ class Backend:
         """A connection that a new pool must use again, instead of opening one."""
         self.tell: Telling | None = None
         """Told of what is sent past all cursors, such as BEGIN, while somebody observes."""
+        self.beginnings: dict[BeginMode, Any] = {}
+        """What is known of how its transactions begin, by their modes."""
         self.transaction_pooling = False
         """Each transaction may run on another connection of the server, which a pooler chooses."""
 
@@ -191,6 +194,17 @@ class Backend:
     async def begin(self, connection: Connection) -> None:
         """Begin on a connection; for those that can send what does so ahead of SQLAlchemy."""
         raise NotImplementedError
+
+    def begins_lazily(self, mode: BeginMode) -> bool:
+        """Say whether transactions of this mode can begin with their first statement, unless it is heard."""
+        return self.begins_silently and not self.execution_options(mode)
+
+    def begin_with_next(self, connection: LazyConnection) -> bool:  # noqa: ARG002  # for those that send something
+        """Let what begins a transaction go with its first statement, if it can; say whether it does."""
+        return True
+
+    def forget_beginning(self, connection: LazyConnection) -> None:
+        """Send nothing more of what was to begin a transaction, and set back what was set: it ends."""
 
     def execution_options(self, mode: BeginMode) -> Mapping[str, Any]:
         """Return the execution options that make an engine begin in this mode."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry
 
+    from unitwork._sqlalchemy.lazy import LazyConnection
+
 _QUERY_CANCELED = "57014"
 # Serialization failure, deadlock, lock not available.
 _RETRYABLE = frozenset({"40001", "40P01", "55P03"})
@@ -165,6 +167,21 @@ class AsyncpgBackend(PostgreSQLBackend):
     sets_silently = True
 
     @override
+    def begins_lazily(self, mode: BeginMode) -> bool:
+        return not mode.autocommit and mode.isolation is None
+
+    @override
+    def begin_with_next(self, connection: LazyConnection) -> bool:
+        if connection.options:
+            _set_read_only(connection, on=True)
+        return True
+
+    @override
+    def forget_beginning(self, connection: LazyConnection) -> None:
+        if connection.options:
+            _set_read_only(connection, on=False)
+
+    @override
     def install(self, engine: AsyncEngine) -> None:
         super().install(engine)
         translate_client_errors(engine.sync_engine.dialect)
@@ -219,8 +236,9 @@ class AsyncpgBackend(PostgreSQLBackend):
     @override
     def has_ended_unseen(self, connection: DBAPIConnection) -> bool:
         # BEGIN goes with the first statement, of which SQLAlchemy's connection alone takes note.
-        begun = getattr(connection, "_transaction", None) is not None and not self.is_closed(connection)
-        return begun and not self.in_transaction(cast("Any", connection).driver_connection)
+        driver: Any = connection.driver_connection
+        begun = getattr(connection, "_transaction", None) is not None and not driver.is_closed()
+        return begun and not driver.is_in_transaction()
 
     @override
     def sever(self, driver_connection: Any) -> None:  # of any driver
@@ -310,6 +328,12 @@ def _looking_up_in_a_transaction(kind: Any) -> Any:  # noqa: ANN401  # a class o
                 return await super()._introspect_types(*arguments)
 
     return Connection
+
+
+def _set_read_only(connection: LazyConnection, *, on: bool) -> None:
+    """Let the next BEGIN say that nothing is written, or leave it out again."""
+    dialect: Any = connection.dialect
+    dialect.set_readonly(connection.connection.dbapi_connection, on)
 
 
 def sqlstate_of(error: BaseException) -> str | None:

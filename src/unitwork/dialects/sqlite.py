@@ -10,17 +10,26 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
-from sqlalchemy.util import await_only, greenlet_spawn
+from sqlalchemy.util import await_only
 from typing_extensions import override
 
 from unitwork._sqlalchemy.versions import let_go_of_cursor
-from unitwork.dialects.backend import CHECKOUT, LENT, Backend, BeginMode, Fault, backends_on, told_of
-from unitwork.dialects.orders import Failed, order_of, run_on_driver
-from unitwork.dialects.sqlite_driver import SQLiteDirect, closed_to_writes, is_busy, open_to_writes, stop
+from unitwork.dialects.backend import Backend, BeginMode, Fault
+from unitwork.dialects.orders import order_of
+from unitwork.dialects.sqlite_beginning import BEGIN, READ_ONLY, begin, goes_with_next, send_begin
+from unitwork.dialects.sqlite_driver import (
+    SQLiteDirect,
+    forget_beginning,
+    is_busy,
+    is_closed_to_writes,
+    is_query,
+    open_to_writes,
+    stop,
+)
 from unitwork.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Mapping
 
     from sqlalchemy import URL, Connection
     from sqlalchemy.engine.interfaces import (
@@ -34,15 +43,13 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, PoolResetState
 
-_BEGIN = "unitwork_begin"
-_IMMEDIATE = "BEGIN IMMEDIATE"
-_READ_WRITE = "BEGIN"
-_READ_ONLY = "BEGIN DEFERRED"
+    from unitwork._sqlalchemy.lazy import LazyConnection
+
+_DIRECT = SQLiteDirect()
 _BUSY_S = 5.0
 _BUSY_AGAIN_S = 0.01
 _PRAGMAS = (f"busy_timeout={_BUSY_S * 1000:.0f}", "foreign_keys=ON", "synchronous=NORMAL")
 _JOURNAL = "PRAGMA journal_mode=WAL"
-_QUERIES_ONLY = "PRAGMA query_only=ON"
 
 
 def in_memory(url: URL) -> bool:
@@ -60,7 +67,7 @@ class SQLiteBackend(Backend):
     """
 
     extra = "sqlite"
-    direct = SQLiteDirect()
+    direct = _DIRECT
     one_writer = True
     begins_silently = False
     begins_ahead = True
@@ -97,7 +104,7 @@ class SQLiteBackend(Backend):
             raise OptionError("poolclass", "NullPool", ["none: a database in memory is its one connection"])
         event.listen(engine.sync_engine, "connect", self._keep)
         event.listen(engine.sync_engine, "close", self._forget)
-        event.listen(engine.sync_engine, "begin", _begin)
+        event.listen(engine.sync_engine, "begin", send_begin)
         event.listen(engine.sync_engine, "reset", _reset)
         event.listen(engine.sync_engine, "do_execute", _execute)
         event.listen(engine.sync_engine, "handle_error", _keep_after_cancellation)
@@ -131,28 +138,34 @@ class SQLiteBackend(Backend):
     def execution_options(self, mode: BeginMode) -> Mapping[str, Any]:
         # Every SQLite transaction is serializable, which satisfies each isolation level.
         if mode.autocommit:
-            return {_BEGIN: None}
-        return {_BEGIN: _READ_ONLY} if mode.read_only else {}
+            return {BEGIN: None}
+        return {BEGIN: READ_ONLY} if mode.read_only else {}
 
     @override
     async def begin(self, connection: Connection) -> None:
-        if _is_heard(connection):
-            await greenlet_spawn(connection.begin)  # which sends it
-            return
-        statements = _beginning(connection)
-        if statements:
-            await _visit(connection, *statements)
-        connection.begin()
+        await begin(connection)
+
+    @override
+    def begins_lazily(self, mode: BeginMode) -> bool:
+        return not mode.autocommit
+
+    @override
+    def begin_with_next(self, connection: LazyConnection) -> bool:
+        return goes_with_next(connection)
+
+    @override
+    def forget_beginning(self, connection: LazyConnection) -> None:
+        forget_beginning(connection.connection.driver_connection)
 
     @override
     def survives_cancellation(self, sql: str) -> bool:
         # SQLite ends the whole transaction of a write that is interrupted.
-        return sql.lstrip()[:6].upper() == "SELECT"
+        return is_query(sql)
 
     @override
     def mode_of(self, options: Mapping[str, Any]) -> BeginMode:
-        plain = super().mode_of(options).autocommit or options.get(_BEGIN, "") is None
-        return BeginMode(autocommit=plain, read_only=options.get(_BEGIN) == _READ_ONLY)
+        plain = super().mode_of(options).autocommit or options.get(BEGIN, "") is None
+        return BeginMode(autocommit=plain, read_only=options.get(BEGIN) == READ_ONLY)
 
     @override
     def read_only_switch(self, *, on: bool) -> str | None:
@@ -160,19 +173,19 @@ class SQLiteBackend(Backend):
 
     @override
     def in_transaction(self, driver_connection: Any) -> bool:  # of any driver
-        inside: bool = driver_connection.in_transaction
-        return inside
+        return _DIRECT.in_transaction(driver_connection)
 
     @override
     def has_ended_unseen(self, connection: DBAPIConnection) -> bool:
-        return not self.is_closed(connection) and not self.in_transaction(
-            cast("Any", connection).driver_connection
-        )
+        try:
+            return not self.in_transaction(connection.driver_connection)
+        except ValueError:  # a closed one cannot say
+            return False
 
     @override
     def is_closed(self, connection: DBAPIConnection) -> bool:
         try:
-            cast("Any", connection).driver_connection.in_transaction  # noqa: B018  # a closed one cannot say
+            connection.driver_connection.in_transaction  # noqa: B018  # a closed one cannot say
         except ValueError:
             return True
         return False
@@ -208,7 +221,7 @@ def _end_in_one_visit(dialect: Dialect) -> None:
 
     def commit_and_open(dbapi_connection: PoolProxiedConnection) -> None:
         driver = cast("Any", dbapi_connection).driver_connection
-        if driver in closed_to_writes:
+        if is_closed_to_writes(driver):
             await_only(open_to_writes(driver))
         else:
             commit(dbapi_connection)
@@ -233,81 +246,6 @@ def _run(connection: DBAPIConnection, statement: str) -> None:
     cursor.close()
 
 
-def _begin(connection: Connection) -> None:
-    statements = _beginning(connection)
-    if statements:
-        _send(connection, *statements)
-
-
-def _beginning(connection: Connection) -> tuple[str, ...]:
-    """Return what begins a transaction on a connection; nothing, if it is to have none, or has begun."""
-    options = connection.get_execution_options()
-    if options.get("isolation_level") == "AUTOCOMMIT" or LENT in options:
-        return ()
-    if _driver_of(connection).in_transaction:
-        return ()  # it was sent ahead, or a listener of the program's own has begun
-    statement = options.get(_BEGIN) if _BEGIN in options else _usual(connection)
-    if statement == _READ_ONLY:
-        closed_to_writes.add(_driver_of(connection))
-        return _QUERIES_ONLY, statement
-    return () if statement is None else (statement,)
-
-
-def _usual(connection: Connection) -> str:
-    """Return how a transaction begins that may write."""
-    if CHECKOUT in connection.info:
-        return _IMMEDIATE
-    # Those by hand, as any Database on their engine has been told.
-    backends: Any = backends_on(connection.dialect)
-    return _IMMEDIATE if any(backend.immediate_by_hand for backend in backends) else _READ_WRITE
-
-
-def _send(connection: Connection, *statements: str) -> None:
-    """Send statements, so that whoever listens to SQLAlchemy hears of them. In a greenlet."""
-    if not _is_heard(connection):
-        await_only(_visit(connection, *statements))
-        return
-    for statement in statements:
-        connection.exec_driver_sql(statement)
-
-
-def _is_heard(connection: Connection) -> bool:
-    """Say whether somebody else than observers listens to what cursors send."""
-    heard = cast("Any", connection.dispatch).before_cursor_execute
-    return len(heard) > len(told_of(connection.dialect) if heard else ()) or bool(connection.engine.echo)
-
-
-async def _visit(connection: Connection, *statements: str) -> None:
-    """Send statements in one visit to the driver's thread; through SQLAlchemy each takes four."""
-    driver = _driver_of(connection)
-    started = time.perf_counter()
-    try:
-        await _sent(driver, *statements)
-    except BaseException as error:
-        if not isinstance(error, Exception):
-            await stop(driver)
-        # As if SQLAlchemy had sent it: its class of error, and its events.
-        await greenlet_spawn(run_on_driver, connection, Failed(statements[-1], error))
-        raise
-    if cast("Any", connection.dispatch).before_cursor_execute:  # observers listen to cursors, too
-        for tell in told_of(connection.dialect):
-            for statement in statements:
-                tell(statement, started, connection)
-
-
-def _sent(driver: Any, *statements: str) -> Awaitable[object]:  # noqa: ANN401  # an aiosqlite connection
-    """Send statements in one visit; of several, the driver commits first what is open."""
-    if len(statements) == 1:
-        visit: Awaitable[object] = driver.execute_fetchall(*statements)
-        return visit
-    script: Awaitable[object] = driver.executescript(";".join(statements))
-    return script
-
-
-def _driver_of(connection: Connection) -> Any:  # noqa: ANN401  # of any driver
-    return connection.connection.driver_connection
-
-
 def _write_ahead(connection: DBAPIConnection, deadline: float) -> None:
     """Switch to the write-ahead log, which `busy_timeout` does not wait for when two switch at once."""
     while True:
@@ -323,10 +261,11 @@ def _reset(connection: DBAPIConnection, _entry: ConnectionPoolEntry, state: Pool
     if not state.asyncio_safe:
         return
     driver = cast("Any", connection).driver_connection
+    forget_beginning(driver)
     # Not only where SQLAlchemy has sent no ROLLBACK: after a COMMIT that failed it believes that it is over.
     if driver.in_transaction:
         connection.rollback()
-    if driver in closed_to_writes:
+    if is_closed_to_writes(driver):
         await_only(open_to_writes(driver))
 
 

@@ -299,7 +299,7 @@ class Ending:
     def _waits_for_commit_alone(self, checkout: Checkout) -> bool:
         """Say whether nothing has to be waited for but the answer to COMMIT."""
         frame = self._frame
-        if frame.limits or frame.source.pinned is not None or not self._closes:
+        if frame.limits or frame.parent is not None or frame.source.pinned is not None:
             return False
         return checkout.waits_for_commit_alone and not self._session_waits
 
@@ -311,7 +311,7 @@ class Ending:
             frame.source.backend.limit_commit(checkout.connection, left)
         with session.ending():
             try:
-                checkout.commit(partial(self._commit_session, alone=alone))
+                checkout.commit(partial(self._commit_session, alone=alone), alone=alone)
             except BaseException as error:
                 if not checkout.commit_answered:
                     raise
@@ -352,10 +352,12 @@ class Ending:
     def _session_commits(self) -> bool:
         """Whether the session inside has more to do than to let go of its entities."""
         session = self._session
-        held = session.held
-        if held is None:
+        if not session.started:
             return False
-        if session.begun or held.expire_on_commit or (self._frame.mode.read_only and session.has_changes()):
+        held = session.sync_session
+        if Session.in_transaction(held) or held.expire_on_commit:
+            return True
+        if self._frame.mode.read_only and session.has_changes():
             return True
         return session.source.lanes.statements.session_listeners.of_reads(held) is not None
 

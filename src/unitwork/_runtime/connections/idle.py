@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy.exc import MissingGreenlet
 from sqlalchemy.pool import AsyncAdaptedQueuePool, reset_none
 
-from unitwork._runtime.connections.pool import Place, TurnPool
+from unitwork._runtime.connections.listeners import LOGGED_AT
+from unitwork._runtime.connections.pool import Place, TurnPool, queue_of
 from unitwork._sqlalchemy.private import return_unreset
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from sqlalchemy import Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection
-    from sqlalchemy.pool import Pool, PoolProxiedConnection
+    from sqlalchemy.pool import PoolProxiedConnection
 
-    from unitwork._runtime.connections.listeners import Audience
+    from unitwork._runtime.connections.listeners import EngineListeners
     from unitwork.dialects import Backend
     from unitwork.dialects.direct import Direct
 
@@ -29,40 +31,41 @@ class Lender:
     known of a pool counts as if it waited.
 
     Args:
-        pool: The pool.
+        engine: That of the pool.
         backend: What its kind of database needs.
-        audience: Who else listens to its connections.
+        listeners: Who else listens to its connections.
         doubtful: Those of its connections that it will replace.
+
+    Attributes:
+        pool: The pool.
         may_lend: Whoever opens a connection where nothing can be waited for is told so.
     """
 
     def __init__(
-        self,
-        pool: Pool,
-        backend: Backend,
-        audience: Audience,
-        doubtful: Collection[object],
-        *,
-        may_lend: bool,
+        self, engine: Engine, backend: Backend, listeners: EngineListeners, doubtful: Collection[object]
     ) -> None:
-        self.pool: Any = pool
+        pool: Any = engine.pool
+        self.pool = pool
+        self.may_lend = False
         self._direct = direct = cast("Direct", backend.direct)
         self._is_closed = backend.is_closed
-        self._audience = audience
+        self._logger = engine.logger
+        self._audience = listeners.of_pool(pool)
+        self._audience_of_ends = listeners.of_ends(pool)
         self._doubtful = doubtful
         tests = getattr(pool, "_pre_ping", True) or getattr(pool, "_recycle", 0) >= 0
-        self.may_lend = may_lend
-        self._lends = may_lend and isinstance(pool, AsyncAdaptedQueuePool) and not tests
+        # None is lent of a pool whose idle places are not known.
+        self._idle: Any = queue_of(pool) if isinstance(pool, AsyncAdaptedQueuePool) and not tests else None
         resets = getattr(pool, "_reset_on_return", None) is not reset_none
         self._resets_silently = direct.rolls_back_silently or not resets
 
     def idle(self) -> PoolProxiedConnection | None:
         """Return an idle connection; None if it takes a greenlet to get one."""
-        pool = self.pool
-        if not self._lends or self._doubtful or pool.checkedin() < 1 or self._audience.event():
+        idle = self._idle
+        if not self.may_lend or idle is None or self._doubtful or idle.empty() or self._audience.event():
             return None
         try:
-            held: PoolProxiedConnection = pool.connect()
+            held: PoolProxiedConnection = self.pool.connect()
         except MissingGreenlet:
             return None  # its connection was closed, and is opened by the next one
         if self._direct.is_broken(held.driver_connection):
@@ -72,10 +75,10 @@ class Lender:
 
     def lend(self) -> PoolProxiedConnection | Place | None:
         """As `idle`, for one statement that leaves nothing behind: past SQLAlchemy's wrapper, if it may."""
-        pool = self.pool
+        pool, idle = self.pool, self._idle
         if type(pool) is not TurnPool or "connect" in vars(pool):  # somebody is told of connections
             return self.idle()
-        if not self._lends or self._doubtful or pool.checkedin() < 1 or self._audience.event():
+        if not self.may_lend or idle is None or self._doubtful or idle.empty() or self._audience.event():
             return None
         place = pool.lend()
         if place is None:
@@ -94,23 +97,27 @@ class Lender:
             return found
         return held
 
-    @property
-    def resets_at_once(self) -> bool:
-        """Whether a connection that SQLAlchemy resets goes back to the pool without a greenlet."""
-        return self._resets_silently and self._has_room
+    def takes_back_ended(self) -> bool:
+        """Say whether a connection goes back to the pool at once when its transaction has ended.
+
+        Nothing is waited for then, and nobody else hears of the end.
+        """
+        if not (self._resets_silently and self._has_room) or self._logger.isEnabledFor(LOGGED_AT):
+            return False
+        return not self._audience_of_ends.event()
 
     @property
     def _has_room(self) -> bool:
-        pool = self.pool
         # A pool that is full, or disposed of, closes what is returned. One of no size is without limit.
-        if not self._lends or 0 < pool.size() <= pool.checkedin() or getattr(pool, "disposed", False):
-            return False
-        return not self._audience.event()
+        idle = self._idle
+        return not (idle is None or idle.full() or not self.may_lend or getattr(self.pool, "disposed", False))
 
     def take_back(self, held: PoolProxiedConnection | Place) -> bool:
         """Return a connection to the pool; False if it takes a greenlet to do so."""
+        if not self._has_room or self._audience.event():
+            return False
         # A listener may have left a transaction open when it was opened.
-        if not self._has_room or self._direct.in_transaction(held.driver_connection):
+        if self._direct.in_transaction(held.driver_connection):
             return False
         if isinstance(held, Place):
             self.pool.bring_back(held)

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from unitwork._logic.routing import LaneRefusal
+from unitwork._sqlalchemy.lazy import LazyConnection
 from unitwork._sqlalchemy.private import add_listener, own_listeners, remove_listener
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ ROUTES = "unitwork_routes"
 """What a class of sessions has of ours that says whether it chooses an engine for a statement by itself."""
 _DISPOSED = "engine_disposed"
 """An event of one engine alone."""
-_INFO = 20
+LOGGED_AT = 20
 """The level that SQLAlchemy logs statements with; this package itself logs nothing."""
 
 HARMLESS: Counter[str] = Counter()
@@ -185,15 +186,19 @@ class SessionListeners:
 
         None if there is no reason.
         """
-        own = None if session is None else self._own(session, _SESSION)
         of_class = self._in_general if session is None else self._of(type(session))
-        return of_class.refusal or _told(of_class.reading.event() or own)
+        name = of_class.reading.event()
+        if name is None and session is not None and "dispatch" in vars(session):
+            name = self._own(session, _SESSION)
+        return of_class.refusal if of_class.refusal is not None or name is None else _told(name)
 
     def of_flushes(self, session: Session | None = None) -> LaneRefusal | None:
         """Say which event of a flush somebody listens to, here or in general; None if there is none."""
-        if session is None:
-            return _told(self._in_general.flushing.event())
-        return _told(self._of(type(session)).flushing.event() or self._own(session, _FLUSH))
+        of_class = self._in_general if session is None else self._of(type(session))
+        name = of_class.flushing.event()
+        if name is None and session is not None and "dispatch" in vars(session):
+            name = self._own(session, _FLUSH)
+        return None if name is None else _told(name)
 
     def close(self, session: Session) -> None:
         """Close a session for good."""
@@ -220,10 +225,10 @@ class SessionListeners:
         return self._of(self._kind())
 
     def _own(self, session: Session, events: _Events) -> str | None:
-        """Return the first event that somebody listens to of this very session."""
-        # Nobody, SQLAlchemy itself included, has asked for its collections yet.
-        if "dispatch" not in vars(session):
-            return None
+        """Return the first event that somebody listens to of this very session.
+
+        It has collections of its own when somebody, SQLAlchemy itself included, has asked for them.
+        """
         # Sessions of a class share those of the class, until they have some of their own.
         shared = self._of(type(session)).unused
         if events.collections(session.dispatch) == events.collections(shared.dispatch):
@@ -245,8 +250,8 @@ class SessionListeners:
         return found
 
 
-def _told(name: str | None) -> LaneRefusal | None:
-    return None if name is None else LaneRefusal("somebody listens to {} of sessions", name)
+def _told(name: str) -> LaneRefusal:
+    return LaneRefusal("somebody listens to {} of sessions", name)
 
 
 _of_engines: weakref.WeakKeyDictionary[Engine, Counter[str]] = weakref.WeakKeyDictionary()
@@ -325,12 +330,16 @@ class EngineListeners:
 
     def are_on(self, connection: Connection) -> bool:
         """Say whether somebody listens to this very connection, or has changed what it sends."""
+        if isinstance(connection, LazyConnection):
+            return False  # nobody has had it yet
         if _TRANSLATE in connection.get_execution_options():
             return True
         return _EXECUTE.heard(connection, self._ours) is not None
 
     def of_cursors_on(self, connection: Connection) -> bool:
         """Say whether anybody else hears what the cursors of this very connection send."""
+        if isinstance(connection, LazyConnection):
+            return False  # as above
         return _CURSOR.heard(connection, self._ours) is not None
 
     def of_savepoints(self) -> bool:
@@ -342,6 +351,14 @@ class EngineListeners:
         """Return who else listens to connections of a pool of this engine being checked out or in."""
         return Audience(Watched(pool, _POOL, self._ours))
 
+    def of_ends(self, pool: Pool) -> Audience:
+        """Return who else listens to what begins and ends on connections of a pool of this engine."""
+        return Audience(
+            Watched(pool, _POOL, self._ours),
+            Watched(self._engine, _ENGINE, self._ours),
+            Watched(self._unused, _ENGINE, Counter(), is_used=False),
+        )
+
     def foreign(self) -> LaneRefusal | None:
         """Return what would be passed by: the first event that somebody else listens to, or a log."""
         engine = self._engine
@@ -349,6 +366,6 @@ class EngineListeners:
         self.of_cursors = name in _CURSOR.names
         if name is not None and not self.of_cursors:
             return LaneRefusal("somebody listens to {} of the engine", name)
-        if engine.logger.isEnabledFor(_INFO):
+        if engine.logger.isEnabledFor(LOGGED_AT):
             return _LOGGED
         return _ENGINE_OPTIONS if engine.get_execution_options() else None

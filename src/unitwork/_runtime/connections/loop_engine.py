@@ -136,10 +136,10 @@ class LoopEngine:
         """Return who lends connections of the pool that the engine has now."""
         pool = self.engine.sync_engine.pool
         lender = self._lender
-        if lender is None or lender.pool is not pool or lender.may_lend is not self.asked_to_open:
-            audience = self.listeners.of_pool(pool)
-            lender = Lender(pool, self._backend, audience, self.doubtful, may_lend=self.asked_to_open)
+        if lender is None or lender.pool is not pool:
+            lender = Lender(self.engine.sync_engine, self._backend, self.listeners, self.doubtful)
             self._lender = lender
+        lender.may_lend = self.asked_to_open
         return lender
 
     def capacity(self) -> int | None:

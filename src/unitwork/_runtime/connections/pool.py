@@ -324,6 +324,11 @@ class TurnPool(AsyncAdaptedQueuePool):
         return super()._dec_overflow()
 
 
+def queue_of(pool: Pool) -> QueueCommon[ConnectionPoolEntry] | None:
+    """Return the idle places of a pool, as far as they are known."""
+    return getattr(pool, "_pool", None)
+
+
 def waiting_for(pool: Pool) -> list[tuple[str, float]]:
     """Return the tasks that wait for a connection, and for how many seconds, as far as the pool knows."""
     queue = getattr(pool, "_pool", None)

@@ -223,7 +223,8 @@ class AmbientSession(AsyncSession):
         """Say whether something waits to be sent."""
         if not self.started:
             return False
-        return has_unsent(self.sync_session) or self.has_modified()
+        held = self.sync_session
+        return has_unsent(held) or has_modified(held)
 
     def has_modified(self) -> bool:
         """Say whether a persistent entity was changed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -197,6 +198,7 @@ class AdoptedCheckout(Checkout):
         """Take note of it, so that whatever fails or ends on it is heard of."""
         source = self.frame.source
         self.connection = connection
+        self.since = time.monotonic()
         self._origin.engines.take(connection, self)
         self._info = connection.info
         others = self._info.get(CHECKOUT)
@@ -319,6 +321,8 @@ class AwaitedEnds:
     """
 
     __slots__ = ("_info", "of")
+
+    is_over = False
 
     def __init__(self, info: dict[Any, Any]) -> None:
         self._info = info

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.util import await_only
 
@@ -12,8 +12,9 @@ from unitwork._runtime.connections.losses import nothing_stored_with
 from unitwork._runtime.deadline import remaining_s
 from unitwork._runtime.transactions.beginning import Beginning
 from unitwork._runtime.transactions.inner_ends import InnerEnds
-from unitwork._runtime.transactions.origin import Origin, OriginFrame
+from unitwork._runtime.transactions.origin import Origin
 from unitwork._runtime.transactions.refused import committed_inside, ended_unseen
+from unitwork._sqlalchemy.lazy import LazyConnection
 from unitwork._sqlalchemy.savepoints import savepoint_names
 from unitwork.dialects.backend import CHECKOUT, LENT
 
@@ -26,35 +27,8 @@ if TYPE_CHECKING:
     from unitwork._runtime.connections.engines import Engines
     from unitwork._runtime.connections.write_gate import WriteGate
     from unitwork._runtime.deadline import Limits
+    from unitwork._runtime.transactions.needs import CheckoutFrame
     from unitwork.errors import TransactionRefusedError
-
-
-class CheckoutFrame(OriginFrame, Protocol):
-    """What a connection is taken for."""
-
-    @property
-    def owner(self) -> str:
-        """The block that has begun it."""
-        ...
-
-    @property
-    def last_statement(self) -> object:
-        """What was sent last."""
-        ...
-
-    @property
-    def session(self) -> Any:  # noqa: ANN401  # of a higher floor
-        """The session that it belongs to."""
-        ...
-
-    @property
-    def condemned(self) -> Any:  # noqa: ANN401  # of a higher module
-        """Why it can only roll back, if it can."""
-        ...
-
-    def by_hand_refused(self, verb: str) -> TransactionRefusedError:
-        """Build the error for an end by hand."""
-        ...
 
 
 class Checkout:
@@ -80,7 +54,7 @@ class Checkout:
     def __init__(self, frame: CheckoutFrame) -> None:
         self.frame = frame
         self.connection: Connection | None = None
-        self.since = time.monotonic()
+        self.since: float
         self._ending = False
         self._answer: Exception | bool = False
         """What has become of a COMMIT that was sent ahead: it failed, or the database has answered."""
@@ -96,12 +70,7 @@ class Checkout:
         self._gate: WriteGate | None = None
         self._origin = Origin(frame)
         self._inner_ends: InnerEnds | None = None
-        self._beginning = Beginning(frame.source.backend, frame.mode)
-
-    @property
-    def begins_loudly(self) -> bool:
-        """Whether BEGIN sends something by itself, which must not be interrupted."""
-        return self._beginning.is_loud
+        self._beginning = Beginning.in_mode(frame.source.backend, frame.mode)
 
     # -- as a holder ---------------------------------------------------------------------------
 
@@ -178,12 +147,13 @@ class Checkout:
 
     def _look_for_end(self) -> None:
         """Find out whether the driver knows of no transaction any more, though no end of it was heard of."""
-        mark = self.frame.condemned
-        if not self._is_watched or (mark is not None and mark.by_database):
+        taken, mark = self._taken, self.frame.condemned
+        if mark is not None and mark.by_database:
             return
-        if not self._taken.in_transaction():
-            return  # it has ended; a pool may be told to commit what comes back
-        connection = self._taken.connection.dbapi_connection
+        # It may have ended: a pool may be told to commit what comes back.
+        if not isinstance(taken, LazyConnection) and not (self._is_watched and taken.in_transaction()):
+            return
+        connection = taken.connection.dbapi_connection
         if connection is not None and self.frame.source.backend.has_ended_unseen(connection):
             self.ended_before = self.ended_before or ended_unseen(self.frame.source.name, self.owner)
 
@@ -196,13 +166,14 @@ class Checkout:
 
     def take_idle(self) -> Connection | None:
         """Take a connection for which nothing has to be waited for; None if there is none. In no greenlet."""
-        if not self._beginning.needs_no_greenlet:
+        beginning, frame = self._beginning, self.frame
+        if not beginning.needs_no_greenlet:
             return None
-        gate = self.frame.source.write_gate() if self._queues_to_write else None
-        if gate is not None and not gate.enter_at_once(self.frame, self.frame.owner):
+        gate = frame.source.write_gate() if beginning.queues_to_write else None
+        if gate is not None and not gate.enter_at_once(frame, frame.owner):
             return None
         self._gate = gate
-        connection = self._origin.idle()
+        connection = self._origin.idle(beginning.kind)
         if connection is None:
             self.forget()
             return None
@@ -211,17 +182,11 @@ class Checkout:
     def take(self) -> Connection:
         """Wait for a connection; before that, in order, for the only write lock, if it is wanted."""
         frame = self.frame
-        gate = frame.source.write_gate() if self._queues_to_write else None
+        gate = frame.source.write_gate() if self._beginning.queues_to_write else None
         if gate is not None:
             await_only(gate.enter(frame, frame.owner, frame.source.watch))
             self._gate = gate
         return self._took(self._origin.connected())
-
-    @property
-    def _queues_to_write(self) -> bool:
-        """Whether only one at a time may do what this is for."""
-        mode = self.frame.mode
-        return self.frame.source.backend.one_writer and not (mode.read_only or mode.autocommit)
 
     def _took(self, connection: Connection) -> Connection:
         self.connection = connection
@@ -242,6 +207,16 @@ class Checkout:
         """Say whether the connection is of this server."""
         return self._origin.engines is engines and self.is_out
 
+    def begin_silently(self) -> bool:
+        """Begin, if that sends nothing by itself, which must not be interrupted; say whether it was so."""
+        loud = self._beginning.is_loud
+        # Where time is short, it must be possible to give BEGIN up by itself.
+        if not (loud and self.frame.limits) and self._beginning.goes_with_next(self._taken):
+            return True
+        if not loud:
+            self.begin()
+        return not loud
+
     async def begin_ahead(self) -> None:
         """Begin in the mode of the frame; SQLAlchemy has nothing to send then."""
         self._ending = True  # SQLAlchemy rolls back by itself what cannot begin
@@ -249,7 +224,7 @@ class Checkout:
         self._ending = False
 
     def begin(self) -> None:
-        """Begin in the mode of the frame. In a greenlet, if that is loud."""
+        """Begin in the mode of the frame. In a greenlet, if something is sent by itself."""
         self._ending = True  # as above
         self._beginning.of(self._taken)
         self._ending = False
@@ -259,11 +234,18 @@ class Checkout:
         assert self.connection is not None  # noqa: S101  # it is taken before it is used
         return self.connection
 
-    def commit(self, first: Callable[[], object]) -> None:
-        """Do what sends COMMIT in its own way, if it does; then see to it that it is sent. In a greenlet."""
+    def commit(self, first: Callable[[], object], *, alone: bool = False) -> None:
+        """Do what sends COMMIT in its own way, if it does; then see to it that it is sent. In a greenlet.
+
+        Args:
+            first: What does so.
+            alone: It was sent ahead, and nobody hears of it: one that knows of nothing is not told.
+        """
         self._ending = True
         first()
         connection = self._taken
+        if alone and isinstance(connection, LazyConnection):
+            return
         if (not self.commit_answered or self._answer is True) and connection.in_transaction():
             connection.commit()
 
@@ -273,8 +255,9 @@ class Checkout:
 
         Nobody else has the connection or listens to its end, and it goes back to where it was idle.
         """
-        connection, direct = self._taken, self.frame.source.backend.direct
-        if direct is None or not (direct.commits and self._origin.takes_back_at_once):
+        connection = self._taken
+        lender = self._origin.lender
+        if lender is None or not lender.takes_back_ended():
             return False
         return not (connection.in_nested_transaction() or self.frame.session.has_handed_out(connection))
 
@@ -310,7 +293,8 @@ class Checkout:
 
     def rolled_back_by(self, send: Callable[[], object]) -> None:
         """Send ROLLBACK, if the block is about to end."""
-        self.refuse_by_hand("rollback")
+        if self._taken.in_transaction():  # else SQLAlchemy rolls back by itself what could not begin
+            self.refuse_by_hand("rollback")
         self._look_for_end()
         send()
 
@@ -345,15 +329,15 @@ class Checkout:
 
     def roll_back(self) -> None:
         """Send ROLLBACK, if there is something to roll back. In a greenlet."""
-        self._ending = True
-        if self._taken.in_transaction():
-            self._taken.rollback()
+        taken = self._ended()
+        if taken.in_transaction():
+            taken.rollback()
 
     def discard(self) -> None:
         """Close the connection instead of returning it."""
-        self._ending = True
+        taken = self._ended()
         if self._usable:
-            self._taken.invalidate()
+            taken.invalidate()
 
     @property
     def is_out(self) -> bool:
@@ -362,15 +346,25 @@ class Checkout:
 
     def throw_away(self) -> None:
         """Close the connection, and give its place in the pool back. In a greenlet."""
-        self._ending = True
-        for step in (self._taken.invalidate, self._taken.close):
+        taken = self._ended()
+        for step in (taken.invalidate, taken.close):
             with suppress(Exception):
                 step()
 
     def give_back(self) -> None:
         """Return the connection to the pool. In a greenlet."""
+        taken = self._ended()
+        if self._answer is True and isinstance(taken, LazyConnection):
+            taken.return_ended()
+        else:
+            taken.close()
+
+    def _ended(self) -> Connection:
+        """Return the connection, whose transaction is about to end, and begins no more if it has not yet."""
         self._ending = True
-        self._taken.close()
+        if isinstance(self._taken, LazyConnection) and not self._taken.closed:
+            self.frame.source.backend.forget_beginning(self._taken)
+        return self._taken
 
     def sever(self) -> None:
         """Break the connection under what waits for it."""

@@ -344,8 +344,7 @@ class Frame:
             return None
         self.checkout = checkout
         self.begun()
-        if not checkout.begins_loudly:
-            checkout.begin()
+        if checkout.begin_silently():
             return connection
         done = await self.await_through(checkout.begin_ahead())
         if done.error is not None:
@@ -366,8 +365,7 @@ class Frame:
             raise
         self.checkout = checkout
         self.begun()
-        if not checkout.begins_loudly:
-            checkout.begin()
+        if checkout.begin_silently():
             return connection
         done = await_only(self.see_through(checkout.begin))
         if done.error is not None:

@@ -1,4 +1,4 @@
-"""This module says what a transaction needs of the connections of its Database."""
+"""This module says what a transaction needs of the connections of its Database, and they of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from unitwork._runtime.connections.servers import Servers
     from unitwork._runtime.connections.watch import Watch
     from unitwork._runtime.connections.write_gate import WriteGate
+    from unitwork._runtime.deadline import Limits
     from unitwork.dialects import Backend, BeginMode
+    from unitwork.errors import TransactionRefusedError
 
 
 class Connections(Protocol):
@@ -70,4 +72,60 @@ class Connections(Protocol):
 
     def write_gate(self) -> WriteGate | None:
         """Return the queue of those who want the only write lock, if there is one."""
+        ...
+
+
+class OriginFrame(Protocol):
+    """What a connection is taken for, as far as it matters to where it comes from."""
+
+    @property
+    def source(self) -> Connections:
+        """Where connections come from."""
+        ...
+
+    @property
+    def mode(self) -> BeginMode:
+        """How it begins."""
+        ...
+
+    @property
+    def only_reads(self) -> bool:
+        """Whether it is a read of a repository outside of transactions."""
+        ...
+
+    def has_written(self) -> bool:
+        """Say whether something was sent since this was asked last that may write."""
+        ...
+
+
+class CheckoutFrame(OriginFrame, Protocol):
+    """What a connection is taken for."""
+
+    @property
+    def owner(self) -> str:
+        """The block that has begun it."""
+        ...
+
+    @property
+    def last_statement(self) -> object:
+        """What was sent last."""
+        ...
+
+    @property
+    def session(self) -> Any:  # noqa: ANN401  # of a higher floor
+        """The session that it belongs to."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """Its time limits."""
+        ...
+
+    @property
+    def condemned(self) -> Any:  # noqa: ANN401  # of a higher module
+        """Why it can only roll back, if it can."""
+        ...
+
+    def by_hand_refused(self, verb: str) -> TransactionRefusedError:
+        """Build the error for an end by hand."""
         ...

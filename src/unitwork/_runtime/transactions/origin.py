@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
-
-from sqlalchemy import Connection
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from unitwork._runtime.connections.engines import Engines
     from unitwork._runtime.connections.idle import Lender
-    from unitwork._runtime.transactions.needs import Connections
-    from unitwork.dialects import BeginMode
-
-
-class OriginFrame(Protocol):
-    """What a connection is taken for, as far as it matters to where it comes from."""
-
-    @property
-    def source(self) -> Connections:
-        """Where connections come from."""
-        ...
-
-    @property
-    def mode(self) -> BeginMode:
-        """How it begins."""
-        ...
-
-    @property
-    def only_reads(self) -> bool:
-        """Whether it is a read of a repository outside of transactions."""
-        ...
-
-    def has_written(self) -> bool:
-        """Say whether something was sent since this was asked last that may write."""
-        ...
+    from unitwork._runtime.transactions.needs import OriginFrame
 
 
 class Origin:
@@ -41,19 +17,19 @@ class Origin:
 
     Attributes:
         engines: Those of its server.
+        lender: Who has lent it, if it was idle, and can be told to commit.
     """
 
-    __slots__ = ("_frame", "_lender", "_seen", "engines")
+    __slots__ = ("_frame", "_seen", "engines", "lender")
 
     def __init__(self, frame: OriginFrame) -> None:
         self._frame = frame
         self.engines: Engines = frame.source.engines
-        self._lender: Lender | None = None
-        """Who has lent it, if it was idle."""
+        self.lender: Lender | None = None
         self._seen: Any = None
         """What the code has written and read, where there are several servers."""
 
-    def idle(self) -> Connection | None:
+    def idle(self, kind: type[Connection]) -> Connection | None:
         """Return a connection for which nothing has to be waited for; None if there is none."""
         source = self._frame.source
         direct = source.backend.direct
@@ -64,8 +40,8 @@ class Origin:
         held = lender.idle()
         if held is None:
             return None
-        self._lender = lender
-        return Connection(home.engine.sync_engine, held)
+        self.lender = lender if direct.commits else None
+        return kind(home.engine.sync_engine, held)
 
     def connected(self) -> Connection:
         """Connect to the server that this is for; to another one than a replica that cannot be reached.
@@ -97,13 +73,6 @@ class Origin:
             source.servers.lost(self.engines, error)
             source.watch.swallowed(f"a read at {source.servers.address_of(self.engines)}", error)
         return away
-
-    @property
-    def takes_back_at_once(self) -> bool:
-        """Whether the connection goes back without anything being waited for, and nobody listens to that."""
-        if self._lender is None or not self._lender.resets_at_once:
-            return False
-        return self.engines.here().listeners.foreign() is None
 
     def give_back(self, connection: Connection) -> None:
         """Take note that a connection has gone back."""
