@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from traceback import clear_frames
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from typing_extensions import override
 
 from unitwork._sqlalchemy.private import fail_as_adapted
 from unitwork.dialects.direct import Column, Direct, Rows, columns_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
 
 _AGAIN_S = 0.02
 
@@ -56,8 +59,8 @@ class SQLiteDirect(Direct):
             del cursor
 
     @override
-    async def rows(self, driver: Any, sql: str, arguments: Any) -> Rows:
-        found: Rows = await driver.execute_fetchall(sql, arguments)
+    def rows(self, driver: Any, sql: str, arguments: Any) -> Awaitable[Rows]:
+        found: Awaitable[Rows] = driver.execute_fetchall(sql, arguments)
         return found
 
     @override
