@@ -1252,3 +1252,40 @@ async def test_cancelled_at_every_await_of_a_flush(kept: Database, observer: Obs
             return
         assert task.cancelled(), task.exception()
     pytest.fail("the program has more awaits than this test expects")
+
+
+@pytest.mark.parametrize("strikes", list(STRIKES))
+@pytest.mark.timeout(120)
+async def test_cancelled_at_every_await_of_what_is_sent_at_once(
+    kept: Database, observer: Observer, strikes: str
+) -> None:
+    """All of it is stored or nothing; what is undone is as after a rollback, and can be sent anew."""
+    coins: list[Coin] = []
+    seats: list[Seat] = []
+
+    async def program() -> None:
+        async with kept.transaction() as session:
+            coins[:] = [Coin(word="x"), Coin(word="y")]
+            seats[:] = [await session.get_one(Seat, (1, 2))]
+            await Repository[Coin](kept).add_all(coins)
+            await Repository[Seat](kept).delete(seats[0])
+
+    for at in range(1, MOST_AWAITS):
+        await fill(kept, {Coin.__table__, Seat.__table__})  # type: ignore[arg-type]  # Tables
+        striking = Striking(program(), STRIKES[strikes](at), cancel_current_task)
+        task = asyncio.create_task(completion(striking))
+        await asyncio.wait({task})
+
+        assert kept.pool_status().checked_out == 0
+        assert left_in_context() == {}
+        stored = await observer.scalar("SELECT count(*) FROM coin WHERE word IN ('x', 'y')")
+        assert await observer.scalar("SELECT count(*) FROM seat") == (0 if stored else 1)
+        assert {inspect(each).transient for each in coins} <= {not stored}
+        if striking.seen < at:
+            task.result()
+            assert stored == 2
+            return
+        assert task.cancelled(), task.exception()
+        if not stored and coins:
+            await Repository[Coin](kept).add_all(coins)
+    pytest.fail("the program has more awaits than this test expects")

@@ -289,7 +289,7 @@ class PsycopgDirect(Direct):
 
     @override
     def in_transaction(self, driver: Any) -> bool:
-        return bool(driver.info.transaction_status)  # 0 is idle
+        return bool(driver.pgconn.transaction_status)  # 0 is idle
 
     @override
     def is_broken(self, driver: Any) -> bool:
