@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeAlias, TypeVar, cast
 
 from sqlalchemy import Select, func, inspect, select
@@ -14,9 +15,9 @@ from sqlalchemy.sql.base import ExecutableOption
 from unitwork._later import later
 from unitwork._logic.foreign_words import refuse_foreign
 from unitwork._logic.patches import patch_values
-from unitwork._runtime.access.identities import held_in, key_of
+from unitwork._runtime.access.identities import held_in, key_of, stale_row
 from unitwork.bulk import BulkWrites
-from unitwork.errors import DeclarationError, NoRowError, OptionError, StaleRowError
+from unitwork.errors import DeclarationError, NoRowError, OptionError
 from unitwork.query.locks import Lock, lock_of
 from unitwork.query.owner import access_of, access_to, complete, entity_in_bases, repository
 from unitwork.transaction import HasSource
@@ -225,18 +226,20 @@ class Repository(BulkWrites[M], Generic[M]):
             One INSERT at once. Commits only if no transaction is open.
         """
         refuse_foreign("add", foreign)
-        before = await self.database_access.added_alone(self._name("add"), entity)
-        if before is not None:
-            await self._write(
-                "add", lambda session: flushing.flush_new(session, entity, before=before), entity
-            )
+        try:
+            await self.database_access.add(self._name("add"), entity)
+        except StaleDataError as error:
+            raise stale_row(self.entity, [key_of(entity)]) from error
         return entity
 
     async def add_all(self, entities: Iterable[M], **foreign: Never) -> list[M]:
         """Insert new entities and return them. For very many rows use `bulk_insert`."""
         refuse_foreign("add_all", foreign)
         known = list(entities)
-        await self._write("add_all", lambda session: flushing.flush_new(session, *known), *known)
+        try:
+            await self.database_access.add(self._name("add_all"), *known)
+        except StaleDataError as error:
+            raise stale_row(self.entity, [key_of(entity) for entity in known]) from error
         return known
 
     async def create(self, **attributes: Any) -> M:
@@ -313,12 +316,7 @@ class Repository(BulkWrites[M], Generic[M]):
             One DELETE, after the SELECTs that cascades need. Commits only if no transaction is open.
         """
         refuse_foreign("delete", foreign)
-
-        async def work(session: AsyncSession) -> None:
-            await session.delete(held_in(session, entity))
-            await session.flush()
-
-        await self._write("delete", work, entity)
+        await self._write("delete", partial(flushing.flush_deleted, entity), entity)
 
     async def delete_where(self, *criteria: Any) -> int:
         """Delete the rows that meet the conditions, and return how many. One DELETE.
@@ -375,8 +373,7 @@ class Repository(BulkWrites[M], Generic[M]):
                 return await self.database_access.write(name, work)
         except StaleDataError as error:
             keys = [key_of(entity) for entity in about] if about else [key]
-            told = "of one of these: " + ", ".join(map(repr, keys)) if len(keys) > 1 else repr(keys[0])
-            raise StaleRowError(self.entity.__name__, told) from error
+            raise stale_row(self.entity, keys) from error
 
     def _having(self, method: str, attributes: Mapping[str, Any]) -> fluent.FluentSelect[M]:
         if not attributes:

@@ -359,6 +359,28 @@ def both(*stories: Story) -> Story:
     return story
 
 
+def adding_at_once(*make: Callable[[], Kept]) -> Story:
+    """Let a repository add new entities."""
+
+    async def story(session: AsyncSession, kept: list[Any]) -> None:
+        kept.extend(each() for each in make)
+        await Repository(session, type(kept[0])).add_all(kept)
+
+    return story
+
+
+def deleting_at_once(kind: type[Kept], key: object, *before: Story) -> Story:
+    """Let a repository delete one entity, after something else."""
+
+    async def story(session: AsyncSession, kept: list[Any]) -> None:
+        kept.append(await session.get_one(kind, key))
+        for each in before:
+            await each(session, kept)
+        await Repository(session, kind).delete(kept[0])
+
+    return story
+
+
 async def in_place(session: AsyncSession, kept: list[Any]) -> None:
     """A value is changed inside."""
     kept.append(await session.get_one(Thing, 1))
@@ -568,6 +590,61 @@ async def adding_fails(session: AsyncSession, kept: list[Any]) -> None:
         await Repository[Coin](session).add(kept[1])
 
 
+async def added_twice(session: AsyncSession, kept: list[Any]) -> None:
+    """One entity stands twice in a list."""
+    kept.append(Coin(word="new"))
+    await Repository[Coin](session).add_all([kept[0], kept[0]])
+
+
+async def added_at_once_and_changed(session: AsyncSession, kept: list[Any]) -> None:
+    """And added once more."""
+    kept.extend([Coin(word="new"), Coin(word="newer")])
+    await Repository[Coin](session).add_all(kept)
+    kept[0].word = "newest"
+    await Repository[Coin](session).add_all(kept)
+
+
+async def added_at_once_and_seen(session: AsyncSession, kept: list[Any]) -> None:
+    """What a session finds is what was added."""
+    kept.extend([Coin(word="new"), Coin(word="newer")])
+    await Repository[Coin](session).add_all(kept)
+    found = (await session.scalars(select(Coin).order_by(Coin.id))).all()
+    assert found[1:] == kept
+
+
+async def changed_before(_session: AsyncSession, kept: list[Any]) -> None:
+    """It is changed."""
+    kept[0].plain = "new"
+
+
+async def gone_before(session: AsyncSession, _kept: list[Any]) -> None:
+    """Somebody has deleted the row."""
+    await session.execute(delete(Thing.__table__).where(Thing.id == 1))  # type: ignore[arg-type]  # is a Table
+
+
+async def expired_before(session: AsyncSession, kept: list[Any]) -> None:
+    """All of it has expired."""
+    session.expire(kept[0])
+
+
+async def expunged_before(session: AsyncSession, kept: list[Any]) -> None:
+    """It is taken out of the session."""
+    session.expunge(kept[0])
+
+
+async def deleted_before(session: AsyncSession, kept: list[Any]) -> None:
+    """It is deleted already."""
+    await Repository[Thing](session).delete(kept[0])
+
+
+async def deleted_at_once_and_added(session: AsyncSession, kept: list[Any]) -> None:
+    """One with the same key takes its place."""
+    kept.append(await session.get_one(Seat, (1, 2)))
+    await Repository[Seat](session).delete(kept[0])
+    kept.append(Seat(row=1, seat=2, note="other"))
+    await Repository[Seat](session).add(kept[1])
+
+
 async def all_deleted(session: AsyncSession, kept: list[Any]) -> None:
     """Two of one class."""
     kept.extend((await session.scalars(select(Seat))).all())
@@ -740,6 +817,45 @@ STORIES: dict[str, Story] = {
     "several deleted": deleting_several(thing),
     "several deleted, one gone": deleting_several(thing, gone=21),
     "several silent deleted, one gone": deleting_several(lambda key: Silent(id=key), gone=21),
+    "added at once": adding_at_once(*(lambda word=word: Coin(word=word) for word in "wxyz")),
+    "added at once, some with more": adding_at_once(
+        *(lambda: Coin(word=None), lambda: Coin(word="x", shouted="s"), lambda: Coin(word="y", by_call=5))
+    ),
+    "added at once, of several kinds": adding_at_once(Coin, lambda: Postmark(word="n"), Coin),
+    "added at once with one that fails": adding_at_once(
+        *(lambda word=word: Coin(word=word) for word in "xay")
+    ),
+    "added at once with an expression": adding_at_once(Coin, lambda: Coin(word=func.lower("X"))),
+    "added at once with keys": adding_at_once(
+        *(lambda key=key: Seat(row=key, seat=9 - key) for key in range(2, 6))
+    ),
+    "added at once with keys and defaults": adding_at_once(
+        *(lambda key=key: Ticket(id=uuid.UUID(int=9 - key)) for key in range(3))
+    ),
+    "added at once with keys of their own": adding_at_once(
+        *(lambda key=key: Postmark(id=key, word="n") for key in (9, 7, 8))
+    ),
+    "added at once with a key that is there": adding_at_once(
+        lambda: Postmark(id=7, word="n"), lambda: Postmark(id=1, word="n")
+    ),
+    "the same added at once": added_twice,
+    "added at once and changed": added_at_once_and_changed,
+    "added at once beside what waits": both(
+        changing(Thing, 1, plain="new"), adding_at_once(*(lambda word=word: Coin(word=word) for word in "xy"))
+    ),
+    "added at once and seen": added_at_once_and_seen,
+    "deleted at once": deleting_at_once(Thing, 1),
+    "of two keys deleted at once": deleting_at_once(Seat, (1, 2)),
+    "numbered deleted at once": deleting_at_once(Numbered, 1),
+    "shelf deleted at once": deleting_at_once(Shelf, 2),
+    "room deleted at once": deleting_at_once(Room, 1),
+    "what is referred to deleted at once": deleting_at_once(Shelf, 1),
+    "deleted at once after a change": deleting_at_once(Thing, 1, changed_before),
+    "deleted at once when gone": deleting_at_once(Thing, 1, gone_before),
+    "deleted at once when expired": deleting_at_once(Thing, 1, expired_before),
+    "deleted at once when taken out": deleting_at_once(Thing, 1, expunged_before),
+    "deleted twice at once": deleting_at_once(Thing, 1, deleted_before),
+    "deleted at once and added": deleted_at_once_and_added,
     "child and parent": both(adding(lambda: Thing(plain="new", data=[1], shelf_id=5), lambda: Shelf(id=5))),
     "parent and child": both(deleting(Shelf, 1), deleting(Thing, 1)),
 }
@@ -932,6 +1048,16 @@ SENT_BY_LANE = (
     "many of several kinds",
     "many with one that fails",
     "land",
+    "added at once",
+    "added at once, some with more",
+    "added at once, of several kinds",
+    "added at once with one that fails",
+    "added at once and changed",
+    "added at once and seen",
+    "deleted at once",
+    "of two keys deleted at once",
+    "shelf deleted at once",
+    "deleted at once and added",
 )
 LEFT_TO_ORM = (
     "an expression",
@@ -1125,4 +1251,41 @@ async def test_cancelled_at_every_await_of_a_flush(kept: Database, observer: Obs
             assert stored
             return
         assert task.cancelled(), task.exception()
+    pytest.fail("the program has more awaits than this test expects")
+
+
+@pytest.mark.parametrize("strikes", list(STRIKES))
+@pytest.mark.timeout(120)
+async def test_cancelled_at_every_await_of_what_is_sent_at_once(
+    kept: Database, observer: Observer, strikes: str
+) -> None:
+    """All of it is stored or nothing; what is undone is as after a rollback, and can be sent anew."""
+    coins: list[Coin] = []
+    seats: list[Seat] = []
+
+    async def program() -> None:
+        async with kept.transaction() as session:
+            coins[:] = [Coin(word="x"), Coin(word="y")]
+            seats[:] = [await session.get_one(Seat, (1, 2))]
+            await Repository[Coin](kept).add_all(coins)
+            await Repository[Seat](kept).delete(seats[0])
+
+    for at in range(1, MOST_AWAITS):
+        await fill(kept, {Coin.__table__, Seat.__table__})  # type: ignore[arg-type]  # Tables
+        striking = Striking(program(), STRIKES[strikes](at), cancel_current_task)
+        task = asyncio.create_task(completion(striking))
+        await asyncio.wait({task})
+
+        assert kept.pool_status().checked_out == 0
+        assert left_in_context() == {}
+        stored = await observer.scalar("SELECT count(*) FROM coin WHERE word IN ('x', 'y')")
+        assert await observer.scalar("SELECT count(*) FROM seat") == (0 if stored else 1)
+        assert {inspect(each).transient for each in coins} <= {not stored}
+        if striking.seen < at:
+            task.result()
+            assert stored == 2
+            return
+        assert task.cancelled(), task.exception()
+        if not stored and coins:
+            await Repository[Coin](kept).add_all(coins)
     pytest.fail("the program has more awaits than this test expects")

@@ -366,6 +366,29 @@ async def test_entity_that_must_be_there_is_asked_for_once(people: Database) -> 
     assert len([sql for sql in log.texts if "person" in sql]) == 3
 
 
+async def test_entity_that_is_held_is_not_read_again(people: Database) -> None:
+    """By its key it is given as it is, and nothing is sent for that; an expired or deleted one is read."""
+    repository = Repository[Person](people)
+    async with people.transaction() as session:
+        person = await session.get_one(Person, 1)
+        person.name = "Eve"
+        session.add(Person(name="new"))
+        with StatementLog(people) as log:
+            found = [await session.get(Person, 1), await repository.get(1), await repository.get_one(1)]
+            assert found == [person] * 3
+            assert [each.sql for each in log.statements] == []
+        assert person.name == "Eve"
+
+        await session.flush()
+        session.expire(person)
+        assert await repository.get(1) is person
+        assert "name" in inspect(person).dict
+        await repository.delete(person)
+        assert await session.get(Person, 1) is None
+        assert await repository.get(1) is None
+        people.set_rollback_only()
+
+
 async def test_session_of_a_unit_at_rest_is_read_by_its_tasks_in_turn(people: Database) -> None:
     """Each gets the same entities, also while a block of another task is open on the session."""
     async with people.unit_of_work() as session:

@@ -319,7 +319,7 @@ class Branches(Base):
     metadata = MetaData()
 
 
-class Branch(Branches):
+class Bough(Branches):
     """Comes with those that grow from it, and with theirs."""
 
     __tablename__ = "branch"
@@ -327,18 +327,18 @@ class Branch(Branches):
     id: Mapped[int] = mapped_column(primary_key=True)
     below_id: Mapped[int | None] = mapped_column(ForeignKey("branch.id"))
 
-    above: Mapped[list["Branch"]] = relationship(lazy="selectin", join_depth=2, order_by="Branch.id")
+    above: Mapped[list["Bough"]] = relationship(lazy="selectin", join_depth=2, order_by="Bough.id")
 
 
 async def test_as_many_levels_are_loaded_as_the_mapping_says(db: Database) -> None:
     """Of a class that refers to itself (`join_depth`)."""
     await db.create_all(Branches.metadata)
     for key in range(1, 5):
-        await Repository[Branch](db).add(Branch(id=key, below_id=key - 1 or None))
+        await Repository[Bough](db).add(Bough(id=key, below_id=key - 1 or None))
 
     async with db.transaction() as session:
-        first = (await session.scalars(select(Branch).where(Branch.id == 1))).one()
-    level: Branch = first
+        first = (await session.scalars(select(Bough).where(Bough.id == 1))).one()
+    level: Bough = first
     loaded = [level.id]
     while "above" in vars(level):
         (level,) = level.above

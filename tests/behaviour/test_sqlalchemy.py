@@ -226,19 +226,23 @@ async def test_other_databases_have_nothing_to_hear(people: Database) -> None:
 
 
 async def test_entities_that_wait_in_a_session_are_seen(people: Database) -> None:
-    """Those to be inserted and those to be deleted; what has only changed is asked for in another way."""
+    """Those to be inserted, those that have changed, and those to be deleted."""
     async with people.transaction() as session:
         person = await session.get_one(Person, 1)
-        person.name = "Ann"
-        assert not private.has_unsent(session.sync_session)
+        assert not private.is_changed(session.sync_session)
+
+        person.name = "Eve"
+        assert private.is_changed(session.sync_session)
+        await session.flush()
+        assert not private.is_changed(session.sync_session)
 
         session.add(Person(name="new"))
-        assert private.has_unsent(session.sync_session)
+        assert private.is_changed(session.sync_session)
         await session.flush()
-        assert not private.has_unsent(session.sync_session)
+        assert not private.is_changed(session.sync_session)
 
         await session.delete(person)
-        assert private.has_unsent(session.sync_session)
+        assert private.is_changed(session.sync_session)
 
 
 def test_attributes_of_an_async_session_are_known() -> None:

@@ -26,9 +26,14 @@ def remembered(entity: type[Any], name: str, made: Callable[[type[Any], Mapper[A
 
     Not kept in `Table.info`, which Alembic writes into migrations.
     """
-    mapper: Mapper[Any] = inspect_entity(entity)
+    mapper: Mapper[Any] = vars(entity).get("__mapper__") or inspect_entity(entity)
+    return known_of_mapper(mapper, name, lambda mapper: made(entity, mapper))
+
+
+def known_of_mapper(mapper: Mapper[Any], name: str, made: Callable[[Mapper[Any]], T]) -> T:
+    """Return what is known of the model of a mapper, as `remembered`."""
     known = mapper.class_manager.info
     if name not in known:
-        known[name] = made(entity, mapper)
+        known[name] = made(mapper)
     found: T = known[name]
     return found

@@ -119,12 +119,6 @@ def end_quietly(session: Session) -> None:
         transaction = session._transaction  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the one around a savepoint
 
 
-def note_new(session: Session, state: InstanceState[Any]) -> None:
-    """Let the innermost transaction of a session know that it has inserted an entity, as a flush does."""
-    transaction: Any = session.get_nested_transaction() or session.get_transaction()
-    transaction._new[state] = True  # noqa: SLF001  # what a rollback makes new again
-
-
 def label_of(column: ColumnElement[Any]) -> str:
     """Return what the ORM calls the value of a key by which it finds the row that it updates."""
     label: str = column._label  # type: ignore[assignment]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportAssignmentType]
@@ -319,9 +313,12 @@ def connection_of(transaction: SessionTransaction | None) -> Connection | None:
     return next((each[0] for each in begun.values()), None) if begun else None
 
 
-def has_unsent(session: Session) -> bool:
-    """Say whether entities wait in a session to be inserted or deleted: `new` and `deleted` copy them all."""
-    return bool(session._new or session._deleted)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+def is_changed(session: Session) -> bool:
+    """Say whether a session has something to send: `new`, `dirty` and `deleted` copy all that they return."""
+    if session._new or session._deleted:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        return True
+    held: Any = session.identity_map
+    return bool(held._modified) and has_modified(session)  # noqa: SLF001
 
 
 class _Watched(set["InstanceState[Any]"]):

@@ -1,4 +1,4 @@
-"""This module holds what is private in how SQLAlchemy begins and ends savepoints.
+"""This module holds what is private in how a session begins and ends savepoints, and what it undoes then.
 
 Each function does one thing that has no public name. A test fails when SQLAlchemy changes it.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.engine import NestedTransaction
-    from sqlalchemy.orm import Session, SessionTransaction
+    from sqlalchemy.orm import InstanceState, Session, SessionTransaction
 
 
 def flushes_nothing(session: Session) -> bool:
@@ -46,3 +46,15 @@ def next_savepoint_name(connection: Connection) -> str:
     """Return what the next savepoint on a connection is going to be called."""
     sent: int = vars(connection).get("_Connection__savepoint_seq", 0)  # a lazy one has sent none
     return f"sa_savepoint_{sent + 1}"
+
+
+def note_new(session: Session, state: InstanceState[Any]) -> None:
+    """Let the innermost transaction of a session know that it has inserted an entity, as a flush does."""
+    transaction: Any = session.get_nested_transaction() or session.get_transaction()
+    transaction._new[state] = True  # noqa: SLF001  # what a rollback makes new again
+
+
+def note_deleted(session: Session, state: InstanceState[Any]) -> None:
+    """Let the transaction of a session know that an entity was deleted in it, as a flush does."""
+    transaction: Any = session.get_transaction()
+    transaction._deleted[state] = True  # noqa: SLF001  # what a rollback brings back

@@ -76,7 +76,7 @@ class Direct:
         """Return the rows and their columns, which are `known` from the last time, or were then."""
         raise NotImplementedError
 
-    async def rows(self, driver: Any, sql: str, arguments: Any) -> Rows:  # noqa: ANN401  # as above
+    def rows(self, driver: Any, sql: str, arguments: Any) -> Awaitable[Rows]:  # noqa: ANN401  # as above
         """Return the rows of a statement whose columns are known."""
         raise NotImplementedError
 
@@ -150,9 +150,8 @@ class AsyncpgDirect(Direct):
         return await self._fetched(driver, statement.fetch, *arguments), columns
 
     @override
-    async def rows(self, driver: Any, sql: str, arguments: Any) -> Rows:
-        rows: Rows = await self._fetched(driver, driver.fetch, sql, *arguments)
-        return rows
+    def rows(self, driver: Any, sql: str, arguments: Any) -> Awaitable[Rows]:
+        return self._fetched(driver, driver.fetch, sql, *arguments)
 
     @override
     async def changed(self, driver: Any, sql: str, arguments: Any) -> int:
@@ -290,7 +289,7 @@ class PsycopgDirect(Direct):
 
     @override
     def in_transaction(self, driver: Any) -> bool:
-        return bool(driver.info.transaction_status)  # 0 is idle
+        return bool(driver.pgconn.transaction_status)  # 0 is idle
 
     @override
     def is_broken(self, driver: Any) -> bool:

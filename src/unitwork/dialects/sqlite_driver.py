@@ -16,7 +16,7 @@ from unitwork._sqlalchemy.private import fail_as_adapted
 from unitwork.dialects.direct import Column, Direct, Rows, columns_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 R = TypeVar("R")
 
@@ -113,11 +113,11 @@ class SQLiteDirect(Direct):
         return await _visit(driver, _described, sql, arguments)
 
     @override
-    async def rows(self, driver: Any, sql: str, arguments: Any) -> Rows:
+    def rows(self, driver: Any, sql: str, arguments: Any) -> Awaitable[Rows]:
         own = vars(driver)
         if _TO_BEGIN in own or _TO_CLOSE in own:
-            return await _visit(driver, _rows, sql, arguments)
-        found: Rows = await driver.execute_fetchall(sql, arguments)
+            return _visit(driver, _rows, sql, arguments)
+        found: Awaitable[Rows] = driver.execute_fetchall(sql, arguments)
         return found
 
     @override

@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from sqlalchemy import inspect
 
+from unitwork.errors import StaleRowError
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import InstanceState
 
@@ -27,3 +31,9 @@ def key_of(entity: object) -> object:
     if identity is None:
         return "a new row"
     return identity[0] if len(identity) == 1 else tuple(identity)
+
+
+def stale_row(entity: type, keys: Sequence[object]) -> StaleRowError:
+    """Build the error for rows with these keys, one of which somebody else has changed meanwhile."""
+    told = "of one of these: " + ", ".join(map(repr, keys)) if len(keys) > 1 else repr(keys[0])
+    return StaleRowError(entity.__name__, told)

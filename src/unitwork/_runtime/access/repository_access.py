@@ -13,15 +13,16 @@ from unitwork._logic.paging import signing_key
 from unitwork._logic.routing import LaneChoice, LaneRefusal
 from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime import context, live
+from unitwork._runtime.access.flushing import flush_new
 from unitwork._runtime.access.in_session import collected, executed, items_of, ready
 from unitwork._runtime.access.noted import Noted
-from unitwork._runtime.access.single_work import READ, READ_ANYWHERE, WRITE, with_session
+from unitwork._runtime.access.single_work import READ, READ_ANYWHERE, WRITE, in_transaction, with_session
 from unitwork._runtime.access.streams import RowStream, StreamApart, takes_the_last_connection
 from unitwork._runtime.blocks.block import Scope
 from unitwork._runtime.blocks.starvation import held_by_this_task
 from unitwork._runtime.connections.latest import ReadFromPrimary
 from unitwork._runtime.lanes.calls import KeyLookup, StatementCall
-from unitwork._runtime.lanes.choice import A_BLOCK, A_TRANSACTION
+from unitwork._runtime.lanes.choice import A_BLOCK, A_TRANSACTION, Choice
 from unitwork._runtime.lanes.results import ResultReader, rows_of
 from unitwork._runtime.sessions.session import AmbientSession
 from unitwork.errors import NoTransactionError
@@ -39,7 +40,6 @@ R = TypeVar("R")
 GivenSession: TypeAlias = AsyncSession | async_scoped_session[Any]
 
 _SCALAR = Shape(Rows.ONE, Item.SCALAR)
-_A_SESSION = LaneRefusal("a session is given")
 
 
 class RepositoryAccess:
@@ -171,13 +171,18 @@ class RepositoryAccess:
         identity: tuple[Any, ...] | None = None,
     ) -> Awaitable[Sequence[R]]:
         """Return the items of a read by the fastest lane: driver, fused, or `slowest`, the session."""
-        if self.given is not None:
-            return slowest(self.given)
+        given = self.given
+        if given is not None:
+            return slowest(given)
         source = self.where()
+        place = in_transaction(source)
+        if place is not None:
+            choice = source.lanes.choose(reader, call, A_TRANSACTION, identity)
+            return _read_in_transaction(place, choice, slowest)
         read = partial(self._read_here, source, reader, call, slowest, identity)
         return read() if source.servers is None else _read_on_any_server(source, read)
 
-    async def _read_here(  # as above, on the servers of one Database
+    async def _read_here(  # as above, outside of transactions on one Database
         self,
         source: Source,
         reader: ResultReader,
@@ -203,8 +208,6 @@ class RepositoryAccess:
             items = await cast("AmbientSession", session).in_turn(partial(lanes.fused.read, read))
             return items if source.watch.is_taken(items) else await slowest(session)
 
-        if here is A_TRANSACTION and around is not None:
-            return await fused_or_slowest(around.frame.session)
         options = READ if read.needs_primary else READ_ANYWHERE
         return await with_session(source, reader.name, fused_or_slowest, options, around)
 
@@ -214,19 +217,25 @@ class RepositoryAccess:
         choice = source.lanes.choose(reader, call, _surroundings(source, context.innermost(source)))
         return LaneChoice(choice.lane, None if choice.reason is None else str(choice.reason))
 
-    async def added_alone(self, name: str, entity: object) -> InsertCall | LaneRefusal | None:
-        """Insert a new entity with a statement that commits by itself.
-
-        Return None if that could be done; else why it could not, or what knows what Python has filled in.
-        """
-        if self.given is not None:
-            return _A_SESSION
-        source = self.where()
-        here = _surroundings(source, context.innermost(source))
-        if not source.lanes.writes_alone(here):
-            return A_BLOCK
-        with self.noted(name):
-            return await source.lanes.driver.insert(name, entity, cast("Frame | None", here))
+    async def add(self, name: str, *entities: object) -> None:
+        """Insert new entities: in the open transaction; else by a statement alone, or in a block."""
+        try:
+            given = self.given
+            if given is not None:
+                await flush_new(given, entities)
+                return
+            source = self.where()
+            place = in_transaction(source)
+            if place is not None:
+                await flush_new(place[1].session, entities, place=place)
+                return
+            before = await _added_alone(source, name, entities[0]) if len(entities) == 1 else A_BLOCK
+            if before is not None:
+                add = partial(flush_new, entities=entities, before=before)
+                await with_session(source, name, add, WRITE, context.innermost(source))
+        except SQLAlchemyError as error:
+            self.noted(name).note(error)
+            raise
 
     async def scalar(self, name: str, call: StatementCall) -> Any:  # noqa: ANN401  # as the column says
         """Run a statement and return the first value of its only row."""
@@ -331,6 +340,33 @@ class RepositoryAccess:
 
 ANYWHERE = RepositoryAccess(None, None)
 """The way to the Database that is meant where the code runs."""
+
+
+async def _added_alone(source: Source, name: str, entity: object) -> InsertCall | LaneRefusal | None:
+    """Insert a new entity with a statement that commits by itself.
+
+    Return None if that could be done; else why it could not, or what knows what Python has filled in.
+    """
+    here = _surroundings(source, context.innermost(source))
+    if not source.lanes.writes_alone(here):
+        return A_BLOCK
+    return await source.lanes.driver.insert(name, entity, cast("Frame | None", here))
+
+
+async def _read_in_transaction(
+    place: tuple[Scope, Frame],
+    choice: Choice,
+    slowest: Callable[[AsyncSession], Awaitable[Sequence[R]]],
+) -> Sequence[R]:
+    """Return the items of a read in the transaction that is open."""
+    source, session = place[0].source, place[1].session
+    source.watch.no_faster(choice.reason)
+    if choice.read is not None:
+        items: Sequence[R] | LaneRefusal
+        items = await session.in_turn(partial(source.lanes.fused.read, choice.read), place)
+        if source.watch.is_taken(items):
+            return items
+    return await slowest(session)
 
 
 def _surroundings(source: Source, around: Scope | None) -> Frame | LaneRefusal | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from unitwork._runtime import context
 from unitwork._runtime.blocks.block import Scope
 from unitwork._runtime.sessions.permission import write_refused
 from unitwork.options import Propagation, TransactionOptions
@@ -22,6 +23,13 @@ READ = TransactionOptions(propagation=Propagation.SUPPORTS)
 READ_ANYWHERE = TransactionOptions(propagation=Propagation.SUPPORTS)
 """The same, where a replica may answer."""
 WRITE = TransactionOptions()
+
+
+def in_transaction(source: Source) -> tuple[Scope, Frame] | None:
+    """Return where the calling code is, if a transaction is open here."""
+    around: Scope | None = context.innermost(source)
+    frame = None if around is None else around.frame
+    return (around, frame) if around is not None and frame is not None and frame.transactional else None
 
 
 async def with_session(

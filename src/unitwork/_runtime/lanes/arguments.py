@@ -74,20 +74,30 @@ class Arguments:
         )
         self.take_lists = bool(self._lists)
         """Whether a list is among the values."""
+        self._named = [(name, bind.key) for bind, name in binds]
+        self._keys = frozenset(key for _name, key in self._named)
         self._has_literals = any(bind.literal_execute for bind, _name in binds)
         # By how many values each list has: where they are written into the statement, it is never the same.
         self._expanded: LRUCache[Any, _Expanded] = LRUCache(_KNOWN_LENGTHS)
 
     def __call__(self, call: StatementCall) -> Filled:
         """Return the statement with the values of one call."""
-        key = None if call.fixed else cache_key(call.statement)
-        extracted = key.bindparams if key is not None else None
-        given = self._compiled.construct_params(call.parameters, extracted_parameters=extracted)
+        given = self._given(call)
         for name, encode in self._encoders:
             given[name] = encode(given[name])
         if self.take_lists or self._has_literals:
             return self._expanded_for(given).filled(given)
         return Filled(self.sql, given if self._places is None else [given[name] for name in self._places])
+
+    def _given(self, call: StatementCall) -> dict[str, Any]:
+        """Return the values of a call by name, as SQLAlchemy finds them."""
+        parameters = call.parameters
+        if call.fixed and parameters is not None and self._keys <= parameters.keys():
+            return {name: parameters[key] for name, key in self._named}
+        key = None if call.fixed else cache_key(call.statement)
+        extracted = key.bindparams if key is not None else None
+        given: dict[str, Any] = self._compiled.construct_params(parameters, extracted_parameters=extracted)
+        return given
 
     def _expanded_for(self, given: Mapping[str, Any]) -> _Expanded:
         if self._has_literals:

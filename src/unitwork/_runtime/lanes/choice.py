@@ -88,7 +88,7 @@ class Lanes:
     def _driver_obstacle(self, here: FrameAccess | LaneRefusal | None) -> LaneRefusal | None:
         if self.statements.fastest is not self.driver.lane:
             return NO_FASTER
-        return self.driver.obstacle() or (here if isinstance(here, LaneRefusal) else None)
+        return here if isinstance(here, LaneRefusal) else self.driver.obstacle()
 
 
 def _begins_with_writes(here: FrameAccess | LaneRefusal | None) -> bool:

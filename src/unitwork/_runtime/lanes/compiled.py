@@ -15,7 +15,15 @@ from unitwork._runtime.connections.listeners import SessionListeners
 from unitwork._runtime.lanes.calls import StatementCall
 from unitwork._runtime.lanes.changes import ChangeCall, CompiledChange
 from unitwork._runtime.lanes.eager import compiled_read
-from unitwork._runtime.lanes.flushes import Flush, FlushCall, planned
+from unitwork._runtime.lanes.flushes import (
+    Flush,
+    FlushCall,
+    Insertion,
+    NewRow,
+    planned,
+    planned_deletion,
+    planned_insertion,
+)
 from unitwork._runtime.lanes.inserts import CompiledInsert, InsertCall, given_values
 from unitwork._runtime.lanes.many_inserts import CompiledInserts
 from unitwork._runtime.lanes.mappings import MAPPINGS
@@ -27,7 +35,7 @@ from unitwork._sqlalchemy.private import cache_key
 from unitwork.options import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Select
     from sqlalchemy.engine import Dialect
@@ -36,7 +44,6 @@ if TYPE_CHECKING:
     from unitwork._runtime.lanes.needs import Connections
     from unitwork._runtime.lanes.reads import CompiledRead
 
-R = TypeVar("R")
 C = TypeVar("C")
 
 _KNOWN_INSERTS = 500
@@ -55,7 +62,6 @@ _NO_CONNECTION_YET = LaneRefusal("no connection has been opened yet")
 _REPEATS = LaneRefusal("its rows repeat, and need unique()")
 _VALUES = LaneRefusal("its values cannot be sent")
 _COMMIT_EXPIRES = LaneRefusal("the commit expires it")
-KNOWN_KEY = LaneRefusal("the session holds an entity with this key")
 _CHANGING_IS_HEARD = LaneRefusal("somebody listens to entities being changed")
 _INSERTING_IS_HEARD = LaneRefusal("somebody listens to entities being inserted")
 # Looked up once: the class of an enum takes long for that in Python 3.11.
@@ -229,13 +235,12 @@ class CompiledStatements:
             entity: Any object.
             held: The session that is to hold it.
         """
-        obstacle = self.flush_obstacle(held)
+        obstacle = self._insert_obstacle(held)
         if obstacle is not None:
             return obstacle
-        if self._connections.session_options.get("expire_on_commit"):
-            return _COMMIT_EXPIRES
         try:
-            return self._insert(name, entity)
+            row = self.new_row(entity)
+            return row if isinstance(row, LaneRefusal) else row.call(name, entity, held)
         except Exception:  # noqa: BLE001  # the session lane raises what is right
             return _VALUES
 
@@ -246,11 +251,44 @@ class CompiledStatements:
         except Exception:  # noqa: BLE001  # the session lane raises what is right
             return _VALUES
 
-    def _insert(self, name: str, entity: object, *, pending: bool = False) -> InsertCall | LaneRefusal:
+    def insertion(self, entities: Sequence[object], held: Session | None) -> Insertion | LaneRefusal:
+        """Prepare the INSERT of new entities at once, if they are of one kind.
+
+        Args:
+            entities: Any objects.
+            held: The session that is to hold them.
+        """
+        obstacle = self._insert_obstacle(held)
+        if obstacle is not None:
+            return obstacle
+        try:
+            return planned_insertion(entities, held, self)
+        except Exception:  # noqa: BLE001  # the session lane raises what is right
+            return _VALUES
+
+    def _insert_obstacle(self, held: Session | None) -> LaneRefusal | None:
+        """Say why nothing that is new is inserted past the session, if so."""
+        obstacle = self.flush_obstacle(held)
+        if obstacle is None and self._connections.session_options.get("expire_on_commit"):
+            return _COMMIT_EXPIRES
+        return obstacle
+
+    def new_row(
+        self, entity: object, *, pending: bool = False, like: NewRow | None = None
+    ) -> NewRow | LaneRefusal:
+        """Return the statement of a new entity, and the values that it has been given.
+
+        Args:
+            entity: Any object.
+            pending: It waits in a session.
+            like: One before it, which may be of the same kind.
+        """
         given = given_values(entity, pending=pending)
         if isinstance(given, LaneRefusal):
             return given
         mapper, values = given
+        if like is not None and like.insert.mapper is mapper and like.values.keys() == values.keys():
+            return NewRow(like.insert, values)
         key = (mapper, frozenset(values))
         known = self._inserts.get(key)
         if known is None:
@@ -260,12 +298,7 @@ class CompiledStatements:
             known = self._inserts[key] = CompiledInsert.of(*key, dialect)
         if isinstance(known, LaneRefusal):
             return known
-        if known.observed:
-            return _INSERTING_IS_HEARD
-        arguments = known.arguments(values)
-        if isinstance(arguments, LaneRefusal):
-            return arguments
-        return InsertCall(known, name, entity, values, arguments)
+        return _INSERTING_IS_HEARD if known.observed else NewRow(known, values)
 
     # -- what waits in a session -------------------------------------------------------------------
 
@@ -283,13 +316,20 @@ class CompiledStatements:
         except Exception:  # noqa: BLE001  # the session lane raises what is right
             return _VALUES
 
+    def deletion(self, entity: object, held: Session) -> Flush | LaneRefusal:
+        """Prepare the DELETE of an entity that a session holds, which has nothing else to send."""
+        obstacle = self.flush_obstacle(held)
+        if obstacle is not None:
+            return obstacle
+        try:
+            return planned_deletion(entity, held, self)
+        except Exception:  # noqa: BLE001  # the session lane raises what is right
+            return _VALUES
+
     def waiting_insert(self, entity: object, held: Session) -> InsertCall | LaneRefusal:
         """Prepare the INSERT of an entity that waits in a session."""
-        insert = self._insert(_FLUSH, entity, pending=True)
-        known: Any = held.identity_map
-        if not isinstance(insert, LaneRefusal) and insert.identity in known:
-            return KNOWN_KEY
-        return insert
+        row = self.new_row(entity, pending=True)
+        return row if isinstance(row, LaneRefusal) else row.call(_FLUSH, entity, held)
 
     def inserts(self, calls: Sequence[InsertCall]) -> Sequence[FlushCall] | LaneRefusal | None:
         """Prepare the INSERT of several entities at once; None if the ORM sends one by one."""
@@ -325,15 +365,16 @@ class CompiledStatements:
             return found
         return _CHANGING_IS_HEARD if found.observed else found.call(state, _FLUSH)
 
-    async def claimed(self, entity: object, work: Coroutine[Any, Any, R]) -> R:
-        """Do something with a new entity, which belongs to a session meanwhile: no other task may add it."""
+    def claim(self, entity: object) -> InstanceState[Any]:
+        """Let a new entity belong to a session until it is released: no other task may add it meanwhile."""
         claimed: InstanceState[Any] = instance_state(entity)
         claimed.session_id = self._claiming.hash_key
-        try:
-            return await work
-        finally:
-            if claimed.session_id == self._claiming.hash_key:
-                claimed.session_id = None
+        return claimed
+
+    def release(self, claimed: InstanceState[Any]) -> None:
+        """End that, unless another session holds it by now."""
+        if claimed.session_id == self._claiming.hash_key:
+            claimed.session_id = None
 
 
 def _make_room(known: LRUCache[Any, Any]) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import StaticPool
-from sqlalchemy.util import await_only, greenlet_spawn
+from sqlalchemy.util import greenlet_spawn
 
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.connections.addresses import server_of
@@ -17,6 +17,7 @@ from unitwork._runtime.connections.loop_engine import LoopEngine
 from unitwork._runtime.lanes.sending import (
     CameLateError,
     changed_by_listeners,
+    end_cancelled,
     fail_as_sqlalchemy,
     rows_alone,
     told_stored,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from unitwork._runtime.lanes.needs import Connections, FrameAccess, SessionAccess
     from unitwork._runtime.lanes.reads import ReadCall
     from unitwork._runtime.lanes.sending import StatementToSend
-    from unitwork.dialects.direct import Direct, Rows
+    from unitwork.dialects.direct import Rows
 
 _BY_ITSELF = BeginMode(autocommit=True)
 
@@ -131,7 +132,11 @@ class DriverLane:
             return insert
         if self._connections.home().listeners.of_cursors:
             return _HEARD
-        refusal = await self._statements.claimed(entity, self._insert(insert, unit))
+        claim = self._statements.claim(entity)
+        try:
+            refusal = await self._insert(insert, unit)
+        finally:
+            self._statements.release(claim)
         return refusal and insert
 
     async def _insert(self, insert: InsertCall, unit: FrameAccess | None) -> LaneRefusal | None:
@@ -352,7 +357,7 @@ class DriverLane:
         if statement.writes:
             self._connections.used(visit.home, wrote=True)  # for all that is known
         if not isinstance(error, Exception):
-            _end_cancelled(held, direct, error)
+            end_cancelled(held, direct, error)
             return None
         if isinstance(error, UnreadableRowsError):
             held.close()
@@ -388,12 +393,3 @@ async def _turn(unit: FrameAccess) -> bool:
     """Take the turn of a unit at rest; a block of another task that covers it is not waited for."""
     unit.admit()
     return await unit.session.turns.take_at_rest(unit)
-
-
-def _end_cancelled(held: PoolProxiedConnection, direct: Direct, error: BaseException) -> None:
-    """Return a connection whose statement was stopped, or discard it. In a greenlet."""
-    driver = held.driver_connection
-    if await_only(direct.stopped(driver)) and not direct.is_broken(driver):
-        held.close()
-    else:
-        held.invalidate(error)

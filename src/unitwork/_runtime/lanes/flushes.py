@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from itertools import chain, groupby
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_state
+from typing_extensions import override
 
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.lanes.inserts import InsertCall
@@ -20,11 +24,16 @@ from unitwork._sqlalchemy.private import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy.orm import InstanceState, Mapper, Session
+    from sqlalchemy.orm import InstanceState, Mapper
 
+    from unitwork._runtime.lanes.inserts import CompiledInsert
     from unitwork.dialects.direct import Rows
 
 _ORPHAN = LaneRefusal("it belongs to nothing any more")
+_TWICE = LaneRefusal("the same entity is added twice")
+_SEVERAL_KINDS = LaneRefusal("they are of several models, or have been given other attributes")
+_KNOWN_KEY = LaneRefusal("the session holds an entity with this key")
+_NOT_HELD = LaneRefusal("the session does not hold it")
 _RELATED = LaneRefusal("what waits is related")
 
 FlushCall: TypeAlias = InsertCall | InsertsCall | RowChangeCall | RowChangesCall
@@ -32,11 +41,33 @@ Step: TypeAlias = "tuple[Sequence[InstanceState[Any]], Sequence[FlushCall]]"
 """Entities, and what is sent before they know of it: nothing, if nothing of them is another than before."""
 
 
+class NewRow(NamedTuple):
+    """What is to be inserted, and by which statement."""
+
+    insert: CompiledInsert
+    values: dict[str, Any]
+    """Those that the entity has been given."""
+
+    def call(self, name: str, entity: object, held: Session | None) -> InsertCall | LaneRefusal:
+        """Return the statement with all of its values, unless the session knows their key."""
+        arguments = self.insert.arguments(self.values)
+        if isinstance(arguments, LaneRefusal):
+            return arguments
+        identity = self.insert.identity(self.values)
+        if identity is not None and held is not None and identity in held.identity_map:
+            return _KNOWN_KEY
+        return InsertCall(self.insert, name, entity, self.values, arguments)
+
+
 class Preparing(Protocol):
     """What prepares the statements."""
 
     def rows_of(self, mapper: Mapper[Any]) -> RowsOfModel | LaneRefusal:
         """Return what rows of a model need when they are changed."""
+        ...
+
+    def new_row(self, entity: object, *, like: NewRow | None) -> NewRow | LaneRefusal:
+        """Return the statement of a new entity, and its values; those before it may be like it."""
         ...
 
     def waiting_insert(self, entity: object, held: Session) -> InsertCall | LaneRefusal:
@@ -51,6 +82,18 @@ class Preparing(Protocol):
         self, model: RowsOfModel, state: InstanceState[Any], changed: frozenset[str] | None
     ) -> RowChangeCall | LaneRefusal:
         """Prepare the UPDATE of these attributes of an entity, or its DELETE, if there are none."""
+        ...
+
+
+class Noting(Protocol):
+    """A transaction that takes note of what a session does not know that has not begun."""
+
+    def inserted(self, entity: object) -> None:
+        """Take note of what a rollback makes new again."""
+        ...
+
+    def deleted(self, state: InstanceState[Any]) -> None:
+        """Take note of what a rollback brings back."""
         ...
 
 
@@ -82,14 +125,33 @@ class Flush:
                 return refusal
         return None
 
-    def register(self, held: Session, done: int) -> None:
-        """Let the session know of the first steps, which are done."""
-        saved, deleted = self.steps[: min(done, self._saves)], self.steps[self._saves : done]
-        register_flushed(
-            held,
-            [state for states, _call in saved for state in states],
-            [state for states, _call in deleted for state in states],
-        )
+    def register(self, done: int, held: Session, transaction: Noting) -> None:
+        """Let the session know of the first steps, which are done; and the transaction, if need be."""
+        saved = [state for states, _call in self.steps[: min(done, self._saves)] for state in states]
+        deleted = [state for states, _call in self.steps[self._saves : done] for state in states]
+        if not Session.in_transaction(held):
+            for state in saved:
+                if state.key is None:
+                    transaction.inserted(state.obj())
+            for state in deleted:
+                transaction.deleted(state)
+        register_flushed(held, saved, deleted)
+
+
+class Insertion(Flush):
+    """New entities of one model that wait in no session yet. Lives: while they are sent."""
+
+    def __init__(self, saves: Sequence[Step], insert: CompiledInsert) -> None:
+        super().__init__(saves, ())
+        self._insert = insert
+
+    @override
+    def register(self, done: int, held: Session, transaction: Noting) -> None:
+        for states, _calls in self.steps[:done]:
+            for state in states:
+                entity = state.obj()
+                self._insert.hold(entity, held)
+                transaction.inserted(entity)
 
 
 def planned(held: Session, preparing: Preparing) -> Flush | LaneRefusal:
@@ -116,6 +178,56 @@ def planned(held: Session, preparing: Preparing) -> Flush | LaneRefusal:
     # What Python fills in comes last: where the ORM has to send it, it is asked again.
     flush = Flush(saves, deletes)
     return flush.fill_in() or flush
+
+
+def planned_insertion(
+    entities: Sequence[object], held: Session | None, preparing: Preparing
+) -> Insertion | LaneRefusal:
+    """Plan the INSERT of new entities that wait in no session, if they are of one kind."""
+    rows = _new_rows(entities, preparing)
+    if isinstance(rows, LaneRefusal):
+        return rows
+    calls: list[InsertCall] = []
+    for entity, row in zip(entities, rows, strict=True):
+        call = row.call("add_all", entity, held)
+        if isinstance(call, LaneRefusal):
+            return call
+        calls.append(call)
+    many = preparing.inserts(calls)
+    if isinstance(many, LaneRefusal):
+        return many
+    states: list[InstanceState[Any]] = [instance_state(entity) for entity in entities]
+    steps: list[Step] = [(states, many or ())]
+    if many is None:
+        steps = [((state,), (call,)) for state, call in zip(states, calls, strict=True)]
+    insertion = Insertion(steps, rows[0].insert)
+    return insertion.fill_in() or insertion
+
+
+def _new_rows(entities: Sequence[object], preparing: Preparing) -> list[NewRow] | LaneRefusal:
+    if len(set(map(id, entities))) < len(entities):
+        return _TWICE
+    rows: list[NewRow] = []
+    for entity in entities:
+        row = preparing.new_row(entity, like=rows[0] if rows else None)
+        if isinstance(row, LaneRefusal):
+            return row
+        if rows and not row.insert.goes_with(rows[0].insert):
+            return _SEVERAL_KINDS
+        rows.append(row)
+    return rows
+
+
+def planned_deletion(entity: object, held: Session, preparing: Preparing) -> Flush | LaneRefusal:
+    """Plan the DELETE of an entity that a session holds, which has nothing else to send."""
+    state: InstanceState[Any] = instance_state(entity)
+    if state.key is None or held.identity_map.get(state.key) is not entity:
+        return _NOT_HELD
+    model = preparing.rows_of(state.mapper)
+    if isinstance(model, LaneRefusal):
+        return model
+    deletes: list[Step] = []
+    return _deletes(deletes, model, [state], preparing) or Flush((), deletes)
 
 
 def _models(

@@ -11,22 +11,21 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from unitwork._logic.routing import LaneRefusal
 from unitwork._logic.writes import runs_others
 from unitwork._runtime.connections.addresses import server_of_connection
-from unitwork._runtime.lanes.compiled import KNOWN_KEY
 from unitwork._runtime.lanes.sending import (
     fail_as_sqlalchemy,
     first_rows,
-    renew_if_outdated,
     rows_alone,
     rows_of_cursor,
+    rows_renewed,
     times,
 )
-from unitwork._sqlalchemy.private import fail_flush
+from unitwork._sqlalchemy.private import fail_flush, heard_of_schema
 from unitwork.dialects.direct import numbers
 from unitwork.dialects.orders import LANE
 from unitwork.options import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from sqlalchemy import Connection
 
@@ -60,7 +59,12 @@ class FusedLane:
         self._watch = connections.watch
 
     async def read(self, read: ReadCall, session: SessionAccess) -> Sequence[Any] | LaneRefusal:
-        """Return what becomes of the rows of a read."""
+        """Return what becomes of the rows of a read; an entity that the session has is not read again."""
+        mapper = read.read.mapper
+        if read.identity is not None and mapper is not None:
+            known = session.known(read.identity, mapper.class_)
+            if known is not None:
+                return [known]
         refusal = self._why_not_in(session, read.identity)
         rows = refusal or await self._rows(read.held_by(session), session)
         following = read.following(rows)
@@ -68,7 +72,7 @@ class FusedLane:
             following = following.following(await self._rows(following, session))
         if isinstance(rows, LaneRefusal):
             return rows
-        return read.items(rows, session.holder() if rows and read.read.mapper is not None else None)
+        return read.items(rows, session.holder() if rows and mapper is not None else None)
 
     async def insert(
         self, name: str, entity: object, session: SessionAccess, before: InsertCall | None = None
@@ -88,11 +92,35 @@ class FusedLane:
         if before is not None:
             insert.fill_in_as(before)
         try:
-            return await self._inserted(insert, session)
+            return await self._stored(insert, session)
         except BaseException as error:  # raised again
             if session.held is not None:
                 await _failed(session, session.held, error)
             raise
+
+    async def insert_all(self, entities: Sequence[object], session: SessionAccess) -> LaneRefusal | None:
+        """Insert new entities of one kind, which the session holds then."""
+        session.check_new(entities)
+        refusal = self._why_not_in(session, None) or self._why_not_written(session)
+        insertion = refusal or self._statements.insertion(entities, session.held)
+        if isinstance(insertion, LaneRefusal):
+            return insertion
+        claims = [self._statements.claim(entity) for entity in entities]
+        try:
+            return await self._flushed(insertion, session, session.holder())
+        finally:
+            for claim in claims:
+                self._statements.release(claim)
+
+    async def delete(self, entity: object, session: SessionAccess) -> LaneRefusal | None:
+        """Delete an entity that the session holds."""
+        session.check_change()
+        held = session.held
+        if held is None:
+            return _SESSION_IS_ASKED
+        refusal = self._why_not_in(session, None) or self._why_not_written(session)
+        deletion = refusal or self._statements.deletion(entity, held)
+        return deletion if isinstance(deletion, LaneRefusal) else await self._flushed(deletion, session, held)
 
     async def change(self, change: ChangeCall, session: SessionAccess) -> int | LaneRefusal:
         """Run an UPDATE or DELETE, of which the session's entities know; return how many rows it touched."""
@@ -119,17 +147,13 @@ class FusedLane:
         held = session.held
         if held is None or not session.check_changes():
             return None
-        refusal = _why_no_block(session) or self._why_not_to(session, held) or self._why_not_here(session)
+        refusal = self._why_not_to(session, held) or self._why_not_written(session)
         flush = refusal or self._statements.flush(held)
         if isinstance(flush, LaneRefusal):
             return flush
-        self._statements.session_listeners.past(held, session.begin_as_block)
         session.flushing = True
         try:
             return await self._flushed(flush, session, held)
-        except BaseException as error:  # raised again
-            await _failed(session, held, error)
-            raise
         finally:
             session.flushing = False
 
@@ -151,48 +175,54 @@ class FusedLane:
             return _SAVEPOINT_BY_HAND
         return self._statements.session_listeners.of_reads(held)
 
-    def _why_not_here(self, session: SessionAccess) -> LaneRefusal | None:
-        """Say whether somebody listens to the connection: what Python fills in would be filled in before."""
-        begun: Connection | None = session.turns.top.connection
+    def _why_not_written(self, session: SessionAccess) -> LaneRefusal | None:
+        """Say why nothing is written here past the session, if so.
+
+        If somebody listens to the connection, what Python fills in would be filled in before that is noticed.
+        """
+        frame: FrameAccess = session.turns.top
+        if frame.idles or not frame.transactional:
+            return _NO_BLOCK
+        begun = frame.connection
         if begun is None or not session.has_handed_out(begun):
             return None
         return _CONNECTION_IS_HEARD if self._connections.home().listeners.are_on(begun) else None
 
     def _insert(self, name: str, entity: object, session: SessionAccess) -> InsertCall | LaneRefusal:
         """Prepare an INSERT for the transaction that is open."""
-        refusal = _why_no_block(session) or self._why_not_here(session)
-        if refusal is not None:
-            return refusal
-        held = session.held
-        insert = self._statements.insert(name, entity, held)
-        known: Any = held.identity_map if held is not None else ()
-        if not isinstance(insert, LaneRefusal) and insert.identity in known:
-            return KNOWN_KEY
-        return insert
+        return self._why_not_written(session) or self._statements.insert(name, entity, session.held)
 
     # -- sending ---------------------------------------------------------------------------------
 
-    async def _inserted(self, insert: InsertCall, session: SessionAccess) -> LaneRefusal | None:
-        return await self._statements.claimed(insert.entity, self._stored(insert, session))
-
     async def _stored(self, insert: InsertCall, session: SessionAccess) -> LaneRefusal | None:
         transaction: TransactionAccess = session.turns.top
-        # What Python fills in comes last: where the session has to insert it, it is asked again.
-        rows = self._statements.fill_in(insert) or await self._rows(insert, session)
-        refusal = rows if isinstance(rows, LaneRefusal) else insert.finish(rows, session.holder())
+        claim = self._statements.claim(insert.entity)
+        try:
+            # What Python fills in comes last: where the session has to insert it, it is asked again.
+            rows = self._statements.fill_in(insert) or await self._rows(insert, session)
+            refusal = rows if isinstance(rows, LaneRefusal) else insert.finish(rows, session.holder())
+        finally:
+            self._statements.release(claim)
         if refusal is None:
             transaction.inserted(insert.entity)
         return refusal
 
     async def _flushed(self, flush: Flush, session: SessionAccess, held: Session) -> LaneRefusal | None:
         """Send the statements of a flush; what is refused in the middle is left to the ORM, with the rest."""
-        for done, (_states, calls) in enumerate(flush.steps):
-            refusal = flush.take(done, [await self._rows(call, session) for call in calls], held)
-            if refusal is not None:
-                flush.register(held, done)
-                return refusal
-        self._statements.session_listeners.past(held, partial(flush.register, held, len(flush.steps)))
-        return None
+        transaction: TransactionAccess = session.turns.top
+        refusal, done = None, 0
+        try:
+            for _states, calls in flush.steps:
+                refusal = flush.take(done, [await self._rows(call, session) for call in calls], held)
+                if refusal is not None:
+                    break
+                done += 1
+            past = self._statements.session_listeners.past
+            past(held, partial(flush.register, done, held, transaction))
+        except BaseException as error:  # raised again
+            await _failed(session, held, error)
+            raise
+        return refusal
 
     async def _rows(self, statement: StatementToSend, session: SessionAccess) -> Rows | LaneRefusal:
         session.check_statement(statement.statement, statement.effects)
@@ -225,18 +255,19 @@ class FusedLane:
             await greenlet_spawn(self._fail, connection, statement, failure)
             raise
 
-    async def _sending(
+    def _sending(
         self, statement: StatementToSend, session: SessionAccess, connection: Connection, direct: Direct
-    ) -> Rows | LaneRefusal:
-        """Send a statement on the driver's connection: the first one of a transaction after BEGIN."""
+    ) -> Awaitable[Rows | LaneRefusal]:
+        """Return what sends a statement on the driver's connection: the first one after BEGIN."""
         driver = _driver(connection)
-        if direct.in_transaction(driver):
-            self._note(connection, statement)
-            if direct.hears_of_schema:
-                await renew_if_outdated(statement, direct, connection.connection, connection.dialect)
-            return await statement.rows(direct, driver)
-        send = rows_alone if session.turns.top.mode.autocommit else first_rows
-        return await send(statement, direct, connection.connection, self._connections.home().prepared)
+        if not direct.in_transaction(driver):
+            send = rows_alone if session.turns.top.mode.autocommit else first_rows
+            return send(statement, direct, connection.connection, self._connections.home().prepared)
+        self._note(connection, statement)
+        held = connection.connection
+        if direct.hears_of_schema and not heard_of_schema(held.dbapi_connection, connection.dialect):
+            return rows_renewed(statement, direct, held, connection.dialect)
+        return statement.rows(direct, driver)
 
     def _rows_of_cursor(
         self, statement: StatementToSend, session: SessionAccess, direct: Direct | None
@@ -343,7 +374,8 @@ def _why_no_block(session: SessionAccess) -> LaneRefusal | None:
 
 
 def _driver(connection: Connection) -> Any:  # noqa: ANN401  # of any driver
-    return connection.connection.driver_connection
+    adapted: Any = connection.connection.dbapi_connection
+    return adapted.driver_connection
 
 
 async def _idle_connection(session: SessionAccess) -> Connection | None:

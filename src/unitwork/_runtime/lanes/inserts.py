@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from sqlalchemy import insert
 from sqlalchemy.orm import RelationshipProperty
-from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm.attributes import instance_dict, instance_state
+from sqlalchemy.orm.base import DEFAULT_STATE_ATTR
 from typing_extensions import override
 
+from unitwork._logic.remembered import known_of_mapper
 from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime.lanes.arguments import encoders
 from unitwork._runtime.lanes.defaults import SQL_EXPRESSION, Defaults, filled_by_python, is_expression
@@ -29,7 +34,10 @@ if TYPE_CHECKING:
     from unitwork._runtime.lanes.arguments import Processors
     from unitwork.dialects.direct import Column, Direct, Rows
 
-_EVENTS = ("before_insert", "after_insert")
+_PLAIN = frozenset({int, str, float, bool, bytes, type(None), Decimal, UUID, date, datetime, time, timedelta})
+"""Types of values for which nobody looks whether they are SQL."""
+
+_KNOWN_PLAIN = "unitwork_plain_columns"
 
 _FILLED_IN_LATER = LaneRefusal("what the database fills in comes later")
 _DEFAULT_WITH_PARAMETERS = LaneRefusal("a default has parameters of its own")
@@ -176,55 +184,71 @@ class CompiledInsert:
         self.sql = str(compiled)
         self.mapper = mapper
         self._keys = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
-        self._sent = [(mapper.attrs[key].columns[0].key, key) for key in columns.sent]
-        self.names = [name for name, _key in self._sent]
-        self._own = [(name, key) for name, key in self._sent if key not in columns.defaults]
+        self.names = [mapper.attrs[key].columns[0].key for key in columns.sent]
+        self._makes_key = not set(columns.sent).issuperset(self._keys)
+        """Whether the database makes the key, or a part of it."""
+        known = dict(encode)
+        self._given = [
+            (None, None) if key in columns.defaults else (key, known.get(name))
+            for name, key in zip(self.names, columns.sent, strict=True)
+        ]
+        """The attributes whose values are given, and what is done to each; none for what is filled in."""
         self._nulls = columns.nulls
         self.given = frozenset(columns.sent).difference(columns.defaults)
         """The attributes of which the statement is given a value, or NULL, by the entity."""
         self.returned = Returned(self.sql, compiled.dialect, columns.returned)
-        self._encoders = dict(encode)
         self.places = list(compiled.positiontup) if compiled.positional else None
+        self._in_place = self.places == self.names
+        """Whether the values are given to the driver in the order in which they are made."""
         by_column = {mapper.attrs[key].columns[0]: (key, fill) for key, fill in columns.defaults.items()}
         fills = dict(by_column[column] for column in mapper.local_table.c if column in by_column)
-        self.defaults = Defaults(fills, self._sent, encode, self.places)
+        sent = list(zip(self.names, columns.sent, strict=True))
+        self.defaults = Defaults(fills, sent, encode, self.places)
 
     @property
     def observed(self) -> bool:
         """Whether somebody listens to entities being inserted, or to their values being filled in."""
-        filled: Any = self.mapper.class_manager.dispatch.refresh_flush
-        return bool(filled) or any(getattr(self.mapper.dispatch, name) for name in _EVENTS)
+        events: Any = self.mapper.dispatch
+        filled: Any = self.mapper.class_manager.dispatch
+        return bool(events.before_insert or events.after_insert or filled.refresh_flush)
+
+    def goes_with(self, other: CompiledInsert) -> bool:
+        """Say whether rows of both can be inserted by one statement."""
+        return self is other or (self.mapper is other.mapper and self.given == other.given)
 
     def identity(self, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
         """Return what a session knows the entity by; None if the database makes its key."""
-        if not all(key in values for key in self._keys):
+        if self._makes_key or not all(key in values for key in self._keys):
             return None
         return self.mapper.identity_key_from_primary_key(tuple(values[key] for key in self._keys))
 
-    def arguments(self, values: Mapping[str, Any]) -> Any:  # noqa: ANN401  # as the driver takes them, or a refusal
+    def arguments(self, values: Mapping[Any, Any]) -> Any:  # noqa: ANN401  # as the driver takes them, or a refusal
         """Return what the driver is given, but for what defaults fill in."""
-        sent: dict[str, Any] = dict.fromkeys(self.names)
-        for name, key in self._own:
+        sent = []
+        for key, encode in self._given:
             value = values.get(key)
-            if is_expression(value):
+            if type(value) not in _PLAIN and is_expression(value):
                 return SQL_EXPRESSION
-            encode = self._encoders.get(name)
-            sent[name] = value if encode is None else encode(value)
-        return sent if self.places is None else [sent[name] for name in self.places]
+            sent.append(value if encode is None else encode(value))
+        if self._in_place:
+            return sent
+        named = dict(zip(self.names, sent, strict=True))
+        return named if self.places is None else [named[name] for name in self.places]
 
     def fill(self, entity: object, values: Mapping[str, Any], returned: Mapping[str, Any]) -> None:
         """Give an entity what was filled in, by defaults of the model and by the database."""
-        state: InstanceState[Any] = instance_state(entity)
+        held = instance_dict(entity)
         for key in self.defaults.keys:
-            state.dict[key] = values[key]
+            held[key] = values[key]
         for key in self._nulls:
-            state.dict.setdefault(key, None)
-        state.dict.update(returned)
+            held.setdefault(key, None)
+        held.update(returned)
 
     def hold(self, entity: object, session: Session | None) -> None:
         """Make the entity one that is stored: detached, or held by a session."""
         state: InstanceState[Any] = instance_state(entity)
-        state.key = self.mapper.identity_key_from_instance(entity)
+        values = instance_dict(entity)
+        state.key = self.mapper.identity_key_from_primary_key(tuple([values[key] for key in self._keys]))
         # What has no value was NULL, and is not expired, as after a flush.
         mark_loaded(state)
         if session is not None:
@@ -241,11 +265,6 @@ class InsertCall(StatementThatWrites):
     entity: object
     values: dict[str, Any]
     arguments: Any
-
-    @property
-    def identity(self) -> tuple[Any, ...] | None:
-        """What a session knows it by; None if the database makes its key."""
-        return self.insert.identity(self.values)
 
     @property
     @override
@@ -321,18 +340,37 @@ def given_values(entity: object, *, pending: bool) -> tuple[Mapper[Any], dict[st
         pending: It waits in a session.
     """
     state: InstanceState[Any] = instance_state(entity)
-    if not (state.pending if pending else state.transient):
+    waits = state.session_id is not None and state.session is not None
+    if state.key is not None or waits is not pending:
         return _NOT_NEW
     mapper = state.mapper
+    plain = known_of_mapper(mapper, _KNOWN_PLAIN, _plain_columns)
     values: dict[str, Any] = {}
-    for key, value in state.dict.items():
-        attribute: Any = mapper.attrs.get(key)
-        if isinstance(attribute, RelationshipProperty):
-            # None for one entity may clear a key.
-            if value or not attribute.uselist:
-                return _RELATED_ENTITIES
-        elif value is not None and attribute is not None:
-            values[key] = value
-        elif attribute is not None and attribute.columns[0].type.should_evaluate_none:
-            return _NONE_OF_ITS_OWN
+    for key, value in instance_dict(entity).items():
+        if key in plain:
+            if value is not None:
+                values[key] = value
+        elif key != DEFAULT_STATE_ATTR:
+            refusal = _take_unusual(mapper, key, value, values)
+            if refusal is not None:
+                return refusal
     return mapper, values
+
+
+def _take_unusual(mapper: Mapper[Any], key: str, value: object, values: dict[str, Any]) -> LaneRefusal | None:
+    """Take what an entity has that is no plain column, if it is one at all; or say why that cannot be."""
+    attribute: Any = mapper.attrs.get(key)
+    if isinstance(attribute, RelationshipProperty):
+        # None for one entity may clear a key.
+        return _RELATED_ENTITIES if value or not attribute.uselist else None
+    if value is not None and attribute is not None:
+        values[key] = value
+    elif attribute is not None and attribute.columns[0].type.should_evaluate_none:
+        return _NONE_OF_ITS_OWN
+    return None
+
+
+def _plain_columns(mapper: Mapper[Any]) -> frozenset[str]:
+    """Return the attributes of columns for which None is no value."""
+    columns = ((attribute.key, attribute.columns[0]) for attribute in mapper.column_attrs)
+    return frozenset(key for key, column in columns if not column.type.should_evaluate_none)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.engine import Dialect
     from sqlalchemy.ext.asyncio import AsyncSession
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import InstanceState, Session
 
     from unitwork._logic.effects import Effects
     from unitwork._runtime.connections.loop_engine import LoopEngine
@@ -142,6 +142,10 @@ class TransactionAccess(FrameAccess, Protocol):
         """Take note of what was inserted past the ORM, which would not make it new again after a rollback."""
         ...
 
+    def deleted(self, state: InstanceState[Any]) -> None:
+        """Take note of what was deleted in a session that has not begun, and is back after a rollback."""
+        ...
+
 
 class TurnsAccess(Protocol):
     """Who may use a session now."""
@@ -180,12 +184,12 @@ class SessionAccess(Protocol):
         """Return the session inside for entities to be held by; it need not have begun for that."""
         ...
 
-    def knows_nothing_of(self, identity: tuple[Any, ...] | None) -> bool:
-        """Say whether nothing waits here to be sent, and no such entity is held."""
+    def known(self, identity: tuple[Any, ...], kind: type[Any]) -> object | None:
+        """Return the entity that is held, if whoever asks for one of this class gets it as it is."""
         ...
 
-    def has_modified(self) -> bool:
-        """Say whether an entity that it holds was changed."""
+    def knows_nothing_of(self, identity: tuple[Any, ...] | None) -> bool:
+        """Say whether nothing waits here to be sent, and no such entity is held."""
         ...
 
     def has_handed_out(self, connection: Connection) -> bool:
@@ -202,6 +206,10 @@ class SessionAccess(Protocol):
 
     def check_new(self, entities: Iterable[object]) -> None:
         """Refuse to insert inside a read-only block, or after its end."""
+        ...
+
+    def check_change(self) -> None:
+        """Refuse to change or delete an entity inside a read-only block."""
         ...
 
     def check_changes(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from sqlalchemy.util import greenlet_spawn
+from sqlalchemy.util import await_only, greenlet_spawn
 
 from unitwork._logic.effects import WRITES
 from unitwork._logic.writes import leaves_nothing_when_it_fails
@@ -171,12 +171,12 @@ def changed_by_listeners(statement: StatementToSend, sql: str, parameters: Any) 
     return cast("StatementToSend", changed)
 
 
-async def renew_if_outdated(
+async def rows_renewed(
     statement: StatementToSend, direct: Direct, held: PoolProxiedConnection, dialect: Dialect
-) -> None:
-    """Let a driver forget its statements when SQLAlchemy has noticed since that the schema has changed."""
-    if not heard_of_schema(held.dbapi_connection, dialect):
-        await renew(statement, direct, held, dialect)
+) -> Rows | LaneRefusal:
+    """Send a statement to a driver that has to forget what it has prepared before."""
+    await renew(statement, direct, held, dialect)
+    return await statement.rows(direct, held.driver_connection)
 
 
 async def renew(
@@ -193,8 +193,8 @@ async def rows_alone(
 ) -> Rows | LaneRefusal:
     """Send a statement that commits by itself; again, if it failed for an old schema: nothing was written."""
     dialect = prepared.dialect
-    if direct.hears_of_schema:
-        await renew_if_outdated(statement, direct, held, dialect)
+    if direct.hears_of_schema and not heard_of_schema(held.dbapi_connection, dialect):
+        await renew(statement, direct, held, dialect)
     try:
         return await statement.rows(direct, held.driver_connection)
     except Exception as error:
@@ -212,8 +212,8 @@ async def first_rows(
     adapted: Any = held.dbapi_connection
     dialect = prepared.dialect
     await begin_on_driver(adapted)
-    if direct.hears_of_schema:
-        await renew_if_outdated(statement, direct, held, dialect)
+    if direct.hears_of_schema and not heard_of_schema(held.dbapi_connection, dialect):
+        await renew(statement, direct, held, dialect)
     try:
         return await statement.rows(direct, held.driver_connection)
     except Exception as error:
@@ -271,3 +271,12 @@ def told_stored(error: BaseException | None) -> BaseException:
     failure = error or RuntimeError("unreadable")
     failure.add_note("The row is stored; what the database filled in cannot be read.")
     return failure
+
+
+def end_cancelled(held: PoolProxiedConnection, direct: Direct, error: BaseException) -> None:
+    """Return a connection whose statement was stopped, or discard it. In a greenlet."""
+    driver = held.driver_connection
+    if await_only(direct.stopped(driver)) and not direct.is_broken(driver):
+        held.close()
+    else:
+        held.invalidate(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -11,10 +11,13 @@ from unitwork._runtime.deadline import check
 
 if TYPE_CHECKING:
     from unitwork._runtime.context import OpenScope
-    from unitwork._runtime.sessions.turns import Turns
+    from unitwork._runtime.sessions.turns import Place, Turns
     from unitwork._runtime.transactions.frame import Frame
 
 _Operation = TypeVar("_Operation", bound=Callable[..., Coroutine[Any, Any, Any]])
+
+
+R = TypeVar("R")
 
 
 class OperatedSession(Protocol):
@@ -22,9 +25,9 @@ class OperatedSession(Protocol):
 
     turns: Turns
     started: bool
-    running_in: tuple[OpenScope | None, Frame] | None
+    running_in: Place | None
 
-    def place(self) -> tuple[OpenScope | None, Frame]:
+    def place(self) -> Place:
         """Return the scope and the frame that the calling code is in."""
         ...
 
@@ -37,41 +40,56 @@ class OperatedSession(Protocol):
         ...
 
 
+S = TypeVar("S", bound=OperatedSession)
+
+
+async def do_in_turn(session: S, work: Callable[[S], Awaitable[R]], place: Place | None = None) -> R:
+    """Do something with a session when it is this task's turn, and mark what a failure means.
+
+    Args:
+        session: With which.
+        work: What it is.
+        place: The scope and the frame that the calling code is in, if that is known.
+    """
+    turns = session.turns
+    scope, frame = place = place or session.place()
+    frame.admit()
+    waited = not turns.take_at_once(frame)
+    if waited:
+        await turns.take(frame)
+        # Somebody may have begun or ended the transaction of the unit while this one waited.
+        scope, frame = place = session.place()
+    outer, session.running_in = session.running_in, place
+    failed = True
+    try:
+        if waited:
+            frame.admit()
+        if scope is not None and scope.limits:
+            check(scope.limits)
+        result = await work(session)
+        failed = False
+    except BaseException as error:
+        stopped = turns.interruption() if isinstance(error, asyncio.CancelledError) else None
+        session.failed(scope, session.running_in[1], stopped or error)
+        if stopped is not None:
+            raise stopped from None
+        raise
+    finally:
+        (_scope, frame), session.running_in = session.running_in, outer
+        try:
+            if frame.settles:
+                await frame.settle(failed=failed)
+        finally:
+            turns.give()
+    return result
+
+
 def in_its_turn(operation: _Operation) -> _Operation:
     """Make an operation of the session wait for its turn, and mark what a failure means."""
 
     @wraps(operation)
     async def run(self: OperatedSession, *arguments: Any, **keywords: Any) -> object:
-        scope, frame = self.place()
-        frame.admit()
-        waited = not self.turns.take_at_once(frame)
-        if waited:
-            await self.turns.take(frame)
-            # Somebody may have begun or ended the transaction of the unit while this one waited.
-            scope, frame = self.place()
-        outer, self.running_in = self.running_in, (scope, frame)
-        failed = True
-        try:
-            if waited:
-                frame.admit()
-            if scope is not None and scope.limits:
-                check(scope.limits)
-            result = await operation(self, *arguments, **keywords)
-            failed = False
-        except BaseException as error:
-            stopped = self.turns.interruption() if isinstance(error, asyncio.CancelledError) else None
-            self.failed(scope, self.running_in[1], stopped or error)
-            if stopped is not None:
-                raise stopped from None
-            raise
-        finally:
-            (_scope, frame), self.running_in = self.running_in, outer
-            try:
-                if frame.settles:
-                    await frame.settle(failed=failed)
-            finally:
-                self.turns.give()
-        return result
+        return await do_in_turn(self, lambda session: operation(session, *arguments, **keywords))
 
     return cast("_Operation", run)
 

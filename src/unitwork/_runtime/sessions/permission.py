@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from unitwork._logic.effects import Effects
     from unitwork._runtime.context import OpenScope
-    from unitwork._runtime.sessions.turns import Turns
+    from unitwork._runtime.sessions.turns import Place, Turns
     from unitwork._runtime.transactions.frame import Frame
     from unitwork._runtime.transactions.needs import Connections
 
@@ -44,7 +44,7 @@ class AskedSession(Protocol):
     ends_allowed: int
     writes: int
     connections_asked: int
-    running_in: tuple[OpenScope | None, Frame] | None
+    running_in: Place | None
     apart: OpenScope | None
 
     @property
@@ -57,7 +57,7 @@ class AskedSession(Protocol):
         """The session inside, once it has been set up."""
         ...
 
-    def place(self) -> tuple[OpenScope | None, Frame]:
+    def place(self) -> Place:
         """Return the scope and the frame that the calling code is in."""
         ...
 
@@ -151,10 +151,18 @@ def to_flush(session: AskedSession) -> bool:
     return True
 
 
-def to_add(session: AskedSession, entities: Iterable[object]) -> None:
-    """Refuse to insert inside a read-only block, after its end, or what another session holds."""
-    scope, frame = session.place()
-    frame.admit()
+def to_add(session: AskedSession, entities: Iterable[object], place: Place | None = None) -> None:
+    """Refuse to insert inside a read-only block, after its end, or what another session holds.
+
+    Args:
+        session: Which is to hold them.
+        entities: What is added.
+        place: Where the calling code is, if that is known; it was admitted there.
+    """
+    if place is None:
+        place = session.place()
+        place[1].admit()
+    scope = place[0]
     for entity in entities:
         try:
             entity_state = instance_state(entity)
@@ -163,7 +171,8 @@ def to_add(session: AskedSession, entities: Iterable[object]) -> None:
         # A detached entity is only attached again; a new one would be inserted.
         if scope is not None and scope.read_only_by is not None and entity_state.key is None:
             raise write_refused(session, scope)
-        _refuse_what_is_held_elsewhere(session, entity_state)
+        if entity_state.session_id is not None:
+            _refuse_what_is_held_elsewhere(session, entity_state)
 
 
 def to_cascade(session: AskedSession, state: InstanceState[Any]) -> None:
@@ -190,7 +199,7 @@ def to_change(session: AskedSession) -> None:
     scope, frame = session.running_in or session.place()
     if scope is None:
         return
-    _refuse_in_read_only(session, scope)
+    refuse_in_read_only(session, scope)
     if frame.idles:
         session.begin_to_write(scope)
     session.wrote()
@@ -216,7 +225,8 @@ def to_wait_for_connection(session: AskedSession, frame: Frame) -> None:
         session.refuse_starvation(frame)
 
 
-def _refuse_in_read_only(session: AskedSession, scope: OpenScope) -> None:
+def refuse_in_read_only(session: AskedSession, scope: OpenScope) -> None:
+    """Refuse a write inside a read-only block."""
     if scope.read_only_by is not None:
         raise write_refused(session, scope)
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, NoResultFound
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncResult, AsyncSession
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.util import await_only, greenlet_spawn
 from typing_extensions import override
 
@@ -22,7 +23,7 @@ from unitwork._logic.routing import LaneRefusal
 from unitwork._runtime import context
 from unitwork._runtime.opening import refuse_no_class
 from unitwork._runtime.sessions import permission
-from unitwork._runtime.sessions.operations import in_its_turn, with_session_begun
+from unitwork._runtime.sessions.operations import do_in_turn, in_its_turn, with_session_begun
 from unitwork._runtime.sessions.quick import read_by_key, read_of
 from unitwork._runtime.sessions.streams import TurnedResult
 from unitwork._runtime.sessions.sync_session import (
@@ -32,7 +33,7 @@ from unitwork._runtime.sessions.sync_session import (
     is_handed_out,
 )
 from unitwork._runtime.sessions.turns import Turns
-from unitwork._sqlalchemy.private import end_quietly, has_modified, has_unsent, watch_changes
+from unitwork._sqlalchemy.private import end_quietly, is_changed, watch_changes
 from unitwork._sqlalchemy.versions import SET_BY_ASYNC_SESSION, WRITES_OF_SESSION
 from unitwork.dialects import BeginMode
 from unitwork.errors import OptionError, TransactionRefusedError
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from unitwork._runtime.context import OpenScope
     from unitwork._runtime.deadline import Limits
     from unitwork._runtime.lanes.reads import ReadCall
+    from unitwork._runtime.sessions.turns import Place
     from unitwork._runtime.source import Source
     from unitwork._runtime.transactions.frame import Frame
 
@@ -96,7 +98,7 @@ class AmbientSession(AsyncSession):
     """How many times something was sent that may write."""
     connections_asked = 0
     """How many of these are no more than that somebody has asked for the connection."""
-    running_in: tuple[OpenScope | None, Frame] | None = None
+    running_in: Place | None = None
     """Where the operation is that has the turn: what it sends need not look for that again."""
     savepoints: Sequence[Any] = ()
     """Those that are begun by hand and open."""
@@ -171,7 +173,7 @@ class AmbientSession(AsyncSession):
 
     # -- where it is used ------------------------------------------------------------------------
 
-    def place(self) -> tuple[OpenScope | None, Frame]:
+    def place(self) -> Place:
         """Return the scope and the frame that the calling code is in, on this session."""
         try:
             here = asyncio.get_running_loop()
@@ -221,21 +223,23 @@ class AmbientSession(AsyncSession):
 
     def has_changes(self) -> bool:
         """Say whether something waits to be sent."""
-        if not self.started:
-            return False
-        held = self.sync_session
-        return has_unsent(held) or has_modified(held)
+        return self.started and is_changed(self.sync_session)
 
-    def has_modified(self) -> bool:
-        """Say whether a persistent entity was changed."""
-        return has_modified(self.sync_session)
+    def known(self, identity: tuple[Any, ...], kind: type[Any]) -> object | None:
+        """Return the entity that is held, if whoever asks for one of this class gets it as it is."""
+        if not self.started or type(self.sync_session).get is not GuardedSession.get:
+            return None
+        held: Any = self.sync_session.identity_map.get(identity)
+        if held is None or instance_state(held).expired or not isinstance(held, kind):
+            return None
+        return None if hasattr(held, "__unitwork_hidden__") else cast("object", held)
 
     def knows_nothing_of(self, identity: tuple[Any, ...] | None) -> bool:
         """Say whether nothing waits here to be sent, and no such entity is held."""
         if not self.started:
             return True
-        held: Any = self.sync_session.identity_map
-        return not self.has_changes() and identity not in held
+        held: Any = self.sync_session
+        return not is_changed(held) and (identity is None or identity not in held.identity_map)
 
     def is_unheard(self, *, undoes: bool = False) -> bool:
         """Say whether nobody hears of beginnings and ends of the session inside, or does them otherwise."""
@@ -380,8 +384,14 @@ class AmbientSession(AsyncSession):
         permission.to_send(self, statement, effects)
 
     def check_new(self, entities: Iterable[object]) -> None:
-        """Refuse to insert inside a read-only block, or after its end."""
-        permission.to_add(self, entities)
+        """Refuse to insert inside a read-only block, or after its end. In its turn."""
+        permission.to_add(self, entities, self.running_in)
+
+    def check_change(self) -> None:
+        """Refuse to change or delete an entity inside a read-only block. In its turn."""
+        scope = (self.running_in or self.place())[0]
+        if scope is not None:
+            permission.refuse_in_read_only(self, scope)
 
     def check_changes(self) -> bool:
         """Say whether changes may be sent here, and begin what they need."""
@@ -477,10 +487,16 @@ class AmbientSession(AsyncSession):
         if frame.root is frame:
             await self.close_streams()
 
-    @in_its_turn
-    async def in_turn(self, work: Callable[[AmbientSession], Awaitable[_Result]]) -> _Result:
-        """Do something with this session when it is this task's turn."""
-        return await work(self)
+    def in_turn(
+        self, work: Callable[[AmbientSession], Awaitable[_Result]], place: Place | None = None
+    ) -> Coroutine[Any, Any, _Result]:
+        """Do something with this session when it is this task's turn.
+
+        Args:
+            work: What it is.
+            place: Where the calling code is on this session, if that is known.
+        """
+        return do_in_turn(self, work, place)
 
     async def stream(self, *arguments: Any, **keywords: Any) -> AsyncResult[Any]:
         """As `AsyncSession.stream`; without a transaction the rows are fetched at once."""
@@ -583,14 +599,21 @@ class AmbientSession(AsyncSession):
         """Say whether the session inside has no way of its own to flush."""
         return not self.started or type(self.sync_session).flush is GuardedSession.flush
 
+    def deletes_as_known(self) -> bool:
+        """Say whether neither this session nor the one inside has a way of its own to delete and flush."""
+        own: Any = type(self)
+        if own.delete is not AmbientSession.delete or own.flush is not AmbientSession.flush:
+            return False
+        return not self.started or (
+            self.flushes_as_known() and type(self.sync_session).delete is GuardedSession.delete
+        )
+
     async def _quick(self, read: ReadCall) -> Sequence[Any] | None:
         """Return what becomes of the rows of a read; None if the session itself must read them."""
-        if not self.knows_nothing_of(read.identity):
-            return None
         lanes, (scope, frame) = self.source.lanes, self.place()
         if not frame.idles:
-            items = await self.in_turn(partial(lanes.fused.read, read))
-        elif self._reads_alone(read, scope, frame):
+            items = await self.in_turn(partial(lanes.fused.read, read), (scope, frame))
+        elif self.knows_nothing_of(read.identity) and self._reads_alone(read, scope, frame):
             items = await lanes.driver.read_for_session(read, frame)
         else:
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from unitwork._later import later
 from unitwork.errors import TransactionRefusedError
@@ -12,8 +12,11 @@ from unitwork.errors import TransactionRefusedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from unitwork._runtime.context import OpenScope
     from unitwork._runtime.transactions.frame import Frame
 
+Place: TypeAlias = "tuple[OpenScope | None, Frame]"
+"""The scope, if there is one, and the frame that some code is in."""
 
 if TYPE_CHECKING:
     from unitwork import events

@@ -15,7 +15,7 @@ from unitwork._runtime.connections.holders import Visitor
 from unitwork._runtime.transactions.connection import Checkout
 from unitwork._runtime.transactions.frame import Frame
 from unitwork._runtime.transactions.inner_ends import InnerEnds
-from unitwork._sqlalchemy.private import note_new
+from unitwork._sqlalchemy.savepoints import note_new
 from unitwork.dialects import READ_WRITE, BeginMode
 from unitwork.dialects.backend import CHECKOUT, LENT
 from unitwork.errors import TransactionRefusedError

@@ -108,7 +108,7 @@ class Frame:
         self._mark: Condemnation | None = None
 
     def tell_new(self) -> None:
-        """Let the session inside, which has begun, know what was inserted past it: it undoes that."""
+        """Let the session inside, which has begun, know what it is to undo: what was inserted or deleted."""
 
     # -- what it is ----------------------------------------------------------------------------
 
@@ -216,7 +216,7 @@ class Frame:
         Raises:
             TransactionRefusedError: The database has condemned the frame.
         """
-        mark = self.condemned
+        mark = self.condemned if self._mark is not None else None
         if mark is not None and mark.by_database:
             raise condemned(self.source.name, mark.block, mark.error) from mark.error
 

@@ -14,11 +14,12 @@ from typing_extensions import override
 from unitwork._runtime.transactions.ends import sent_ahead
 from unitwork._runtime.transactions.frame import Frame
 from unitwork._runtime.transactions.transaction import Transaction
-from unitwork._sqlalchemy.private import fail_without_cursor, note_new
+from unitwork._sqlalchemy.private import fail_without_cursor
 from unitwork._sqlalchemy.savepoints import (
     begun_savepoint,
     flushes_nothing,
     next_savepoint_name,
+    note_new,
     savepoint_names,
     savepoints_to_send,
 )

@@ -9,7 +9,7 @@ from sqlalchemy.orm.attributes import instance_state
 from typing_extensions import override
 
 from unitwork._runtime.transactions.frame import Frame
-from unitwork._sqlalchemy.private import note_new
+from unitwork._sqlalchemy.savepoints import note_deleted, note_new
 from unitwork.dialects import BeginMode
 from unitwork.options import Outcome
 
@@ -23,6 +23,7 @@ class Transaction(Frame):
     by_hand = False
     """Whether `session.begin()` has begun it: then it is meant, whatever it has sent."""
     _new: WeakSet[InstanceState[Any]] | None = None
+    _deleted: WeakSet[InstanceState[Any]] | None = None
 
     @property
     def hands_hooks_up(self) -> bool:  # type: ignore[override]  # constant in the other kinds
@@ -41,11 +42,20 @@ class Transaction(Frame):
             self._new = WeakSet()
         self._new.add(instance_state(entity))
 
+    def deleted(self, state: InstanceState[Any]) -> None:
+        """Take note of what was deleted in a session that has not begun, which a rollback brings back."""
+        if self._deleted is None:
+            self._deleted = WeakSet()
+        self._deleted.add(state)
+
     @override
     def tell_new(self) -> None:
-        states, self._new = self._new, None
-        for state in states or ():
+        new, self._new = self._new, None
+        for state in new or ():
             note_new(self.session.sync_session, state)
+        deleted, self._deleted = self._deleted, None
+        for state in deleted or ():
+            note_deleted(self.session.sync_session, state)
 
 
 class Autocommit(Frame):
