@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import threading
 import warnings
 import weakref
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from unitwork.testing import no_leaks
 WHEN = pytest.mark.parametrize("late", [False, True], ids=["inside", "later"])
 WAYS = pytest.mark.parametrize("way", ["session", "run_sync", "transaction"])
 TURNS_OF_THE_LOOP = 12
+JOIN_S = 5
 
 
 async def write(db: Database, note: str) -> None:
@@ -305,6 +307,11 @@ async def test_session_that_nobody_closes(db: Database) -> None:
 
     assert db.pool_status().checked_out == 0
     assert told == []
+    await db.dispose()
+    # aiosqlite tells the loop that it has closed the connection, from a thread of its own.
+    for thread in threading.enumerate():
+        if "_connection_worker_thread" in thread.name:
+            await asyncio.to_thread(thread.join, JOIN_S)
 
 
 async def test_rollback_only_is_remembered(db: Database, observer: Observer) -> None:
