@@ -1,10 +1,11 @@
 """A time limit reaches all that happens inside its block, and nothing else."""
 
 import asyncio
+import sqlite3
 import time
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import event, insert, text
 from sqlalchemy.exc import DBAPIError
 
 from tests.fixtures.dialogue import Dialogue
@@ -17,6 +18,7 @@ from unitwork import Database, Propagation, Repository, TransactionTimeoutError
 SHORT_S = 0.3
 GENEROUS_S = 10.0
 """Far less than what slow things take here, far more than any busy machine needs."""
+TEN_MINUTES_MS = 600_000
 ROLLBACK = b"ROLLBACK"
 ON_THE_LINE = pytest.mark.only("postgresql", "mariadb", reason="a line to a server is watched")
 SLOW_COMMIT = (
@@ -195,3 +197,28 @@ async def test_time_is_over_while_a_sibling_is_in_a_savepoint(db: Database, dial
     assert time.monotonic() - started < GENEROUS_S
     assert isinstance(told, BaseException)
     assert db.pool_status().checked_out == 0
+
+
+@pytest.mark.only("sqlite", reason="a file, which another process may have locked")
+@pytest.mark.parametrize("heard", [False, True], ids=["unheard", "heard"])
+async def test_time_is_over_while_another_process_has_the_lock(
+    db: Database, observer: Observer, *, heard: bool
+) -> None:
+    """Though statements wait for ten minutes here; those after it do so again."""
+    await Repository[Audit](db).create(note="first")
+    if heard:
+        event.listen(db.engine.sync_engine, "before_cursor_execute", lambda *_told: None)
+    async with db.transaction() as session:
+        await session.execute(text(f"PRAGMA busy_timeout={TEN_MINUTES_MS}"))
+    other = sqlite3.connect(str(db.engine.url.database), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(TransactionTimeoutError):
+        async with db.transaction(timeout=SHORT_S):
+            await write(db, "never")
+    other.execute("ROLLBACK")
+    other.close()
+    async with db.transaction() as session:
+        patience_ms = await session.scalar(text("PRAGMA busy_timeout"))
+
+    assert patience_ms == TEN_MINUTES_MS
+    assert await observer.notes(Audit) == ["first"]

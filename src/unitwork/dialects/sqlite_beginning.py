@@ -11,7 +11,14 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from unitwork._sqlalchemy.lazy import BEGUN, LazyConnection
 from unitwork.dialects.backend import CHECKOUT, LENT, backends_on, told_of
 from unitwork.dialects.orders import Failed, run_on_driver
-from unitwork.dialects.sqlite_driver import begin_with_next, close_to_writes, sent_before, stop
+from unitwork.dialects.sqlite_driver import (
+    begin_with_next,
+    close_to_writes,
+    limit_patience,
+    sent_before,
+    set_patience,
+    stop,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine
@@ -101,8 +108,14 @@ def _send(connection: Connection, *statements: str) -> None:
     if not _is_heard(connection):
         await_only(_visit(connection, *statements))
         return
-    for statement in statements:
-        connection.exec_driver_sql(statement)
+    driver, left_s = _driver_of(connection), _time_left_s(connection)
+    usual_ms = None if left_s is None else await_only(limit_patience(driver, left_s))
+    try:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    finally:
+        if usual_ms is not None:
+            await_only(set_patience(driver, usual_ms))
 
 
 def _is_heard(connection: Connection) -> bool:
@@ -131,10 +144,10 @@ async def _to_its_end(visit: Coroutine[Any, Any, None]) -> None:
 
 async def _visit(connection: Connection, *statements: str) -> None:
     """Send statements in one visit to the driver's thread; through SQLAlchemy each takes four."""
-    driver = _driver_of(connection)
+    driver, left_s = _driver_of(connection), _time_left_s(connection)
     started = time.perf_counter()
     try:
-        await _sent(driver, *statements)
+        await (_sent(driver, *statements) if left_s is None else _sent_within(left_s, driver, *statements))
     except BaseException as error:
         if not isinstance(error, Exception):
             await stop(driver)
@@ -154,6 +167,22 @@ def _sent(driver: Any, *statements: str) -> Awaitable[object]:  # noqa: ANN401  
         return visit
     script: Awaitable[object] = driver.executescript(";".join(statements))
     return script
+
+
+async def _sent_within(left_s: float, driver: Any, *statements: str) -> None:  # noqa: ANN401  # as above
+    """As `_sent`, where a lock that somebody else holds is waited for no longer than that."""
+    usual_ms = await limit_patience(driver, left_s)
+    try:
+        await _sent(driver, *statements)
+    finally:
+        await set_patience(driver, usual_ms)
+
+
+def _time_left_s(connection: Connection) -> float | None:
+    """Return how long its block may wait still; None is without limit."""
+    checkout: Any = connection.info.get(CHECKOUT)
+    left_s: float | None = None if checkout is None else checkout.time_left()
+    return left_s
 
 
 def _driver_of(connection: Connection) -> Any:  # noqa: ANN401  # of any driver

@@ -200,6 +200,21 @@ def _touched_by_many(connection: Any, sql: str, many: Any) -> int:  # noqa: ANN4
     return int(connection.executemany(sql, many).rowcount)
 
 
+async def limit_patience(driver: Any, seconds: float) -> int:  # noqa: ANN401  # as above
+    """Let statements wait at most so long for a lock that somebody else holds; no interrupt ends that.
+
+    Return how long they wait usually, in milliseconds.
+    """
+    [(usual_ms,)] = await driver.execute_fetchall("PRAGMA busy_timeout")
+    await set_patience(driver, min(usual_ms, max(0, round(seconds * 1000))))
+    return int(usual_ms)
+
+
+async def set_patience(driver: Any, milliseconds: int) -> None:  # noqa: ANN401  # as above
+    """Let statements wait so long for a lock that somebody else holds."""
+    await driver.execute_fetchall(f"PRAGMA busy_timeout={milliseconds}")
+
+
 async def stop(driver: Any) -> None:  # noqa: ANN401  # an aiosqlite connection
     """Interrupt until the driver's thread is free: what has not begun yet hears no interrupt."""
     # Of no statement, but of the thread: it keeps its last cursor until it makes another one, and
