@@ -23,7 +23,7 @@ def public_callables() -> Iterator[tuple[str, FunctionType]]:
                 function = getattr(member, "fget", None) or getattr(member, "__func__", member)
                 ours = inspect.isfunction(function) and function.__module__.startswith("unitwork")
                 if ours and (key.startswith("__") or not key.startswith("_")):
-                    yield f"{name}.{key}", function
+                    yield f"{name}.{key} of {cls.__name__}", function
 
 
 @pytest.mark.parametrize("function", [pytest.param(each, id=name) for name, each in public_callables()])
