@@ -13,8 +13,8 @@ import pytest
 from tests.fixtures.pairs import Fresh
 from tests.properties.bench import Bench
 
-CHUNKS, IN_A_CHUNK = 20, 100
-"""2,000 programs for each database."""
+CHUNKS, IN_A_CHUNK = 10, 100
+"""1,000 programs for each database."""
 
 SOAKING_CHUNKS, IN_A_SOAKING_CHUNK = 50, 1000
 """50,000 programs for each database."""
