@@ -61,8 +61,7 @@ class Lender:
 
     def idle(self) -> PoolProxiedConnection | None:
         """Return an idle connection; None if it takes a greenlet to get one."""
-        idle = self._idle
-        if not self.may_lend or idle is None or self._doubtful or idle.empty() or self._audience.event():
+        if not self._has_idle():
             return None
         try:
             held: PoolProxiedConnection = self.pool.connect()
@@ -75,10 +74,10 @@ class Lender:
 
     def lend(self) -> PoolProxiedConnection | Place | None:
         """As `idle`, for one statement that leaves nothing behind: past SQLAlchemy's wrapper, if it may."""
-        pool, idle = self.pool, self._idle
+        pool = self.pool
         if type(pool) is not TurnPool or "connect" in vars(pool):  # somebody is told of connections
             return self.idle()
-        if not self.may_lend or idle is None or self._doubtful or idle.empty() or self._audience.event():
+        if not self._has_idle():
             return None
         place = pool.lend()
         if place is None:
@@ -105,6 +104,13 @@ class Lender:
         if not (self._resets_silently and self._has_room) or self._logger.isEnabledFor(LOGGED_AT):
             return False
         return not self._audience_of_ends.event()
+
+    def _has_idle(self) -> bool:
+        """Say whether an idle connection may be lent, and nobody else hears of that."""
+        idle = self._idle
+        if idle is None or not self.may_lend or self._doubtful or idle.empty():
+            return False
+        return not self._audience.event()
 
     @property
     def _has_room(self) -> bool:

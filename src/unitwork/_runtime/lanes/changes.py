@@ -103,6 +103,3 @@ class ChangeCall(StatementThatWrites):
 
     def forget_columns(self) -> None:
         """It knows none."""
-
-    def following(self, rows: Rows | LaneRefusal) -> None:
-        """Nothing is to be sent after it."""

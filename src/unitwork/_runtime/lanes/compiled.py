@@ -175,25 +175,22 @@ class CompiledStatements:
             if named is None:
                 return _NO_CACHE_KEY
             key = named.key
-        return self._known(self._reads, key, compiled_read, call)
+        return self._once(self._reads, key, _compiled, compiled_read, call)
 
-    def _known(
+    def _once(
         self,
         known: LRUCache[Any, C | LaneRefusal],
-        key: Any,  # noqa: ANN401  # as SQLAlchemy makes them
-        compile_: Callable[[StatementCall, Dialect], C | LaneRefusal],
-        call: StatementCall,
+        key: Any,  # noqa: ANN401  # whatever tells things of a kind apart
+        prepare: Callable[..., C | LaneRefusal],
+        *what: object,
     ) -> C | LaneRefusal:
-        """Return what is compiled of a statement already, or is now; or why it is not."""
+        """Return what is prepared of something already, or is now, for the dialect; or why it is not."""
         found = known.get(key)
         if found is None:
             dialect = self._dialect()
             if isinstance(dialect, LaneRefusal):
                 return dialect
-            try:
-                found = known[key] = compile_(call, dialect)
-            except Exception:  # noqa: BLE001  # the session lane raises what is right
-                found = known[key] = _NOT_COMPILED
+            found = known[key] = prepare(*what, dialect)
         return found
 
     # -- rows by a condition ---------------------------------------------------------------------
@@ -221,9 +218,9 @@ class CompiledStatements:
         if call.statement.get_execution_options():
             return _EXECUTION_OPTIONS
         named = cache_key(call.statement)
-        return (
-            _NO_CACHE_KEY if named is None else self._known(self._changes, named.key, CompiledChange.of, call)
-        )
+        if named is None:
+            return _NO_CACHE_KEY
+        return self._once(self._changes, named.key, _compiled, CompiledChange.of, call)
 
     # -- one new entity --------------------------------------------------------------------------
 
@@ -290,12 +287,7 @@ class CompiledStatements:
         if like is not None and like.insert.mapper is mapper and like.values.keys() == values.keys():
             return NewRow(like.insert, values)
         key = (mapper, frozenset(values))
-        known = self._inserts.get(key)
-        if known is None:
-            dialect = self._dialect()
-            if isinstance(dialect, LaneRefusal):
-                return dialect
-            known = self._inserts[key] = CompiledInsert.of(*key, dialect)
+        known = self._once(self._inserts, key, CompiledInsert.of, *key)
         if isinstance(known, LaneRefusal):
             return known
         return _INSERTING_IS_HEARD if known.observed else NewRow(known, values)
@@ -355,12 +347,7 @@ class CompiledStatements:
     ) -> RowChangeCall | LaneRefusal:
         """Prepare the UPDATE of these attributes of an entity, or its DELETE, if there are none."""
         key = (model.mapper, changed)
-        found = self._row_changes.get(key)
-        if found is None:
-            dialect = self._dialect()
-            if isinstance(dialect, LaneRefusal):
-                return dialect
-            found = self._row_changes[key] = CompiledRowChange.of(model, changed, dialect)
+        found = self._once(self._row_changes, key, CompiledRowChange.of, model, changed)
         if isinstance(found, LaneRefusal):
             return found
         return _CHANGING_IS_HEARD if found.observed else found.call(state, _FLUSH)
@@ -375,6 +362,16 @@ class CompiledStatements:
         """End that, unless another session holds it by now."""
         if claimed.session_id == self._claiming.hash_key:
             claimed.session_id = None
+
+
+def _compiled(
+    compile_: Callable[[StatementCall, Dialect], C | LaneRefusal], call: StatementCall, dialect: Dialect
+) -> C | LaneRefusal:
+    """Return what is compiled of a statement; or that SQLAlchemy does not compile it."""
+    try:
+        return compile_(call, dialect)
+    except Exception:  # noqa: BLE001  # the session lane raises what is right
+        return _NOT_COMPILED
 
 
 def _make_room(known: LRUCache[Any, Any]) -> None:

@@ -285,7 +285,7 @@ def _at_once(calls: list[RowChangeCall]) -> list[Step]:
     """Return the step that changes or deletes the rows of some entities, which is one with any number."""
     if len(calls) == 1:
         return [_alone(calls[0])]
-    return [([call.state for call in calls], (RowChangesCall(calls),))]
+    return [([call.state for call in calls], (RowChangesCall(calls[0].change, calls[0].name, calls),))]
 
 
 def _inserts(

@@ -180,10 +180,10 @@ class FusedLane:
 
         If somebody listens to the connection, what Python fills in would be filled in before that is noticed.
         """
-        frame: FrameAccess = session.turns.top
-        if frame.idles or not frame.transactional:
-            return _NO_BLOCK
-        begun = frame.connection
+        refusal = _why_no_block(session)
+        if refusal is not None:
+            return refusal
+        begun: Connection | None = session.turns.top.connection
         if begun is None or not session.has_handed_out(begun):
             return None
         return _CONNECTION_IS_HEARD if self._connections.home().listeners.are_on(begun) else None

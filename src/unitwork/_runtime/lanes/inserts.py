@@ -300,9 +300,6 @@ class InsertCall(StatementThatWrites):
     def forget_columns(self) -> None:
         self.insert.returned.forget_columns()
 
-    def following(self, rows: Rows | LaneRefusal) -> None:
-        """Nothing is to be sent after it."""
-
     def finish(self, rows: Rows, session: Session | None) -> LaneRefusal | None:
         """Make the entity one that is stored: detached, or held by a session."""
         refusal = self.take(rows)

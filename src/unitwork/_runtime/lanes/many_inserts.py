@@ -123,9 +123,6 @@ class InsertsCall(StatementThatWrites):
     def forget_columns(self) -> None:
         self.returned.forget_columns()
 
-    def following(self, rows: Rows | LaneRefusal) -> None:
-        """Nothing is to be sent after it."""
-
     def flushed(self, rows: Rows, session: Session) -> None:  # noqa: ARG002  # as others that a flush sends
         """Give the entities what was filled in.
 

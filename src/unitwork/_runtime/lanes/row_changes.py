@@ -260,14 +260,12 @@ class CompiledRowChange:
 
 
 @dataclass(frozen=True, slots=True)
-class RowChangeCall(StatementThatWrites):
-    """One entity whose row is changed or deleted."""
+class _ChangesRows(StatementThatWrites):
+    """A statement that changes rows of a model, or deletes them."""
 
     change: CompiledRowChange
+    """What is done to each row."""
     name: str
-    state: InstanceState[Any]
-    arguments: Any
-    filled: dict[str, Any]
 
     @property
     def sql(self) -> str:
@@ -276,6 +274,15 @@ class RowChangeCall(StatementThatWrites):
     @property
     def statement(self) -> object:
         return self.change.statement
+
+
+@dataclass(frozen=True, slots=True)
+class RowChangeCall(_ChangesRows):
+    """One entity whose row is changed or deleted."""
+
+    state: InstanceState[Any]
+    arguments: Any
+    filled: dict[str, Any]
 
     def fill_in(self) -> LaneRefusal | None:
         """Let Python fill in what changes with the row; say why the ORM must do that, if so."""
@@ -307,32 +314,12 @@ class RowChangeCall(StatementThatWrites):
     def forget_columns(self) -> None:
         self.change.returned.forget_columns()
 
-    def following(self, rows: Rows | LaneRefusal) -> None:
-        """Nothing is to be sent after it."""
-
 
 @dataclass(frozen=True, slots=True)
-class RowChangesCall(StatementThatWrites):
+class RowChangesCall(_ChangesRows):
     """Several entities whose rows are changed in the same columns, or deleted: one text, sent at once."""
 
     calls: Sequence[RowChangeCall]
-
-    @property
-    def change(self) -> CompiledRowChange:
-        """What is done to each row."""
-        return self.calls[0].change
-
-    @property
-    def name(self) -> str:
-        return self.calls[0].name
-
-    @property
-    def sql(self) -> str:
-        return self.change.sql
-
-    @property
-    def statement(self) -> object:
-        return self.change.statement
 
     @property
     @override
@@ -366,9 +353,6 @@ class RowChangesCall(StatementThatWrites):
 
     def forget_columns(self) -> None:
         """It knows none."""
-
-    def following(self, rows: Rows | LaneRefusal) -> None:
-        """Nothing is to be sent after it."""
 
 
 def _name_of_key(column: Any, changed: frozenset[str] | None) -> str:  # noqa: ANN401  # of a table

@@ -135,6 +135,9 @@ class StatementThatWrites:
         """The arguments as `exec_driver_sql` takes them."""
         return parameters_of(self.arguments)
 
+    def following(self, rows: Rows | LaneRefusal) -> None:
+        """Nothing is to be sent after it."""
+
 
 def parameters_of(arguments: Any) -> Any:  # noqa: ANN401  # of any driver
     """Return the arguments of a driver as `exec_driver_sql` takes them."""
