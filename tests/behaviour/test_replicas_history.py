@@ -20,8 +20,8 @@ pytestmark = [
     pytest.mark.timeout(180),
 ]
 
-CLIENTS = 200
-POOL: Any = {"pool_size": 50, "max_overflow": 0, "pool_timeout": 60}
+CLIENTS = 100
+POOL: Any = {"pool_size": 25, "max_overflow": 0, "pool_timeout": 60}
 FAILOVER_S = 30.0
 
 
@@ -51,7 +51,7 @@ async def test_replicas_that_fall_behind_and_catch_up(cluster: Cluster) -> None:
                 await asyncio.to_thread(cluster.servers.replicas[number].resume)
 
         troubling = asyncio.create_task(trouble())
-        await workload.run(CLIENTS, 2_000)
+        await workload.run(CLIENTS, 1_000)
         over.set()
         await troubling
 
@@ -102,13 +102,13 @@ async def under_load(db: Database, cluster: Cluster, fail_over: Callable[[], obj
     await workload.prepare()
     cluster.servers.acknowledge()
     cluster.settle()
-    running = asyncio.create_task(workload.run(CLIENTS, 1_000))
-    while len(workload.history) < 300 and not running.done():  # noqa: ASYNC110 - somewhere in the middle
+    running = asyncio.create_task(workload.run(CLIENTS, 500))
+    while len(workload.history) < 150 and not running.done():  # noqa: ASYNC110 - somewhere in the middle
         await asyncio.sleep(0.01)
     await asyncio.to_thread(fail_over)
     await running
     # What follows is work on the new primary alone, whatever was left over of the old one.
-    await workload.run(CLIENTS, 300)
+    await workload.run(CLIENTS, 150)
     acknowledged = [each for each in workload.history.writes[-20:] if each.outcome is Outcome.ACKNOWLEDGED]
     assert acknowledged
     again = [each for each in workload.failures if each.startswith("_add_again")]

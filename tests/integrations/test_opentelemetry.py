@@ -221,7 +221,7 @@ async def test_attempts_and_what_condemns(watched: Database, telemetry: Telemetr
         2,
         3,
     ]
-    assert [event.name for event in second.events] == ["unitwork.block.retried"]
+    assert "unitwork.block.retried" in [event.name for event in second.events]
     retries = [event for event in telemetry.span("request").events if event.name == "unitwork.block.retried"]
     assert len(retries) == 2
     outer, inner = telemetry.span("swallows"), telemetry.span("fails")
