@@ -299,7 +299,7 @@ class Ending:
     def _waits_for_commit_alone(self, checkout: Checkout) -> bool:
         """Say whether nothing has to be waited for but the answer to COMMIT."""
         frame = self._frame
-        if frame.limits or frame.parent is not None or frame.source.pinned is not None:
+        if frame.limits or frame.source.pinned is not None:
             return False
         return checkout.waits_for_commit_alone and not self._session_waits
 
