@@ -14,6 +14,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Integer,
+    Text,
     delete,
     event,
     func,
@@ -525,6 +526,13 @@ def test_default_that_takes_a_context_is_told(default: Any, takes: bool) -> None
     """As SQLAlchemy calls it."""
     for each in (Column(Integer, default=default).default, Column(Integer, onupdate=default).onupdate):
         assert private.takes_context(each) is takes
+
+
+def test_types_that_stand_in_for_another_are_told() -> None:
+    """Of `with_variant`, for whichever dialects."""
+    kind = Text().with_variant(Integer(), "sqlite", "mysql")
+    assert {type(each) for each in private.variants_of(kind)} == {Integer}
+    assert not list(private.variants_of(Text()))
 
 
 @pytest.mark.skipif(
