@@ -346,6 +346,7 @@ class Ending:
         if self._session_commits and alone:
             session.quietly(held.commit)
         elif self._session_commits:
+            session.take_part()
             held.commit()
 
     @property

@@ -33,7 +33,7 @@ from unitwork._runtime.sessions.sync_session import (
     is_handed_out,
 )
 from unitwork._runtime.sessions.turns import Turns
-from unitwork._sqlalchemy.private import end_quietly, is_changed, watch_changes
+from unitwork._sqlalchemy.private import connection_of, end_quietly, is_changed, watch_changes
 from unitwork._sqlalchemy.versions import SET_BY_ASYNC_SESSION, WRITES_OF_SESSION
 from unitwork.dialects import BeginMode
 from unitwork.errors import OptionError, TransactionRefusedError
@@ -268,6 +268,16 @@ class AmbientSession(AsyncSession):
         if not self.begun:
             Session.begin(self.sync_session)
         frame.tell_new()
+
+    def take_part(self) -> None:
+        """Let the session inside send COMMIT itself: until the answer it knows what a rollback takes back."""
+        connection = self.turns.top.root.connection
+        if connection is None:
+            return
+        self.begin_as_block()
+        held = self.sync_session
+        if connection_of(Session.get_transaction(held)) is None:
+            Session.connection(held, bind_arguments={"bind": connection})
 
     def begin_to_write(self, scope: OpenScope) -> Frame:
         """Begin the transaction of a unit of work that is at rest. In a greenlet, if it has just read."""
