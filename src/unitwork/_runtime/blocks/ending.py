@@ -441,6 +441,7 @@ class Ending:
         else:
             self._failure = done.error
         if done.error is not None and not frame.is_released:
+            self._note(done.error)
             await self._roll_back_to(frame, done.error)
             frame.rolled_back()
             return

@@ -293,8 +293,12 @@ class AmbientSession(AsyncSession):
         return frame
 
     def has_handed_out(self, connection: Connection) -> bool:
-        """Say whether somebody has asked for this connection, and may listen to it."""
+        """Say whether somebody has asked for this connection."""
         return is_handed_out(connection)
+
+    def shares(self, connection: Connection) -> bool:
+        """Say whether others may have this connection, listen to it, and send something on it themselves."""
+        return self.has_handed_out(connection)
 
     def begin_for_connection(self, isolation: str | None) -> str | None:
         """Begin in a unit of work, for somebody who may write on the connection that he asks for.
