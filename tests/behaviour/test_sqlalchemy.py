@@ -632,6 +632,39 @@ async def test_savepoints_are_seen_before_and_after_they_are_sent(db: Database) 
         await outer.run_sync(program)
 
 
+async def test_savepoint_whose_release_fails_is_not_undone_and_can_be_gone_back_to(people: Database) -> None:
+    """A session that leaves it sends nothing more; its connection can still go back to it."""
+    async with AsyncSession(people.engine) as outer, outer.begin():
+
+        def program(session: Session) -> None:
+            connection = session.connection()
+            savepoint, inner = session.begin_nested(), session.begin_nested()
+            assert savepoints.is_open_in(session, savepoint)
+            inner.rollback()
+            assert not savepoints.is_open_in(session, inner)
+            assert savepoints.is_open_in(session, savepoint)
+            before = session.scalars(select(func.count()).select_from(Person)).one()
+            session.add(Person(name="inside"))
+            (name,) = savepoints.savepoint_names(savepoint)
+            event.listen(connection, "release_savepoint", _fail)
+            with pytest.raises(LookupError):
+                savepoint.commit()
+            event.remove(connection, "release_savepoint", _fail)
+            assert savepoints.is_open_in(session, savepoint)
+            savepoint.rollback()
+            assert not savepoints.is_open_in(session, savepoint)
+            count = select(func.count()).select_from(Person)
+            assert connection.scalar(count) == before + 1
+            savepoints.go_back_to(connection, name)
+            assert connection.scalar(count) == before
+
+        await outer.run_sync(program)
+
+
+def _fail(*_: object) -> None:
+    raise LookupError
+
+
 async def test_change_that_is_evaluated_in_python_is_seen_by_entities(people: Database) -> None:
     """Those that are held, as by the session; a condition that only the database knows is told."""
     mapper = inspect(Person)

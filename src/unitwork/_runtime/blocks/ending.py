@@ -346,6 +346,7 @@ class Ending:
         if self._session_commits and alone:
             session.quietly(held.commit)
         elif self._session_commits:
+            session.take_part()
             held.commit()
 
     @property
@@ -440,6 +441,7 @@ class Ending:
         else:
             self._failure = done.error
         if done.error is not None and not frame.is_released:
+            self._note(done.error)
             await self._roll_back_to(frame, done.error)
             frame.rolled_back()
             return
