@@ -21,7 +21,7 @@ from unitwork._runtime.access.streams import RowStream, StreamApart, takes_the_l
 from unitwork._runtime.blocks.block import Scope
 from unitwork._runtime.blocks.starvation import held_by_this_task
 from unitwork._runtime.connections.latest import ReadFromPrimary
-from unitwork._runtime.lanes.calls import KeyLookup, StatementCall
+from unitwork._runtime.lanes.calls import Call, KeyLookup, StatementCall
 from unitwork._runtime.lanes.choice import A_BLOCK, A_TRANSACTION, Choice
 from unitwork._runtime.lanes.results import ResultReader, rows_of
 from unitwork._runtime.sessions.session import AmbientSession
@@ -255,7 +255,7 @@ class RepositoryAccess:
             only_reads = self.given is None and _only_reads(self.where(), call)
             return await self.read(reader.name, work, only_reads=only_reads)
 
-    async def change(self, name: str, call: StatementCall) -> int:
+    async def change(self, name: str, call: Call) -> int:
         """Run a statement that writes, and return how many rows it touched."""
 
         async def work(session: AsyncSession) -> int:
@@ -270,7 +270,7 @@ class RepositoryAccess:
             alone = await self._changed_alone(name, call)
             return alone if alone is not None else await self.write(name, work)
 
-    async def _changed_alone(self, name: str, call: StatementCall) -> int | None:
+    async def _changed_alone(self, name: str, call: Call) -> int | None:
         """Run an UPDATE or DELETE that commits by itself; None if it could not be done so."""
         if self.given is not None:
             return None
@@ -281,7 +281,7 @@ class RepositoryAccess:
         count = await source.lanes.driver.change(name, call, cast("Frame | None", here))
         return None if isinstance(count, LaneRefusal) else count
 
-    async def _changed_in_block(self, name: str, call: StatementCall, session: AsyncSession) -> int | None:
+    async def _changed_in_block(self, name: str, call: Call, session: AsyncSession) -> int | None:
         """Run an UPDATE or DELETE of which no entity of a session needs to know; None if the session must."""
         if not isinstance(session, AmbientSession):
             return None
@@ -330,7 +330,7 @@ class RepositoryAccess:
             return None
         return StreamApart(source, reader, for_reading=in_unit)
 
-    def noted(self, name: str, call: StatementCall | None = None) -> Noted:
+    def noted(self, name: str, call: Call | None = None) -> Noted:
         """Add to a database error inside which query it came from, and which parameters it has."""
         return Noted(self._place, name, call)
 
