@@ -54,6 +54,7 @@ _COMPARISONS = frozenset(
     }
 )
 _NO_ESCAPE: dict[str, Any] = {"escape": None}
+_SELECTED = (Column, Table)
 _CONSTANTS = frozenset({Null, True_, False_})
 _DIRECTIONS = frozenset({operators.asc_op, operators.desc_op})
 _LISTS = frozenset({list, tuple})
@@ -117,16 +118,12 @@ def shape_of(statement: object) -> Shape | None:
     parts = vars(statement)
     if not parts.keys() <= known or parts.get("_label_style", LABEL_STYLE_DEFAULT) is not LABEL_STYLE_DEFAULT:
         return None
-    columns, criteria = parts["_raw_columns"], parts.get("_where_criteria", ())
-    key: list[Any] = [type(statement), len(columns), len(criteria)]
+    key: list[Any] = [type(statement)]
     binds: list[BindParameter[Any]] = []
-    is_known = (
-        all(_add_selected(column, key) for column in columns)
-        and all(_add_condition(condition, key, binds) for condition in criteria)
-        and all(_add_order(expression, key) for expression in parts.get("_order_by_clauses", ()))
-    )
+    if not _add_parts(parts, key, binds):
+        return None
     # One value in two places, or two of one name, are written in another way.
-    if not is_known or (len(binds) > 1 and len({bind.key for bind in binds}) < len(binds)):
+    if len(binds) > 1 and len({bind.key for bind in binds}) < len(binds):
         return None
     return Shape(tuple(key), binds)
 
@@ -147,9 +144,19 @@ def shape_of_change(
     return Shape((verb, entity, *values, *chosen.key), chosen.binds, tuple(values.values()))
 
 
-def _add_selected(column: Any, key: list[Any]) -> bool:  # noqa: ANN401  # any element
-    key += (id(column), column)
-    return isinstance(column, Column | Table)
+def _add_parts(parts: Mapping[str, Any], key: list[Any], binds: list[BindParameter[Any]]) -> bool:
+    """Add what tells the parts of a SELECT from those of others; say whether all of them are known here."""
+    columns, criteria = parts["_raw_columns"], parts.get("_where_criteria", ())
+    key += (len(columns), len(criteria))
+    for column in columns:
+        if not isinstance(column, _SELECTED):
+            return False
+        key += (id(column), column)
+    for condition in criteria:
+        if not _add_condition(condition, key, binds):
+            return False
+    order = parts.get("_order_by_clauses")
+    return not order or all(_add_order(expression, key) for expression in order)
 
 
 def _add_condition(condition: Any, key: list[Any], binds: list[BindParameter[Any]]) -> bool:  # noqa: ANN401  # any element

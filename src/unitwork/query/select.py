@@ -7,13 +7,15 @@ import warnings
 from opcode import opmap
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 from sqlalchemy import inspect as inspect_entity
 
 from unitwork._logic.paging import CursorPage, CursorRequest, Page, PageRequest
+from unitwork._logic.remembered import known_of_mapper
 from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime.access.repository_access import RepositoryAccess
 from unitwork._runtime.lanes.calls import StatementCall, UnwrittenCall
+from unitwork._runtime.lanes.mappings import MAPPINGS
 from unitwork._runtime.lanes.results import ResultReader
 from unitwork._sqlalchemy.shapes import WatchedSelect, shape_of, shape_of_change
 from unitwork.errors import OptionError
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 M = TypeVar("M")
 
+_PARTS = "unitwork_parts_of_select"
 _DROPS_VALUE = opmap["POP_TOP"]
 
 
@@ -53,10 +56,9 @@ class FluentSelect(WatchedSelect[M]):
     @classmethod
     def of(cls, access: RepositoryAccess, entity: type[M], name: str) -> FluentSelect[M]:
         """Select an entity; the endings run through this access to a database."""
-        statement = cls(entity)
-        statement._access = access
-        statement._entity = entity
-        statement._name = name
+        statement = cls.__new__(cls)
+        parts = _parts_of(entity)
+        vars(statement).update(parts, _access=access, _entity=entity, _name=name)
         return statement
 
     @classmethod
@@ -213,6 +215,19 @@ class FluentSelect(WatchedSelect[M]):
         signature = QuerySignature(self._ended(method), {}, None, lambda _arguments, _keywords: {})
         reader = ResultReader(signature.name, self._shape(rows))
         return DeclaredQuery(signature, reader, lambda _owner, _arguments: StatementCall(self))
+
+
+def _parts_of(entity: type[Any]) -> Mapping[str, Any]:
+    """Return what a SELECT of an entity consists of: the same for all, until mappings change."""
+    mapper = vars(entity).get("__mapper__")
+    if mapper is None:
+        return vars(select(entity))
+    known: dict[int, Mapping[str, Any]] = known_of_mapper(mapper, _PARTS, lambda _mapper: {})
+    parts = known.get(MAPPINGS.changes)
+    if parts is None:
+        known.clear()
+        parts = known[MAPPINGS.changes] = vars(select(entity))
+    return parts
 
 
 def _is_dropped_by(frame: FrameType | None) -> bool:
