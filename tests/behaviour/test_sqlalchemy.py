@@ -36,7 +36,7 @@ from tests.fixtures.people import Herd, Person, Pet
 from unitwork import Database, Repository, TransactionRefusedError, query
 from unitwork._runtime.connections.idle import Lender
 from unitwork._runtime.connections.pool import TurnPool
-from unitwork._sqlalchemy import lazy, private, related, savepoints, versions
+from unitwork._sqlalchemy import lazy, private, related, savepoints, shapes, versions
 from unitwork.dialects.backend import CLOSED_TWICE, Backend
 from unitwork.observe import StatementLog
 from unitwork.query.clauses import distinct_on
@@ -56,8 +56,8 @@ def test_cache_key_is_that_of_the_statement_without_its_values() -> None:
 async def test_select_knows_whether_it_was_written(people: Database) -> None:
     """By being sent, alone or inside another, or compiled; not by being built on."""
 
-    def fresh() -> private.WatchedSelect[Any]:
-        return private.WatchedSelect(Person.id).where(Person.id > 1)
+    def fresh() -> shapes.WatchedSelect[Any]:
+        return shapes.WatchedSelect(Person.id).where(Person.id > 1)
 
     built, compiled, sent, inside = fresh(), fresh(), fresh(), fresh()
     assert not built.order_by(Person.name).written
