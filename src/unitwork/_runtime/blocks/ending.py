@@ -343,9 +343,11 @@ class Ending:
                 self._frame.connection.commit()
             end_quietly(held)
             return
-        if self._session_commits and alone:
+        if not self._session_commits:
+            return
+        if alone:
             session.quietly(held.commit)
-        elif self._session_commits:
+        else:
             session.take_part()
             held.commit()
 
