@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from sqlalchemy import Select
 from sqlalchemy.orm import LoaderCallableStatus, PassiveFlag, Session
 from sqlalchemy.orm.evaluator import UnevaluatableError
 from sqlalchemy.orm.persistence import _sort_states  # pyright: ignore[reportPrivateUsage, reportUnknownVariableType]
 from sqlalchemy.sql.base import CompileState
-from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.cache_key import CacheKey
     from sqlalchemy.types import TypeEngine
 
-M = TypeVar("M")
-
 _SCHEMA_CHANGED = "_invalidate_schema_cache_asof"
 
 
@@ -35,26 +31,6 @@ def cache_key(statement: Any) -> CacheKey | None:  # noqa: ANN401  # any stateme
     """Return what SQLAlchemy knows a statement by, whatever its values; memoized in there."""
     key: CacheKey | None = statement._generate_cache_key()  # noqa: SLF001  # as its extensions do
     return key
-
-
-class WatchedSelect(Select[M]):
-    """A `Select` that knows whether it was written as SQL, or looked for among those that were.
-
-    One of both is done with a statement that is sent, by itself or inside another.
-    """
-
-    inherit_cache = True
-    written = False
-
-    @override
-    def _gen_cache_key(self, am: Any, bindparams: Any) -> Any:
-        self.written = True
-        return super()._gen_cache_key(am, bindparams)
-
-    @override
-    def _compiler_dispatch(self, visitor: Any, **options: Any) -> Any:
-        self.written = True
-        return super()._compiler_dispatch(visitor, **options)
 
 
 def selected_in(compiled: Any) -> list[tuple[tuple[Any, ...], TypeEngine[Any]]]:  # noqa: ANN401  # a compiled SELECT

@@ -8,35 +8,41 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from unitwork._logic.in_lists import with_short_lists
 from unitwork._runtime.sessions.session import AmbientSession
-from unitwork._sqlalchemy.versions import flushed_before
+from unitwork._sqlalchemy.versions import flushed_before, rows_touched
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Result
 
-    from unitwork._runtime.lanes.calls import StatementCall
+    from unitwork._runtime.lanes.calls import Call
     from unitwork._runtime.lanes.results import ResultReader
 
 
-async def items_of(reader: ResultReader, call: StatementCall, session: AsyncSession) -> Sequence[Any]:
+async def items_of(reader: ResultReader, call: Call, session: AsyncSession) -> Sequence[Any]:
     """Execute a read, and return its items."""
     return reader.items(await executed(call, session))
 
 
-async def collected(reader: ResultReader, call: StatementCall, session: AsyncSession) -> object:
+async def collected(reader: ResultReader, call: Call, session: AsyncSession) -> object:
     """Execute a statement that may write, and return what the reader promises."""
     return reader.collect(await executed(call, session), call.statement)
 
 
-async def executed(call: StatementCall, session: AsyncSession, **options: object) -> Result[Any]:
+async def touched(call: Call, session: AsyncSession) -> int:
+    """Execute a statement that writes, and return how many rows it has touched."""
+    # psycopg counts an INSERT that returns keys only when it is asked to.
+    return rows_touched(await executed(call, session, preserve_rowcount=True))
+
+
+async def executed(call: Call, session: AsyncSession, **options: object) -> Result[Any]:
     """Execute a statement, and return its result."""
     statement, parameters = await ready(call, session)
     result: Result[Any] = await session.execute(statement, parameters, execution_options=options)
     return result
 
 
-async def ready(call: StatementCall, session: AsyncSession) -> tuple[Any, Mapping[str, Any] | None]:
+async def ready(call: Call, session: AsyncSession) -> tuple[Any, Mapping[str, Any] | None]:
     """Return a statement and its parameters as this session's database can take them, now.
 
     What waits in the session is sent before.
