@@ -346,7 +346,9 @@ class Database(Lifecycle):
             TransactionRefusedError: This task holds the connections that they would wait for.
 
         Database:
-            Each commits or rolls back by itself. When one fails, the others are cancelled.
+            Each unit is one with `atomic=False`: each block, and each write of a repository outside of
+            one, commits by itself, and stays when the coroutine fails later. When one fails, the
+            others are cancelled.
         """
         return await run_parallel(self._source, f"db.parallel at {caller()}", work)
 

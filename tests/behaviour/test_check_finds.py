@@ -527,6 +527,7 @@ RIGHT: list[tuple[str, str, str | None, str]] = [
     ('p', 'query.sql("SHOW ALL")', '', 'list[dict[str, Any]]'),
     ('m', 'query.sql("SHOW TABLES")', '', 'list[str]'),
     ('m', 'query.sql("SHOW VARIABLES LIKE \'version%\'")', '', 'list[dict[str, Any]]'),
+    ('m', 'query.sql("SHOW COLUMNS FROM person LIKE :name")', 'name: str', 'list[dict[str, Any]]'),
     ('s', 'query.sql("PRAGMA user_version")', '', 'int'),
     ('s', 'query.sql("PRAGMA table_info(person)")', '', 'list[dict[str, Any]]'),
     ('s', 'query.sql("PRAGMA foreign_keys = ON")', '', 'None'),

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from tests.fixtures.errors import ShopError
 from tests.fixtures.models import Account, Audit
 from tests.fixtures.observer import Observer
-from unitwork import Database, TransactionRefusedError
+from unitwork import Database, Repository, TransactionRefusedError
 
 
 async def use(db: Database) -> AsyncSession:
@@ -75,6 +75,21 @@ async def test_each_commits_by_itself(db: Database, observer: Observer) -> None:
         await db.parallel(write(), fail())
 
     assert await observer.notes(Audit) == ["x"]
+
+
+async def test_write_of_a_repository_commits_by_itself(db: Database, observer: Observer) -> None:
+    """Outside of a block it stays, whatever becomes of the coroutine; in a block it goes with that."""
+
+    async def write() -> None:
+        await Repository[Audit](db).add(Audit(note="alone"))
+        async with db.transaction():
+            await Repository[Audit](db).add(Audit(note="undone"))
+            raise ShopError
+
+    with pytest.raises(ShopError):
+        await db.parallel(write())
+
+    assert await observer.notes(Audit) == ["alone"]
 
 
 async def test_first_failure_cancels_the_others(db: Database, observer: Observer) -> None:

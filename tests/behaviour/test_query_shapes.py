@@ -9,7 +9,7 @@ import decimal
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 
 import msgspec
 import pydantic
@@ -101,8 +101,20 @@ class Everything:
     active: bool
 
 
+class Shown(pydantic.BaseModel):
+    """A record of Pydantic, which knows members by their values alone; the last one as they are stored."""
+
+    id: int
+    token: str
+    color: Color | None
+    label: Annotated[str, pydantic.BeforeValidator(lambda value: value.lower())]
+
+
 class People(Repository[Person]):
     """One query for each shape."""
+
+    @query.sql("SELECT id, token, color, color AS label FROM person WHERE id = :id")
+    async def shown(self, id: int) -> Shown: ...
 
     @query("name = :name")
     async def exactly(self, name: str) -> Person: ...
@@ -338,6 +350,14 @@ async def test_sql_text_gives_what_the_annotation_says(people: Database) -> None
         "datetime",
         "bool",
     ]
+
+
+async def test_model_of_pydantic_is_given_what_its_fields_say(people: Database) -> None:
+    """Where it refuses what the database answers: the name of a member, a UUID where a text is wanted."""
+    found = await People(people).shown(1)
+
+    assert (found.id, uuid.UUID(found.token), found.color) == (1, uuid.UUID(int=7), Color.RED)
+    assert found.label == "red"
 
 
 async def test_sql_entity_is_an_entity(people: Database) -> None:

@@ -93,3 +93,31 @@ async def test_sql_without_entity(people: Database) -> None:
     assert await Anything().counts() == [{"name": name, "n": 1} for name in ("Ann", "Bob", "Cid")]
     assert isinstance(await Anything().person(1), Person)
     assert await Anything().person(99) is None
+
+
+class Merging(Repository[Person]):
+    """MERGE is a write as any."""
+
+    @query.sql(
+        "MERGE INTO person USING (SELECT CAST(:age AS int) AS least) AS wanted ON person.age >= wanted.least"
+        " WHEN MATCHED THEN UPDATE SET active = NOT active"
+    )
+    async def turn(self, age: int) -> int: ...
+
+    @query.sql(
+        "MERGE INTO person USING (SELECT CAST(:age AS int) AS least) AS wanted ON person.age >= wanted.least"
+        " WHEN MATCHED THEN DELETE"
+    )
+    async def any_removed(self, age: int) -> bool: ...
+
+
+@pytest.mark.only("postgresql", reason="no other has MERGE")
+async def test_merge_counts_its_rows(people: Database, observer: Observer) -> None:
+    """Outside of blocks and in one, by each driver."""
+    queries = Merging(people)
+
+    assert (await queries.turn(20), await queries.turn(99)) == (2, 0)
+    async with people.transaction():
+        assert await queries.turn(30) == 1
+        assert (await queries.any_removed(30), await queries.any_removed(30)) == (True, False)
+    assert await observer.names(Person) == ["Bob", "Cid"]

@@ -192,6 +192,14 @@ class ReadOnlyDict(typing_extensions.TypedDict):
     name: typing_extensions.NotRequired[str]
 
 
+class TextDict(typing_extensions.TypedDict):
+    """Its annotations are texts, as behind `from __future__ import annotations`."""
+
+    id: "int"
+    name: "typing_extensions.Annotated[typing_extensions.Required[str], 'a mark']"
+    note: "typing_extensions.NotRequired[str]"
+
+
 @dataclass
 class Shouted:
     """Is made of what it does not keep."""
@@ -256,6 +264,7 @@ async def test_joins_unions_and_aliases_of_pydantic(people: Database) -> None:
         (ByChoice, ByChoice(fullName="Ann")),  # type: ignore[call-arg]  # by its alias
         (ByPath, ByPath(names=["Ann"])),  # type: ignore[call-arg]  # by its alias
         (ReadOnlyDict, {"id": 1, "name": "Ann"}),
+        (TextDict, {"id": 1, "name": "Ann"}),
         (Shouted, Shouted("Ann")),
     ],
 )

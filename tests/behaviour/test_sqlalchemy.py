@@ -528,6 +528,18 @@ def test_default_that_takes_a_context_is_told(default: Any, takes: bool) -> None
         assert private.takes_context(each) is takes
 
 
+@pytest.mark.only("asyncpg", reason="SQLAlchemy reads what it says of other statements")
+async def test_rows_of_a_merge_are_counted(people: Database) -> None:
+    """By what asyncpg says of the statement that SQLAlchemy has kept."""
+    merge = text(
+        "MERGE INTO person USING (SELECT 1) AS one ON person.id < 3 WHEN MATCHED THEN UPDATE SET age = 1"
+    )
+    async with people.session_factory() as session:
+        result = await session.execute(merge)
+        assert versions.rows_touched(result) == 2
+        assert versions.rows_touched(await session.execute(text("UPDATE person SET age = 1"))) == 3
+
+
 def test_types_that_stand_in_for_another_are_told() -> None:
     """Of `with_variant`, for whichever dialects."""
     kind = Text().with_variant(Integer(), "sqlite", "mysql")

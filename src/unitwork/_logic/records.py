@@ -7,15 +7,20 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, NotRequired, Required
 
-from typing_extensions import get_type_hints, is_typeddict
+from typing_extensions import ReadOnly, get_type_hints, is_typeddict
 
-from unitwork._logic.values import Converter, classes_as_promised, converter_for
+from unitwork._logic.values import Converter, ValueTypeError, classes_as_promised, converter_for
 
 _Class: typing.TypeAlias = Any
 Builder: typing.TypeAlias = Callable[[Sequence[Sequence[Any]]], list[Any]]
 """Makes items of rows."""
+_Build: typing.TypeAlias = Callable[[Sequence[Any]], Any]
+"""Makes an item of the values of one row."""
+
+_MARKS = (typing.Annotated, Required, NotRequired, ReadOnly)
+"""What stands around the type of a key of a typed dict."""
 
 
 class MissingColumnError(Exception):
@@ -49,7 +54,7 @@ def required_fields_of(kind: _Class) -> frozenset[str]:
     if hasattr(kind, "_fields"):
         return frozenset(kind._fields) - frozenset(kind._field_defaults)
     if is_typeddict(kind):
-        return frozenset(vars(kind)["__required_keys__"])
+        return frozenset(_required_keys(kind))
     if hasattr(kind, "__struct_fields__"):
         parameters = inspect.signature(kind).parameters.values()
         return frozenset(each.name for each in parameters if each.default is each.empty)
@@ -78,9 +83,21 @@ def _parameters_of(kind: _Class) -> dict[str, dataclasses.Field[Any]]:
     return {name: field for name, field in known.items() if stored.get(name, name in passed)}
 
 
-def _hints(kind: _Class) -> dict[str, Any]:
+def _required_keys(kind: _Class) -> typing.Iterator[str]:
+    """Yield the keys that a typed dict must have; itself it knows not where its annotations are text."""
+    said = vars(kind)["__required_keys__"]
+    for name, hint in _hints(kind, include_extras=True).items():
+        required = name in said
+        while (origin := typing.get_origin(hint)) in _MARKS:
+            required = origin is Required or (required and origin is not NotRequired)
+            hint = typing.get_args(hint)[0]  # noqa: PLW2901  # what is marked
+        if required:
+            yield name
+
+
+def _hints(kind: _Class, *, include_extras: bool = False) -> dict[str, Any]:
     try:
-        return get_type_hints(kind)
+        return get_type_hints(kind, include_extras=include_extras)
     except (NameError, TypeError):
         # Names that only a type checker knows: the values are taken as they come.
         return dict.fromkeys(getattr(kind, "__annotations__", ()), Any)
@@ -103,7 +120,7 @@ def record_builder(kind: _Class, names: Sequence[str], *, convert: bool = True) 
             raise MissingColumnError(name)
     used = [name for name in known if name in names]
     places = [list(names).index(name) for name in used]
-    chosen, build = _chooser(places, len(names)), _constructor(kind, used)
+    chosen, build = _chooser(places, len(names)), _constructor(kind, used, convert=convert)
     converted = _converted(kind, used) if convert else []
 
     def build_all(rows: Sequence[Sequence[Any]]) -> list[Any]:
@@ -116,6 +133,32 @@ def record_builder(kind: _Class, names: Sequence[str], *, convert: bool = True) 
         return [build(row) for row in rows]
 
     return build_all
+
+
+def _second_try(build: _Build, hints: Mapping[str, Any], names: Sequence[str]) -> _Build:
+    """Give a Pydantic model what its fields say where it refuses what came, such as the name of a member.
+
+    Its own validators see the values as they come first; only they know what they make of them.
+    """
+    converters = [converter_for(hints[name] | None) if name in hints else None for name in names]
+
+    def built(values: Sequence[Any]) -> Any:  # noqa: ANN401  # a record
+        try:
+            return build(values)
+        except ValueError:  # Pydantic's is one
+            changed = [_changed(*each) for each in zip(converters, values, strict=True)]
+            if all(one is other for one, other in zip(values, changed, strict=True)):
+                raise
+        return build(changed)
+
+    return built
+
+
+def _changed(converter: Converter | None, value: Any) -> Any:  # noqa: ANN401  # a value of any type
+    try:
+        return value if converter is None else converter(value)
+    except ValueTypeError:
+        return value
 
 
 def _with(row: Sequence[Any], place: int, converter: Converter) -> Sequence[Any]:
@@ -133,19 +176,24 @@ def _chooser(places: list[int], width: int) -> Callable[[Sequence[Any]], Sequenc
     return itemgetter(*places) if places else lambda _row: ()
 
 
-def _constructor(kind: _Class, names: list[str]) -> Callable[[Sequence[Any]], Any]:
+def _constructor(kind: _Class, names: list[str], *, convert: bool) -> _Build:
     if is_typeddict(kind):
         return lambda values: dict(zip(names, values, strict=True))
     if hasattr(kind, "model_validate"):
-        paths = [_pydantic_path(kind, name) for name in names]
-        validate = kind.model_validate
-        if any(len(path) > 1 for path in paths):
-            return lambda values: validate(_nested(paths, values))
-        keys = [path[0] for path in paths]
-        return lambda values: validate(dict(zip(keys, values, strict=True)))
+        build = _validation(kind, names)
+        return _second_try(build, _hints(kind), names) if convert else build
     if _takes_positions(kind, names):
         return lambda values: kind(*values)
     return lambda values: kind(**dict(zip(names, values, strict=True)))
+
+
+def _validation(kind: _Class, names: list[str]) -> _Build:
+    paths = [_pydantic_path(kind, name) for name in names]
+    validate = kind.model_validate
+    if any(len(path) > 1 for path in paths):
+        return lambda values: validate(_nested(paths, values))
+    keys = [path[0] for path in paths]
+    return lambda values: validate(dict(zip(keys, values, strict=True)))
 
 
 def _pydantic_path(kind: _Class, name: str) -> Sequence[Any]:

@@ -18,7 +18,7 @@ from unitwork._sqlalchemy.private import fail_as_adapted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from sqlalchemy import ClauseElement, Connection
+    from sqlalchemy import ClauseElement, Connection, Result
     from sqlalchemy.ext.asyncio import AsyncResult
     from sqlalchemy.orm import LoaderCriteriaOption, Mapper, Session
     from sqlalchemy.pool import PoolProxiedConnection
@@ -46,6 +46,21 @@ def entity_result(name: str, entity: Any) -> SimpleResultMetaData:  # noqa: ANN4
         {"_unique_filters": [id]} if _IS_2_0 else {"_create_unique_filters": lambda _result: [id]}
     )
     return SimpleResultMetaData([name], [(entity,)], **once)
+
+
+def rows_touched(result: Result[Any]) -> int:
+    """Return how many rows a statement has touched; less than 0 where nobody says so.
+
+    SQLAlchemy does not read what asyncpg says of a MERGE.
+    """
+    count: int = getattr(result, "rowcount", -1)
+    context: Any = getattr(result, "context", None)
+    adapted = getattr(getattr(context, "cursor", None), "_adapt_connection", None)
+    prepared = getattr(adapted, "_prepared_statement_cache", None) if count < 0 else None
+    found = prepared.get(context.statement) if prepared is not None else None
+    said: str = found[0].get_statusmsg() if found is not None else ""
+    number = said.rpartition(" ")[2]
+    return int(number) if number.isdecimal() else count
 
 
 async def commit_on_driver(adapted: Any) -> None:  # noqa: ANN401  # SQLAlchemy's for this driver

@@ -323,7 +323,7 @@ def class_of_type(kind: TypeEngine[Any]) -> type | None:
     if is_of(kind, "sqlalchemy.dialects.postgresql", "DOMAIN"):
         return class_of_type(kind.data_type)  # type: ignore[attr-defined]  # a domain's
     found = class_said(kind)
-    if found is object:
+    if found is None or found is object:  # as 2.0 and 2.1 say that they do not know
         return int if any(is_of(kind, *classes) for classes in _UNSAID_WHOLE) else None
     return found
 

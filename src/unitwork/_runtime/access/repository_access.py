@@ -25,6 +25,7 @@ from unitwork._runtime.lanes.calls import Call, KeyLookup, StatementCall
 from unitwork._runtime.lanes.choice import A_BLOCK, A_TRANSACTION, Choice
 from unitwork._runtime.lanes.results import ResultReader, rows_of
 from unitwork._runtime.sessions.session import AmbientSession
+from unitwork._sqlalchemy.versions import rows_touched
 from unitwork.errors import NoTransactionError
 
 if TYPE_CHECKING:
@@ -352,8 +353,7 @@ async def _changed(name: str, call: Call, place: tuple[Scope, Frame] | None, ses
             if not isinstance(count, LaneRefusal):
                 return count
     # psycopg counts an INSERT that returns keys only when it is asked to.
-    result = await executed(call, session, preserve_rowcount=True)
-    return cast("int", getattr(result, "rowcount", -1))
+    return rows_touched(await executed(call, session, preserve_rowcount=True))
 
 
 async def _read_in_transaction(

@@ -88,7 +88,9 @@ class MySQLDescriber(Describer):
         driver: Any = connection.connection.driver_connection
         if not hasattr(driver, "_execute_command"):
             raise _NotPreparedError("this driver cannot prepare statements")
-        sql = question.marked(lambda _name: "?")
+        # SHOW and its like have no place for parameters but in text, into which the drivers write values.
+        plain = question.text.statements[0].verb in CHANGES | QUERIES
+        sql = question.marked((lambda _name: "?") if plain else question.literal)
         try:
             return await_only(_described(driver, sql))
         except connection.dialect.loaded_dbapi.Error as error:
