@@ -14,6 +14,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Integer,
+    Text,
     delete,
     event,
     func,
@@ -25,7 +26,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import ChunkedIteratorResult
-from sqlalchemy.exc import DisconnectionError, InvalidRequestError, PendingRollbackError
+from sqlalchemy.exc import DisconnectionError, InvalidRequestError, PendingRollbackError, SAWarning
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Load, Session, joinedload, lazyload, raiseload, selectinload
 from sqlalchemy.pool import QueuePool
@@ -33,8 +34,9 @@ from sqlalchemy.pool import QueuePool
 from tests.fixtures.authors import Author, Book
 from tests.fixtures.people import Herd, Person, Pet
 from unitwork import Database, Repository, TransactionRefusedError, query
+from unitwork._runtime.connections.idle import Lender
 from unitwork._runtime.connections.pool import TurnPool
-from unitwork._sqlalchemy import lazy, private, related, savepoints, versions
+from unitwork._sqlalchemy import lazy, private, related, savepoints, shapes, versions
 from unitwork.dialects.backend import CLOSED_TWICE, Backend
 from unitwork.observe import StatementLog
 from unitwork.query.clauses import distinct_on
@@ -54,8 +56,8 @@ def test_cache_key_is_that_of_the_statement_without_its_values() -> None:
 async def test_select_knows_whether_it_was_written(people: Database) -> None:
     """By being sent, alone or inside another, or compiled; not by being built on."""
 
-    def fresh() -> private.WatchedSelect[Any]:
-        return private.WatchedSelect(Person.id).where(Person.id > 1)
+    def fresh() -> shapes.WatchedSelect[Any]:
+        return shapes.WatchedSelect(Person.id).where(Person.id > 1)
 
     built, compiled, sent, inside = fresh(), fresh(), fresh(), fresh()
     assert not built.order_by(Person.name).written
@@ -251,13 +253,38 @@ def test_attributes_of_an_async_session_are_known() -> None:
     assert set(vars(AsyncSession(engine))) == set(versions.SET_BY_ASYNC_SESSION)
 
 
+def lent_by(db: Database) -> Lender:
+    """Return who lends the connections of a Database."""
+    lender: Lender = db.source.engines.here().lender()
+    return lender
+
+
+@pytest.mark.only("asyncpg", "sqlite", reason="the drivers of others tell of it themselves")
+async def test_connection_that_nobody_returns_is_that_of_no_place(people: Database) -> None:
+    """SQLAlchemy closes it, and tells of it, as where its own wrapper is lost."""
+    engine, lender = people.engine.sync_engine, lent_by(people)
+    pool: Any = engine.pool
+    place = lender.lend()
+    assert place is not None
+    lazily = lazy.LazyConnection(engine, place, lender)
+    assert (pool.checkedout(), lazy.held_by(lazily), lazily.info) == (1, place, place.info)
+
+    with pytest.warns(SAWarning, match="garbage collector"):
+        del place, lazily
+
+    assert pool.checkedout() == 0
+    async with people.transaction() as session:
+        assert await session.scalar(select(1)) == 1
+
+
 async def test_attributes_of_a_connection_are_known(people: Database) -> None:
     """No other is there before somebody asks SQLAlchemy for something."""
 
     def kept(connection: Connection) -> set[str]:
         held = connection.engine.raw_connection()
         begun = Connection(connection.engine, held)
-        lazily = lazy.LazyConnection(connection.engine, held)
+        lazily = lazy.LazyConnection(connection.engine, held, lent_by(people))
+        lazily.wrap()
         try:
             return vars(begun).keys() - vars(lazily).keys()
         finally:
@@ -273,7 +300,8 @@ async def test_lazy_connection_has_begun_when_somebody_asks(people: Database) ->
     """It is a connection like others then."""
 
     def told(connection: Connection) -> list[object]:
-        begun = lazy.LazyConnection(connection.engine, connection.engine.raw_connection())
+        held = connection.engine.raw_connection()
+        begun = lazy.LazyConnection(connection.engine, held, lent_by(people))
         try:
             before = [type(begun) is Connection, begun.in_transaction(), begun.closed]
             after = [begun.get_transaction() is not None, type(begun) is Connection, begun.in_transaction()]
@@ -498,6 +526,13 @@ def test_default_that_takes_a_context_is_told(default: Any, takes: bool) -> None
     """As SQLAlchemy calls it."""
     for each in (Column(Integer, default=default).default, Column(Integer, onupdate=default).onupdate):
         assert private.takes_context(each) is takes
+
+
+def test_types_that_stand_in_for_another_are_told() -> None:
+    """Of `with_variant`, for whichever dialects."""
+    kind = Text().with_variant(Integer(), "sqlite", "mysql")
+    assert {type(each) for each in private.variants_of(kind)} == {Integer}
+    assert not list(private.variants_of(Text()))
 
 
 @pytest.mark.skipif(

@@ -49,12 +49,13 @@ def with_short_lists(
     return _Shortening(parameters or {}, dialect).of(statement)
 
 
-def _is_long(value: object) -> bool:
+def is_long(value: object) -> bool:
+    """Say whether a value is a list that is sent as one value."""
     return isinstance(value, Collection) and not isinstance(value, str | bytes) and len(value) > LONG
 
 
 def _has_long(parameters: Mapping[str, Any] | None) -> bool:
-    return parameters is not None and any(map(_is_long, parameters.values()))
+    return parameters is not None and any(map(is_long, parameters.values()))
 
 
 def _holds_long(statement: Any) -> bool:  # noqa: ANN401  # any statement
@@ -62,7 +63,7 @@ def _holds_long(statement: Any) -> bool:  # noqa: ANN401  # any statement
     key = statement._generate_cache_key()  # noqa: SLF001  # what SQLAlchemy's own extensions use
     if key is None:
         return False
-    return any(bind.expanding and _is_long(bind.effective_value) for bind in key.bindparams)
+    return any(bind.expanding and is_long(bind.effective_value) for bind in key.bindparams)
 
 
 class _OneValue(NamedTuple):
@@ -92,7 +93,7 @@ class _Shortening:
             return None
         bind = element.right
         values = self._values(bind)
-        if element.operator not in (operators.in_op, operators.not_in_op) or not _is_long(values):
+        if element.operator not in (operators.in_op, operators.not_in_op) or not is_long(values):
             return None
         kind = element.left.type if isinstance(bind.type, NullType) else bind.type
         one = self._as_one(kind, list(values))
@@ -152,7 +153,7 @@ class _Shortening:
         long: dict[str, _OneValue] = {}
         for name, bind in binds.items():
             values = self._values(bind)
-            one = self._as_one(bind.type, list(values)) if _is_long(values) else None
+            one = self._as_one(bind.type, list(values)) if is_long(values) else None
             if one is not None:
                 long[name] = one
         if not long:

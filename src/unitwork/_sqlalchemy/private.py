@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from sqlalchemy import Select
 from sqlalchemy.orm import LoaderCallableStatus, PassiveFlag, Session
 from sqlalchemy.orm.evaluator import UnevaluatableError
 from sqlalchemy.orm.persistence import _sort_states  # pyright: ignore[reportPrivateUsage, reportUnknownVariableType]
 from sqlalchemy.sql.base import CompileState
-from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.cache_key import CacheKey
     from sqlalchemy.types import TypeEngine
 
-M = TypeVar("M")
-
 _SCHEMA_CHANGED = "_invalidate_schema_cache_asof"
 
 
@@ -35,26 +31,6 @@ def cache_key(statement: Any) -> CacheKey | None:  # noqa: ANN401  # any stateme
     """Return what SQLAlchemy knows a statement by, whatever its values; memoized in there."""
     key: CacheKey | None = statement._generate_cache_key()  # noqa: SLF001  # as its extensions do
     return key
-
-
-class WatchedSelect(Select[M]):
-    """A `Select` that knows whether it was written as SQL, or looked for among those that were.
-
-    One of both is done with a statement that is sent, by itself or inside another.
-    """
-
-    inherit_cache = True
-    written = False
-
-    @override
-    def _gen_cache_key(self, am: Any, bindparams: Any) -> Any:
-        self.written = True
-        return super()._gen_cache_key(am, bindparams)
-
-    @override
-    def _compiler_dispatch(self, visitor: Any, **options: Any) -> Any:
-        self.written = True
-        return super()._compiler_dispatch(visitor, **options)
 
 
 def selected_in(compiled: Any) -> list[tuple[tuple[Any, ...], TypeEngine[Any]]]:  # noqa: ANN401  # a compiled SELECT
@@ -123,6 +99,11 @@ def label_of(column: ColumnElement[Any]) -> str:
     """Return what the ORM calls the value of a key by which it finds the row that it updates."""
     label: str = column._label  # type: ignore[assignment]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportAssignmentType]
     return label
+
+
+def variants_of(kind: TypeEngine[Any]) -> Iterable[TypeEngine[Any]]:
+    """Return the types that stand in for one, each on a dialect of its own."""
+    return kind._variant_mapping.values()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def takes_context(default: Any) -> bool:  # noqa: ANN401  # a `default` or `onupdate` that is called

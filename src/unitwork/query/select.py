@@ -7,29 +7,34 @@ import warnings
 from opcode import opmap
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 from sqlalchemy import inspect as inspect_entity
 
 from unitwork._logic.paging import CursorPage, CursorRequest, Page, PageRequest
+from unitwork._logic.remembered import known_of_mapper
 from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime.access.repository_access import RepositoryAccess
-from unitwork._runtime.lanes.calls import StatementCall
+from unitwork._runtime.lanes.calls import StatementCall, UnwrittenCall
+from unitwork._runtime.lanes.mappings import MAPPINGS
 from unitwork._runtime.lanes.results import ResultReader
-from unitwork._sqlalchemy.private import WatchedSelect
+from unitwork._sqlalchemy.shapes import WatchedSelect, shape_of, shape_of_change
 from unitwork.errors import OptionError
-from unitwork.query.clauses import changing, counted, found_any, limits_itself
+from unitwork.query.clauses import changing, counted, found_any, limits_itself, only_entity
 from unitwork.query.declared import DeclaredQuery
 from unitwork.query.order import in_order, refuse_unknown
 from unitwork.query.signature import QuerySignature
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
+    from collections.abc import AsyncGenerator, Callable, Generator, Mapping
     from types import FrameType
 
-    from sqlalchemy import Select
+    from sqlalchemy import Delete, Select, Update
+
+    from unitwork._runtime.lanes.calls import Call
 
 M = TypeVar("M")
 
+_PARTS = "unitwork_parts_of_select"
 _DROPS_VALUE = opmap["POP_TOP"]
 
 
@@ -42,6 +47,7 @@ class FluentSelect(WatchedSelect[M]):
     """
 
     inherit_cache = True
+    known_parts = WatchedSelect.known_parts | {"_access", "_entity", "_name"}
 
     _access: RepositoryAccess
     _entity: type[M]
@@ -50,10 +56,9 @@ class FluentSelect(WatchedSelect[M]):
     @classmethod
     def of(cls, access: RepositoryAccess, entity: type[M], name: str) -> FluentSelect[M]:
         """Select an entity; the endings run through this access to a database."""
-        statement = cls(entity)
-        statement._access = access
-        statement._entity = entity
-        statement._name = name
+        statement = cls.__new__(cls)
+        parts = _parts_of(entity)
+        vars(statement).update(parts, _access=access, _entity=entity, _name=name)
         return statement
 
     @classmethod
@@ -156,12 +161,15 @@ class FluentSelect(WatchedSelect[M]):
             OptionError: The statement has more than conditions, such as a limit or a join; or a row of the
                 entity is in several tables, of which one DELETE would leave a part.
         """
-        name = self._ended("delete")
-        if len(inspect_entity(self._entity).tables) > 1:
+        name, entity = self._ended("delete"), self._entity
+        if len(inspect_entity(entity).tables) > 1:
             allowed = ["`repository.delete(entity)` for each"]
             raise OptionError("delete", "an entity whose rows are in several tables", allowed)
-        statement = changing("delete", self, self._entity, delete(self._entity))
-        return await self._access.change(name, StatementCall(statement, writes=True))
+
+        def write() -> Delete:
+            return changing("delete", self, entity, delete(entity))
+
+        return await self._access.change(name, self._changing("delete", {}, write))
 
     async def update(self, **values: Any) -> int:
         """Set attributes of the rows, and return how many. One UPDATE; entities in the session know of it.
@@ -172,13 +180,23 @@ class FluentSelect(WatchedSelect[M]):
             OptionError: A name is no mapped attribute, or the statement has more than conditions, such as a
                 limit or a join.
         """
-        name = self._ended("update")
-        refuse_unknown(values, inspect_entity(self._entity).column_attrs.keys())
-        change = update(self._entity).values({getattr(self._entity, k): v for k, v in values.items()})
-        statement = changing("update", self, self._entity, change)
-        if not values:
-            return 0
-        return await self._access.change(name, StatementCall(statement, writes=True))
+        name, entity = self._ended("update"), self._entity
+        refuse_unknown(values, inspect_entity(entity).column_attrs.keys())
+
+        def write() -> Update:
+            change = update(entity).values({getattr(entity, key): value for key, value in values.items()})
+            return changing("update", self, entity, change)
+
+        call = self._changing("update", values, write)
+        return await self._access.change(name, call) if values else 0
+
+    def _changing(self, verb: str, values: Mapping[str, Any], write: Callable[[], Any]) -> Call:
+        """Return the call of what changes the rows: written at once only if it has no plain shape."""
+        if only_entity(self) is self._entity:
+            shape = shape_of_change(verb, self._entity, shape_of(self), values)
+            if shape is not None:
+                return UnwrittenCall(shape, write)
+        return StatementCall(write(), writes=True)
 
     def _ended(self, ending: str) -> str:
         """Take note that an ending is awaited, and return what messages call it."""
@@ -197,6 +215,19 @@ class FluentSelect(WatchedSelect[M]):
         signature = QuerySignature(self._ended(method), {}, None, lambda _arguments, _keywords: {})
         reader = ResultReader(signature.name, self._shape(rows))
         return DeclaredQuery(signature, reader, lambda _owner, _arguments: StatementCall(self))
+
+
+def _parts_of(entity: type[Any]) -> Mapping[str, Any]:
+    """Return what a SELECT of an entity consists of: the same for all, until mappings change."""
+    mapper = vars(entity).get("__mapper__")
+    if mapper is None:
+        return vars(select(entity))
+    known: dict[int, Mapping[str, Any]] = known_of_mapper(mapper, _PARTS, lambda _mapper: {})
+    parts = known.get(MAPPINGS.changes)
+    if parts is None:
+        known.clear()
+        parts = known[MAPPINGS.changes] = vars(select(entity))
+    return parts
 
 
 def _is_dropped_by(frame: FrameType | None) -> bool:

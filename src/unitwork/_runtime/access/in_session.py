@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Result
 
-    from unitwork._runtime.lanes.calls import StatementCall
+    from unitwork._runtime.lanes.calls import Call
     from unitwork._runtime.lanes.results import ResultReader
 
 
-async def items_of(reader: ResultReader, call: StatementCall, session: AsyncSession) -> Sequence[Any]:
+async def items_of(reader: ResultReader, call: Call, session: AsyncSession) -> Sequence[Any]:
     """Execute a read, and return its items."""
     return reader.items(await executed(call, session))
 
 
-async def collected(reader: ResultReader, call: StatementCall, session: AsyncSession) -> object:
+async def collected(reader: ResultReader, call: Call, session: AsyncSession) -> object:
     """Execute a statement that may write, and return what the reader promises."""
     return reader.collect(await executed(call, session), call.statement)
 
 
-async def executed(call: StatementCall, session: AsyncSession, **options: object) -> Result[Any]:
+async def executed(call: Call, session: AsyncSession, **options: object) -> Result[Any]:
     """Execute a statement, and return its result."""
     statement, parameters = await ready(call, session)
     result: Result[Any] = await session.execute(statement, parameters, execution_options=options)
     return result
 
 
-async def ready(call: StatementCall, session: AsyncSession) -> tuple[Any, Mapping[str, Any] | None]:
+async def ready(call: Call, session: AsyncSession) -> tuple[Any, Mapping[str, Any] | None]:
     """Return a statement and its parameters as this session's database can take them, now.
 
     What waits in the session is sent before.

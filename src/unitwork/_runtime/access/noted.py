@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from unitwork._runtime.lanes.calls import StatementCall
+    from unitwork._runtime.lanes.calls import Call
 
 
 class Noted:
@@ -17,7 +17,7 @@ class Noted:
 
     __slots__ = ("_call", "_name", "_place")
 
-    def __init__(self, place: Callable[[], str], name: str, call: StatementCall | None) -> None:
+    def __init__(self, place: Callable[[], str], name: str, call: Call | None) -> None:
         self._place = place
         self._name = name
         self._call = call

@@ -21,7 +21,7 @@ from unitwork._runtime.access.streams import RowStream, StreamApart, takes_the_l
 from unitwork._runtime.blocks.block import Scope
 from unitwork._runtime.blocks.starvation import held_by_this_task
 from unitwork._runtime.connections.latest import ReadFromPrimary
-from unitwork._runtime.lanes.calls import KeyLookup, StatementCall
+from unitwork._runtime.lanes.calls import Call, KeyLookup, StatementCall
 from unitwork._runtime.lanes.choice import A_BLOCK, A_TRANSACTION, Choice
 from unitwork._runtime.lanes.results import ResultReader, rows_of
 from unitwork._runtime.sessions.session import AmbientSession
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from sqlalchemy import URL
+    from sqlalchemy.engine import Dialect
 
     from unitwork._runtime.lanes.inserts import InsertCall
     from unitwork._runtime.source import Source
@@ -84,12 +85,12 @@ class RepositoryAccess:
         """Return the key that signs cursors: the same in all processes that use this database."""
         return signing_key(self._url().render_as_string(hide_password=False))
 
+    def dialect(self) -> Dialect:
+        """Return the dialect of the database that is meant here."""
+        return self.where().dialect() if self.given is None else self.given.get_bind().dialect
+
     def _url(self) -> URL:
-        if self.given is None:
-            return self.where().url
-        bind: Any = self.given.get_bind()
-        url: URL = bind.engine.url
-        return url
+        return self.where().url if self.given is None else self.given.get_bind().engine.url
 
     def require_transaction(self) -> None:
         """Refuse what means nothing without a transaction, such as a lock.
@@ -255,42 +256,21 @@ class RepositoryAccess:
             only_reads = self.given is None and _only_reads(self.where(), call)
             return await self.read(reader.name, work, only_reads=only_reads)
 
-    async def change(self, name: str, call: StatementCall) -> int:
+    async def change(self, name: str, call: Call) -> int:
         """Run a statement that writes, and return how many rows it touched."""
-
-        async def work(session: AsyncSession) -> int:
-            count = await self._changed_in_block(name, call, session)
+        with self.noted(name, call):
+            given = self.given
+            if given is not None:
+                return await _changed(name, call, None, given)
+            source = self.where()
+            place = in_transaction(source)
+            if place is not None:
+                return await _changed(name, call, place, place[1].session)
+            count = await _changed_alone(source, name, call)
             if count is not None:
                 return count
-            # psycopg counts an INSERT that returns keys only when it is asked to.
-            result = await executed(call, session, preserve_rowcount=True)
-            return cast("int", getattr(result, "rowcount", -1))
-
-        with self.noted(name, call):
-            alone = await self._changed_alone(name, call)
-            return alone if alone is not None else await self.write(name, work)
-
-    async def _changed_alone(self, name: str, call: StatementCall) -> int | None:
-        """Run an UPDATE or DELETE that commits by itself; None if it could not be done so."""
-        if self.given is not None:
-            return None
-        source = self.where()
-        here = _surroundings(source, context.innermost(source))
-        if not source.lanes.writes_alone(here):
-            return None
-        count = await source.lanes.driver.change(name, call, cast("Frame | None", here))
-        return None if isinstance(count, LaneRefusal) else count
-
-    async def _changed_in_block(self, name: str, call: StatementCall, session: AsyncSession) -> int | None:
-        """Run an UPDATE or DELETE of which no entity of a session needs to know; None if the session must."""
-        if not isinstance(session, AmbientSession):
-            return None
-        lanes = session.source.lanes
-        change = lanes.statements.change(name, call)
-        if isinstance(change, LaneRefusal):
-            return None
-        count = await session.in_turn(partial(lanes.fused.change, change))
-        return None if isinstance(count, LaneRefusal) else count
+            change = partial(_changed, name, call, None)
+            return await with_session(source, name, change, WRITE, context.innermost(source))
 
     async def stream(
         self, reader: ResultReader, call: StatementCall, batch: int
@@ -330,7 +310,7 @@ class RepositoryAccess:
             return None
         return StreamApart(source, reader, for_reading=in_unit)
 
-    def noted(self, name: str, call: StatementCall | None = None) -> Noted:
+    def noted(self, name: str, call: Call | None = None) -> Noted:
         """Add to a database error inside which query it came from, and which parameters it has."""
         return Noted(self._place, name, call)
 
@@ -351,6 +331,29 @@ async def _added_alone(source: Source, name: str, entity: object) -> InsertCall 
     if not source.lanes.writes_alone(here):
         return A_BLOCK
     return await source.lanes.driver.insert(name, entity, cast("Frame | None", here))
+
+
+async def _changed_alone(source: Source, name: str, call: Call) -> int | None:
+    """Run an UPDATE or DELETE that commits by itself; None if it could not be done so."""
+    here = _surroundings(source, context.innermost(source))
+    if not source.lanes.writes_alone(here):
+        return None
+    count = await source.lanes.driver.change(name, call, cast("Frame | None", here))
+    return None if isinstance(count, LaneRefusal) else count
+
+
+async def _changed(name: str, call: Call, place: tuple[Scope, Frame] | None, session: AsyncSession) -> int:
+    """Run an UPDATE or DELETE in a session: past it, if no entity in there needs to know of it."""
+    if isinstance(session, AmbientSession):
+        lanes = session.source.lanes
+        change = lanes.statements.change(name, call)
+        if not isinstance(change, LaneRefusal):
+            count = await session.in_turn(partial(lanes.fused.change, change), place)
+            if not isinstance(count, LaneRefusal):
+                return count
+    # psycopg counts an INSERT that returns keys only when it is asked to.
+    result = await executed(call, session, preserve_rowcount=True)
+    return cast("int", getattr(result, "rowcount", -1))
 
 
 async def _read_in_transaction(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sqlalchemy import BindParameter, bindparam
 from sqlalchemy.sql.sqltypes import TupleType
 from sqlalchemy.types import NullType
 from sqlalchemy.util import LRUCache
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Dialect
 
-    from unitwork._runtime.lanes.calls import StatementCall
+    from unitwork._runtime.lanes.calls import Call
+    from unitwork._sqlalchemy.shapes import Shape
 
 Processors = list[tuple[Any, "Callable[[Any], Any]"]]
 """What SQLAlchemy does to values, by name or by place."""
@@ -80,16 +82,44 @@ class Arguments:
         # By how many values each list has: where they are written into the statement, it is never the same.
         self._expanded: LRUCache[Any, _Expanded] = LRUCache(_KNOWN_LENGTHS)
 
-    def __call__(self, call: StatementCall) -> Filled:
+    def __call__(self, call: Call) -> Filled:
         """Return the statement with the values of one call."""
-        given = self._given(call)
+        return self.filled(self._given(call))
+
+    def filled(self, given: dict[str, Any]) -> Filled:
+        """Return the statement with values that are given by name."""
         for name, encode in self._encoders:
             given[name] = encode(given[name])
         if self.take_lists or self._has_literals:
             return self._expanded_for(given).filled(given)
         return Filled(self.sql, given if self._places is None else [given[name] for name in self._places])
 
-    def _given(self, call: StatementCall) -> dict[str, Any]:
+    def names_in(self, shape: Shape, call: Call) -> Sequence[tuple[str, int]] | None:
+        """Say which value of a shape each name stands for; None if not all of them stand for one.
+
+        Args:
+            shape: Of the statement.
+            call: One of that shape.
+        """
+        key = cache_key(call.statement)
+        if key is None or len(key.bindparams) != len(shape.values):
+            return None
+        places = {id(bind): place for place, bind in enumerate(shape.binds)}
+        given = enumerate(shape.given, len(shape.binds))
+        marks: list[tuple[object, int]] = []
+        for bind in key.bindparams:
+            place = places.get(id(bind))
+            if place is None:
+                place, value = next(given)
+                if bind.value is not value:
+                    return None
+            marks.append((object(), place))
+        marked: list[BindParameter[Any]] = [bindparam(None, mark, unique=True) for mark, _place in marks]
+        found: dict[str, Any] = self._compiled.construct_params(None, extracted_parameters=marked)
+        names = [(name, place) for name, value in found.items() for mark, place in marks if mark is value]
+        return names if len(names) == len(found) else None
+
+    def _given(self, call: Call) -> dict[str, Any]:
         """Return the values of a call by name, as SQLAlchemy finds them."""
         parameters = call.parameters
         if call.fixed and parameters is not None and self._keys <= parameters.keys():

@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sqlalchemy import bindparam, select
 
 from unitwork._logic.remembered import remembered
 from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime.lanes.results import ResultReader
+from unitwork._sqlalchemy.shapes import shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy.orm import Mapper
 
+    from unitwork._sqlalchemy.shapes import Shape as StatementShape
+
 _KNOWN = "unitwork_key_lookup"
+
+
+class Call(Protocol):
+    """One statement with the values of one call, or what such a statement is written of."""
+
+    @property
+    def statement(self) -> Any:  # noqa: ANN401  # any that SQLAlchemy can run
+        """As SQLAlchemy knows it."""
+        ...
+
+    @property
+    def parameters(self) -> Mapping[str, Any] | None:
+        """The values that are not in the statement itself."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its parameters, for errors."""
+        ...
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it is the same object in each call."""
+        ...
+
+    @property
+    def shape(self) -> StatementShape | None:
+        """What tells it from others, if that is found sooner than by all of the statement."""
+        ...
 
 
 class StatementCall(NamedTuple):
@@ -34,6 +66,37 @@ class StatementCall(NamedTuple):
     writes: bool = False
     names: tuple[str, ...] = ()
     fixed: bool = False
+
+    @property
+    def shape(self) -> StatementShape | None:
+        """Its shape, looked for each time."""
+        return None if self.fixed or self.parameters is not None else shape_of(self.statement)
+
+
+class UnwrittenCall:
+    """One UPDATE or DELETE of rows by a condition, which is written only if somebody needs it.
+
+    Args:
+        shape: Its shape.
+        write: Writes it.
+    """
+
+    __slots__ = ("_statement", "_write", "shape")
+
+    parameters: Mapping[str, Any] | None = None
+    names: tuple[str, ...] = ()
+    fixed = False
+
+    def __init__(self, shape: StatementShape, write: Callable[[], Any]) -> None:
+        self.shape = shape
+        self._write = write
+        self._statement: Any = None
+
+    @property
+    def statement(self) -> Any:  # noqa: ANN401  # an UPDATE or DELETE
+        if self._statement is None:
+            self._statement = self._write()
+        return self._statement
 
 
 class KeyLookup:

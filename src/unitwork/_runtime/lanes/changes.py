@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Mapper, Session
 
     from unitwork._runtime.lanes.arguments import Processors
-    from unitwork._runtime.lanes.calls import StatementCall
+    from unitwork._runtime.lanes.calls import Call
     from unitwork.dialects.direct import Column, Direct, Rows
 
 _NO_PLAIN_CHANGE = LaneRefusal("it is no plain UPDATE or DELETE")
@@ -31,7 +31,7 @@ class CompiledChange:
     """One UPDATE or DELETE as a driver is given it. Lives: as long as it is cached."""
 
     @classmethod
-    def of(cls, call: StatementCall, dialect: Dialect) -> CompiledChange | LaneRefusal:
+    def of(cls, call: Call, dialect: Dialect) -> CompiledChange | LaneRefusal:
         """Compile a statement; or say why it, or the model that it changes, needs more than a driver."""
         statement = call.statement
         if not isinstance(statement, Update | Delete) or has_loader_options(statement):
@@ -47,10 +47,11 @@ class CompiledChange:
         if compiled.update_prefetch:
             return _FILLED_IN_BY_PYTHON
         encode = encoders(compiled, dialect)
-        return encode if isinstance(encode, LaneRefusal) else cls(compiled, encode, entity.__mapper__)
+        return encode if isinstance(encode, LaneRefusal) else cls(statement, compiled, encode)
 
-    def __init__(self, compiled: Any, encode: Processors, mapper: Mapper[Any]) -> None:  # noqa: ANN401  # of SQLAlchemy's
-        self.mapper = mapper
+    def __init__(self, statement: Update | Delete, compiled: Any, encode: Processors) -> None:  # noqa: ANN401  # of SQLAlchemy's
+        self.statement = statement
+        self.mapper: Mapper[Any] = statement.entity_description["entity"].__mapper__
         self.arguments = Arguments(compiled, encode)
         self._expired = list(compiled.postfetch)
 
@@ -70,17 +71,17 @@ class ChangeCall(StatementThatWrites):
 
     change: CompiledChange
     name: str
-    call: StatementCall
+    call: Call
     filled: Filled
 
     @property
     def statement(self) -> object:
-        return self.call.statement
+        return self.change.statement  # with other values
 
     def evaluated(self) -> Evaluated | None:
         """Return what tells in Python which entities that are held it touches; None if nothing can."""
         # What parameters stand for is not seen there.
-        return None if self.call.parameters else Evaluated.of(self.statement, self.change.mapper)
+        return None if self.call.parameters else Evaluated.of(self.call.statement, self.change.mapper)
 
     @property
     def sql(self) -> str:

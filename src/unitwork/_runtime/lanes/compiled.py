@@ -8,7 +8,6 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.util import LRUCache
 
-from unitwork._logic.in_lists import with_short_lists
 from unitwork._logic.routing import LaneRefusal
 from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime.connections.listeners import SessionListeners
@@ -25,13 +24,12 @@ from unitwork._runtime.lanes.flushes import (
     planned_insertion,
 )
 from unitwork._runtime.lanes.inserts import CompiledInsert, InsertCall, given_values
+from unitwork._runtime.lanes.known import KnownStatements
 from unitwork._runtime.lanes.many_inserts import CompiledInserts
 from unitwork._runtime.lanes.mappings import MAPPINGS
 from unitwork._runtime.lanes.reads import ReadCall
-from unitwork._runtime.lanes.registry import room_for_statements
 from unitwork._runtime.lanes.results import ResultReader
 from unitwork._runtime.lanes.row_changes import CompiledRowChange, RowChangeCall, RowsOfModel
-from unitwork._sqlalchemy.private import cache_key
 from unitwork.options import Lane
 
 if TYPE_CHECKING:
@@ -41,6 +39,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import InstanceState, Mapper
 
+    from unitwork._runtime.lanes.calls import Call
+    from unitwork._runtime.lanes.known import Ready
     from unitwork._runtime.lanes.needs import Connections
     from unitwork._runtime.lanes.reads import CompiledRead
 
@@ -55,9 +55,6 @@ _HARMLESS_OPTIONS = frozenset({"expire_on_commit", "autoflush"})
 NO_FASTER = LaneRefusal("the Database was told to use no faster one")
 _PINNED = LaneRefusal("all work of this Database is rolled back")
 _SESSION_OPTIONS = LaneRefusal("the sessions of this Database have options of their own")
-_EXECUTION_OPTIONS = LaneRefusal("it has execution options")
-_NO_CACHE_KEY = LaneRefusal("SQLAlchemy cannot cache it")
-_NOT_COMPILED = LaneRefusal("SQLAlchemy does not compile it")
 _NO_CONNECTION_YET = LaneRefusal("no connection has been opened yet")
 _REPEATS = LaneRefusal("its rows repeat, and need unique()")
 _VALUES = LaneRefusal("its values cannot be sent")
@@ -78,9 +75,8 @@ class CompiledStatements:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self.fastest = Lane.DRIVER
-        # By what SQLAlchemy knows a statement by, or the statement.
-        self._reads: LRUCache[Any, CompiledRead | LaneRefusal] = LRUCache(size_alert=_make_room)
-        self._changes: LRUCache[Any, CompiledChange | LaneRefusal] = LRUCache(size_alert=_make_room)
+        self._reads = KnownStatements(compiled_read, self._dialect)
+        self._changes = KnownStatements(CompiledChange.of, self._dialect)
         self._inserts: LRUCache[Any, CompiledInsert | LaneRefusal] = LRUCache(_KNOWN_INSERTS)
         self._many_inserts: LRUCache[Any, CompiledInserts | LaneRefusal | None] = LRUCache(_KNOWN_INSERTS)
         self._models: LRUCache[Any, RowsOfModel | LaneRefusal] = LRUCache(_KNOWN_INSERTS)
@@ -110,7 +106,7 @@ class CompiledStatements:
     def _forget(self) -> None:
         """Forget what was prepared for mappings that have changed."""
         self._mapped = MAPPINGS.changes
-        prepared: Sequence[LRUCache[Any, Any]] = (
+        prepared: Sequence[LRUCache[Any, Any] | KnownStatements[Any]] = (
             self._reads,
             self._changes,
             self._inserts,
@@ -133,49 +129,17 @@ class CompiledStatements:
         self, reader: ResultReader, call: StatementCall, identity: tuple[Any, ...] | None = None
     ) -> ReadCall | LaneRefusal:
         """Prepare a read."""
-        read = self._read_for(call)
-        if not isinstance(read, LaneRefusal) and read.arguments.take_lists:
-            short = self._with_short_lists(call)
-            if short is None:
-                return _VALUES
-            if short is not call:
-                read, call = self._read_for(short), short
-        return read if isinstance(read, LaneRefusal) else _filled(read, reader, call, identity)
-
-    def _with_short_lists(self, call: StatementCall) -> StatementCall | None:
-        """Return a call in which long lists are one value each, as the session lane sends it; None if not."""
-        dialect = self._connections.dialect()
-        try:
-            statement, parameters = with_short_lists(call.statement, call.parameters, dialect)
-        except Exception:  # noqa: BLE001  # the session lane raises what is right
-            return None
-        if statement is call.statement:
-            return call
-        return call._replace(statement=statement, parameters=parameters, fixed=False)
+        ready = self._obstacle() or self._reads.ready(call, shortens=True)
+        return ready if isinstance(ready, LaneRefusal) else _filled(ready, reader, identity)
 
     def read_of(self, statement: Select[Any]) -> ReadCall | LaneRefusal:
         """Prepare a statement that a session is given: for its entities, or its only column."""
-        call = StatementCall(statement)
-        read = self._read_for(call)
-        if isinstance(read, LaneRefusal):
-            return read
-        if read.repeats:
+        ready = self._obstacle() or self._reads.ready(StatementCall(statement), shortens=False)
+        if isinstance(ready, LaneRefusal):
+            return ready
+        if ready.prepared.repeats:
             return _REPEATS
-        return _filled(read, _COLUMN if read.mapper is None else _ENTITIES, call, None)
-
-    def _read_for(self, call: StatementCall) -> CompiledRead | LaneRefusal:
-        obstacle = self._obstacle()
-        if obstacle is not None:
-            return obstacle
-        if call.statement.get_execution_options():
-            return _EXECUTION_OPTIONS  # which are no part of what it is known by
-        key: Any = call.statement
-        if not call.fixed:
-            named = cache_key(call.statement)
-            if named is None:
-                return _NO_CACHE_KEY
-            key = named.key
-        return self._once(self._reads, key, _compiled, compiled_read, call)
+        return _filled(ready, _COLUMN if ready.prepared.mapper is None else _ENTITIES)
 
     def _once(
         self,
@@ -195,32 +159,15 @@ class CompiledStatements:
 
     # -- rows by a condition ---------------------------------------------------------------------
 
-    def change(self, name: str, call: StatementCall) -> ChangeCall | LaneRefusal:
+    def change(self, name: str, call: Call) -> ChangeCall | LaneRefusal:
         """Prepare an UPDATE or DELETE."""
-        obstacle = self._obstacle()
-        if obstacle is not None:
-            return obstacle
-        change = self._change_for(call)
-        if not isinstance(change, LaneRefusal) and change.arguments.take_lists:
-            short = self._with_short_lists(call)
-            if short is None:
-                return _VALUES
-            if short is not call:
-                change, call = self._change_for(short), short
-        if isinstance(change, LaneRefusal):
-            return change
+        ready = self._obstacle() or self._changes.ready(call, shortens=True)
+        if isinstance(ready, LaneRefusal):
+            return ready
         try:
-            return ChangeCall(change, name, call, change.arguments(call))
+            return ChangeCall(ready.prepared, name, ready.call, ready.fill())
         except Exception:  # noqa: BLE001  # the session lane raises what is right
             return _VALUES
-
-    def _change_for(self, call: StatementCall) -> CompiledChange | LaneRefusal:
-        if call.statement.get_execution_options():
-            return _EXECUTION_OPTIONS
-        named = cache_key(call.statement)
-        if named is None:
-            return _NO_CACHE_KEY
-        return self._once(self._changes, named.key, _compiled, CompiledChange.of, call)
 
     # -- one new entity --------------------------------------------------------------------------
 
@@ -364,28 +311,14 @@ class CompiledStatements:
             claimed.session_id = None
 
 
-def _compiled(
-    compile_: Callable[[StatementCall, Dialect], C | LaneRefusal], call: StatementCall, dialect: Dialect
-) -> C | LaneRefusal:
-    """Return what is compiled of a statement; or that SQLAlchemy does not compile it."""
-    try:
-        return compile_(call, dialect)
-    except Exception:  # noqa: BLE001  # the session lane raises what is right
-        return _NOT_COMPILED
-
-
-def _make_room(known: LRUCache[Any, Any]) -> None:
-    """Keep more before the eldest ones are forgotten, if that many queries are declared by now."""
-    known.capacity = room_for_statements()
-
-
 def _filled(
-    read: CompiledRead, reader: ResultReader, call: StatementCall, identity: tuple[Any, ...] | None
+    ready: Ready[CompiledRead], reader: ResultReader, identity: tuple[Any, ...] | None = None
 ) -> ReadCall | LaneRefusal:
+    read = ready.prepared
     misfit = read.misfit(reader)
     if misfit is not None:
         return misfit
     try:
-        return ReadCall(read, reader, call, read.arguments(call), identity, read.loading(reader.name))
+        return ReadCall(read, reader, ready.call, ready.fill(), identity, read.loading(reader.name))
     except Exception:  # noqa: BLE001  # the session lane raises what is right
         return _VALUES

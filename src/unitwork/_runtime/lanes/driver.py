@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
     from sqlalchemy.pool import Pool, PoolProxiedConnection
 
-    from unitwork._runtime.lanes.calls import StatementCall
+    from unitwork._runtime.lanes.calls import Call
     from unitwork._runtime.lanes.compiled import CompiledStatements
     from unitwork._runtime.lanes.inserts import InsertCall
     from unitwork._runtime.lanes.needs import Connections, FrameAccess, SessionAccess
@@ -151,7 +151,7 @@ class DriverLane:
         finally:
             session.turns.give()
 
-    async def change(self, name: str, call: StatementCall, unit: FrameAccess | None) -> int | LaneRefusal:
+    async def change(self, name: str, call: Call, unit: FrameAccess | None) -> int | LaneRefusal:
         """Run an UPDATE or DELETE that commits by itself, and return how many rows it has touched.
 
         What fails is left to the session, and what entities in there would have to know of.

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Mapper
 
     from unitwork._runtime.lanes.arguments import Processors
-    from unitwork._runtime.lanes.calls import StatementCall
+    from unitwork._runtime.lanes.calls import Call
     from unitwork._runtime.lanes.results import ResultReader
     from unitwork._runtime.lanes.selected import HierarchyLoader
 
@@ -61,7 +61,7 @@ _LIMITED = LaneRefusal("it limits its rows before it joins what belongs to them"
 _AN_ALIAS = LaneRefusal("it loads what belongs to an alias")
 
 
-def compiled_read(call: StatementCall, dialect: Dialect) -> CompiledRead | LaneRefusal:
+def compiled_read(call: Call, dialect: Dialect) -> CompiledRead | LaneRefusal:
     """Compile a statement; or say why it needs more than rows."""
     kind = EagerRead if _loads_more(call.statement) else CompiledRead
     return kind.of(call, dialect)
@@ -80,7 +80,7 @@ class EagerRead(CompiledRead):
 
     @classmethod
     @override
-    def of(cls, call: StatementCall, dialect: Dialect) -> CompiledRead | LaneRefusal:
+    def of(cls, call: Call, dialect: Dialect) -> CompiledRead | LaneRefusal:
         statement = call.statement
         if not isinstance(statement, Select):
             return _NO_SELECT

@@ -19,6 +19,7 @@ from unitwork._runtime.lanes.sending import (
     rows_renewed,
     times,
 )
+from unitwork._sqlalchemy.lazy import held_by
 from unitwork._sqlalchemy.private import fail_flush, heard_of_schema
 from unitwork.dialects.direct import numbers
 from unitwork.dialects.orders import LANE
@@ -265,9 +266,9 @@ class FusedLane:
             if not alone:
                 self._tell_before(connection, statement)
             send = rows_alone if alone else first_rows
-            return send(statement, direct, connection.connection, self._connections.home().prepared)
+            return send(statement, direct, held_by(connection), self._connections.home().prepared)
         self._note(connection, statement)
-        held = connection.connection
+        held = held_by(connection)
         if direct.hears_of_schema and not heard_of_schema(held.dbapi_connection, connection.dialect):
             return rows_renewed(statement, direct, held, connection.dialect)
         return statement.rows(direct, driver)
@@ -343,7 +344,7 @@ class FusedLane:
             return await_only(statement.rows(direct, _driver(connection)))
         prepared = self._connections.home().prepared
         if session.turns.top.mode.autocommit:
-            return await_only(rows_alone(statement, direct, connection.connection, prepared))
+            return await_only(rows_alone(statement, direct, held_by(connection), prepared))
         return rows_of_cursor(statement, connection, prepared)
 
     def _fail(self, connection: Connection, statement: StatementToSend, failure: BaseException) -> None:
@@ -380,7 +381,7 @@ def _why_no_block(session: SessionAccess) -> LaneRefusal | None:
 
 
 def _driver(connection: Connection) -> Any:  # noqa: ANN401  # of any driver
-    adapted: Any = connection.connection.dbapi_connection
+    adapted: Any = held_by(connection).dbapi_connection
     return adapted.driver_connection
 
 

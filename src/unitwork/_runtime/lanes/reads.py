@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Mapper, Session
     from sqlalchemy.types import TypeEngine
 
-    from unitwork._runtime.lanes.calls import StatementCall
+    from unitwork._runtime.lanes.calls import Call
     from unitwork._runtime.lanes.needs import SessionAccess
     from unitwork._runtime.lanes.results import ResultReader
     from unitwork._runtime.lanes.sending import StatementToSend
@@ -77,7 +77,7 @@ class CompiledRead:
     """One SELECT as a driver is given it. Lives: as long as the statement, or what is cached of it."""
 
     @classmethod
-    def of(cls, call: StatementCall, dialect: Dialect) -> CompiledRead | LaneRefusal:
+    def of(cls, call: Call, dialect: Dialect) -> CompiledRead | LaneRefusal:
         """Compile a statement; or say why it, or the model that it asks for, needs more than its rows."""
         statement = call.statement
         text = statement.element if isinstance(statement, FromStatement) else statement
@@ -248,7 +248,7 @@ class ReadCall(NamedTuple):
 
     read: CompiledRead
     reader: ResultReader
-    call: StatementCall
+    call: Call
     filled: Filled
     identity: tuple[Any, ...] | None = None
     """What a session knows the entity by, if it may have it already."""

@@ -14,7 +14,7 @@ from unitwork._runtime.transactions.beginning import Beginning
 from unitwork._runtime.transactions.inner_ends import InnerEnds
 from unitwork._runtime.transactions.origin import Origin
 from unitwork._runtime.transactions.unseen import is_own, unseen_end, unseen_failure
-from unitwork._sqlalchemy.lazy import LazyConnection
+from unitwork._sqlalchemy.lazy import LazyConnection, held_by
 from unitwork._sqlalchemy.savepoints import savepoint_names
 from unitwork.dialects.backend import CHECKOUT
 
@@ -269,7 +269,7 @@ class Checkout:
             return False
         self.commit_sent = True
         try:
-            await direct.commit(self._taken.connection.dbapi_connection)
+            await direct.commit(held_by(self._taken).dbapi_connection)
         except Exception as error:  # noqa: BLE001  # raised by way of SQLAlchemy
             self._answer = error
             return False
@@ -375,7 +375,7 @@ class Checkout:
     def sever(self) -> None:
         """Break the connection under what waits for it."""
         if self._usable:
-            self.frame.source.backend.sever(self._taken.connection.driver_connection)
+            self.frame.source.backend.sever(held_by(self._taken).driver_connection)
 
     @property
     def _usable(self) -> bool:
@@ -387,7 +387,7 @@ class Checkout:
         direct = self.frame.source.backend.direct
         if not self._usable:
             return True
-        return direct is not None and direct.is_broken(self._taken.connection.driver_connection)
+        return direct is not None and direct.is_broken(held_by(self._taken).driver_connection)
 
     def forget(self) -> None:
         """Let the next writer in, and count this connection as held no longer."""

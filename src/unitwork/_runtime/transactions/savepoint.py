@@ -14,6 +14,7 @@ from typing_extensions import override
 from unitwork._runtime.transactions.ends import sent_ahead
 from unitwork._runtime.transactions.frame import Frame
 from unitwork._runtime.transactions.transaction import Transaction
+from unitwork._sqlalchemy.lazy import held_by
 from unitwork._sqlalchemy.private import fail_without_cursor
 from unitwork._sqlalchemy.savepoints import (
     begun_savepoint,
@@ -122,7 +123,7 @@ class Savepoint(Frame):
         if connection is None or not self._sends_ahead_on(connection):
             return None
         direct: Any = self.source.backend.direct
-        if not direct.can_mark(connection.connection.driver_connection):
+        if not direct.can_mark(held_by(connection).driver_connection):
             return None
         error = await self._sent(connection, f"SAVEPOINT {next_savepoint_name(connection)}")
         if error is not None:
@@ -217,14 +218,14 @@ class Savepoint(Frame):
     def _is_open_on(self, connection: Connection) -> bool:
         """Say whether the database has not ended the transaction, as far as the driver knows."""
         direct: Any = self.source.backend.direct
-        return bool(direct.in_transaction(connection.connection.driver_connection))
+        return bool(direct.in_transaction(held_by(connection).driver_connection))
 
     async def _sent(self, connection: Connection, sql: str) -> BaseException | None:
         """Send a statement on the driver's connection; return what SQLAlchemy makes of its error."""
         direct: Any = self.source.backend.direct
         started = time.perf_counter()
         try:
-            await direct.mark(connection.connection.dbapi_connection, sql)
+            await direct.mark(held_by(connection).dbapi_connection, sql)
         except BaseException as error:  # noqa: BLE001  # returned as SQLAlchemy has it
             return await self._error_of(connection, sql, error)
         watch = self.source.watch
@@ -235,7 +236,7 @@ class Savepoint(Frame):
     async def _error_of(self, connection: Connection, sql: str, error: BaseException) -> BaseException:
         """Fail as if SQLAlchemy had sent it: its class of error, its events, what becomes of the block."""
         direct: Any = self.source.backend.direct
-        driver = connection.connection.driver_connection
+        driver = held_by(connection).driver_connection
         if not isinstance(error, Exception):
             await direct.stopped(driver)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unitwork._runtime.transactions.refused import ended_unseen, failed_unseen
-from unitwork._sqlalchemy.lazy import LazyConnection
+from unitwork._sqlalchemy.lazy import LazyConnection, held_by
 from unitwork.dialects.backend import LENT
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def unseen_end(frame: CheckoutFrame, connection: Connection) -> TransactionRefus
     is_begun = isinstance(connection, LazyConnection) or connection.in_transaction()
     if not (is_begun and is_own(frame, connection)):
         return None
-    held = connection.connection.dbapi_connection
+    held = held_by(connection).dbapi_connection
     if held is None or not frame.source.backend.has_ended_unseen(held):
         return None
     return ended_unseen(frame.source.name, frame.owner)
@@ -42,7 +42,7 @@ def unseen_failure(frame: CheckoutFrame, connection: Connection) -> UnexpectedRo
     """
     if frame.mode.read_only or not (frame.session.has_handed_out(connection) and is_own(frame, connection)):
         return None
-    held = connection.connection.dbapi_connection
+    held = held_by(connection).dbapi_connection
     if held is None or not frame.source.backend.has_failed_unseen(held):
         return None
     return failed_unseen(frame.source.name, frame.owner)
