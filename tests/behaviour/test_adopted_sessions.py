@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from sqlalchemy import URL, insert, select
+from sqlalchemy import URL, event, insert, select
 from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
 
@@ -811,3 +811,38 @@ async def test_rolled_back_catches_sessions_of_a_given_engine(database_url: URL,
             assert await Repository[Audit](db).count() == 2
 
     assert await observer.notes(Audit) == []
+
+
+async def test_connection_that_the_owner_has_is_in_savepoints(db: Database, observer: Observer) -> None:
+    """Also if he has asked for it before the session was adopted."""
+    async with db.session_factory() as session:
+        connection = await session.connection()
+        async with db.adopt(session):
+            with pytest.raises(StockError):
+                async with db.transaction(propagation=Propagation.NESTED):
+                    await connection.execute(insert(Audit).values(note="inside"))
+                    raise StockError
+            await Repository[Audit](db).add(Audit(note="after"))
+            await session.commit()
+
+    assert await observer.notes(Audit) == ["after"]
+
+
+async def test_who_listens_to_the_connection_of_the_owner_hears_all(db: Database) -> None:
+    """No lane goes past a connection that somebody has had before the session was adopted."""
+    heard: list[str] = []
+    audits = Repository[Audit](db)
+    async with db.session_factory() as session:
+        connection = (await session.connection()).sync_connection
+        assert connection is not None
+        event.listen(
+            connection,
+            "before_cursor_execute",
+            lambda _connection, _cursor, sql, *_more: heard.append(sql.split()[0]),
+        )
+        async with db.adopt(session), db.transaction():
+            added = await audits.add(Audit(note="one"))
+            await audits.where(Audit.id == added.id).update(note="two")
+            await audits.all()
+
+    assert heard == ["INSERT", "UPDATE", "SELECT"]

@@ -2,21 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import closing, suppress
 from sqlite3 import Connection as RawConnection
 from sqlite3 import connect
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, event, text
+from sqlalchemy import URL, Connection, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from tests.fixtures.errors import StockError
 from tests.fixtures.models import Account, Audit
 from tests.fixtures.observer import Observer
-from unitwork import Database, Repository
+from unitwork import Database, Propagation, Repository, UnexpectedRollbackError
 
+NESTED = Propagation.NESTED
 INSERT = text("INSERT INTO audit (note) VALUES ('by hand')")
 FILES = pytest.mark.only("sqlite", reason="others lock no file")
 
@@ -60,6 +61,107 @@ async def test_connection_that_is_asked_for_is_undone_with_the_block(
     assert await observer.count(Audit) == 0
     await AuditsOfBlock(db).add(Audit(note="after"))
     assert await observer.notes(Audit) == ["after"]
+
+
+# -- savepoints, and what the session does not see -------------------------------------------------
+
+
+@pytest.mark.parametrize("sync", [False, True], ids=["awaited", "in run_sync"])
+async def test_connection_that_was_asked_for_outside_of_a_savepoint_is_in_it(
+    db: Database, observer: Observer, *, sync: bool
+) -> None:
+    """What is sent on it is undone with the savepoint, though the session itself has sent nothing there."""
+    async with db.transaction() as session:
+        connection = await session.connection()
+        with pytest.raises(StockError):
+            async with db.transaction(propagation=NESTED):
+                if sync:
+                    await connection.run_sync(lambda held: held.execute(INSERT))
+                else:
+                    await connection.execute(INSERT)
+                raise StockError
+        await AuditsOfBlock(db).add(Audit(note="after"))
+
+    assert await observer.notes(Audit) == ["after"]
+
+
+async def test_cursor_of_the_driver_is_in_the_savepoint(db: Database, observer: Observer) -> None:
+    """Of what that sends nobody hears but the database."""
+
+    def insert(held: Connection) -> None:
+        with closing(held.connection.cursor()) as cursor:
+            cursor.execute(INSERT.text)
+
+    async with db.transaction() as session:
+        connection = await session.connection()
+        with pytest.raises(StockError):
+            async with session.begin_nested():
+                async with session.begin_nested():
+                    await connection.run_sync(insert)
+                raise StockError
+
+    assert await observer.count(Audit) == 0
+
+
+async def test_error_of_a_connection_that_was_asked_for_outside_is_undone_with_the_savepoint(
+    db: Database, observer: Observer
+) -> None:
+    """The outer block goes on, and stores what it has said to store."""
+    same = text("INSERT INTO audit (id, note) VALUES (50, 'same')")
+    async with db.transaction() as session:
+        connection = await session.connection()
+        await AuditsOfBlock(db).add(Audit(id=50, note="before"))
+        with pytest.raises(DBAPIError):
+            async with db.transaction(propagation=NESTED):
+                await connection.execute(same)
+        await AuditsOfBlock(db).add(Audit(note="after"))
+
+    assert await observer.notes(Audit) == ["after", "before"]
+
+
+async def test_savepoint_that_cannot_begin_for_a_listener_leaves_the_block_whole(
+    db: Database, observer: Observer
+) -> None:
+    """It is begun before its first statement, where others have the connection: at the block's entry."""
+
+    def fail(*_: object) -> None:
+        raise StockError
+
+    async with db.transaction() as session:
+        await session.connection()
+        event.listen(db.engine.sync_engine, "savepoint", fail)
+        try:
+            with pytest.raises(StockError):
+                await db.transaction(propagation=NESTED).__aenter__()
+        finally:
+            event.remove(db.engine.sync_engine, "savepoint", fail)
+        assert not session.in_nested_transaction()
+        async with db.transaction(propagation=NESTED):
+            await AuditsOfBlock(db).add(Audit(note="inside"))
+
+    assert await observer.notes(Audit) == ["inside"]
+
+
+@pytest.mark.only("postgresql", reason="others do not answer COMMIT with a rollback")
+@pytest.mark.parametrize("around", ["block", "unit"])
+async def test_failure_on_the_driver_is_told_by_the_end_of_the_block(
+    db: Database, observer: Observer, around: str
+) -> None:
+    """The database rolls back where it is asked to commit, and only the driver knows why."""
+    told: list[str] = []
+    with pytest.raises(UnexpectedRollbackError, match="on the connection of the driver"):
+        async with db.transaction() if around == "block" else db.unit_of_work():
+            await AuditsOfBlock(db).add(Audit(note="before"))
+            db.on_commit(lambda: told.append("committed"))
+            db.on_rollback(lambda: told.append("rolled back"))
+            connection = await db.session.connection()
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            with suppress(Exception):
+                await driver.execute("SELECT 1 / 0")
+
+    assert told == ["rolled back"]
+    assert await observer.count(Audit) == 0
+    assert db.pool_status().checked_out == 0
 
 
 async def test_read_only_block_inside_is_over_before_the_first_statement(

@@ -11,7 +11,14 @@ from sqlalchemy.exc import DBAPIError
 from tests.fixtures.errors import StockError
 from tests.fixtures.models import Audit
 from tests.fixtures.observer import Observer
-from unitwork import Database, Propagation, RetryPolicy, TransactionRefusedError, UnexpectedRollbackError
+from unitwork import (
+    Database,
+    Propagation,
+    Repository,
+    RetryPolicy,
+    TransactionRefusedError,
+    UnexpectedRollbackError,
+)
 from unitwork.testing import statements
 
 Open = Callable[[Database], Any]
@@ -290,5 +297,26 @@ async def test_rollback_that_was_asked_for_and_cannot_be_is_told(db: Database, o
             await write(db, "before")
             await end_on_driver(db)
             db.set_rollback_only()
+
+    assert await observer.notes(Audit) == ["before"]
+
+
+@pytest.mark.only("asyncpg", reason="the driver tells whether a transaction is open")
+@pytest.mark.parametrize("act", ["add", "get", "update"])
+async def test_statement_after_the_end_on_the_driver_is_refused(
+    db: Database, observer: Observer, act: str
+) -> None:
+    """It would be in another transaction, which nobody has begun."""
+    audits = Repository[Audit](db)
+    with pytest.raises(TransactionRefusedError, match="was ended past SQLAlchemy"):
+        async with db.transaction():
+            await write(db, "before")
+            await end_on_driver(db)
+            if act == "add":
+                await audits.add(Audit(note="after"))
+            elif act == "get":
+                await audits.get(1)
+            else:
+                await audits.where(Audit.note == "before").update(note="after")
 
     assert await observer.notes(Audit) == ["before"]

@@ -1,5 +1,6 @@
 """Entities become plain data and JSON, and come back; nothing is loaded on the way."""
 
+import copy
 import datetime as dt
 import decimal
 import enum
@@ -8,8 +9,9 @@ import uuid
 from typing import Any
 
 import pytest
-from sqlalchemy import ForeignKey, LargeBinary, MetaData, Numeric, String
+from sqlalchemy import JSON, ForeignKey, LargeBinary, MetaData, Numeric, String, TypeDecorator
 from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.ext.mutable import MutableList
 from sqlalchemy.orm import Mapped, defer, deferred, mapped_column, relationship, selectinload
 
 from unitwork import (
@@ -255,3 +257,40 @@ def test_dataclass_entities_are_equal_only_to_themselves() -> None:
 
     assert first != second
     assert len({first, second, first}) == 2
+
+
+class Numbers(TypeDecorator[Any]):
+    """Numbers, stored as text."""
+
+    impl = String(50)
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: object) -> str:  # noqa: ANN401  # a set or a tuple
+        """To text."""
+        return ",".join(map(str, value))
+
+
+class Draw(Tables, IntPKMixin):
+    """Values that are collections."""
+
+    __tablename__ = "draw"
+
+    drawn: Mapped[set[int]] = mapped_column(Numbers)
+    fixed: Mapped[frozenset[int]] = mapped_column(Numbers)
+    order: Mapped[tuple[int, ...]] = mapped_column(Numbers)
+    plan: Mapped[list[Any]] = mapped_column(MutableList.as_mutable(JSON()))
+
+
+def test_collection_that_is_a_value_keeps_its_class() -> None:
+    """In plain data, and where JSON has a list of it; what the entity changes is not the data's."""
+    values = {"drawn": {3, 1}, "fixed": frozenset({2}), "order": (2, 1), "plan": [{"a": (1,)}, [2]]}
+    draw = Draw(**copy.deepcopy(values))
+
+    data = draw.to_dict(list(values))
+    draw.drawn.add(9)
+    draw.plan[1].append(9)
+
+    assert data == values
+    assert [type(each) for each in data.values()] == [set, frozenset, tuple, list]
+    loaded = Draw.load(json.loads(json.dumps(Draw.load(data).dump_model(list(values)))))
+    assert (loaded.drawn, loaded.fixed, loaded.order) == ({3, 1}, frozenset({2}), (2, 1))

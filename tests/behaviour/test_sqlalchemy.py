@@ -14,6 +14,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Integer,
+    Text,
     delete,
     event,
     func,
@@ -25,7 +26,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import ChunkedIteratorResult
-from sqlalchemy.exc import DisconnectionError, InvalidRequestError, PendingRollbackError
+from sqlalchemy.exc import DisconnectionError, InvalidRequestError, PendingRollbackError, SAWarning
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Load, Session, joinedload, lazyload, raiseload, selectinload
 from sqlalchemy.pool import QueuePool
@@ -33,6 +34,7 @@ from sqlalchemy.pool import QueuePool
 from tests.fixtures.authors import Author, Book
 from tests.fixtures.people import Herd, Person, Pet
 from unitwork import Database, Repository, TransactionRefusedError, query
+from unitwork._runtime.connections.idle import Lender
 from unitwork._runtime.connections.pool import TurnPool
 from unitwork._sqlalchemy import lazy, private, related, savepoints, shapes, versions
 from unitwork.dialects.backend import CLOSED_TWICE, Backend
@@ -251,13 +253,38 @@ def test_attributes_of_an_async_session_are_known() -> None:
     assert set(vars(AsyncSession(engine))) == set(versions.SET_BY_ASYNC_SESSION)
 
 
+def lent_by(db: Database) -> Lender:
+    """Return who lends the connections of a Database."""
+    lender: Lender = db.source.engines.here().lender()
+    return lender
+
+
+@pytest.mark.only("asyncpg", "sqlite", reason="the drivers of others tell of it themselves")
+async def test_connection_that_nobody_returns_is_that_of_no_place(people: Database) -> None:
+    """SQLAlchemy closes it, and tells of it, as where its own wrapper is lost."""
+    engine, lender = people.engine.sync_engine, lent_by(people)
+    pool: Any = engine.pool
+    place = lender.lend()
+    assert place is not None
+    lazily = lazy.LazyConnection(engine, place, lender)
+    assert (pool.checkedout(), lazy.held_by(lazily), lazily.info) == (1, place, place.info)
+
+    with pytest.warns(SAWarning, match="garbage collector"):
+        del place, lazily
+
+    assert pool.checkedout() == 0
+    async with people.transaction() as session:
+        assert await session.scalar(select(1)) == 1
+
+
 async def test_attributes_of_a_connection_are_known(people: Database) -> None:
     """No other is there before somebody asks SQLAlchemy for something."""
 
     def kept(connection: Connection) -> set[str]:
         held = connection.engine.raw_connection()
         begun = Connection(connection.engine, held)
-        lazily = lazy.LazyConnection(connection.engine, held)
+        lazily = lazy.LazyConnection(connection.engine, held, lent_by(people))
+        lazily.wrap()
         try:
             return vars(begun).keys() - vars(lazily).keys()
         finally:
@@ -273,7 +300,8 @@ async def test_lazy_connection_has_begun_when_somebody_asks(people: Database) ->
     """It is a connection like others then."""
 
     def told(connection: Connection) -> list[object]:
-        begun = lazy.LazyConnection(connection.engine, connection.engine.raw_connection())
+        held = connection.engine.raw_connection()
+        begun = lazy.LazyConnection(connection.engine, held, lent_by(people))
         try:
             before = [type(begun) is Connection, begun.in_transaction(), begun.closed]
             after = [begun.get_transaction() is not None, type(begun) is Connection, begun.in_transaction()]
@@ -500,6 +528,13 @@ def test_default_that_takes_a_context_is_told(default: Any, takes: bool) -> None
         assert private.takes_context(each) is takes
 
 
+def test_types_that_stand_in_for_another_are_told() -> None:
+    """Of `with_variant`, for whichever dialects."""
+    kind = Text().with_variant(Integer(), "sqlite", "mysql")
+    assert {type(each) for each in private.variants_of(kind)} == {Integer}
+    assert not list(private.variants_of(Text()))
+
+
 @pytest.mark.skipif(
     sqlalchemy.__version__.startswith("2.0."),
     reason="2.0 shows the statement as it is before the rows are written into it",
@@ -595,6 +630,39 @@ async def test_savepoints_are_seen_before_and_after_they_are_sent(db: Database) 
                 assert savepoints.begun_savepoint(savepoint) is None
 
         await outer.run_sync(program)
+
+
+async def test_savepoint_whose_release_fails_is_not_undone_and_can_be_gone_back_to(people: Database) -> None:
+    """A session that leaves it sends nothing more; its connection can still go back to it."""
+    async with AsyncSession(people.engine) as outer, outer.begin():
+
+        def program(session: Session) -> None:
+            connection = session.connection()
+            savepoint, inner = session.begin_nested(), session.begin_nested()
+            assert savepoints.is_open_in(session, savepoint)
+            inner.rollback()
+            assert not savepoints.is_open_in(session, inner)
+            assert savepoints.is_open_in(session, savepoint)
+            before = session.scalars(select(func.count()).select_from(Person)).one()
+            session.add(Person(name="inside"))
+            (name,) = savepoints.savepoint_names(savepoint)
+            event.listen(connection, "release_savepoint", _fail)
+            with pytest.raises(LookupError):
+                savepoint.commit()
+            event.remove(connection, "release_savepoint", _fail)
+            assert savepoints.is_open_in(session, savepoint)
+            savepoint.rollback()
+            assert not savepoints.is_open_in(session, savepoint)
+            count = select(func.count()).select_from(Person)
+            assert connection.scalar(count) == before + 1
+            savepoints.go_back_to(connection, name)
+            assert connection.scalar(count) == before
+
+        await outer.run_sync(program)
+
+
+def _fail(*_: object) -> None:
+    raise LookupError
 
 
 async def test_change_that_is_evaluated_in_python_is_seen_by_entities(people: Database) -> None:

@@ -243,6 +243,13 @@ def test_bad_line_is_told(program: Program, text: str, line: int, reason: str) -
         (("people.txt",), 2, "--format"),
         (("people.csv", "--key", "nam", "--on-conflict", "update"), 1, "index_elements"),
         (("people.csv", "--key", "age", "--on-conflict", "update"), 1, "no unique key"),
+        (
+            ("people.csv", "--key", "nam", "--on-conflict", "update", "--rejects", "bad.csv"),
+            1,
+            "index_elements",
+        ),
+        (("people.csv", "--key", "name"), 2, "--on-conflict"),
+        (("people.csv", "--key", "name", "--rejects", "bad.csv"), 2, "--on-conflict"),
         (("people.csv", "--rename", "a"), 2, "OLD=NEW"),
     ],
 )
@@ -257,6 +264,7 @@ def test_wrong_command_lines_are_explained(
 
     assert failed.exit_code == code
     assert words in failed.stderr
+    assert "Line" not in failed.stderr
     assert program.names() == []
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-RECORDS = 300
+RECORDS = 160
 KILLS = 2
 
 MODELS = """
@@ -148,7 +148,7 @@ def kill_again_and_again(folder: Folder, kills: int, chance: random.Random) -> N
     folder.load()
     way = folder.lines
     folder.begin_anew()
-    for records in (RECORDS, RECORDS + 90):
+    for records in (RECORDS, RECORDS + 50):
         folder.grow(records)
         for _ in range(kills):
             died = folder.load(chance.randrange(1, way))

@@ -98,7 +98,7 @@ def test_walk_visits_each_row_once(people: list[dict[str, object]], sorts: list[
     with Session(engine) as session:
         session.add_all(Person(**person) for person in people)
         session.flush()
-        whole = select(Person.id, *order.columns())
+        whole = select(Person.id, *order.columns(engine.dialect))
         expected = list(session.scalars(whole.order_by(*order.clauses())))
 
         for forward in (True, False):

@@ -83,9 +83,11 @@ WAYS: tuple[tuple[Callable[[Ways, Sequence[Any]], Awaitable[None]], tuple[int, .
 
 UNORDERED = {
     "json", "json_of_halves", "json_or_null", "pickle", "own_json", "points", "jsonb", "mysql_json",
-    "numbers", "texts", "moods", "grid", "uuids", "set",
+    "numbers", "texts", "moods", "grid", "uuids", "set", "words", "array_or_json",
 }  # fmt: skip
 """Types whose values nobody sorts by."""
+UNORDERED_ON = {"postgresql": {"document", "text_or_json"}}
+"""Those for which a database has another type, of values that nobody sorts by."""
 NOT_WALKED = {"inet", "cidr", "range", "numrange", "daterange", "tstzrange", "multirange"}
 """Types that the database orders, and whose values no cursor holds."""
 
@@ -127,7 +129,7 @@ async def test_walk_in_the_order_of_any_type(
     rows = ways.rows
     sorts = [Sort("value", "DESC" if descending else "ASC")]
 
-    if sample.name in UNORDERED:
+    if sample.name in UNORDERED | UNORDERED_ON.get(backend.database, set()):
         with pytest.raises(OptionError):
             await rows.select().cursor_page(CursorRequest(None, 3, sorts))
         return

@@ -6,7 +6,7 @@ It knows which attributes SQLAlchemy sets in a connection: the first use of one 
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import ResourceClosedError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
     from sqlalchemy.engine import RootTransaction
-    from sqlalchemy.pool import PoolProxiedConnection
+    from sqlalchemy.pool import ManagesConnection, PoolProxiedConnection
 
 BEGUN = "unitwork_begun"
 """The attribute of a connection whose transaction has begun before SQLAlchemy was told of it."""
@@ -36,6 +36,18 @@ SET_BY_CONNECTION = (
 """The attributes that `Connection.__init__` sets, but those that a lazy one has from the beginning."""
 
 
+class Lends(Protocol):
+    """Who has lent what a pool has."""
+
+    def wrapped(self, held: ManagesConnection) -> PoolProxiedConnection:
+        """Return what was lent as SQLAlchemy knows it."""
+        ...
+
+    def take_back_ended(self, held: ManagesConnection) -> None:
+        """Return to the pool what was lent, whose transaction has ended."""
+        ...
+
+
 class LazyConnection(Connection):
     """A connection with a transaction, which the driver knows of, and SQLAlchemy when it is first asked.
 
@@ -45,17 +57,30 @@ class LazyConnection(Connection):
 
     Args:
         engine: Its engine.
-        held: The connection of the pool.
+        held: What a pool has lent, with SQLAlchemy's wrapper around it or without.
+        lender: Who has lent it.
     """
 
     options: Mapping[str, Any] = MappingProxyType({})
     """What its transaction begins with."""
 
-    def __init__(self, engine: Engine, held: PoolProxiedConnection) -> None:
+    def __init__(self, engine: Engine, held: ManagesConnection, lender: Lends) -> None:
         # Connection.__init__ runs with the first use (see _SetAtFirstUse).
         self.engine = engine
         self.dialect = engine.dialect
-        self._dbapi_connection = held
+        self.held: ManagesConnection | None = held
+        self._lender = lender
+
+    def __del__(self) -> None:
+        # Whoever had it was destroyed: SQLAlchemy sees to what nobody has returned.
+        if self.held is not None:
+            self.wrap()
+
+    def wrap(self) -> PoolProxiedConnection | None:
+        """Return what it holds as SQLAlchemy knows it; None when that has gone back."""
+        wrapped = None if self.held is None else self._lender.wrapped(self.held)
+        self.held = self._dbapi_connection = wrapped
+        return wrapped
 
     def set_up(self) -> None:
         """Let SQLAlchemy know that the transaction has begun."""
@@ -64,20 +89,22 @@ class LazyConnection(Connection):
 
     @override
     def begin(self) -> RootTransaction:
-        if self._dbapi_connection is None:
+        held, own = self.wrap(), vars(self)
+        if held is None:
             raise ResourceClosedError("This Connection is closed")  # as SQLAlchemy says it
+        del own["held"], own["_lender"]
         self.__class__ = Connection  # type: ignore[assignment]  # of the same layout
-        Connection.__init__(self, self.engine, self._dbapi_connection)
-        options = vars(self).pop("options", None)
+        Connection.__init__(self, self.engine, held)
+        options = own.pop("options", None)
         if options:
             self.execution_options(**options)
         return Connection.begin(self)
 
     def return_ended(self) -> None:
         """Return it to its pool after COMMIT, of which SQLAlchemy needs not know."""
-        held: Any = self._dbapi_connection
-        self._dbapi_connection = None
-        held._close_special(transaction_reset=True)  # noqa: SLF001  # as a `Connection` does
+        held, self.held, self._dbapi_connection = self.held, None, None
+        if held is not None:
+            self._lender.take_back_ended(held)
 
     # What is asked of it in every transaction needs no more.
 
@@ -97,7 +124,17 @@ class LazyConnection(Connection):
     @property
     @override
     def closed(self) -> bool:
-        return self._dbapi_connection is None
+        return self.held is None
+
+    @property
+    @override
+    def invalidated(self) -> bool:
+        return self.held is not None and self.held.dbapi_connection is None
+
+    @property
+    @override
+    def info(self) -> Any:
+        return held_by(self).info
 
     @override
     def invalidate(self, exception: BaseException | None = None) -> None:
@@ -109,6 +146,19 @@ def set_up(connection: Connection) -> None:
     """Let SQLAlchemy know of the transaction of a connection, if it does not yet."""
     if isinstance(connection, LazyConnection):
         connection.set_up()
+
+
+def held_by(connection: Connection) -> ManagesConnection:
+    """Return what a connection holds of its pool: to be used at once, not to be kept."""
+    held = connection.held if isinstance(connection, LazyConnection) else None
+    return connection.connection if held is None else held
+
+
+class _WrappedAtFirstUse:
+    """The attribute that holds SQLAlchemy's wrapper, which is made when somebody asks for it."""
+
+    def __get__(self, connection: LazyConnection | None, owner: type[LazyConnection]) -> Any:  # noqa: ANN401  # of SQLAlchemy
+        return self if connection is None else connection.wrap()
 
 
 class _SetAtFirstUse:
@@ -126,3 +176,4 @@ class _SetAtFirstUse:
 
 for _name in SET_BY_CONNECTION:
     setattr(LazyConnection, _name, _SetAtFirstUse(_name))
+setattr(LazyConnection, "_dbapi_connection", _WrappedAtFirstUse())  # noqa: B010  # `Connection` says what it holds

@@ -101,6 +101,11 @@ def label_of(column: ColumnElement[Any]) -> str:
     return label
 
 
+def variants_of(kind: TypeEngine[Any]) -> Iterable[TypeEngine[Any]]:
+    """Return the types that stand in for one, each on a dialect of its own."""
+    return kind._variant_mapping.values()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
 def takes_context(default: Any) -> bool:  # noqa: ANN401  # a `default` or `onupdate` that is called
     """Say whether what fills a column is given a context; what takes none is inside of a function that is."""
     module = getattr(default.arg, "__globals__", {}).get("__name__")

@@ -32,6 +32,19 @@ def begun_savepoint(transaction: SessionTransaction) -> NestedTransaction | None
     return nested if nested is not None and nested.is_active else None
 
 
+def is_open_in(session: Session, savepoint: SessionTransaction) -> bool:
+    """Say whether a session is in a savepoint that it has begun, or in one inside of that."""
+    found = session._transaction  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # `get_transaction` is asked by others, too
+    while found is not None and found is not savepoint:
+        found = found.parent
+    return found is not None
+
+
+def go_back_to(connection: Connection, name: str) -> None:
+    """Roll back to a savepoint of which a connection itself does not know any more. In a greenlet."""
+    connection._rollback_to_savepoint_impl(name)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
 def savepoints_to_send(session: Session) -> int:
     """Return how many savepoints a session has begun that its connection knows nothing of yet."""
     count, transaction = 0, session.get_nested_transaction()

@@ -100,11 +100,11 @@ def _digits(value: decimal.Decimal) -> int:
 
 def _decimals(scale: int | None, dialect: Dialect) -> Check:
     by_float = dialect.name == "sqlite"
-    boundless_is_refused = dialect.name in _MARIADB
+    beyond_numbers = _floats(dialect)
 
     def check(value: decimal.Decimal) -> str | None:
         if not value.is_finite():
-            return _ENDLESS if boundless_is_refused else None
+            return beyond_numbers(value) if beyond_numbers is not None else None
         digits = _digits(value)
         if scale is not None and digits > scale:
             return f"has {digits} digits after the point, and the column keeps {scale}"

@@ -49,7 +49,12 @@ class Readable:
 
 
 class Storing:
-    """Stores the rows of one load. Lives: one load."""
+    """Stores the rows of one load. Lives: one load.
+
+    Raises:
+        OptionError: The key names what is no attribute.
+        ConflictTargetError: No unique key covers exactly these.
+    """
 
     def __init__(self, database: Database, entity: type[Any], on_conflict: Any, key: Any) -> None:  # noqa: ANN401  # as bulk_insert has them
         self._database = database
@@ -58,6 +63,8 @@ class Storing:
         self._attributes = {column.name: field.name for column, field in self._model.by_column.items()}
         self._on_conflict = on_conflict
         self._key = key
+        # Before a record is read: of this none of them is guilty.
+        self._order = InsertOrder.of(self._model, on_conflict, key, None, returning=False)
         on_server = database.engine.dialect.name == "postgresql"
         self._alone = _ALONE_ON_SERVER if on_server else _ALONE
         self.stored = 0
@@ -88,8 +95,7 @@ class Storing:
 
     async def _insert_alone(self, rows: Sequence[Readable]) -> list[Refused] | None:
         """Insert rows one by one, and return those that are refused; None if this is no way here."""
-        order = InsertOrder.of(self._model, self._on_conflict, self._key, None, returning=False)
-        singly = PastRefused(order)
+        singly = PastRefused(self._order)
         async with block(self._database, "a part of the load", propagation="NESTED") as session:
             if not await session.run_sync(singly.insert, [each.row for each in rows]):
                 return None

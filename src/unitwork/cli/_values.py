@@ -40,8 +40,8 @@ class Attribute:
     def __init__(self, field: Field, entity: type[Any], dialect: Dialect) -> None:
         self.field = field
         self.name = field.name
-        self.values = values_of(entity, field.name)
-        self.form = FileForm(self.values, dialect)
+        self.form = FileForm(values_of(entity, field.name), dialect)
+        self.values = self.form.values
         self._check = check_for(self.values, dialect)
         self.is_text = self.values.kind is str and not self.values.choices and not self.form.is_structured
         self._dialect = dialect

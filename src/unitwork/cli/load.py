@@ -95,13 +95,19 @@ def _options(asked: dict[str, Any]) -> Any:  # noqa: ANN401  # LoadOptions
     renames = _renames(asked["rename"])
     return LoadOptions(
         on_conflict=asked["on_conflict"],
-        key=tuple(name.strip() for name in asked["key"].split(",")) if asked["key"] else None,
+        key=_key(asked["key"], asked["on_conflict"]),
         null=asked["null"],
         rename=renames,
         rejects=asked["rejects"],
         resume=asked["resume"],
         dry_run=asked["dry_run"],
     )
+
+
+def _key(asked: str | None, on_conflict: str) -> tuple[str, ...] | None:
+    if asked and on_conflict == "fail":
+        raise click.UsageError("--key is for --on-conflict nothing or update; give one of them, or no key.")
+    return tuple(name.strip() for name in asked.split(",")) if asked else None
 
 
 def _renames(asked: Sequence[str]) -> dict[str, str]:

@@ -251,6 +251,10 @@ class Backend:
         """Say whether a transaction has begun on the connection, and the driver knows that it is over."""
         return False
 
+    def has_failed_unseen(self, connection: DBAPIConnection) -> bool:  # noqa: ARG002  # as above
+        """Say whether something has failed after which COMMIT does no more than roll back. In a greenlet."""
+        return False
+
     def fault_of(self, context: ExceptionContext) -> Fault:
         """Say how far a database error reaches."""
         lost = context.is_disconnect or not isinstance(context.original_exception, Exception)

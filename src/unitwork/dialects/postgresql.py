@@ -241,6 +241,18 @@ class AsyncpgBackend(PostgreSQLBackend):
         return begun and not driver.is_in_transaction()
 
     @override
+    def has_failed_unseen(self, connection: DBAPIConnection) -> bool:
+        # The driver knows, and does not tell; it throws away what the server answers to COMMIT.
+        driver: Any = connection.driver_connection
+        if not driver.is_in_transaction():
+            return False
+        try:
+            await_only(driver.execute("SELECT"))
+        except Exception as error:  # noqa: BLE001  # a connection that is lost COMMIT itself will tell of
+            return self.transaction_failed(error)
+        return False
+
+    @override
     def sever(self, driver_connection: Any) -> None:  # of any driver
         driver_connection.terminate()
 
@@ -299,6 +311,11 @@ class PsycopgBackend(PostgreSQLBackend):
     @override
     def in_transaction(self, driver_connection: Any) -> bool:  # of any driver
         return driver_connection.info.transaction_status.name in {"ACTIVE", "INTRANS", "INERROR"}
+
+    @override
+    def has_failed_unseen(self, connection: DBAPIConnection) -> bool:
+        driver: Any = connection.driver_connection
+        return not driver.closed and driver.info.transaction_status.name == "INERROR"
 
     @override
     def sever(self, driver_connection: Any) -> None:  # of any driver

@@ -13,6 +13,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 from sqlalchemy.util import await_only
 from typing_extensions import override
 
+from unitwork._sqlalchemy.lazy import LazyConnection, held_by
 from unitwork._sqlalchemy.versions import let_go_of_cursor
 from unitwork.dialects.backend import Backend, BeginMode, Fault
 from unitwork.dialects.orders import order_of
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, PoolResetState
 
-    from unitwork._sqlalchemy.lazy import LazyConnection
 
 _DIRECT = SQLiteDirect()
 _BUSY_S = 5.0
@@ -155,7 +155,7 @@ class SQLiteBackend(Backend):
 
     @override
     def forget_beginning(self, connection: LazyConnection) -> None:
-        forget_beginning(connection.connection.driver_connection)
+        forget_beginning(held_by(connection).driver_connection)
 
     @override
     def survives_cancellation(self, sql: str) -> bool:

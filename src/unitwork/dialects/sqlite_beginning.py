@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.util import await_only, greenlet_spawn
 
-from unitwork._sqlalchemy.lazy import BEGUN, LazyConnection
+from unitwork._sqlalchemy.lazy import BEGUN, LazyConnection, held_by
 from unitwork.dialects.backend import CHECKOUT, LENT, backends_on, told_of
 from unitwork.dialects.orders import Failed, run_on_driver
 from unitwork.dialects.sqlite_driver import (
@@ -186,4 +186,4 @@ def _time_left_s(connection: Connection) -> float | None:
 
 
 def _driver_of(connection: Connection) -> Any:  # noqa: ANN401  # of any driver
-    return connection.connection.driver_connection
+    return held_by(connection).driver_connection

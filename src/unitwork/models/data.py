@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect as python
-from collections.abc import Callable, Collection, Iterable, Mapping, MutableSequence, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableSequence, MutableSet, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
@@ -85,7 +85,8 @@ class PlainData:
         unloaded = unloaded_attributes(self, names)
         if unloaded:
             raise UnloadedAttributeError(type(self).__name__, unloaded)
-        found = {name: _as_data(getattr(self, name)) for name in names}
+        held = state.mapper.column_attrs
+        found = {name: (_copied if name in held else _as_data)(getattr(self, name)) for name in names}
         return {**found, METADATA: _metadata(state.mapper)} if with_meta else found
 
     def dump_model(self, fields: Collection[str] | None = None, *, with_meta: bool = False) -> dict[str, Any]:
@@ -206,6 +207,15 @@ def is_keyed(relationship: RelationshipProperty[Any]) -> bool:
     """Say whether the related entities are held in a dict."""
     held = relationship.collection_class
     return isinstance(held, type) and issubclass(held, Mapping)
+
+
+def _copied(value: object) -> object:
+    """Return the value of a column, of its own class, apart from that of the entity."""
+    if isinstance(value, Mapping):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, MutableSequence) and not isinstance(value, bytearray):
+        return [_copied(item) for item in value]
+    return set(value) if isinstance(value, MutableSet) else value
 
 
 def _as_data(value: object) -> object:

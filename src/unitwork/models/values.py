@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import typing
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from unitwork._logic.values import ColumnValues
 
 __all__: list[str] = []
+
+_COLLECTIONS: tuple[Any, ...] = (set, frozenset, tuple)
+"""What JSON writes as a list."""
 
 
 def to_json(name: str, value: object) -> object:
@@ -52,6 +56,9 @@ def _read(value: Any, values: ColumnValues) -> object:  # noqa: ANN401  # of JSO
     kind = values.kind
     if values.element is not None and isinstance(value, list):
         return [_read(item, values.element) for item in value]
+    collection: Any = typing.get_origin(values.annotation) or kind
+    if collection in _COLLECTIONS and isinstance(value, list):
+        return collection(value)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         plain = isinstance(value, str | int | float) and not isinstance(value, enum.Enum)
         return kind(value) if plain else value

@@ -155,7 +155,7 @@ class DeclaredQuery:
         if position is not None:
             statement = statement.where(order.beyond(position))
         statement, added = sorted_by(statement, order.clauses(forward=forward))
-        statement = statement.add_columns(*order.columns()).limit(request.size + 1)
+        statement = statement.add_columns(*order.columns(access.dialect())).limit(request.size + 1)
         items, edges = await access.edged(
             self.reader, asked._replace(statement=statement, fixed=False), added + len(order.sorts)
         )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Select
+    from sqlalchemy.engine import Dialect
 
     from unitwork._logic.paging import CursorCodec
 
@@ -57,14 +58,14 @@ class Order:
             same.append(column.is_(None) if bound is None else column == bound)
         return or_(*choices)
 
-    def columns(self) -> list[ColumnElement[Any]]:
+    def columns(self, dialect: Dialect) -> list[ColumnElement[Any]]:
         """Return the columns to select, so that cursors can be written.
 
         Raises:
             OptionError: The values of one have no order that a cursor could keep.
         """
         for sort in self.sorts:
-            if not has_order(self._columns[sort.field]):
+            if not has_order(self._columns[sort.field], dialect):
                 raise _unordered(sort.field)
         return [
             exact(self._columns[sort.field]).label(f"unitwork_sort_{place}")

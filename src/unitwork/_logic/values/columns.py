@@ -35,6 +35,7 @@ from unitwork._logic.values.annotations import (
 )
 from unitwork._logic.values.classes import known_class
 from unitwork._sqlalchemy.dialects import is_of
+from unitwork._sqlalchemy.private import variants_of
 from unitwork._sqlalchemy.versions import class_said
 
 if TYPE_CHECKING:
@@ -84,10 +85,13 @@ class ColumnValues:
     def __init__(self, type_: TypeEngine[Any], annotation: Any = NOTHING, *, nullable: bool = True) -> None:  # noqa: ANN401  # a type
         self.type = type_
         self.nullable = nullable
+        self._said = annotation
         self.inner = inner_type(type_)
         """The type inside all decorators."""
         self.changed = changes_values(type_)
         """Whether a decorator has code of its own: only it knows what the type inside gets."""
+        self.varies = _loads_other_types(type_)
+        """Whether a dialect may load another type in place of this one; `on` knows."""
         self.kind = self._class(without_none(annotation))
         """The class of the values in Python; None if neither type nor annotation tells."""
         known = known_class(self.kind)
@@ -118,10 +122,10 @@ class ColumnValues:
 
     def _class(self, annotation: Any) -> type | None:  # noqa: ANN401  # a type
         said = class_of_type(self.inner) if not self.changed else None
-        if said is not None and not _loads_other_types(self.type):
+        if said is not None and not self.varies:
             return said
         hinted = annotation if annotation is not NOTHING else _result_of(self.type)
-        return class_or_none(hinted) or said
+        return class_or_none(hinted)
 
     def _element(self, annotation: Any) -> ColumnValues | None:  # noqa: ANN401  # a type
         if isinstance(self.inner, ARRAY) and not self.changed:
@@ -136,6 +140,14 @@ class ColumnValues:
         if self.element is not None:
             return list[Any]
         return Any if self.kind is None else self.kind
+
+    def on(self, dialect: Dialect) -> ColumnValues:
+        """Return what the values are on one dialect, where that loads another type than the column names."""
+        if not self.varies or self.changed:
+            return self
+        found = ColumnValues(inner_type(self.type, dialect), self._said, nullable=self.nullable)
+        found.keeps_none = self.keeps_none
+        return found
 
     # --- read ---
 
@@ -198,7 +210,9 @@ class ColumnValues:
     def may_fill_none(self) -> bool:
         """Whether the type may store a value of its own where a row has None; `fills_none` knows."""
         ours = type(self.inner).__module__.startswith("sqlalchemy.")
-        return not self.keeps_none and (self.changed or not ours or isinstance(self.inner, JSON))
+        return not self.keeps_none and (
+            self.changed or self.varies or not ours or isinstance(self.inner, JSON)
+        )
 
     def fills_none(self, dialect: Dialect) -> bool:
         """Say whether the type stores a value of its own where a row has None, as the ORM lets it."""
@@ -285,9 +299,16 @@ def changes_values(kind: TypeEngine[Any]) -> bool:
 
 
 def _loads_other_types(kind: TypeEngine[Any]) -> bool:
-    if not isinstance(kind, TypeDecorator) or isinstance(kind, Interval):
-        return False
-    return type(kind).load_dialect_impl is not TypeDecorator.load_dialect_impl
+    """Say whether the values are of another class on some dialect, or may be."""
+    usual = class_of_type(inner_type(kind))
+    while True:
+        if any(class_of_type(inner_type(each)) is not usual for each in variants_of(kind)):
+            return True
+        if not isinstance(kind, TypeDecorator) or isinstance(kind, Interval):
+            return False
+        if type(kind).load_dialect_impl is not TypeDecorator.load_dialect_impl:
+            return True
+        kind = kind.impl_instance
 
 
 def is_set(kind: object) -> bool:
@@ -299,6 +320,8 @@ def class_of_type(kind: TypeEngine[Any]) -> type | None:
     """Return the class of a type's values; None if the type does not know it."""
     if is_set(kind):
         return set
+    if is_of(kind, "sqlalchemy.dialects.postgresql", "DOMAIN"):
+        return class_of_type(kind.data_type)  # type: ignore[attr-defined]  # a domain's
     found = class_said(kind)
     if found is object:
         return int if any(is_of(kind, *classes) for classes in _UNSAID_WHOLE) else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import TypeDecorator
 
 from unitwork._logic.values.classes import class_of
-from unitwork._logic.values.columns import ColumnValues
+from unitwork._logic.values.columns import ColumnValues, inner_type
 from unitwork._logic.values.ranges import bound_type, is_range, range_text, read_range
 from unitwork._logic.values.texts import DAYS, ENDS_OF_TIME, UnreadableValueError, json_text
 
@@ -28,12 +28,13 @@ class FileForm:
     """
 
     def __init__(self, values: ColumnValues, dialect: Dialect) -> None:
+        values = values.on(dialect)
         self.values = values
         self._dialect = dialect
         # Of a decorator whose values nobody knows, files hold what the type inside gets.
         self._inside: FileForm | None = None
         if values.changed and values.known is None and not _is_enum(values.kind) and not values.is_pickled:
-            self._inside = FileForm(ColumnValues(values.inner), dialect)
+            self._inside = FileForm(ColumnValues(inner_type(values.type, dialect)), dialect)
         self._ends: FileForm | None = None
         if is_range(values.inner) and not values.changed:
             ends = bound_type(values.inner)

@@ -41,9 +41,9 @@ def sortable(column: Any) -> Any:  # noqa: ANN401  # attribute or column
     return cast(column, String(_LONGEST_LABEL)) if isinstance(inner_type(column.type), Enum) else column
 
 
-def has_order(column: Any) -> bool:  # noqa: ANN401  # attribute or column
+def has_order(column: Any, dialect: Dialect) -> bool:  # noqa: ANN401  # attribute or column
     """Say whether rows can be walked in the order of a column: whether a cursor can hold its values."""
-    inner = inner_type(column.type)
+    inner = inner_type(column.type, dialect)
     return not (isinstance(inner, ARRAY | JSON | PickleType) or is_set(inner))
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from sqlalchemy import URL
+    from sqlalchemy.engine import Dialect
 
     from unitwork._runtime.lanes.inserts import InsertCall
     from unitwork._runtime.source import Source
@@ -84,12 +85,12 @@ class RepositoryAccess:
         """Return the key that signs cursors: the same in all processes that use this database."""
         return signing_key(self._url().render_as_string(hide_password=False))
 
+    def dialect(self) -> Dialect:
+        """Return the dialect of the database that is meant here."""
+        return self.where().dialect() if self.given is None else self.given.get_bind().dialect
+
     def _url(self) -> URL:
-        if self.given is None:
-            return self.where().url
-        bind: Any = self.given.get_bind()
-        url: URL = bind.engine.url
-        return url
+        return self.where().url if self.given is None else self.given.get_bind().engine.url
 
     def require_transaction(self) -> None:
         """Refuse what means nothing without a transaction, such as a lock.

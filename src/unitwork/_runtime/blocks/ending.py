@@ -299,7 +299,7 @@ class Ending:
     def _waits_for_commit_alone(self, checkout: Checkout) -> bool:
         """Say whether nothing has to be waited for but the answer to COMMIT."""
         frame = self._frame
-        if frame.limits or frame.parent is not None or frame.source.pinned is not None:
+        if frame.limits or frame.source.pinned is not None:
             return False
         return checkout.waits_for_commit_alone and not self._session_waits
 
@@ -343,9 +343,12 @@ class Ending:
                 self._frame.connection.commit()
             end_quietly(held)
             return
-        if self._session_commits and alone:
+        if not self._session_commits:
+            return
+        if alone:
             session.quietly(held.commit)
-        elif self._session_commits:
+        else:
+            session.take_part()
             held.commit()
 
     @property
@@ -440,6 +443,7 @@ class Ending:
         else:
             self._failure = done.error
         if done.error is not None and not frame.is_released:
+            self._note(done.error)
             await self._roll_back_to(frame, done.error)
             frame.rolled_back()
             return

@@ -48,7 +48,7 @@ class Holder(Protocol):
         """Take note that the database has ended the whole transaction."""
 
     def before_statement(self, sql: str) -> None:
-        """Take note of what is about to be sent, where a statement may end the transaction."""
+        """Take note of what is about to be sent, where a statement may end the transaction, or it is over."""
 
     def after_statement(self) -> None:
         """Take note that it was."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection
-    from sqlalchemy.pool import PoolProxiedConnection
+    from sqlalchemy.pool import ManagesConnection, PoolProxiedConnection
 
     from unitwork._runtime.connections.listeners import EngineListeners
     from unitwork.dialects import Backend
@@ -73,7 +73,7 @@ class Lender:
         return held
 
     def lend(self) -> PoolProxiedConnection | Place | None:
-        """As `idle`, for one statement that leaves nothing behind: past SQLAlchemy's wrapper, if it may."""
+        """As `idle`, for who needs no more than the driver: past SQLAlchemy's wrapper, if it may."""
         pool = self.pool
         if type(pool) is not TurnPool or "connect" in vars(pool):  # somebody is told of connections
             return self.idle()
@@ -89,12 +89,10 @@ class Lender:
             return None
         return place
 
-    def wrapped(self, held: PoolProxiedConnection | Place) -> PoolProxiedConnection:
+    def wrapped(self, held: ManagesConnection) -> PoolProxiedConnection:
         """Return what was lent as SQLAlchemy knows it, which may be closed and invalidated."""
-        if isinstance(held, Place):
-            found: PoolProxiedConnection = self.pool.wrapped(held)
-            return found
-        return held
+        found: Any = self.pool.wrapped(held) if isinstance(held, Place) else held
+        return cast("PoolProxiedConnection", found)
 
     def takes_back_ended(self) -> bool:
         """Say whether a connection goes back to the pool at once when its transaction has ended.
@@ -104,6 +102,13 @@ class Lender:
         if not (self._resets_silently and self._has_room) or self._logger.isEnabledFor(LOGGED_AT):
             return False
         return not self._audience_of_ends.event()
+
+    def take_back_ended(self, held: ManagesConnection) -> None:
+        """Return a connection whose transaction has ended, if `takes_back_ended` says that it can be."""
+        if isinstance(held, Place):
+            self.pool.bring_back(held)
+        else:
+            return_unreset(cast("PoolProxiedConnection", held))
 
     def _has_idle(self) -> bool:
         """Say whether an idle connection may be lent, and nobody else hears of that."""
@@ -125,10 +130,8 @@ class Lender:
         # A listener may have left a transaction open when it was opened.
         if self._direct.in_transaction(held.driver_connection):
             return False
-        if isinstance(held, Place):
-            self.pool.bring_back(held)
-        elif self._resets_silently:
+        if self._resets_silently and not isinstance(held, Place):
             held.close()
         else:
-            return_unreset(held)
+            self.take_back_ended(held)
         return True

@@ -277,8 +277,8 @@ class TurnPool(AsyncAdaptedQueuePool):
     def lend(self) -> Place | None:
         """Take an idle place out as it is, past the wrapper that SQLAlchemy makes around each.
 
-        For one statement, where nobody listens to connections being taken: what listeners are told of is
-        the wrapper. None if the connection cannot be used as it is.
+        Where nobody listens to connections being taken: what listeners are told of is the wrapper. None if
+        the connection cannot be used as it is.
         """
         place = cast("Place", cast("HandOverQueue", self._pool).get_nowait())
         if place._is_hard_or_soft_invalidated():  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # see above

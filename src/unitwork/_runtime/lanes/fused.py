@@ -19,6 +19,7 @@ from unitwork._runtime.lanes.sending import (
     rows_renewed,
     times,
 )
+from unitwork._sqlalchemy.lazy import held_by
 from unitwork._sqlalchemy.private import fail_flush, heard_of_schema
 from unitwork.dialects.direct import numbers
 from unitwork.dialects.orders import LANE
@@ -184,7 +185,7 @@ class FusedLane:
         if refusal is not None:
             return refusal
         begun: Connection | None = session.turns.top.connection
-        if begun is None or not session.has_handed_out(begun):
+        if begun is None or not session.shares(begun):
             return None
         return _CONNECTION_IS_HEARD if self._connections.home().listeners.are_on(begun) else None
 
@@ -239,7 +240,7 @@ class FusedLane:
         connection = begun or await _idle_connection(session)
         if connection is None:
             connection = await greenlet_spawn(_connection, session)
-        if session.has_handed_out(connection) and (
+        if session.shares(connection) and (
             home.listeners.are_on(connection) or home.listeners.of_cursors_on(connection)
         ):
             return await greenlet_spawn(self._rows_of_cursor, statement, session, direct)
@@ -261,10 +262,13 @@ class FusedLane:
         """Return what sends a statement on the driver's connection: the first one after BEGIN."""
         driver = _driver(connection)
         if not direct.in_transaction(driver):
-            send = rows_alone if session.turns.top.mode.autocommit else first_rows
-            return send(statement, direct, connection.connection, self._connections.home().prepared)
+            alone = session.turns.top.mode.autocommit
+            if not alone:
+                self._tell_before(connection, statement)
+            send = rows_alone if alone else first_rows
+            return send(statement, direct, held_by(connection), self._connections.home().prepared)
         self._note(connection, statement)
-        held = connection.connection
+        held = held_by(connection)
         if direct.hears_of_schema and not heard_of_schema(held.dbapi_connection, connection.dialect):
             return rows_renewed(statement, direct, held, connection.dialect)
         return statement.rows(direct, driver)
@@ -279,7 +283,7 @@ class FusedLane:
         connection = _connection(session)
         listeners = self._connections.home().listeners
         heard = listeners.of_cursors or self._must_be_heard(statement, session, connection)
-        if session.has_handed_out(connection):
+        if session.shares(connection):
             if listeners.are_on(connection):
                 return _CONNECTION_IS_HEARD
             heard = heard or listeners.of_cursors_on(connection)
@@ -324,9 +328,12 @@ class FusedLane:
     def _note(self, connection: Connection, statement: StatementToSend) -> None:
         """Let whoever has the connection know of a write, of which no cursor tells."""
         if statement.writes and self._connections.backend.may_end_inside:
-            holder = self._connections.home().held.get(connection)
-            if holder is not None:
-                holder.before_statement(statement.sql)
+            self._tell_before(connection, statement)
+
+    def _tell_before(self, connection: Connection, statement: StatementToSend) -> None:
+        """Let whoever has the connection know of a statement; he may refuse to go on."""
+        if (holder := self._connections.home().held.get(connection)) is not None:
+            holder.before_statement(statement.sql)
 
     def _rows_in_greenlet(
         self, statement: StatementToSend, session: SessionAccess, connection: Connection
@@ -337,7 +344,7 @@ class FusedLane:
             return await_only(statement.rows(direct, _driver(connection)))
         prepared = self._connections.home().prepared
         if session.turns.top.mode.autocommit:
-            return await_only(rows_alone(statement, direct, connection.connection, prepared))
+            return await_only(rows_alone(statement, direct, held_by(connection), prepared))
         return rows_of_cursor(statement, connection, prepared)
 
     def _fail(self, connection: Connection, statement: StatementToSend, failure: BaseException) -> None:
@@ -374,7 +381,7 @@ def _why_no_block(session: SessionAccess) -> LaneRefusal | None:
 
 
 def _driver(connection: Connection) -> Any:  # noqa: ANN401  # of any driver
-    adapted: Any = connection.connection.dbapi_connection
+    adapted: Any = held_by(connection).dbapi_connection
     return adapted.driver_connection
 
 

@@ -192,8 +192,8 @@ class SessionAccess(Protocol):
         """Say whether nothing waits here to be sent, and no such entity is held."""
         ...
 
-    def has_handed_out(self, connection: Connection) -> bool:
-        """Say whether somebody has asked the session for this connection, and may listen to it."""
+    def shares(self, connection: Connection) -> bool:
+        """Say whether others may have this connection, listen to it, and send something on it themselves."""
         ...
 
     def limits_here(self) -> Limits:

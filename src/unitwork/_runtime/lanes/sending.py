@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
     from sqlalchemy.engine import Dialect
-    from sqlalchemy.pool import PoolProxiedConnection
+    from sqlalchemy.pool import ManagesConnection, PoolProxiedConnection
 
     from unitwork._logic.effects import Effects
     from unitwork._logic.routing import LaneRefusal
@@ -175,7 +175,7 @@ def changed_by_listeners(statement: StatementToSend, sql: str, parameters: Any) 
 
 
 async def rows_renewed(
-    statement: StatementToSend, direct: Direct, held: PoolProxiedConnection, dialect: Dialect
+    statement: StatementToSend, direct: Direct, held: ManagesConnection, dialect: Dialect
 ) -> Rows | LaneRefusal:
     """Send a statement to a driver that has to forget what it has prepared before."""
     await renew(statement, direct, held, dialect)
@@ -183,7 +183,7 @@ async def rows_renewed(
 
 
 async def renew(
-    statement: StatementToSend, direct: Direct, held: PoolProxiedConnection, dialect: Dialect
+    statement: StatementToSend, direct: Direct, held: ManagesConnection, dialect: Dialect
 ) -> None:
     """Let a driver forget what it has prepared: it is for a schema that has changed."""
     await direct.forget_statements(held.driver_connection)
@@ -192,7 +192,7 @@ async def renew(
 
 
 async def rows_alone(
-    statement: StatementToSend, direct: Direct, held: PoolProxiedConnection, prepared: PreparedStatements
+    statement: StatementToSend, direct: Direct, held: ManagesConnection, prepared: PreparedStatements
 ) -> Rows | LaneRefusal:
     """Send a statement that commits by itself; again, if it failed for an old schema: nothing was written."""
     dialect = prepared.dialect
@@ -209,7 +209,7 @@ async def rows_alone(
 
 
 async def first_rows(
-    statement: StatementToSend, direct: Direct, held: PoolProxiedConnection, prepared: PreparedStatements
+    statement: StatementToSend, direct: Direct, held: ManagesConnection, prepared: PreparedStatements
 ) -> Rows | LaneRefusal:
     """Begin, and send the first statement of the transaction; both again, if it failed for an old schema."""
     adapted: Any = held.dbapi_connection

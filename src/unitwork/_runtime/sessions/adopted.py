@@ -81,6 +81,11 @@ class AdoptedSession(AmbientSession):
         return connection
 
     @override
+    def shares(self, connection: Connection) -> bool:
+        """As for all ambient sessions; who has made this one may have asked for the connection before."""
+        return True
+
+    @override
     def failed(self, scope: OpenScope | None, frame: Frame, error: BaseException) -> None:
         """As for all ambient sessions; but of what its owner does in no block he hears from SQLAlchemy."""
         if self.is_in_block() or not isinstance(error, Exception):

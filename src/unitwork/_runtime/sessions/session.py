@@ -33,7 +33,7 @@ from unitwork._runtime.sessions.sync_session import (
     is_handed_out,
 )
 from unitwork._runtime.sessions.turns import Turns
-from unitwork._sqlalchemy.private import end_quietly, is_changed, watch_changes
+from unitwork._sqlalchemy.private import connection_of, end_quietly, is_changed, watch_changes
 from unitwork._sqlalchemy.versions import SET_BY_ASYNC_SESSION, WRITES_OF_SESSION
 from unitwork.dialects import BeginMode
 from unitwork.errors import OptionError, TransactionRefusedError
@@ -269,6 +269,16 @@ class AmbientSession(AsyncSession):
             Session.begin(self.sync_session)
         frame.tell_new()
 
+    def take_part(self) -> None:
+        """Let the session inside send COMMIT itself: until the answer it knows what a rollback takes back."""
+        connection = self.turns.top.root.connection
+        if connection is None:
+            return
+        self.begin_as_block()
+        held = self.sync_session
+        if connection_of(Session.get_transaction(held)) is None:
+            Session.connection(held, bind_arguments={"bind": connection})
+
     def begin_to_write(self, scope: OpenScope) -> Frame:
         """Begin the transaction of a unit of work that is at rest. In a greenlet, if it has just read."""
         resting = scope.frame
@@ -283,8 +293,12 @@ class AmbientSession(AsyncSession):
         return frame
 
     def has_handed_out(self, connection: Connection) -> bool:
-        """Say whether somebody has asked for this connection, and may listen to it."""
+        """Say whether somebody has asked for this connection."""
         return is_handed_out(connection)
+
+    def shares(self, connection: Connection) -> bool:
+        """Say whether others may have this connection, listen to it, and send something on it themselves."""
+        return self.has_handed_out(connection)
 
     def begin_for_connection(self, isolation: str | None) -> str | None:
         """Begin in a unit of work, for somebody who may write on the connection that he asks for.

@@ -259,7 +259,6 @@ class AwaitedEnd(Visitor):
     __slots__ = ("_all", "_connection", "_frame", "_source")
 
     may_write = in_transaction = True
-    is_over = False
 
     def __init__(self, frame: AdoptedTransaction, connection: Connection) -> None:
         super().__init__(frame.owner)
@@ -322,8 +321,6 @@ class AwaitedEnds:
 
     __slots__ = ("_info", "of")
 
-    is_over = False
-
     def __init__(self, info: dict[Any, Any]) -> None:
         self._info = info
         self.of: dict[Connections, AwaitedEnd] = {}
@@ -359,8 +356,9 @@ class AwaitedEnds:
         """Send RELEASE."""
         send()
 
-    def refuse_by_hand(self, verb: str) -> None:
-        """Nothing: the owner is free to."""
+    def gone_back_by(self, send: Callable[[], object], name: str) -> None:  # noqa: ARG002  # as above
+        """Send ROLLBACK TO."""
+        send()
 
-    def refuse_savepoint_by_hand(self, verb: str, name: str) -> None:
+    def refuse_by_hand(self, verb: str) -> None:
         """Nothing: the owner is free to."""

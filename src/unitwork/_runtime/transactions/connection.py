@@ -13,10 +13,10 @@ from unitwork._runtime.deadline import remaining_s
 from unitwork._runtime.transactions.beginning import Beginning
 from unitwork._runtime.transactions.inner_ends import InnerEnds
 from unitwork._runtime.transactions.origin import Origin
-from unitwork._runtime.transactions.refused import committed_inside, ended_unseen
-from unitwork._sqlalchemy.lazy import LazyConnection
+from unitwork._runtime.transactions.unseen import is_own, unseen_end, unseen_failure
+from unitwork._sqlalchemy.lazy import LazyConnection, held_by
 from unitwork._sqlalchemy.savepoints import savepoint_names
-from unitwork.dialects.backend import CHECKOUT, LENT
+from unitwork.dialects.backend import CHECKOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +47,7 @@ class Checkout:
         "connection",
         "ended_before",
         "frame",
+        "gone_back",
         "released",
         "since",
     )
@@ -60,6 +61,8 @@ class Checkout:
         """What has become of a COMMIT that was sent ahead: it failed, or the database has answered."""
         self.released = 0
         """How many savepoints were released."""
+        self.gone_back = 0
+        """How often the transaction has gone back to one."""
         self._info: dict[Any, Any] = {}
         self.commit_sent = False
         """Whether COMMIT has gone to the driver."""
@@ -99,12 +102,15 @@ class Checkout:
         """Condemn the innermost open frame, as long as the savepoint around the error is open."""
         inner = self._inner_ends
         if inner is not None and inner.after(self._taken):
-            error.add_note(str(self._committed_by(inner)))
+            error.add_note(str(inner.told(self.frame)))
             self.database_ended(error)
             return
         self._tell_what_is_stored(error)
-        top: Any = self.frame.session.turns.top
-        top.condemn(top.owner, error, by_database=True, within=within)
+        frame: Any = self.frame.session.turns.top
+        frame.condemn(frame.owner, error, by_database=True, within=within)
+        while frame is not self.frame and not frame.undoes_errors:
+            frame = frame.parent
+            frame.condemn(frame.owner, error, by_database=True, within=within)
 
     def database_ended(self, error: BaseException) -> None:
         """Condemn all open frames: the database has ended the whole transaction."""
@@ -121,7 +127,12 @@ class Checkout:
             nothing_stored_with(error)
 
     def before_statement(self, sql: str) -> None:
-        """Take note of what is about to be sent, if it may end the transaction. In a greenlet."""
+        """Take note of what is about to be sent, if it may end the transaction.
+
+        Raises:
+            TransactionRefusedError: Something else has ended it already, past SQLAlchemy.
+        """
+        self._refuse_ended()
         if self._inner_ends is not None:
             self._inner_ends.before(self._taken, sql)
 
@@ -133,29 +144,17 @@ class Checkout:
         """
         inner = self._inner_ends
         if inner is not None and inner.after(self._taken):
-            error = self._committed_by(inner)
+            error = inner.told(self.frame)
             self.database_ended(error)
             raise error
 
-    def _committed_by(self, inner: InnerEnds) -> TransactionRefusedError:
-        return committed_inside(self.frame.source.name, self.owner, inner.found or "")
-
-    @property
-    def _is_watched(self) -> bool:
-        """Whether an end of the transaction on the server is one of the block: not of a lent connection."""
-        return not (self.frame.mode.autocommit or LENT in self._taken.get_execution_options())
+    def _refuse_ended(self) -> None:
+        self._look_for_end()
+        if self.ended_before is not None:
+            raise self.ended_before
 
     def _look_for_end(self) -> None:
-        """Find out whether the driver knows of no transaction any more, though no end of it was heard of."""
-        taken, mark = self._taken, self.frame.condemned
-        if mark is not None and mark.by_database:
-            return
-        # It may have ended: a pool may be told to commit what comes back.
-        if not isinstance(taken, LazyConnection) and not (self._is_watched and taken.in_transaction()):
-            return
-        connection = taken.connection.dbapi_connection
-        if connection is not None and self.frame.source.backend.has_ended_unseen(connection):
-            self.ended_before = self.ended_before or ended_unseen(self.frame.source.name, self.owner)
+        self.ended_before = self.ended_before or unseen_end(self.frame, self._taken)
 
     def time_left(self) -> float | None:
         """Return the seconds that what is sent now may take; None is without limit."""
@@ -195,7 +194,7 @@ class Checkout:
         self._info = connection.info
         self._info[CHECKOUT] = self
         backend = self.frame.source.backend
-        if backend.may_end_inside and self._is_watched:
+        if backend.may_end_inside and is_own(self.frame, self._taken):
             self._inner_ends = InnerEnds(backend)
         return connection
 
@@ -270,7 +269,7 @@ class Checkout:
             return False
         self.commit_sent = True
         try:
-            await direct.commit(self._taken.connection.dbapi_connection)
+            await direct.commit(held_by(self._taken).dbapi_connection)
         except Exception as error:  # noqa: BLE001  # raised by way of SQLAlchemy
             self._answer = error
             return False
@@ -284,9 +283,9 @@ class Checkout:
         self.refuse_by_hand("commit")
         if isinstance(self._answer, Exception):
             raise self._answer
-        self._look_for_end()
-        if self.ended_before is not None:
-            raise self.ended_before
+        self._refuse_ended()
+        if (failure := unseen_failure(self.frame, self._taken)) is not None:
+            raise failure
         self.commit_sent = True
         send()
         self.commit_answered = True
@@ -300,9 +299,16 @@ class Checkout:
 
     def released_by(self, send: Callable[[], object], name: str) -> None:
         """Send RELEASE, if the block is about to end, or the savepoint is none of a block."""
-        self.refuse_savepoint_by_hand("commit", name)
+        self._refuse_savepoint_by_hand("commit", name)
         send()
         self.released += 1
+
+    def gone_back_by(self, send: Callable[[], object], name: str) -> None:
+        """Send ROLLBACK TO, if the block is about to end, or the savepoint is none of a block."""
+        self._refuse_savepoint_by_hand("rollback", name)
+        if not self._is_over:
+            send()
+        self.gone_back += 1
 
     def refuse_by_hand(self, verb: str) -> None:
         """Refuse an end that no block has asked for, by way of what SQLAlchemy hands out.
@@ -315,14 +321,14 @@ class Checkout:
             session.turns.top.root.condemn(self.owner, error)
             raise error
 
-    def refuse_savepoint_by_hand(self, verb: str, name: str) -> None:
+    def _refuse_savepoint_by_hand(self, verb: str, name: str) -> None:
         """The same for the savepoint of a block; one that was begun inside of it is free to end."""
         savepoint: Any = self.frame.session.turns.top.savepoint
         if savepoint is not None and name in savepoint_names(savepoint):
             self.refuse_by_hand(verb)
 
     @property
-    def is_over(self) -> bool:
+    def _is_over(self) -> bool:
         """Whether the database has ended the transaction, with all savepoints in it."""
         mark = self.frame.condemned
         return mark is not None and mark.by_database and mark.within is None
@@ -369,7 +375,7 @@ class Checkout:
     def sever(self) -> None:
         """Break the connection under what waits for it."""
         if self._usable:
-            self.frame.source.backend.sever(self._taken.connection.driver_connection)
+            self.frame.source.backend.sever(held_by(self._taken).driver_connection)
 
     @property
     def _usable(self) -> bool:
@@ -381,7 +387,7 @@ class Checkout:
         direct = self.frame.source.backend.direct
         if not self._usable:
             return True
-        return direct is not None and direct.is_broken(self._taken.connection.driver_connection)
+        return direct is not None and direct.is_broken(held_by(self._taken).driver_connection)
 
     def forget(self) -> None:
         """Let the next writer in, and count this connection as held no longer."""

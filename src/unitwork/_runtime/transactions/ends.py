@@ -54,19 +54,14 @@ class ToldOfEnds(Protocol):
     def released_by(self, send: Callable[[], object], name: str) -> None:
         """Send RELEASE, if the block is about to end, or the savepoint is none of a block."""
 
+    def gone_back_by(self, send: Callable[[], object], name: str) -> None:
+        """Send ROLLBACK TO, if the block is about to end, or the savepoint is none of a block."""
+
     def rolled_back_by(self, send: Callable[[], object]) -> None:
         """Send ROLLBACK, if the block is about to end."""
 
     def refuse_by_hand(self, verb: str) -> None:
         """Refuse an end that no block has asked for."""
-
-    def refuse_savepoint_by_hand(self, verb: str, name: str) -> None:
-        """The same for the savepoint of a block."""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the database has ended the transaction, with all savepoints in it."""
-        ...
 
 
 def tell_ends(engine: Engine, by_hand: Callable[[], None]) -> None:
@@ -112,13 +107,12 @@ def _ends_told(dialect: Any, by_hand: Callable[[], None]) -> dict[str, Any]:  # 
             checkout.released_by(send, name)
 
     def do_rollback_to_savepoint(connection: Connection, name: str) -> None:
-        if _is_answered(connection):
-            return
+        send = _nothing if _is_answered(connection) else partial(back_to, connection, name)
         checkout = _checkout_of(connection)
-        if checkout is not None:
-            checkout.refuse_savepoint_by_hand("rollback", name)
-        if checkout is None or not checkout.is_over:
-            back_to(connection, name)
+        if checkout is None:
+            send()
+        else:
+            checkout.gone_back_by(send, name)
 
     return {
         "do_commit": do_commit,

@@ -61,6 +61,8 @@ class Frame:
     """Its first write begins a transaction that goes on."""
     hands_hooks_up = False
     """What waits for its end waits for that of the frame around it, if it is kept."""
+    undoes_errors = True
+    """A statement that fails now is undone with it, and with nothing around it."""
     kept = Outcome.COMMITTED
     undone = Outcome.ROLLED_BACK
     savepoint: object = None

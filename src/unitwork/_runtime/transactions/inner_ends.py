@@ -10,11 +10,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from unitwork._logic.writes import opens_with_write, runs_others
+from unitwork._runtime.transactions.refused import committed_inside
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from unitwork._runtime.transactions.needs import CheckoutFrame
     from unitwork.dialects import Backend
+    from unitwork.errors import TransactionRefusedError
 
 _MARK = "unitwork_inside"
 
@@ -55,6 +58,10 @@ class InnerEnds:
                 self.found = marked
                 return True
         return False
+
+    def told(self, frame: CheckoutFrame) -> TransactionRefusedError:
+        """Return what says that it has, and with which statement."""
+        return committed_inside(frame.source.name, frame.owner, self.found or "")
 
 
 def _send(connection: Connection, sql: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from unitwork._sqlalchemy.lazy import LazyConnection
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
@@ -36,12 +38,13 @@ class Origin:
         if direct is None or source.servers is not None:
             return None
         home = self.engines.here()
-        lender = home.lender()
-        held = lender.idle()
-        if held is None:
-            return None
+        engine, lender = home.engine.sync_engine, home.lender()
         self.lender = lender if direct.commits else None
-        return kind(home.engine.sync_engine, held)
+        if kind is LazyConnection:
+            lent = lender.lend()
+            return None if lent is None else LazyConnection(engine, lent, lender)
+        held = lender.idle()
+        return None if held is None else kind(engine, held)
 
     def connected(self) -> Connection:
         """Connect to the server that this is for; to another one than a replica that cannot be reached.

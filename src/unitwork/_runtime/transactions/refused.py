@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unitwork.errors import TransactionRefusedError
+from unitwork.errors import TransactionRefusedError, UnexpectedRollbackError
 
 _FIXES = {
     "commit": "leave the block: it commits by itself; to commit earlier, make the block smaller.",
@@ -46,6 +46,11 @@ def ended_unseen(database: str, owner: str) -> TransactionRefusedError:
         "leave COMMIT, ROLLBACK and scripts on the connection of the driver to what runs outside of blocks.",
         ["What it had written is stored if that was a COMMIT, and lost if it was a ROLLBACK."],
     )
+
+
+def failed_unseen(database: str, owner: str) -> UnexpectedRollbackError:
+    """Build the error for a transaction in which a statement has failed, of which its driver alone knows."""
+    return UnexpectedRollbackError(database, f"{owner}, on the connection of the driver")
 
 
 def condemned(database: str, block: str, error: BaseException | None) -> TransactionRefusedError:
