@@ -54,6 +54,9 @@ class Worker:
                 refused[workload.name] = problem
             else:
                 able.append(workload.name)
+        # A full collection would look through all that was imported, at the cost of whom it meets by chance.
+        gc.collect()
+        gc.freeze()
         return {"able": able, "refused": refused, "versions": _versions()}
 
     async def _problem(self, workload: str, call: Callable[[int], Awaitable[Any]]) -> str | None:
