@@ -72,6 +72,19 @@ async def test_ddl_that_would_commit_what_was_written_is_refused(
     assert await observer.notes(Audit) == []
 
 
+@pytest.mark.only("mariadb", reason="its DDL ends the transaction, and all savepoints in it")
+@pytest.mark.parametrize("by_hand", [False, True], ids=["block", "by hand"])
+async def test_ddl_in_a_savepoint_is_refused(db: Database, observer: Observer, *, by_hand: bool) -> None:
+    """Also as its first statement: nothing would be left that could be undone alone."""
+    async with db.transaction() as session:
+        with pytest.raises(TransactionRefusedError, match="end the savepoint"):
+            async with session.begin_nested() if by_hand else db.transaction(propagation=Propagation.NESTED):
+                await session.execute(text("CREATE TABLE extra (a INT)"))
+        await write(db, "after")
+
+    assert await observer.notes(Audit) == ["after"]
+
+
 @pytest.mark.parametrize(
     "around", [*AROUND, pytest.param(lambda db: db.unit_of_work(atomic=False), id="pieces")]
 )

@@ -113,3 +113,35 @@ def test_statements_with_more_than_plain_parts_have_no_shape() -> None:
         text("SELECT 1"),
     ):
         assert shapes.shape_of(statement) is None, statement
+
+
+def test_values_of_an_update_are_known_in_the_order_in_which_they_are_given() -> None:
+    """Also where several of them are the same."""
+    for values in ({Person.name: "Ann", Person.age: 3}, {Person.age: 3, Person.name: "Ann"}):
+        key = private.cache_key(update(Person).where(Person.id == 7).values(values))
+
+        assert key is not None
+        assert [bind.value for bind in key.bindparams if bind.value != 7] == list(values.values())
+
+
+def test_shape_of_a_change_says_what_is_changed_and_how() -> None:
+    """The verb, the class, and the names of attributes in their order; expressions have none."""
+    chosen = shapes.shape_of(select(Person).where(Person.id == 1))
+    values = {"name": "Ann", "age": None}
+    known = [
+        shapes.shape_of_change(verb, entity, chosen, given)
+        for verb, entity, given in (
+            ("update", Person, values),
+            ("update", Pet, values),
+            ("update", Person, dict(reversed(values.items()))),
+            ("update", Person, {}),
+            ("delete", Person, {}),
+        )
+    ]
+
+    assert len({each.key for each in known if each is not None}) == len(known)
+    assert known[0] is not None
+    assert known[0].values == [1, "Ann", None]
+    assert shapes.shape_of_change("update", Person, chosen, {"age": Person.age + 1}) is None
+    assert shapes.shape_of_change("update", Person, chosen, {"age": Person.age}) is None
+    assert shapes.shape_of_change("update", Person, None, values) is None

@@ -16,7 +16,8 @@ from tests.fixtures.errors import StockError
 from tests.fixtures.leaks import left_in_context
 from tests.fixtures.models import Account, Audit
 from tests.fixtures.observer import Observer
-from unitwork import Database, Propagation
+from unitwork import Database, Propagation, Repository
+from unitwork.options import Lane
 
 NESTED = Propagation.NESTED
 MOST_AWAITS = 500
@@ -185,6 +186,36 @@ def cancel_current_task() -> None:
 async def completion(awaited: Awaitable[None]) -> None:
     """Make a coroutine of what can be awaited."""
     await awaited
+
+
+@pytest.mark.every_lane
+@pytest.mark.timeout(120)
+async def test_cancelled_at_every_await_of_many_rows_leaves_a_connection_that_takes_more(
+    database_url: URL, lane: Lane, observer: Observer
+) -> None:
+    """They go to the server in a way of their own, of which nothing is left on the connection."""
+    async with Database(database_url, pool_size=1, max_overflow=0, fastest_lane=lane) as db:
+        accounts = Repository[Account](db)
+
+        async def program() -> None:
+            async with db.transaction():
+                added = await accounts.add_all(Account(id=key, name=f"{key}") for key in range(1, 4))
+                for account in added:
+                    account.balance += 1
+
+        for at in range(1, MOST_AWAITS):
+            await observer.run("DELETE FROM account")
+            striking = Striking(program(), frozenset({at}), cancel_current_task)
+            task = asyncio.create_task(completion(striking))
+            await asyncio.wait({task})
+
+            assert await observer.count(Account) in {0, 3}
+            if striking.seen < at:
+                task.result()
+                return
+            assert task.cancelled(), task.exception()
+            await accounts.add_all(Account(id=key, name=f"{key}") for key in range(4, 7))
+    pytest.fail("the program has more awaits than this test expects")
 
 
 @pytest.mark.timeout(120)

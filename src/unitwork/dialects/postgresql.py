@@ -19,6 +19,7 @@ from typing_extensions import override
 from unitwork._sqlalchemy.versions import translate_client_errors
 from unitwork.dialects.backend import Backend, BeginMode, close_socket, shut_down
 from unitwork.dialects.direct import AsyncpgDirect, PsycopgDirect
+from unitwork.dialects.pipeline import end_pipelines
 from unitwork.dialects.prepared import is_outdated, note_on
 from unitwork.dialects.replication import PostgreSQLReplication
 from unitwork.errors import OptionError
@@ -274,12 +275,19 @@ class PsycopgBackend(PostgreSQLBackend):
     @override
     def install(self, engine: AsyncEngine) -> None:
         super().install(engine)
-        event.listen(engine.sync_engine, "connect", self._prepare_nothing)
+        event.listen(engine.sync_engine, "connect", self._set_up)
         self._finish_anywhere(engine.sync_engine.dialect)
 
-    def _prepare_nothing(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    def _set_up(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        driver: Any = connection.driver_connection
+        end_pipelines(driver)
         if self.transaction_pooling:
-            cast("Any", connection).driver_connection.prepare_threshold = None
+            driver.prepare_threshold = None
+
+    @override
+    def opened_before(self, connection: DBAPIConnection) -> bool:
+        end_pipelines(connection.driver_connection)
+        return super().opened_before(connection)
 
     def _finish_anywhere(self, dialect: Dialect) -> None:
         """Let the pool give up a connection that is closed already where nothing can be waited for."""

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from unitwork._logic.in_lists import with_short_lists
 from unitwork._runtime.sessions.session import AmbientSession
-from unitwork._sqlalchemy.versions import flushed_before, rows_touched
+from unitwork._sqlalchemy.versions import flushed_before
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,12 +27,6 @@ async def items_of(reader: ResultReader, call: Call, session: AsyncSession) -> S
 async def collected(reader: ResultReader, call: Call, session: AsyncSession) -> object:
     """Execute a statement that may write, and return what the reader promises."""
     return reader.collect(await executed(call, session), call.statement)
-
-
-async def touched(call: Call, session: AsyncSession) -> int:
-    """Execute a statement that writes, and return how many rows it has touched."""
-    # psycopg counts an INSERT that returns keys only when it is asked to.
-    return rows_touched(await executed(call, session, preserve_rowcount=True))
 
 
 async def executed(call: Call, session: AsyncSession, **options: object) -> Result[Any]:

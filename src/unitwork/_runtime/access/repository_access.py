@@ -14,7 +14,7 @@ from unitwork._logic.routing import LaneChoice, LaneRefusal
 from unitwork._logic.shape import Item, Rows, Shape
 from unitwork._runtime import context, live
 from unitwork._runtime.access.flushing import flush_new
-from unitwork._runtime.access.in_session import collected, executed, items_of, ready, touched
+from unitwork._runtime.access.in_session import collected, executed, items_of, ready
 from unitwork._runtime.access.noted import Noted
 from unitwork._runtime.access.single_work import READ, READ_ANYWHERE, WRITE, in_transaction, with_session
 from unitwork._runtime.access.streams import RowStream, StreamApart, takes_the_last_connection
@@ -25,6 +25,7 @@ from unitwork._runtime.lanes.calls import Call, KeyLookup, StatementCall
 from unitwork._runtime.lanes.choice import A_BLOCK, A_TRANSACTION, Choice
 from unitwork._runtime.lanes.results import ResultReader, rows_of
 from unitwork._runtime.sessions.session import AmbientSession
+from unitwork._sqlalchemy.versions import rows_touched
 from unitwork.errors import NoTransactionError
 
 if TYPE_CHECKING:
@@ -351,7 +352,8 @@ async def _changed(name: str, call: Call, place: tuple[Scope, Frame] | None, ses
             count = await session.in_turn(partial(lanes.fused.change, change), place)
             if not isinstance(count, LaneRefusal):
                 return count
-    return await touched(call, session)
+    # psycopg counts an INSERT that returns keys only when it is asked to.
+    return rows_touched(await executed(call, session, preserve_rowcount=True))
 
 
 async def _read_in_transaction(

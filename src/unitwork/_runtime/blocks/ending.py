@@ -454,7 +454,7 @@ class Ending:
         self._cancelled = done.cancelled or self._cancelled
         if done.error is not None:
             if cause is not None:
-                cause.add_note(f"The rollback failed too, and the connection was discarded: {done.error!r}")
+                cause.add_note(f"The rollback to the savepoint failed too: {done.error!r}")
             if frame.parent is not None:
                 frame.parent.condemn(frame.owner, done.error, by_database=True)
 

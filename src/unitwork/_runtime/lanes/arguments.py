@@ -110,8 +110,8 @@ class Arguments:
         for bind in key.bindparams:
             place = places.get(id(bind))
             if place is None:
-                place, value = next(given)
-                if bind.value is not value:
+                place, value = next(given, (None, None))
+                if place is None or bind.value is not value:
                     return None
             marks.append((object(), place))
         marked: list[BindParameter[Any]] = [bindparam(None, mark, unique=True) for mark, _place in marks]

@@ -24,7 +24,7 @@ from unitwork._runtime.lanes.flushes import (
     planned_insertion,
 )
 from unitwork._runtime.lanes.inserts import CompiledInsert, InsertCall, given_values
-from unitwork._runtime.lanes.known import KnownStatements
+from unitwork._runtime.lanes.known import VALUES, KnownStatements
 from unitwork._runtime.lanes.many_inserts import CompiledInserts
 from unitwork._runtime.lanes.mappings import MAPPINGS
 from unitwork._runtime.lanes.reads import ReadCall
@@ -57,7 +57,6 @@ _PINNED = LaneRefusal("all work of this Database is rolled back")
 _SESSION_OPTIONS = LaneRefusal("the sessions of this Database have options of their own")
 _NO_CONNECTION_YET = LaneRefusal("no connection has been opened yet")
 _REPEATS = LaneRefusal("its rows repeat, and need unique()")
-_VALUES = LaneRefusal("its values cannot be sent")
 _COMMIT_EXPIRES = LaneRefusal("the commit expires it")
 _CHANGING_IS_HEARD = LaneRefusal("somebody listens to entities being changed")
 _INSERTING_IS_HEARD = LaneRefusal("somebody listens to entities being inserted")
@@ -167,7 +166,7 @@ class CompiledStatements:
         try:
             return ChangeCall(ready.prepared, name, ready.call, ready.fill())
         except Exception:  # noqa: BLE001  # the session lane raises what is right
-            return _VALUES
+            return VALUES
 
     # -- one new entity --------------------------------------------------------------------------
 
@@ -186,14 +185,14 @@ class CompiledStatements:
             row = self.new_row(entity)
             return row if isinstance(row, LaneRefusal) else row.call(name, entity, held)
         except Exception:  # noqa: BLE001  # the session lane raises what is right
-            return _VALUES
+            return VALUES
 
     def fill_in(self, insert: InsertCall) -> LaneRefusal | None:
         """Let Python fill in what a new entity was not given, right before it is sent."""
         try:
             return insert.fill_in()
         except Exception:  # noqa: BLE001  # the session lane raises what is right
-            return _VALUES
+            return VALUES
 
     def insertion(self, entities: Sequence[object], held: Session | None) -> Insertion | LaneRefusal:
         """Prepare the INSERT of new entities at once, if they are of one kind.
@@ -208,7 +207,7 @@ class CompiledStatements:
         try:
             return planned_insertion(entities, held, self)
         except Exception:  # noqa: BLE001  # the session lane raises what is right
-            return _VALUES
+            return VALUES
 
     def _insert_obstacle(self, held: Session | None) -> LaneRefusal | None:
         """Say why nothing that is new is inserted past the session, if so."""
@@ -253,7 +252,7 @@ class CompiledStatements:
         try:
             return planned(held, self)
         except Exception:  # noqa: BLE001  # the session lane raises what is right
-            return _VALUES
+            return VALUES
 
     def deletion(self, entity: object, held: Session) -> Flush | LaneRefusal:
         """Prepare the DELETE of an entity that a session holds, which has nothing else to send."""
@@ -263,7 +262,7 @@ class CompiledStatements:
         try:
             return planned_deletion(entity, held, self)
         except Exception:  # noqa: BLE001  # the session lane raises what is right
-            return _VALUES
+            return VALUES
 
     def waiting_insert(self, entity: object, held: Session) -> InsertCall | LaneRefusal:
         """Prepare the INSERT of an entity that waits in a session."""
@@ -321,4 +320,4 @@ def _filled(
     try:
         return ReadCall(read, reader, ready.call, ready.fill(), identity, read.loading(reader.name))
     except Exception:  # noqa: BLE001  # the session lane raises what is right
-        return _VALUES
+        return VALUES

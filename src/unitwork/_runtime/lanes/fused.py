@@ -262,10 +262,8 @@ class FusedLane:
         """Return what sends a statement on the driver's connection: the first one after BEGIN."""
         driver = _driver(connection)
         if not direct.in_transaction(driver):
-            alone = session.turns.top.mode.autocommit
-            if not alone:
-                self._tell_before(connection, statement)
-            send = rows_alone if alone else first_rows
+            self._tell_before(connection, statement)
+            send = rows_alone if session.turns.top.mode.autocommit else first_rows
             return send(statement, direct, held_by(connection), self._connections.home().prepared)
         self._note(connection, statement)
         held = held_by(connection)

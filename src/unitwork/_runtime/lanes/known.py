@@ -34,7 +34,7 @@ P = TypeVar("P", bound=Prepared)
 _EXECUTION_OPTIONS = LaneRefusal("it has execution options")
 _NO_CACHE_KEY = LaneRefusal("SQLAlchemy cannot cache it")
 _NOT_COMPILED = LaneRefusal("SQLAlchemy does not compile it")
-_VALUES = LaneRefusal("its values cannot be sent")
+VALUES = LaneRefusal("its values cannot be sent")
 
 
 class Ready(NamedTuple, Generic[P]):
@@ -102,17 +102,14 @@ class KnownStatements(Generic[P]):
             return found
         short = self._with_short_lists(call) if shortens and found.arguments.take_lists else call
         if short is None:
-            return _VALUES
+            return VALUES
         if short is not call:
-            found = self._found(short)
-            return (
-                found
-                if isinstance(found, LaneRefusal)
-                else Ready(found, short, partial(found.arguments, short))
-            )
+            shape, found = None, self._found(short)
+            if isinstance(found, LaneRefusal):
+                return found
         if shape is not None:
             self._learn(shape, call, found)
-        return Ready(found, call, partial(found.arguments, call))
+        return Ready(found, short, partial(found.arguments, short))
 
     def _found(self, call: Call) -> P | LaneRefusal:
         statement = call.statement

@@ -124,13 +124,16 @@ def _refuse_to_end_by_text(session: AskedSession, statement: object, frame: Fram
     step = next((step for text in texts for step in steps_of(text, dialect) if step in _ENDS), None)
     if step is not None:
         raise frame.root.by_hand_refused(_ENDS[step])
-    sent = session.writes > session.connections_asked
-    if sent and any(commits_by_itself(text, dialect) for text in texts):
+    sent, in_savepoint = session.writes > session.connections_asked, frame is not frame.root
+    if (sent or in_savepoint) and any(commits_by_itself(text, dialect) for text in texts):
         name = session.source.name
+        done = f"commit what {frame.root.owner} has written"
+        if not sent:
+            done = f"end the savepoint of {frame.owner}"
         raise TransactionRefusedError(
             name,
-            f"The statement would commit what {frame.root.owner} has written on database {name!r}.",
-            "run it outside of the block, or as its first statement.",
+            f"The statement would {done} on database {name!r}.",
+            "run it outside of the block, or as the first statement of the outermost one.",
             [f"Statement: {' '.join(' '.join(texts).split())}"],
         )
 
