@@ -4,15 +4,16 @@ import asyncio
 from contextlib import suppress
 
 import pytest
-from sqlalchemy import event, insert, select, text
+from sqlalchemy import MetaData, event, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from tests.fixtures.dialogue import Dialogue
 from tests.fixtures.errors import ShopError, StockError
 from tests.fixtures.models import Account, Audit
 from tests.fixtures.observer import Observer
 from unitwork import (
+    Base,
     Database,
     NoRowError,
     Propagation,
@@ -20,6 +21,17 @@ from unitwork import (
     TransactionRefusedError,
     UnexpectedRollbackError,
 )
+from unitwork.options import Lane
+
+
+class NeverCreated(Base):
+    """What no table is created for."""
+
+    __tablename__ = "never_created"
+    metadata = MetaData()
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+
 
 TAKEN = "INSERT INTO account (id, name, balance) VALUES (1, 'taken', 0), (2, 'other', 0)"
 JOINS = [Propagation.REQUIRED, Propagation.SUPPORTS, Propagation.MANDATORY]
@@ -181,6 +193,19 @@ async def test_statement_is_refused_after_a_swallowed_database_error(
                     await attempt()
 
     assert await observer.notes(Audit) == []
+
+
+@pytest.mark.parametrize("lane", list(Lane), indirect=True)
+async def test_session_can_be_tidied_after_a_database_error(db: Database) -> None:
+    """It was not used before that: what it holds can be looked at and let go of, which sends nothing."""
+    async with db.transaction() as session:
+        await session.get(Audit, 1)
+    with pytest.raises(UnexpectedRollbackError):
+        async with db.transaction() as session:
+            with suppress(DBAPIError):
+                await session.get(NeverCreated, 1)
+            session.expunge_all()
+            assert list(session) == []
 
 
 async def test_joined_block_in_a_transaction_condemned_by_the_database_sends_nothing(

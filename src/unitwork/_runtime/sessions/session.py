@@ -145,7 +145,7 @@ class AmbientSession(AsyncSession):
 
     def _start(self) -> None:
         _scope, frame = self.place()
-        frame.admit()
+        frame.check_open()
         self._set_up_inside()
 
     def _set_up_inside(self) -> None:
