@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 from unitwork._later import later, load
 from unitwork._runtime import context, live
 from unitwork._runtime.live import DEFAULT_NAME
-from unitwork._runtime.transactions.hooks import Hook
+from unitwork._runtime.transactions.hooks import Hook, check_hook
 from unitwork.errors import NoTransactionError, OptionError, TransactionRefusedError
 from unitwork.lifecycle import Lifecycle, caller
 from unitwork.options import (
@@ -414,6 +414,7 @@ class Database(Lifecycle):
 
         Raises:
             AfterCommitError: From the block, when functions failed; the transaction *is* committed.
+            OptionError: It is no function.
         """
         return self._register("after_commit", function)
 
@@ -433,6 +434,7 @@ class Database(Lifecycle):
         return self._register("before_commit", function)
 
     def _register(self, moment: str, function: Hook) -> Awaitable[object]:
+        check_hook(function)
         scope = context.last(self._source)
         if scope is not None and not (scope.frame.ended and scope.frame.root.ended):
             # Of a savepoint that has ended, the transaction around it is open still.

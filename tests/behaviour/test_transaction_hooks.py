@@ -16,6 +16,7 @@ from unitwork import (
     AfterCommitError,
     Database,
     NoTransactionError,
+    OptionError,
     Propagation,
     UnexpectedRollbackError,
 )
@@ -56,6 +57,21 @@ async def test_on_commit_runs_after_the_physical_commit(
         story.append("body")
 
     assert story == ["body", "work"]
+
+
+async def test_what_is_no_function_is_refused_at_once(db: Database, observer: Observer) -> None:
+    """Such as a coroutine, for which a function was called by mistake: not after the commit."""
+
+    async def send() -> None:
+        """Tell somebody."""
+
+    async with db.transaction() as session:
+        await session.execute(insert(Audit).values(note="stored"))
+        for register in (db.on_commit, db.on_rollback, db.before_commit):
+            with pytest.raises(OptionError, match="lambda: send"):
+                register(send())  # type: ignore[arg-type]  # what is tested
+
+    assert await observer.notes(Audit) == ["stored"]
 
 
 async def test_functions_run_in_order_once(db: Database, story: Story) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from alembic.util import CommandError
-from sqlalchemy import URL, MetaData, String, text
+from sqlalchemy import URL, Connection, MetaData, String, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -117,6 +117,35 @@ async def test_database_migrates_when_a_program_starts(migrations: Migrations, d
     assert await db.migrate(migrations.directory, revision="one") == ["one"]
     assert await db.migrate(migrations.directory) == ["two"]
     assert await db.migrate(migrations.directory) == []
+
+
+async def test_constraints_without_a_name_get_that_of_the_convention(db: Database, tmp_path: Path) -> None:
+    """Of the models, in what a migration says by hand as in what it was filled with."""
+    migrations = Migrations(db, tmp_path / "migrations", [Base.metadata])
+    migrations.init()
+    kind = 'sa.Enum("a", "b", name="kind", native_enum=False, create_constraint=True)'
+    columns = f'sa.Column("id", sa.Integer, primary_key=True), sa.Column("kind", {kind})'
+    write(migrations, "one", None, f'    op.create_table("made", {columns}, sa.UniqueConstraint("kind"))')
+
+    await migrations.upgrade()
+
+    def names(connection: Connection) -> set[str | None]:
+        found = inspect(connection)
+        made = (*found.get_unique_constraints("made"), *found.get_check_constraints("made"))
+        return {each["name"] for each in made}
+
+    async with db.engine.connect() as connection:
+        assert await connection.run_sync(names) == {"uq_made_kind", "ck_made_kind"}
+
+
+async def test_what_cannot_be_undone_is_told(migrations: Migrations) -> None:
+    """No such revision, and none so far back: in the words of Alembic, and nothing is run."""
+    write(migrations, "one", None, '    op.create_table("made", sa.Column("id", sa.Integer))')
+    await migrations.upgrade()
+
+    for revision in ("nowhere", "-9"):
+        with pytest.raises(CommandError):
+            await migrations.undone_by(revision)
 
 
 async def test_many_may_migrate_at_once(migrations: Migrations, database_url: URL) -> None:

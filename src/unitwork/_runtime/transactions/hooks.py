@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from inspect import iscoroutine
 from typing import TypeAlias
 
+from unitwork.errors import OptionError
+
 Hook: TypeAlias = Callable[[], object | Awaitable[object]]
+
+
+def check_hook(function: object) -> None:
+    """Refuse what cannot be called, before the transaction that it would wait for is committed.
+
+    Raises:
+        OptionError: It is no function, such as what calling an `async def` function returns.
+    """
+    if callable(function):
+        return
+    if iscoroutine(function):
+        function.close()
+    raise OptionError("function", function, ["a function without arguments, such as `lambda: send(order)`"])
 
 
 class Hooks:

@@ -97,6 +97,16 @@ async def _run_alone(environment: _Environment) -> None:
         await connection.run_sync(environment.run)
 
 
+class _Compared(list[MetaData]):
+    """What is compared, with the naming convention that Alembic asks its target for, if all have the same."""
+
+    def __init__(self, metadata: Iterable[MetaData]) -> None:
+        super().__init__(metadata)
+        conventions = [each.naming_convention for each in self]
+        if conventions and all(each == conventions[0] for each in conventions):
+            self.naming_convention = conventions[0]
+
+
 class _Environment:
     """How Alembic is configured here. Lives: one run of an `env.py`."""
 
@@ -132,7 +142,7 @@ class _Environment:
             "transactional_ddl": True if sqlite else None,
             "include_schemas": bool(self._schemas - {None}),
             **self._options,
-            "target_metadata": self._compared,
+            "target_metadata": _Compared(self._compared),
             "include_name": self._includes,
             "render_item": self._rendered,
             "process_revision_directives": self._written,
