@@ -1,12 +1,13 @@
 """A block inside an async generator belongs to the generator, unless that opens it for whoever drives it."""
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 from tests.fixtures.errors import ShopError, StockError
 from tests.fixtures.models import Audit
@@ -223,3 +224,100 @@ async def test_loop_in_a_unit_may_write_and_stop_early(db: Database, observer: O
                 break
 
     assert await observer.notes(Audit) == ["before", "first"]
+
+
+async def reads_in_block(db: Database) -> AsyncGenerator[int, None]:
+    """Hold a read-only transaction."""
+    async with db.transaction(read_only=True) as session:
+        await session.execute(select(Audit))
+        yield 1
+
+
+async def writes_in_block(db: Database) -> AsyncGenerator[int, None]:
+    """Hold a transaction that has written."""
+    async with db.transaction():
+        await note(db, "never stored")
+        yield 1
+
+
+async def works_without_transaction(db: Database) -> AsyncGenerator[int, None]:
+    """Hold a session that has read."""
+    async with db.transaction(propagation=Propagation.SUPPORTS) as session:
+        await session.execute(select(Audit))
+        yield 1
+
+
+async def reads_in_unit(db: Database) -> AsyncGenerator[int, None]:
+    """Hold a unit of work that has read."""
+    async with db.unit_of_work() as session:
+        await session.execute(select(Audit))
+        yield 1
+
+
+async def writes_in_unit(db: Database) -> AsyncGenerator[int, None]:
+    """Hold a unit of work that has written."""
+    async with db.unit_of_work():
+        await note(db, "never stored")
+        yield 1
+
+
+async def writes_behind_a_savepoint(db: Database) -> AsyncGenerator[int, None]:
+    """Hold a transaction with a savepoint that was begun by hand."""
+    async with db.transaction() as session:
+        await session.begin_nested()
+        await note(db, "never stored")
+        yield 1
+
+
+async def streams(db: Database) -> AsyncGenerator[int, None]:
+    """Hold the transaction of a stream."""
+    async for _audit in Repository[Audit](db).where(Audit.id > 0).stream():
+        yield 1
+
+
+HOLDERS = [
+    reads_in_block,
+    writes_in_block,
+    works_without_transaction,
+    reads_in_unit,
+    writes_in_unit,
+    writes_behind_a_savepoint,
+    streams,
+]
+
+
+@pytest.mark.parametrize("in_a_cycle", [False, True])
+@pytest.mark.parametrize("holder", HOLDERS)
+async def test_generator_that_nobody_has_any_more_gives_all_back(
+    db: Database,
+    observer: Observer,
+    holder: Callable[[Database], AsyncGenerator[int, None]],
+    *,
+    in_a_cycle: bool,
+) -> None:
+    """Also where a task has returned it, as the body of an answer that nobody reads."""
+    failures: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, told: failures.append(told))
+    await Repository[Audit](db).add(Audit(note="there"))
+
+    async def answer() -> list[Any]:
+        body = holder(db)
+        await anext(body)
+        kept: list[Any] = [body]
+        if in_a_cycle:
+            kept.append(kept)
+        return kept
+
+    async def serve() -> None:
+        await asyncio.wait([asyncio.create_task(answer())])
+
+    await serve()
+    gc.collect()
+    async with asyncio.timeout(PATIENCE_S):
+        while db.pool_status().checked_out:
+            await asyncio.sleep(0.01)
+            gc.collect()
+
+    assert await observer.notes(Audit) == ["there"]
+    await pay(db, "goes on")
+    assert failures == []

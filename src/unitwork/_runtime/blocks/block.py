@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import weakref
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakSet
 
 from unitwork._logic.outcome import Verdict, verdict_for_joined
 from unitwork._logic.plan import Step, Surroundings, next_step, next_step_at_rest, refusal
@@ -53,6 +53,7 @@ class Scope:
         "_frame",
         "_had_changes",
         "_joined",
+        "_task",
         "_writes_before",
         "counts_writes",
         "fresh",
@@ -67,7 +68,6 @@ class Scope:
         "owns",
         "read_only_by",
         "source",
-        "task",
         "watched",
         "writes_of_others",
     )
@@ -109,7 +109,7 @@ class Scope:
         self.watched: tuple[int, float] | None = None
         self.limits: Limits = ()
         self.counts_writes = False
-        self.task: asyncio.Task[Any] | None = None
+        self._task: weakref.ref[asyncio.Task[Any]] | None = None
         self.generator: CodeType | None = None
         self.writes_of_others = 0
         self._deadline: Deadline | None = None
@@ -118,6 +118,18 @@ class Scope:
         self._began: AtRest | None = None
         self._bound: Frame | None = None
         self._had_changes = False
+
+    @property
+    def task(self) -> asyncio.Task[Any] | None:
+        """The task that has entered it, as long as that lives.
+
+        Not for longer: its result may be a generator that holds the block, and ends it when nobody has it.
+        """
+        return None if self._task is None else self._task()
+
+    @task.setter
+    def task(self, task: asyncio.Task[Any] | None) -> None:
+        self._task = None if task is None else weakref.ref(task)
 
     @property
     def frame(self) -> Frame:
@@ -216,7 +228,7 @@ class Scope:
         self.source.remember_here()
         if self.owns:
             self._frame.limits = self.limits
-            self._frame.entered_by = self.task
+            self._frame.entered_by = self._task
         self.is_entered = True
         if self.generator is None and context.has_generators():
             self.generator = iterated_generator(sys._getframe(1))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as `inspect.currentframe`
@@ -432,7 +444,7 @@ class Scope:
             self.left = True
             self.is_entered = False
             if asyncio.current_task() is not self.task:
-                self.left_among = WeakSet(asyncio.all_tasks())
+                self.left_among = weakref.WeakSet(asyncio.all_tasks())
             if self.watched is not None:
                 self.source.watch.ended(self, error)
 

@@ -24,6 +24,11 @@ class SavepointScope(Protocol):
     """The block that a savepoint by hand is."""
 
     @property
+    def task(self) -> asyncio.Task[Any] | None:
+        """The task that has entered it, as long as that lives."""
+        ...
+
+    @property
     def frame(self) -> Frame:
         """The savepoint."""
         ...
@@ -40,14 +45,17 @@ class SavepointScope(Protocol):
 class HandSavepoint(AsyncSessionTransaction):
     """What `begin_nested()` returns. Lives: until it is committed or rolled back, or its block ends."""
 
-    __slots__ = ("_ambient", "_scope", "task")
+    __slots__ = ("_ambient", "_scope")
 
     def __init__(self, session: AmbientSession) -> None:
         super().__init__(session, nested=True)
         self._ambient = session
         self._scope: SavepointScope | None = None
-        self.task: asyncio.Task[Any] | None = None
+
+    @property
+    def task(self) -> asyncio.Task[Any] | None:
         """Where it was begun."""
+        return self._scope.task if self._scope is not None else None
 
     @property
     def parent(self) -> Frame | None:
@@ -71,7 +79,6 @@ class HandSavepoint(AsyncSessionTransaction):
         scope: SavepointScope = around.inner("begin_nested()", _NESTED)
         await scope.enter()
         self._scope = scope
-        self.task = asyncio.current_task()
         self._ambient.savepoints = [*self._ambient.savepoints, self]
         self.sync_transaction = cast("Savepoint", scope.frame).transaction
         return self

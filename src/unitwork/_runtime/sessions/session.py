@@ -666,7 +666,11 @@ class _Ending:
         self._session = session
 
     def __enter__(self) -> None:
-        self._session.ends_allowed += 1
+        session = self._session
+        session.ends_allowed += 1
+        if session.started:
+            # The collector may have found both in a generator that nobody ends, which does so by itself now.
+            cast("GuardedSession", session.sync_session).stays_with(session)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

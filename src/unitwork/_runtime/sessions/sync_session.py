@@ -63,6 +63,11 @@ class GuardedSession(Session):
         """Remember the ambient session around this one; weakly, or only the collector could free them."""
         self._ambient = weakref.ref(ambient)
 
+    def stays_with(self, ambient: SessionAround) -> None:
+        """Remember it again, if the collector has made this one forget it."""
+        if self._ambient() is None:
+            self.belongs_to(ambient)
+
     @property
     def ambient(self) -> SessionAround:
         """The ambient session around this one."""

@@ -95,8 +95,11 @@ class Turns:
         """
         if self._admits(frame):
             return False
-        task: Any = self.top.entered_by
-        return task is not None and (task is asyncio.current_task() or task.done())
+        entered_by = self.top.entered_by
+        if entered_by is None:
+            return False
+        task = entered_by()
+        return task is None or task is asyncio.current_task() or task.done()
 
     async def take_at_rest(self, frame: Frame) -> bool:
         """As `take`, for a unit of work at rest; False as soon as a block of another task covers it."""

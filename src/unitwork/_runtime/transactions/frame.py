@@ -17,6 +17,8 @@ from unitwork.errors import TransactionEndedError, UnexpectedRollbackError
 from unitwork.options import Outcome
 
 if TYPE_CHECKING:
+    import asyncio
+    import weakref
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from sqlalchemy import Connection
@@ -78,7 +80,7 @@ class Frame:
     last_statement: object = None
     block_id: int | None = None
     """The number that observers know its block by; None where nobody observes."""
-    entered_by: object = None
+    entered_by: weakref.ref[asyncio.Task[Any]] | None = None
     """The task that has entered its block."""
 
     def __init__(
