@@ -36,12 +36,15 @@ class OpenScope(Protocol):
     """The tasks that there were when it was left in another one than it was entered in, if it was."""
     outside: bool
     """It is none: it hides those around it from code that must find nothing open."""
-    task: asyncio.Task[Any] | None
-    """Where it was entered."""
     writes_of_others: int
     """How much the consumer of its generator has written meanwhile."""
     generator: CodeType | None
     """The async generator that it was entered in, if its consumer does not share it."""
+
+    @property
+    def task(self) -> asyncio.Task[Any] | None:
+        """Where it was entered, as long as that lives."""
+        ...
 
     @property
     def frame(self) -> Any:  # noqa: ANN401  # of a higher floor
