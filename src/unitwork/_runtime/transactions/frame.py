@@ -17,8 +17,6 @@ from unitwork.errors import TransactionEndedError, UnexpectedRollbackError
 from unitwork.options import Outcome
 
 if TYPE_CHECKING:
-    import asyncio
-    import weakref
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from sqlalchemy import Connection
@@ -80,8 +78,8 @@ class Frame:
     last_statement: object = None
     block_id: int | None = None
     """The number that observers know its block by; None where nobody observes."""
-    entered_by: weakref.ref[asyncio.Task[Any]] | None = None
-    """The task that has entered its block."""
+    entered_by: Callable[[], Any] | None = None
+    """Returns the task that has entered its block, as long as that lives."""
 
     def __init__(
         self,
