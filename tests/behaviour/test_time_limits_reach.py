@@ -60,6 +60,25 @@ async def test_time_is_over_while_a_sibling_has_the_turn(
     assert db.pool_status().checked_out == 0
 
 
+async def test_sibling_that_ends_just_when_the_time_is_over_leaves_nothing(
+    db: Database, dialogue: Dialogue
+) -> None:
+    """Whichever comes first: the end of its statement, which the server may give up, or that of the block."""
+
+    async def slow() -> None:
+        await db.session.execute(text(dialogue.slow))
+
+    for number in range(25):
+        with pytest.raises(TransactionTimeoutError):
+            async with db.transaction(timeout=0.01 + number / 1000):
+                sibling = asyncio.create_task(slow())
+                await asyncio.Event().wait()
+        [told] = await asyncio.gather(sibling, return_exceptions=True)
+
+        assert isinstance(told, BaseException)
+        assert db.pool_status().checked_out == 0
+
+
 @pytest.mark.parametrize("own", ["block", "unit", "repository", "requires new"])
 async def test_task_that_outlives_the_block_does_not_carry_its_limit(
     db: Database, observer: Observer, own: str

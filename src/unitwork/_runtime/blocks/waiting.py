@@ -35,9 +35,11 @@ async def last_operation(
         except asyncio.CancelledError as error:
             cancelled = error
             continue
-        if not waiting.done() and stopped:
+        if waiting.done() or turns.holder is waiting:
+            continue  # the operation has just ended, and nothing is to be stopped any more
+        if stopped:
             frame.root.sever()
-        elif not waiting.done():
+        else:
             limit = over(frame.limits)
             turns.interrupt(limit.error() if limit is not None else frame.ended_error())
             stopped = True
