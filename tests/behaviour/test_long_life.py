@@ -14,7 +14,7 @@ from tests.fixtures.people import Person
 from unitwork import Database, Propagation, Repository, query
 from unitwork._runtime.lanes.registry import room_for_statements
 
-ROUNDS = 400
+ROUNDS = 300
 """Each does a dozen things; `benchmarks/long_life.py` runs many more."""
 TOLERATED_BLOCKS = 2
 """For each round. One entity that is kept is five; what else a process allocates is less than one."""

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import URL
 
 RECORDS = 160
-KILLS = 2
+KILLS = 1
 
 MODELS = """
 from sqlalchemy import CheckConstraint, MetaData
