@@ -16,6 +16,7 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 from typing_extensions import override
 
+from unitwork._sqlalchemy.lazy import LazyConnection, held_by
 from unitwork._sqlalchemy.versions import translate_client_errors
 from unitwork.dialects.backend import Backend, BeginMode, close_socket, shut_down
 from unitwork.dialects.direct import AsyncpgDirect, PsycopgDirect
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry
-
-    from unitwork._sqlalchemy.lazy import LazyConnection
 
 _QUERY_CANCELED = "57014"
 # Serialization failure, deadlock, lock not available.
@@ -358,7 +357,7 @@ def _looking_up_in_a_transaction(kind: Any) -> Any:  # noqa: ANN401  # a class o
 def _set_read_only(connection: LazyConnection, *, on: bool) -> None:
     """Let the next BEGIN say that nothing is written, or leave it out again."""
     dialect: Any = connection.dialect
-    dialect.set_readonly(connection.connection.dbapi_connection, on)
+    dialect.set_readonly(held_by(connection).dbapi_connection, on)
 
 
 def sqlstate_of(error: BaseException) -> str | None:
